@@ -1,0 +1,101 @@
+"""The one form that every dataset becomes; nothing after ``prepare`` knows which dataset it was."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import EarwitnessError
+from pipeline.files import write_atomic
+
+SPLITS = ("development", "validation", "evaluation")
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds."""
+
+    clip_id: str
+    split: str
+    path: str
+    duration: float
+    captions: tuple[str, ...]
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset: its name, the folder of its audio, its clips, and what was left out of it.
+
+    ``skipped`` holds ``(path, reason)`` of files that could not be used.
+    """
+
+    dataset: str
+    root: str
+    clips: tuple[Clip, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def split(self, name: str) -> tuple[Clip, ...]:
+        """The clips of one split, in the manifest's order; none is an error."""
+        clips = tuple(clip for clip in self.clips if clip.split == name)
+        if not clips:
+            there = ", ".join(sorted({clip.split for clip in self.clips}))
+            raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {there}")
+        return clips
+
+    def save(self, path: Path) -> None:
+        rows = {
+            "dataset": self.dataset,
+            "root": self.root,
+            "skipped": [list(pair) for pair in self.skipped],
+            "clips": [asdict(clip) for clip in self.clips],
+        }
+        write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> Manifest:
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            clips = tuple(
+                Clip(
+                    clip_id=row["clip_id"],
+                    split=row["split"],
+                    path=row["path"],
+                    duration=row["duration"],
+                    captions=tuple(row["captions"]),
+                    events=tuple(row["events"]),
+                )
+                for row in rows["clips"]
+            )
+            skipped = tuple((name, reason) for name, reason in rows["skipped"])
+            return Manifest(rows["dataset"], rows["root"], clips, skipped)
+        except FileNotFoundError:
+            raise EarwitnessError(f"{path}: no manifest; run `dvc repro prepare`") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise EarwitnessError(
+                f"{path}: not a manifest ({error}); run `dvc repro -f prepare`"
+            ) from None
+
+
+def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
+    """The clips as a tuple, once ids are unique and safe and no path leaves the root.
+
+    ``source`` names the file that the clips came from, for the error's sake.
+    """
+    seen: set[str] = set()
+    checked = []
+    for clip in clips:
+        if not SAFE_ID.fullmatch(clip.clip_id):
+            raise EarwitnessError(f"{source}: clip id {clip.clip_id!r} is not safe as a file name")
+        if clip.clip_id in seen:
+            raise EarwitnessError(f"{source}: {clip.clip_id!r} stands twice; remove one row")
+        path = PurePosixPath(clip.path)
+        if path.is_absolute() or ".." in path.parts:
+            raise EarwitnessError(f"{source}: path {clip.path!r} leaves the dataset's folder")
+        seen.add(clip.clip_id)
+        checked.append(clip)
+    return tuple(checked)

@@ -1,0 +1,45 @@
+"""What models are given: padded features and token ids, with nothing of files or DVC.
+
+Shapes, everywhere: B clips, K beams, T frames, L tokens, D width, V vocabulary, E encoders.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Padded(NamedTuple):
+    """Sequences of one width, padded to the longest."""
+
+    values: Tensor  # (B, T, D) float
+    lengths: Tensor  # (B,) int64, valid frames
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, true where a frame is valid."""
+        frames = torch.arange(self.values.shape[1], device=self.values.device)
+        return frames < self.lengths[:, None]
+
+    def to(self, device: torch.device | str) -> Padded:
+        return Padded(
+            self.values.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True)
+        )
+
+
+class Batch(NamedTuple):
+    """One training batch."""
+
+    features: tuple[Padded, ...]  # E × (B, T, D)
+    tokens: Tensor  # (B, L) int64: begin … end, then padding
+    text: Padded | None  # (B, L', D') stored text features of the same captions, for the twin
+    clips: Tensor  # (B,) int64, the clip's index: captions of one clip share it
+
+
+class Memory(NamedTuple):
+    """What a decoder attends to."""
+
+    values: Tensor  # (B, T, D)
+    mask: Tensor  # (B, T) bool, true where valid

@@ -1,0 +1,25 @@
+"""Where everything lies, once.
+
+Stages run in the repository's root, or in a copy of it that ``dvc exp run --queue`` made; what DVC
+does not track (raw audio, partial work, checkpoints) stays in the original, which DVC names in
+``DVC_ROOT``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(os.environ.get("DVC_ROOT", "."))  # the original repository
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+CORPORA = DATA / "corpora"  # <dataset>.json
+FEATURES = DATA / "features"  # <dataset>/<encoder>.h5
+INDEX = DATA / "index"  # <dataset>/<encoder>.json: fingerprints of the features
+PLANS = DATA / "plans"  # {tagging,extraction,captioners}/<job>.json
+MODELS = DATA / "models"  # {encoders,captioners}/<name>/
+PREDICTIONS = DATA / "predictions"  # <dataset>/<system>.csv
+METRICS = Path("metrics")  # <dataset>/<system>.json, in git
+RAW = ROOT / DATA / "raw"
+PARTIAL = ROOT / DATA / "partial"
+CHECKPOINTS = ROOT / DATA / "checkpoints"
