@@ -64,7 +64,8 @@ def compare(
     if warm:
         slow()
         fast()
-    slow_times, fast_times = [], []
+    slow_times: list[float] = []
+    fast_times: list[float] = []
     for turn in range(repeats):
         pair = [(slow, slow_times), (fast, fast_times)]
         for call, times in pair if turn % 2 == 0 else reversed(pair):
