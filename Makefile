@@ -1,0 +1,33 @@
+# make repro: environment, install, the default pipeline, its metrics.   make test: the same set-up, all tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: repro test check bench spice clean
+.DELETE_ON_ERROR:
+
+repro: $(STAMP) spice
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc metrics show
+
+test: $(STAMP) spice
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ruff check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# SPICE's language models come from Maven, or from where pycocoevalcap gets them; without them the
+# scores are made without SPICE, by name
+spice: $(STAMP)
+	$(BIN)/python -m pipeline.metrics.spice_install data/tools/spice
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) data/partial data/checkpoints

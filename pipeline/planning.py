@@ -1,0 +1,143 @@
+"""Resolves ``params.yaml`` into one plan a job; see pipeline/plans.py for what a plan is.
+
+Light: no model library is imported here, so that planning costs a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import EdtcCaptioner, Params, with_settings
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.files import sha256
+from pipeline.plans import CaptionerPlan, EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
+from pipeline.provenance import code_digest
+
+# registries import every entry; a job names the one that it uses
+REGISTRIES = frozenset({"encoders", "models", "corpora"})
+
+
+def tagging_plans(
+    params: Params, manifests: Mapping[str, Manifest], package: Path
+) -> dict[str, Plan]:
+    """Encoder name → plan to train it on event labels."""
+    plans: dict[str, Plan] = {}
+    for name in params.tagging.encoders:
+        encoder = params.encoders[name]
+        clips = manifests[params.tagging.dataset or ""].clips
+        modules = ["training.tagging", f"encoders.{encoder.module}"]
+        plans[name] = TaggingPlan(
+            name=name,
+            inputs={"clips": _digest([[*_sound(c), c.split, c.events] for c in clips])},
+            code=code_digest(modules, package, REGISTRIES),
+            encoder=encoder,
+            tagging=params.tagging.model_copy(update={"encoders": (name,)}),
+        )
+    return plans
+
+
+def extraction_plans(
+    params: Params, manifests: Mapping[str, Manifest], package: Path, trained: Path
+) -> dict[str, Plan]:
+    """``<dataset>-<encoder>`` → plan to encode it, for sound and for text.
+
+    Args:
+        trained: folder where the tagging stage left the encoders that it trained.
+    """
+    plans: dict[str, Plan] = {}
+    for dataset, manifest in manifests.items():
+        sounds = _digest([manifest.root, [_sound(clip) for clip in manifest.clips]])
+        for name, encoder in params.encoders.items():
+            weights = trained / name / "model.safetensors" if encoder.weights == "tagging" else None
+            modules = ["features.extraction", f"encoders.{encoder.module}"]
+            plans[f"{dataset}-{name}"] = ExtractionPlan(
+                name=name,
+                inputs={"clips": sounds, "weights": _weights(encoder.weights, weights)},
+                code=code_digest(modules, package, REGISTRIES),
+                dataset=dataset,
+                encoder=encoder,
+                spec_augment=params.spec_augment if encoder.views else None,
+                weights=str(weights) if weights else None,
+            )
+        captions = _digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
+        for name, text in params.text_encoders.items():
+            modules = ["features.embedding", f"encoders.{text.module}"]
+            plans[f"{dataset}-{name}"] = EmbeddingPlan(
+                name=name,
+                inputs={"captions": captions, "weights": _weights(text.weights, None)},
+                code=code_digest(modules, package, REGISTRIES),
+                dataset=dataset,
+                encoder=text,
+            )
+    return plans
+
+
+def captioner_plans(
+    params: Params, manifests: Mapping[str, Manifest], package: Path, index: Path
+) -> dict[str, Plan]:
+    """Captioner name → plan to train it.
+
+    Args:
+        index: folder of the features' fingerprints, ``<dataset>/<encoder>.json``.
+    """
+    plans: dict[str, Plan] = {}
+    for name, captioner in params.captioners.items():
+        own = with_settings(params, captioner.set, f"params.yaml: captioners.{name}.set")
+        clips = manifests[captioner.dataset].clips
+        inputs = {"clips": _digest([[c.clip_id, c.split, c.captions] for c in clips])}
+        text = [captioner.text] if captioner.twin and captioner.text else []
+        for encoder in (*captioner.features, *text):
+            inputs[encoder] = _fingerprint(index / captioner.dataset / f"{encoder}.json")
+        plans[name] = _captioner_plan(name, captioner, own, inputs, package)
+    return plans
+
+
+def _captioner_plan(
+    name: str, captioner: EdtcCaptioner, params: Params, inputs: dict[str, str], package: Path
+) -> CaptionerPlan:
+    modules = ["training.captioning", f"models.{captioner.architecture}"]
+    return CaptionerPlan(
+        name=name,
+        inputs=inputs,
+        code=code_digest(modules, package, REGISTRIES),
+        architecture=captioner.architecture,
+        dataset=captioner.dataset,
+        features=captioner.features,
+        text=captioner.text if captioner.twin else None,
+        input=params.features,
+        fuser=params.fuser if captioner.fuser else None,
+        translator=params.translator if captioner.translator else None,
+        twin=params.twin if captioner.twin else None,
+        bart=params.bart,
+        training=params.training,
+    )
+
+
+def _sound(clip: Clip) -> list[Any]:
+    return [clip.clip_id, clip.path, clip.duration]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    if not path.is_file():
+        raise EarwitnessError(f"{path}: features not made yet; run `dvc repro extract embed`")
+    return sha256(path)
+
+
+def _weights(named: str, trained: Path | None) -> str:
+    """Digest of the weights' files where they are here, else their name."""
+    path = trained or Path(named)
+    if trained and not trained.is_file():
+        raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not all(file.is_file() for file in files):
+        return named
+    return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])
