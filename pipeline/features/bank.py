@@ -1,0 +1,157 @@
+"""Features that stay where a training step can reach them: one flat tensor, a batch is a gather.
+
+The tensor lies on the GPU, else in RAM, else it is the memory-mapped file itself, chosen by size.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import EarwitnessError
+from pipeline.features.store import FeatureStore
+from pipeline.models.batch import Padded
+
+Place = Literal["device", "ram", "mapped"]
+
+
+class FeatureBank:
+    """Entries of a feature store as padded batches, each by one vectorised gather.
+
+    Entry ``clip * views + view`` of the bank is a view of its clip, as in the store; with ``ids``
+    the clips are those, in that order.
+
+    Args:
+        store: the file.
+        device: where batches go.
+        device_bytes: the bank may take so much of the device's memory, where that is not the CPU.
+        ram_bytes: else so much of the RAM; else it stays memory-mapped.
+        ids: the clips to hold; all by default.
+        dtype: of the batches' values.
+
+    Raises:
+        EarwitnessError: an id is not in the store.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        device: torch.device | str = "cpu",
+        *,
+        device_bytes: int,
+        ram_bytes: int,
+        ids: Sequence[str] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.views = store.views
+        self.width = store.width
+        self.ids = store.ids if ids is None else tuple(ids)
+        entries = _entries(store, self.ids)
+        # kept on the CPU: the longest entry of a batch is needed there, with no wait for the GPU
+        self.lengths = torch.from_numpy(store.lengths[entries])  # (entries,) int64
+        size = int(self.lengths.sum()) * self.width * 2
+        self.place = choose_place(size, self.device, device_bytes, ram_bytes)
+        if self.place == "mapped":
+            self._values = _mapped(store.values)  # (frames, D) float16
+            self._starts = torch.from_numpy(store.offsets[entries])
+        else:
+            self._values = _resident(store, entries)
+            self._starts = self.lengths.cumsum(0) - self.lengths
+        if self.place == "device":
+            self._values = self._values.to(self.device)
+
+    def __len__(self) -> int:
+        """Entries: clips × views."""
+        return len(self.lengths)
+
+    def batch(self, entries: Tensor) -> Padded:
+        """The entries, padded with zeros to the longest of them.
+
+        Args:
+            entries: (B,) int64 on the CPU, so that no step waits for the GPU.
+
+        Returns:
+            (B, T, D) values of the bank's dtype and (B,) lengths, on the bank's device.
+        """
+        lengths, starts = self.lengths[entries], self._starts[entries]
+        longest = int(lengths.max()) if len(lengths) else 0
+        steps = torch.arange(longest)
+        valid = steps < lengths[:, None]  # (B, T)
+        rows = torch.where(valid, starts[:, None] + steps, starts[:, None]).flatten()
+        gathered = self._gather(rows).view(len(lengths), longest, self.width)
+        values = gathered.to(self.dtype)
+        if not bool(valid.all()):
+            values.masked_fill_(self._moved(~valid)[..., None], 0)
+        return Padded(values, self._moved(lengths))
+
+    def entry(self, clip: int, view: int = 0) -> Tensor:
+        """(T, D) of the bank's dtype on its device: one view of one clip."""
+        if not (0 <= clip < len(self.ids) and 0 <= view < self.views):
+            raise IndexError(f"no clip {clip} with view {view}")
+        return self.batch(torch.tensor([clip * self.views + view])).values[0]
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        """(rows, D) float16 on the device: the bytes are moved as integers, which is faster."""
+        bits = self._values.view(torch.int16)
+        if self.place == "device":
+            return bits.index_select(0, self._moved(rows)).view(torch.float16)
+        return self._moved(bits.index_select(0, rows)).view(torch.float16)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def choose_place(size: int, device: torch.device, device_bytes: int, ram_bytes: int) -> Place:
+    """Where ``size`` bytes of values lie, within the given budgets."""
+    if device.type != "cpu" and size <= device_bytes:
+        return "device"
+    return "ram" if size <= ram_bytes else "mapped"
+
+
+def free_budgets(device: torch.device | str, share: float = 0.5) -> tuple[int, int]:
+    """``share`` of the free bytes, of the device and of the RAM."""
+    device = torch.device(device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    ram = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(free * share), int(ram * share)
+
+
+def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:
+    """(len(ids) * views,) entries of the store."""
+    position = {name: clip for clip, name in enumerate(store.ids)}
+    if odd := next((name for name in ids if name not in position), None):
+        raise EarwitnessError(
+            f"{store.path}: no features of {odd!r}; "
+            f"run `dvc repro -f {store.stage}@{store.path.parent.name}-{store.path.stem}`"
+        )
+    clips = np.array([position[name] for name in ids], dtype=np.int64)
+    return (clips[:, None] * store.views + np.arange(store.views)).reshape(-1)
+
+
+def _resident(store: FeatureStore, entries: NDArray[np.int64]) -> Tensor:
+    """(frames, D) float16: the entries' frames, one after another, in RAM."""
+    lengths = store.lengths[entries]
+    if np.array_equal(entries, np.arange(len(store.lengths))):
+        return torch.from_numpy(np.array(store.values))
+    ends = np.cumsum(lengths)
+    rows = np.arange(ends[-1] if len(ends) else 0)
+    rows += np.repeat(store.offsets[entries] - (ends - lengths), lengths)
+    return torch.from_numpy(np.take(store.values, rows, axis=0))
+
+
+def _mapped(values: NDArray[np.float16]) -> Tensor:
+    """The file's pages as a tensor; it is only ever read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(values)

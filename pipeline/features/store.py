@@ -1,0 +1,210 @@
+"""The feature file: all frames of one dataset under one frozen encoder, in one HDF5.
+
+``values`` float16 (total frames, D) lies in one contiguous block, so that it can be memory-mapped;
+``offsets`` int64 (entries + 1,) says where each entry's frames begin; ``ids`` (N,) names the clips.
+Entry ``clip * views + view`` holds a clip's view, and view 0 is the clean one. For text each
+caption is an entry, named ``<clip_id>#<k>``.
+
+Readers open with ``'r'`` only: an open for append through DVC's cache link would corrupt the cache
+unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Section
+from pipeline.errors import EarwitnessError
+from pipeline.files import replacing, write_json
+
+FORMAT_VERSION = 1
+LIBVER = ("v110", "v110")  # fixed, so that the bytes do not depend on the library's default
+
+
+class Index(Section):
+    """What later jobs know of a feature file: a fingerprint of its content, and its size."""
+
+    sha256: str  # of values, offsets and ids
+    width: int  # D
+    frame_seconds: float
+    entries: int
+    views: int  # a clip, the clean one included
+    ids: int  # N
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where the values come from; the file's attributes."""
+
+    encoder: str
+    settings: dict[str, Any]  # the encoder's, resolved
+    weights: str  # digest
+    frame_seconds: float  # between frames; 0 for text
+    views: int = 1  # a clip, the clean one included
+
+
+def write_store(
+    path: Path,
+    header: Header,
+    ids: Sequence[str],
+    lengths: NDArray[np.int64],
+    width: int,
+    blocks: Iterable[NDArray[np.float16]],
+) -> Index:
+    """Writes a feature file whole or not at all; the same input gives the same bytes.
+
+    Args:
+        ids: N names.
+        lengths: (N * views,) frames of each entry.
+        width: D.
+        blocks: (n, D) float16 each; one after another they are all entries in order.
+    """
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    encoded = np.array([name.encode() for name in ids])
+    digest = hashlib.sha256(json.dumps([list(ids), header.views, width]).encode())
+    digest.update(offsets.tobytes())
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+        file.attrs.update(
+            format_version=FORMAT_VERSION,
+            encoder=header.encoder,
+            settings=json.dumps(header.settings, sort_keys=True),
+            weights=header.weights,
+            frame_seconds=header.frame_seconds,
+            views=header.views,
+        )
+        file.create_dataset("offsets", data=offsets, track_times=False)
+        text = h5py.string_dtype("utf-8", length=max(encoded.dtype.itemsize, 1))
+        file.create_dataset("ids", data=encoded.astype(text), dtype=text, track_times=False)
+        shape = (int(offsets[-1]), width)
+        values = file.create_dataset("values", shape, np.float16, track_times=False)
+        start = 0
+        for block in blocks:
+            values[start : start + len(block)] = block
+            digest.update(block.tobytes())
+            start += len(block)
+        if start != len(values):
+            raise ValueError(f"{path}: {start} frames given, {len(values)} announced")
+    return Index(
+        sha256=digest.hexdigest(),
+        width=width,
+        frame_seconds=header.frame_seconds,
+        entries=len(lengths),
+        views=header.views,
+        ids=len(ids),
+    )
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """An open feature file: everything but the values is in memory, the values are mapped."""
+
+    path: Path
+    header: Header
+    ids: tuple[str, ...]  # N
+    offsets: NDArray[np.int64]  # (N * views + 1,)
+    values: NDArray[np.float16]  # (total frames, D), memory-mapped, read only
+    stage: str
+
+    @staticmethod
+    def open(path: Path, stage: str = "extract") -> FeatureStore:
+        """Opens and checks ``<dataset>/<encoder>.h5``.
+
+        Args:
+            stage: the one that wrote it, ``extract`` or ``embed``, named in the errors.
+
+        Raises:
+            EarwitnessError: missing, cut short, of another format, or inconsistent.
+        """
+        job = f"{stage}@{path.parent.name}-{path.stem}"
+        if not path.is_file():
+            raise EarwitnessError(f"{path}: no features; run `dvc repro {job}`")
+        try:
+            with h5py.File(path, "r") as file:
+                return _read(file, path, stage)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise EarwitnessError(
+                f"{path}: cut short, or no feature file ({reason}); run `dvc repro -f {job}`"
+            ) from None
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.values.shape[1])
+
+    @property
+    def views(self) -> int:
+        return self.header.views
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N * views,) frames of each entry."""
+        return np.diff(self.offsets)
+
+    def entry(self, clip: int, view: int = 0) -> NDArray[np.float16]:
+        """(T, D), one view of one clip."""
+        if not (0 <= clip < len(self.ids) and 0 <= view < self.views):
+            raise IndexError(f"{self.path}: no clip {clip} with view {view}")
+        at = clip * self.views + view
+        return self.values[self.offsets[at] : self.offsets[at + 1]]
+
+    def check_ids(self, expected: Sequence[str], source: str) -> None:
+        """Refuses other ids than ``expected``, in order; ``source`` names where those are from."""
+        if self.ids == tuple(expected):
+            return
+        job = f"{self.stage}@{self.path.parent.name}-{self.path.stem}"
+        pairs = enumerate(zip(self.ids, expected, strict=False))
+        first = next((i for i, (own, other) in pairs if own != other), None)
+        odd = (
+            f"{len(self.ids)} ids, not {len(expected)}"
+            if first is None
+            else f"{self.ids[first]!r} where {expected[first]!r} should be"
+        )
+        raise EarwitnessError(
+            f"{self.path}: not the clips of {source} ({odd}); run `dvc repro -f {job}`"
+        )
+
+
+def _read(file: h5py.File, path: Path, stage: str) -> FeatureStore:
+    """Everything of an open file, checked; what is wrong is a ValueError."""
+    version = file.attrs["format_version"]
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version {version}, not {FORMAT_VERSION}")
+    header = Header(
+        encoder=str(file.attrs["encoder"]),
+        settings=json.loads(file.attrs["settings"]),
+        weights=str(file.attrs["weights"]),
+        frame_seconds=float(file.attrs["frame_seconds"]),
+        views=int(file.attrs["views"]),
+    )
+    ids = tuple(name.decode() for name in file["ids"][:])
+    offsets = file["offsets"][:]
+    dataset = file["values"]
+    if dataset.dtype != np.float16 or dataset.ndim != 2 or dataset.chunks is not None:
+        raise ValueError("values is not one float16 block of two dimensions")
+    if header.views < 1 or offsets.dtype != np.int64 or len(offsets) != len(ids) * header.views + 1:
+        raise ValueError(f"{len(offsets)} offsets for {len(ids)} ids of {header.views} views")
+    if offsets[0] != 0 or offsets[-1] != len(dataset) or (np.diff(offsets) < 0).any():
+        raise ValueError("offsets do not rise from 0 to the number of frames")
+    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path), stage)
+
+
+def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[np.float16]:
+    if dataset.size == 0:  # nothing is allocated, and nothing can be mapped
+        return np.empty(dataset.shape, np.float16)
+    offset = dataset.id.get_offset()
+    if offset is None or offset + dataset.nbytes > path.stat().st_size:
+        raise ValueError("values go beyond the end of the file")
+    return np.memmap(path, np.float16, "r", offset, dataset.shape)
