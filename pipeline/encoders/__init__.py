@@ -1,0 +1,129 @@
+"""Frozen encoders: one module an encoder, imported when it is built and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import Encoder
+from pipeline.config import TextEncoder as TextSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.encoders.base import SoundEncoder, TextEncoder
+    from pipeline.encoders.tagging import TaggingModel
+
+Weights = Path | None
+
+
+def _panns(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import panns
+
+    return panns.build(settings, weights)
+
+
+def _htsat(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import htsat
+
+    return htsat.build(settings, weights)
+
+
+def _convnext(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import convnext
+
+    return convnext.build(settings, weights)
+
+
+def _clap(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import clap
+
+    return clap.build(settings, weights)
+
+
+def _yamnet(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import yamnet
+
+    return yamnet.build(settings, weights)
+
+
+def _logmel(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import logmel
+
+    return logmel.build(settings, weights)
+
+
+def _waveform(settings: Encoder, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import waveform
+
+    return waveform.build(settings, weights)
+
+
+def _instructor(settings: TextSettings, device: str) -> TextEncoder:
+    from pipeline.encoders import sentence
+
+    return sentence.build(settings, device)
+
+
+def _clap_text(settings: TextSettings, device: str) -> TextEncoder:
+    from pipeline.encoders import clap_text
+
+    return clap_text.build(settings, device)
+
+
+SOUND_ENCODERS: dict[str, Callable[[Encoder, Weights], SoundEncoder]] = {
+    "panns": _panns,
+    "htsat": _htsat,
+    "convnext": _convnext,
+    "clap": _clap,
+    "yamnet": _yamnet,
+    "logmel": _logmel,
+    "waveform": _waveform,
+}
+
+TEXT_ENCODERS: dict[str, Callable[[TextSettings, str], TextEncoder]] = {
+    "instructor": _instructor,
+    "sentence": _instructor,
+    "clap_text": _clap_text,
+}
+
+
+def build_sound_encoder(
+    settings: Encoder, weights: Weights, device: torch.device | str = "cpu"
+) -> SoundEncoder:
+    """A frozen sound encoder in evaluation mode.
+
+    Args:
+        settings: its section of the parameters.
+        weights: the file that the tagging stage wrote, where ``settings.weights`` is ``tagging``;
+            else None, and ``settings.weights`` says where they are.
+
+    Raises:
+        EarwitnessError: the weights are not to be had, or are not this encoder's.
+    """
+    encoder = SOUND_ENCODERS[settings.module](settings, weights)
+    return encoder.eval().requires_grad_(False).to(device)
+
+
+def build_text_encoder(settings: TextSettings, device: torch.device | str = "cpu") -> TextEncoder:
+    """A frozen text encoder.
+
+    Raises:
+        EarwitnessError: the weights are not to be had, or are not this encoder's.
+    """
+    return TEXT_ENCODERS[settings.module](settings, str(device))
+
+
+def tagging_model(settings: Encoder, classes: int) -> TaggingModel:
+    """The untrained trunk of ``settings`` with a clip-level head; see encoders/tagging.py."""
+    from pipeline.encoders import tagging
+
+    return tagging.build(settings, classes)
+
+
+def weights_digest(settings: Encoder | TextSettings, weights: Weights = None) -> str:
+    """SHA-256 of the weights' file or files; ``none`` where the encoder has none."""
+    from pipeline.encoders import weights as files
+
+    return files.digest(settings, weights)

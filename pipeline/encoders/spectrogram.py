@@ -1,0 +1,187 @@
+"""The log-mel front end of every spectrogram encoder, and SpecAugment's masks on it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.config import SpecAugment
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Padded
+
+FLOOR = 1e-10  # power below which the log is cut: torchlibrosa, librosa and CLAP agree
+FLOOR_DB = -100.0  # 10 log10 of it
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram in dB, equal to torchlibrosa's (PANNs), CLAP's and librosa's.
+
+    Periodic Hann window, power spectrum, frames centred at multiples of ``hop`` over a reflection
+    at both ends. The reflection is at each clip's own end, so a clip's frames do not depend on the
+    batch that it is in. Frames past a clip's end are ``FLOOR_DB``. Always float32, under autocast
+    too.
+    """
+
+    window: Tensor  # (n_fft,)
+    filters: Tensor  # (n_fft // 2 + 1, M)
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_fft: int,
+        hop: int,
+        mels: int,
+        fmin: float,
+        fmax: float,
+        scale: Literal["slaney", "htk"] = "slaney",
+    ) -> None:
+        super().__init__()
+        self.n_fft, self.hop = n_fft, hop
+        filters = mel_filters(sample_rate, n_fft, mels, fmin, fmax, scale)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
+
+    @property
+    def minimum_samples(self) -> int:
+        """The shortest clip that has a reflection."""
+        return self.n_fft // 2 + 1
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        """(B, samples), (B,) int64 → (B, T, M) float32 with ``length // hop + 1`` valid frames.
+
+        Clips shorter than :attr:`minimum_samples` are filled up to it with zeros.
+        """
+        with torch.autocast(waveform.device.type, enabled=False):
+            waveform, lengths = at_least(waveform.float(), lengths, self.minimum_samples)
+            spectrum = torch.stft(
+                reflected(waveform, lengths, self.n_fft // 2),
+                self.n_fft,
+                self.hop,
+                window=self.window,
+                center=False,
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)  # (B, T, F)
+            decibels = 10.0 * torch.log10((power @ self.filters).clamp(min=FLOOR))
+        frames = lengths // self.hop + 1
+        past = torch.arange(decibels.shape[1], device=decibels.device) >= frames[:, None]
+        return Padded(decibels.masked_fill(past[..., None], FLOOR_DB), frames)
+
+
+def mel_filters(
+    sample_rate: int,
+    n_fft: int,
+    mels: int,
+    fmin: float,
+    fmax: float,
+    scale: Literal["slaney", "htk"] = "slaney",
+) -> NDArray[np.float32]:
+    """(M, n_fft // 2 + 1) triangular mel filters.
+
+    ``slaney`` is librosa's default (PANNs, CLAP without fusion); ``htk``, not normalised, is
+    torchaudio's (CLAP with fusion).
+
+    Raises:
+        EarwitnessError: a band is above half the sample rate, or so narrow that it is empty.
+    """
+    import librosa  # heavy
+
+    if fmax > sample_rate / 2:
+        raise EarwitnessError(f"fmax {fmax:g} Hz is above half of sample_rate {sample_rate}")
+    htk = scale == "htk"
+    filters: NDArray[np.float32] = librosa.filters.mel(
+        sr=sample_rate,
+        n_fft=n_fft,
+        n_mels=mels,
+        fmin=fmin,
+        fmax=fmax,
+        htk=htk,
+        norm=None if htk else "slaney",
+    )
+    return filters
+
+
+def at_least(waveform: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """(B, samples) and (B,): clips shorter than ``samples`` are filled up with zeros."""
+    inside = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
+    waveform = waveform * inside
+    short = samples - waveform.shape[1]
+    if short > 0:
+        waveform = nn.functional.pad(waveform, (0, short))
+    return waveform, lengths.clamp(min=samples)
+
+
+def reflected(waveform: Tensor, lengths: Tensor, margin: int) -> Tensor:
+    """(B, margin + samples + margin): each clip reflected at its own two ends, then zeros."""
+    samples = waveform.shape[1]
+    at = torch.arange(-margin, samples + margin, device=waveform.device)
+    last = lengths[:, None] - 1
+    index = last - (last - at.abs()).abs()  # |t| below the end, mirrored past it
+    inside = at <= last + margin
+    return torch.gather(waveform, 1, index.clamp(min=0)) * inside
+
+
+def spec_augment(logmel: Tensor, lengths: Tensor, settings: SpecAugment, seeds: Tensor) -> Tensor:
+    """Masks bands of time and of frequency (Park et al. 2019, without the time warp).
+
+    A mask's width is uniform between 0 and its largest, its place uniform over the clip's valid
+    frames or the bands. Masked values become the clip's own mean, which is the zero of Park et
+    al.'s mean-normalised input. The masks follow from the seeds alone, on any device.
+
+    Args:
+        logmel: (B, T, M).
+        lengths: (B,) int64, valid frames.
+        seeds: (B,) int64, one a clip and view.
+
+    Returns:
+        (B, T, M), a new tensor.
+    """
+    frames, bands = logmel.shape[1:]
+    masks = settings.time_masks + settings.frequency_masks
+    draws = _uniform(seeds, 2 * masks).to(logmel.device)  # (B, 2 × masks)
+    width, place = draws[:, :masks], draws[:, masks:]
+    split = settings.time_masks
+    spans = lengths[:, None].to(draws.dtype)
+    in_time = _bands(width[:, :split], place[:, :split], spans, settings.time_width, frames)
+    spans = torch.full_like(spans, bands)
+    in_frequency = _bands(
+        width[:, split:], place[:, split:], spans, settings.frequency_width, bands
+    )
+    valid = torch.arange(frames, device=logmel.device) < lengths[:, None]
+    total = (logmel * valid[..., None]).sum((1, 2))
+    mean = (total / (lengths * bands))[:, None, None]
+    hidden = (in_time[:, :, None] | in_frequency[:, None, :]) & valid[..., None]
+    return torch.where(hidden, mean, logmel)
+
+
+def _bands(width: Tensor, place: Tensor, span: Tensor, largest: float, size: int) -> Tensor:
+    """(B, size) bool, true inside any of the n masks whose draws (B, n) are in [0, 1)."""
+    wide = torch.floor(width * (torch.floor(span * largest) + 1))  # 0 … largest, whole frames
+    start = torch.floor(place * (span - wide + 1))
+    at = torch.arange(size, device=width.device)
+    inside = (at >= start[..., None]) & (at < (start + wide)[..., None])  # (B, n, size)
+    return inside.any(dim=1)
+
+
+def _uniform(seeds: Tensor, count: int) -> Tensor:
+    """(B, count) float64 in [0, 1) by SplitMix64, a counter-based generator (Steele et al. 2014).
+
+    A generator object a clip would be a Python loop, and would differ between devices.
+    """
+    seed = seeds.detach().cpu().numpy().astype(np.uint64)[:, None]
+    with np.errstate(over="ignore"):
+        state = _mix(seed) + np.uint64(0x9E3779B97F4A7C15) * np.arange(
+            1, count + 1, dtype=np.uint64
+        )
+        bits = _mix(state)
+    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,0 +1,92 @@
+"""A sound encoder's trunk, untrained, with a clip-level head: what the tagging stage trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.config import Encoder
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.errors import EarwitnessError
+from pipeline.files import replacing, write_json
+from pipeline.models.batch import Padded
+
+HEAD = "head."  # of the names in the saved file; encoders leave them out
+
+
+class TaggingModel(nn.Module):
+    """Logits of C events from a clip.
+
+    Pooling is PANNs' own, maximum plus mean over the valid frames, so that the frames themselves
+    come to carry the events.
+    """
+
+    def __init__(self, encoder: SpectrogramEncoder, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(
+            nn.LayerNorm(encoder.width), nn.Dropout(dropout), nn.Linear(encoder.width, classes)
+        )
+
+    def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        """(B, samples), (B,) → (B, T, M) log-mel; it has no parameters, so is computed once."""
+        return self.encoder.frontend(waveform, lengths)
+
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        """(B, T, M), (B,) → (B, T', D) frames."""
+        return self.encoder.trunk(logmel, lengths)
+
+    def classify(self, logmel: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, C) logits."""
+        frames = self.trunk(logmel, lengths)
+        mask = frames.mask[..., None]
+        mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
+        peak = frames.values.masked_fill(~mask, -float("inf")).amax(1)
+        logits: Tensor = self.head(mean + peak)
+        return logits
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """(B, samples) float32, (B,) int64 → (B, C) logits."""
+        return self.classify(*self.frontend(waveform, lengths))
+
+
+def build(settings: Encoder, classes: int) -> TaggingModel:
+    """The untrained model.
+
+    Raises:
+        EarwitnessError: the encoder has no trunk to train.
+    """
+    encoder: SpectrogramEncoder
+    if settings.module == "panns":
+        from pipeline.encoders.panns import PannsEncoder
+
+        encoder = PannsEncoder(settings)
+    elif settings.module == "htsat":
+        from pipeline.encoders.htsat import HtsatEncoder
+
+        encoder = HtsatEncoder(settings)
+    elif settings.module == "convnext":
+        from pipeline.encoders.convnext import ConvNextEncoder
+
+        encoder = ConvNextEncoder(settings)
+    else:
+        raise EarwitnessError(f"{settings.module} cannot be trained by tagging; give it weights")
+    return TaggingModel(encoder, classes)
+
+
+def save_tagging(
+    model: TaggingModel, path: Path, settings: Encoder, classes: Sequence[str]
+) -> None:
+    """Writes ``path`` (safetensors) and, beside it, a JSON of the settings and the classes.
+
+    ``build_sound_encoder`` with ``weights: tagging`` reads both back.
+    """
+    state = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
+    state |= {f"{HEAD}{name}": value for name, value in model.head.state_dict().items()}
+    about = {"encoder": settings.model_dump(mode="json"), "classes": list(classes)}
+    write_json(path.with_suffix(".json"), about)
+    with replacing(path) as temporary:
+        save_file({name: value.detach().cpu() for name, value in state.items()}, temporary)
