@@ -1,0 +1,105 @@
+"""``earwitness``: what a person types. Training and evaluation are ``dvc repro``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import EarwitnessError
+
+app = typer.Typer(
+    help="Automated audio captioning. `dvc repro` trains and scores; these are the tools around it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def caption(
+    files: Annotated[list[Path], typer.Argument(help="sound files: WAV, FLAC, OGG, MP3 …")],
+    system: Annotated[str, typer.Option(help="a system of params.yaml")] = "",
+    out: Annotated[Path | None, typer.Option(help="write a CSV here as well")] = None,
+) -> None:
+    """Caption sound files with a trained system."""
+    from pipeline.captioning import caption_files
+
+    rows, failed = caption_files(files, system or None, Path("params.yaml"), Path("data"))
+    width = max((len(str(path)) for path, _ in rows), default=0)
+    for path, text in rows:
+        print(f"{path!s:<{width}}  {text}")
+    if out is not None:
+        from pipeline.files import replacing
+
+        with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as to:
+            writer = csv.writer(to)
+            writer.writerow(["file", "caption"])
+            writer.writerows((str(path), text) for path, text in rows)
+    for reason in failed:
+        print(f"error: {reason}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def recipe(
+    paper: Annotated[str, typer.Argument(help="edtc, edtc-ablation …; nothing lists them")] = "",
+    dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
+    params: Annotated[Path, typer.Option(help="the file to write")] = Path("params.yaml"),
+    folder: Annotated[Path, typer.Option(help="where the recipes are")] = Path("recipes"),
+) -> None:
+    """Write a paper's parameters for a dataset into params.yaml; comments are kept."""
+    from pipeline import recipes
+
+    if not paper or not dataset:
+        for kind in ("paper", "dataset"):
+            print(f"{kind}: {', '.join(recipes.available(folder, kind))}")
+        return
+    recipes.apply(params, folder, paper, dataset)
+    print(f"{params} is now {paper} on {dataset}; next: dvc repro")
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="CSV with columns candidate, caption_1 …")],
+    per_clip: Annotated[Path | None, typer.Option(help="write per-clip values here")] = None,
+    params: Annotated[Path, typer.Option(help="its `evaluation` section is used")] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
+    from pipeline.config import Evaluation, load_params
+    from pipeline.metrics.score import score_file, write_per_clip
+    from pipeline.metrics.tools import find_tools
+
+    settings = load_params(params).evaluation if params.exists() else Evaluation()
+    scores = score_file(file, settings, find_tools(Path("data/tools/spice")))
+    if per_clip is not None:
+        write_per_clip(scores, per_clip)
+    print(json.dumps(scores.corpus, indent=1))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what of Java, SPICE, CUDA, weights and data is there, and how to get the rest."""
+    from pipeline.doctor import examine
+
+    missing = 0
+    for finding in examine(Path("params.yaml"), Path("data")):
+        missing += not finding.there
+        print(f"{'ok  ' if finding.there else 'MISS'}  {finding.what:<34}  {finding.detail}")
+    raise typer.Exit(1 if missing else 0)
+
+
+def main() -> None:
+    """Entry point: an :class:`EarwitnessError` is one line and exit code 1."""
+    try:
+        app()
+    except EarwitnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
