@@ -1,0 +1,219 @@
+"""Checkpoints that a killed run continues from, to the same bits: safetensors, never a pickle.
+
+A job's folder holds ``state.safetensors`` (weights, optimizer, random number generators, and the
+progress as JSON in its header) and the best weights so far, ``best-<step>.safetensors``. The state
+names the best file that belongs to it and is moved into place after it, so at every instant the
+folder holds one whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.errors import EarwitnessError
+from pipeline.files import replacing
+from pipeline.training.lock import exclusive
+
+STATE = "state.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a run is. ``scores`` are the validations so far, ``curves`` their rows."""
+
+    step: int = 0
+    scores: list[float] = field(default_factory=list)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    best: str | None = None  # file of the best weights
+
+    @property
+    def best_score(self) -> float:
+        return max(self.scores, default=float("-inf"))
+
+    @property
+    def since_best(self) -> int:
+        """Validations since the first one of the best score."""
+        if not self.scores:
+            return 0
+        return len(self.scores) - 1 - self.scores.index(self.best_score)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, each tied tensor once, under the first of its names."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            unique[name] = tensor.detach()
+    return unique
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copies what :func:`weights` gave into a module of the same architecture.
+
+    Raises:
+        EarwitnessError: a name or a shape does not match.
+    """
+    own = weights(module)
+    if odd := sorted(own.keys() ^ tensors.keys()):
+        where = "not in the file" if odd[0] in own else "not in the model"
+        raise EarwitnessError(
+            f"{source}: weights do not match the model ({odd[0]} is {where}, {len(odd)} in all); "
+            "train it again, or correct the plan"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise EarwitnessError(
+                    f"{source}: {name} is {tuple(tensors[name].shape)}, "
+                    f"the model's {tuple(tensor.shape)}; train it again, or correct the plan"
+                )
+            tensor.copy_(tensors[name])
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Writes ``weights(module)`` as safetensors, whole or not at all."""
+    _save(weights(module), path)
+
+
+def read_weights(path: Path, mend: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ``mend`` says what to do when it is missing or broken."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise EarwitnessError(f"{path}: not there; {mend}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise EarwitnessError(f"{path}: not safetensors ({error}); {mend}") from None
+
+
+def _save(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    with replacing(path) as temporary:
+        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+
+
+class Checkpoints:
+    """The checkpoints of one job with one plan: ``<root>/<job>-<digest>/``.
+
+    Use as a context: it holds the job's lock, so that two runs of it cannot mix, and removes what
+    earlier plans of the same job left behind (unless they are running).
+    """
+
+    def __init__(self, root: Path, job: str, digest: str) -> None:
+        self.folder = root / f"{job}-{digest}"
+        self._job = job
+        self._lock = exclusive(root / f"{job}-{digest}.lock")
+
+    def __enter__(self) -> Checkpoints:
+        self._lock.__enter__()
+        self._remove_older()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*"):  # a write that was killed
+            leftover.unlink()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+
+    def _remove_older(self) -> None:
+        pattern = re.compile(re.escape(self._job) + r"-[0-9a-f]+")
+        for folder in self.folder.parent.glob(f"{self._job}-*"):
+            if folder != self.folder and folder.is_dir() and pattern.fullmatch(folder.name):
+                with suppress(EarwitnessError), exclusive(folder.with_name(folder.name + ".lock")):
+                    shutil.rmtree(folder)
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        *,
+        improved: bool,
+    ) -> None:
+        """Writes the state; with ``improved`` the weights are also the best so far."""
+        if improved:
+            progress.best = f"best-{progress.step:08d}.safetensors"
+            save_weights(model, self.folder / progress.best)
+        tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {f"random.{name}": state for name, state in _random_states().items()}
+        header = {"progress": json.dumps(asdict(progress))}
+        _save(tensors, self.folder / STATE, header)
+        for older in self.folder.glob("best-*.safetensors"):
+            if older.name != progress.best:
+                older.unlink()
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Puts the last saved state into place; a new :class:`Progress` where there is none.
+
+        Raises:
+            EarwitnessError: the file is broken, or of another model.
+        """
+        path = self.folder / STATE
+        if not path.exists():
+            return Progress()
+        mend = f"delete {self.folder} to train from the start"
+        tensors = read_weights(path, mend)
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        try:
+            progress = Progress(**json.loads(header["progress"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise EarwitnessError(f"{path}: not a checkpoint ({error}); {mend}") from None
+        load_weights(model, _under("model", tensors), str(path))
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer", tensors).items():
+            index, key = name.split(".", 1)
+            states.setdefault(int(index), {})[key] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
+        _set_random_states(_under("random", tensors))
+        return progress
+
+    def best(self, progress: Progress) -> dict[str, Tensor]:
+        """The weights of the best validation."""
+        path = self.folder / (progress.best or "")
+        return read_weights(path, f"delete {self.folder} to train from the start")
+
+    def remove(self) -> None:
+        """The job is done: nothing of it stays."""
+        shutil.rmtree(self.folder)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix += "."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _set_random_states(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            if (state := states.get(f"cuda{index}")) is not None:
+                torch.cuda.set_rng_state(state, index)

@@ -1,0 +1,208 @@
+"""The one training loop. What is trained, on what and how it is scored are given to it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.config import Training
+from pipeline.errors import EarwitnessError
+from pipeline.training.checkpoints import Checkpoints, Progress, load_weights
+from pipeline.training.device import autocast, compiled
+from pipeline.training.schedules import Schedule
+
+B = TypeVar("B", covariant=True)
+READ_SECONDS = 1.0  # between two looks at the running loss, each of which waits for the device
+
+
+class Batches(Protocol[B]):
+    """The training batches of every epoch, the same whenever they are asked for again."""
+
+    steps: int  # batches in an epoch
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
+        """The batches of one epoch from the ``start``-th on."""
+
+
+class Task(NamedTuple, Generic[B]):
+    """What one training run is made of.
+
+    ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its ``total``
+    is descended. ``after_step`` follows each optimizer step. ``validate`` gives the score, the
+    higher the better, and is called with the model in evaluation mode and without gradients.
+    """
+
+    model: nn.Module
+    batches: Batches[B]
+    loss: Callable[[B], Any]
+    after_step: Callable[[], None]
+    validate: Callable[[], float]
+    score_name: str
+
+
+def fit(
+    task: Task[B],
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    training: Training,
+    checkpoints: Checkpoints,
+    description: str,
+) -> Progress:
+    """Trains from the last checkpoint, or from the start, to the end; the best weights are loaded.
+
+    A checkpoint is written at every validation. On a CPU a run that was killed and started again
+    ends with the same bits as one that was not.
+
+    Raises:
+        EarwitnessError: the loss is not a number, or memory ran out.
+    """
+    progress = checkpoints.restore(task.model, optimizer)
+    run = _Run(task, optimizer, schedule, training)
+    total = training.epochs * task.batches.steps
+    with tqdm(
+        total=total, initial=progress.step, desc=description, unit="step", disable=None
+    ) as bar:
+        while progress.step < total and not _out_of_patience(progress, training):
+            epoch, start = divmod(progress.step, task.batches.steps)
+            for batch in task.batches.epoch(epoch, start):
+                run.step(batch, progress)
+                run.show(bar, progress)
+                if (progress.step - 1) % task.batches.steps + 1 in run.validation_steps:
+                    improved = run.validate(progress)
+                    checkpoints.save(task.model, optimizer, progress, improved=improved)
+                    if _out_of_patience(progress, training):
+                        break
+    load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
+    return progress
+
+
+def _out_of_patience(progress: Progress, training: Training) -> bool:
+    """EDTC 4.3: training ends "when the metrics are not updated for 4 consecutive epochs"."""
+    return progress.since_best >= training.patience_epochs * training.validations_per_epoch
+
+
+class _Run:
+    """Steps and validations; sums stay on the device until someone looks."""
+
+    def __init__(
+        self,
+        task: Task[Any],
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        training: Training,
+    ) -> None:
+        self.task, self.optimizer, self.schedule, self.training = (
+            task,
+            optimizer,
+            schedule,
+            training,
+        )
+        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self.device = self.trained[0].device
+        self.loss = compiled(task.loss, training, self.device)
+        self.names: tuple[str, ...] = ()
+        self.sums: Tensor | None = None  # (terms,) since the last validation
+        self.steps = 0  # in the sums
+        self.looked = time.monotonic()
+        steps, parts = task.batches.steps, training.validations_per_epoch
+        self.validation_steps = {math.ceil(steps * (i + 1) / parts) for i in range(parts)}
+        task.model.train()
+
+    def step(self, batch: Any, progress: Progress) -> None:
+        """One batch: forward, backward, clip, optimizer, ``after_step``."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(progress)
+        try:
+            with autocast(self.training.precision, self.device):
+                losses = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.total.backward()
+        except (torch.OutOfMemoryError, MemoryError):
+            raise EarwitnessError(self._out_of_memory(progress)) from None
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            raise EarwitnessError(self._out_of_memory(progress)) from None
+        clip = self.training.gradient_clip
+        norm = nn.utils.clip_grad_norm_(self.trained, clip if clip > 0 else math.inf)
+        self.optimizer.step()
+        self.task.after_step()
+        self._add({**losses._asdict(), "gradient_norm": norm})
+        progress.step += 1
+
+    def _add(self, terms: dict[str, Tensor | None]) -> None:
+        there = {name: term.detach() for name, term in terms.items() if term is not None}
+        self.names = tuple(there)
+        values = torch.stack([term.float() for term in there.values()])
+        self.sums = values if self.sums is None else self.sums + values
+        self.steps += 1
+
+    def _rate(self, progress: Progress) -> float:
+        return self.training.learning_rate * self.schedule(progress.step, progress.scores)
+
+    def _out_of_memory(self, progress: Progress) -> str:
+        where = "GPU" if self.device.type == "cuda" else "main"
+        return (
+            f"out of {where} memory at step {progress.step + 1} with training.batch: "
+            f"{self.training.batch}; set a smaller training.batch and run again"
+        )
+
+    def _means(self, progress: Progress) -> dict[str, float]:
+        """The mean of every term since the last validation: the one place that waits."""
+        assert self.sums is not None
+        means = dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True))
+        if odd := [name for name, mean in means.items() if not math.isfinite(mean)]:
+            raise EarwitnessError(
+                f"{odd[0]} is not a number by step {progress.step}: set a smaller "
+                f"training.learning_rate (now {self.training.learning_rate:g}) or gradient_clip, "
+                "or precision: float32; the last checkpoint is kept"
+            )
+        return means
+
+    def show(self, bar: tqdm[Any], progress: Progress) -> None:
+        """Moves the bar; its numbers are read, and checked, at most once a second."""
+        bar.update()
+        if time.monotonic() - self.looked < READ_SECONDS:
+            return
+        mean = self._means(progress)["total"]
+        best = f"{progress.best_score:.3f}" if progress.scores else "–"
+        bar.set_postfix_str(f"loss {mean:.3f}, lr {self._rate(progress):.1e}, best {best}")
+        self.looked = time.monotonic()
+
+    def validate(self, progress: Progress) -> bool:
+        """Scores the model and adds a row to the curves; whether it is the best so far."""
+        means = self._means(progress)
+        self.sums, self.steps = None, 0
+        self.task.model.eval()
+        with torch.no_grad(), autocast(self.training.precision, self.device):
+            score = self.task.validate()
+        self.task.model.train()
+        improved = score > progress.best_score
+        progress.scores.append(score)
+        progress.curves.append(
+            {
+                "step": progress.step,
+                "epoch": progress.step / self.task.batches.steps,
+                "learning_rate": self._rate(progress),
+                **means,
+                self.task.score_name: score,
+            }
+        )
+        return improved
+
+
+def curves_csv(rows: Sequence[dict[str, float]]) -> str:
+    """The curves as CSV, one row a validation; no times, so that equal runs are equal bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in rows)
+    return text.getvalue()

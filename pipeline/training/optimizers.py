@@ -1,0 +1,35 @@
+"""The optimizer of every captioner: AdamW (EDTC 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.config import Training
+
+
+def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
+    """AdamW over what is trained, fused on CUDA.
+
+    Weight decay acts on matrices and convolutions alone (ours, as BART's own training did):
+    pulling biases, norms and embeddings to zero regularizes nothing, and a rare word's embedding
+    would shrink at every step in which the word does not occur. A tensor tied to an embedding
+    counts as one.
+    """
+    embeddings = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters(recurse=False)
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
+    others = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    cuda = any(parameter.is_cuda for parameter in trained)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=training.learning_rate, fused=cuda
+    )

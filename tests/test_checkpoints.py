@@ -1,0 +1,253 @@
+"""A training that is killed with -9 and started again ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.config import Training
+from pipeline.errors import EarwitnessError
+from pipeline.training.checkpoints import (
+    STATE,
+    Checkpoints,
+    Progress,
+    load_weights,
+    read_weights,
+    save_weights,
+    weights,
+)
+from pipeline.training.device import deterministic
+from pipeline.training.lock import exclusive
+from pipeline.training.loop import Task, curves_csv, fit
+from pipeline.training.optimizers import adamw
+from pipeline.training.schedules import cyclic_cosine
+
+WORDS, WIDTH, ROWS = 11, 8, 64
+TRAINING = Training(
+    epochs=25, batch=8, learning_rate=1e-2, validations_per_epoch=3, patience_epochs=100, seed=5
+)
+
+
+class TinyLosses(NamedTuple):
+    total: Tensor
+    cross_entropy: Tensor
+    contrastive: Tensor | None
+
+
+class Tiny(nn.Module):
+    """Random draws, running statistics, a tied tensor and a momentum: all that must be kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.drop = nn.Dropout(0.3)
+        self.embed = nn.Embedding(WORDS, WIDTH)
+        self.out = nn.Linear(WIDTH, WORDS)
+        self.out.weight = self.embed.weight
+        self.slow = nn.Linear(WIDTH, WIDTH)
+        self.slow.requires_grad_(False)
+        self.fast = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        return self.out(self.drop(self.norm(self.fast(x) + self.slow(x)) + self.embed(words)))
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> TinyLosses:
+        x, words, targets = batch
+        value = nn.functional.cross_entropy(self.forward(x, words), targets)
+        return TinyLosses(value, value, None)
+
+    def after_step(self) -> None:
+        with torch.no_grad():
+            for slow, fast in zip(self.slow.parameters(), self.fast.parameters(), strict=True):
+                slow.lerp_(fast, 0.05)
+
+
+class TinyBatches:
+    steps = ROWS // 8
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(ROWS, WIDTH, generator=generator)
+        self.words = torch.randint(WORDS, (ROWS,), generator=generator)
+        self.targets = (self.words * 3 + self.x[:, 0].sign().long()) % WORDS
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(epoch))
+        for rows in order.split(8)[start:]:
+            yield self.x[rows], self.words[rows], self.targets[rows]
+
+
+def train(folder: Path, seconds_a_step: float = 0.0, started: Event | None = None) -> Progress:
+    """One run of the tiny job; the final weights and curves lie in ``folder`` when it ends."""
+    training = TRAINING
+    torch.set_num_threads(1)
+    torch.manual_seed(training.seed)
+    model, batches = Tiny(), TinyBatches()
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor]) -> TinyLosses:
+        if started is not None:
+            started.set()
+        time.sleep(seconds_a_step)
+        return model.loss(batch)
+
+    def validate() -> float:
+        return -float(model.loss((batches.x, batches.words, batches.targets)).total)
+
+    task = Task(model, batches, loss, model.after_step, validate, "score")
+    with (
+        Checkpoints(folder / "checkpoints", "tiny", "0a1b") as checkpoints,
+        deterministic(torch.device("cpu")),
+    ):
+        schedule = cyclic_cosine(training, batches.steps)
+        progress = fit(task, adamw(model, training), schedule, training, checkpoints, "tiny")
+        save_weights(model, folder / "model.safetensors")
+        (folder / "curves.csv").write_text(curves_csv(progress.curves))
+        checkpoints.remove()
+    return progress
+
+
+def outputs(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "model.safetensors").read_bytes(), (folder / "curves.csv").read_bytes()
+
+
+def test_killed_twenty_times_ends_with_the_same_bits(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "pipeline.training.loop"])
+    interrupted = tmp_path / "interrupted"
+    state = interrupted / "checkpoints" / "tiny-0a1b" / STATE
+    draw = random.Random(3)
+    kills, seen = 0, set()
+    while not (interrupted / "curves.csv").exists():
+        started = context.Event()
+        pause = 0.02 if kills < 20 else 0.0
+        process = context.Process(target=train, args=(interrupted, pause, started))
+        process.start()
+        assert started.wait(60)
+        process.join(draw.uniform(0.02, 0.25) if kills < 20 else 60)
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        if state.exists():
+            seen.add(state.stat().st_mtime_ns)
+        assert kills <= 20, "does not end"
+    assert kills == 20
+    assert len(seen) > 3  # it went on from several different checkpoints
+    assert outputs(interrupted) == outputs(tmp_path / "whole")
+    assert list((interrupted / "checkpoints").iterdir()) == []  # neither checkpoint nor lock
+
+
+def test_killed_inside_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that dies after the best weights and before the state goes on from the one before."""
+    train(tmp_path / "whole")
+    real, calls = save_file, []
+
+    def dies(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+        calls.append(path)
+        if len(calls) == 8:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        real(tensors, path, metadata)
+
+    monkeypatch.setattr("pipeline.training.checkpoints.save_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "again")
+    monkeypatch.undo()
+    assert "state" in calls[-1].name
+    train(tmp_path / "again")
+    assert outputs(tmp_path / "again") == outputs(tmp_path / "whole")
+
+
+def test_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "tiny-0a1b"
+    folder.mkdir(parents=True)
+    (folder / STATE).write_bytes(b"\x80\x04pickle")
+    with pytest.raises(EarwitnessError, match=r"state.safetensors: not safetensors .*delete"):
+        train(tmp_path)
+
+
+def test_older_checkpoints_of_the_job_go_and_others_stay(tmp_path: Path) -> None:
+    for name in ("edtc-00ff", "edtc-1234", "edtc-big-00ff", "other-00ff"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / STATE).write_bytes(b"")
+    with exclusive(tmp_path / "edtc-1234.lock"), Checkpoints(tmp_path, "edtc", "abcd"):
+        there = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    # edtc-1234 is running; edtc-big is another job
+    assert there == {"edtc-1234", "edtc-abcd", "edtc-big-00ff", "other-00ff"}
+
+
+def test_tied_tensors_are_written_once_and_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, other = Tiny(), Tiny()
+    save_weights(model, tmp_path / "model.safetensors")
+    stored = load_file(tmp_path / "model.safetensors")
+    assert "embed.weight" in stored and "out.weight" not in stored
+    load_weights(other, stored, "x")
+    assert other.out.weight is other.embed.weight
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    model = Tiny()
+    tensors = {name: tensor.clone() for name, tensor in weights(model).items()}
+    with pytest.raises(EarwitnessError, match=r"fast\.bias is not in the file"):
+        load_weights(model, {k: v for k, v in tensors.items() if k != "fast.bias"}, "m")
+    with pytest.raises(EarwitnessError, match="extra is not in the model"):
+        load_weights(model, {**tensors, "extra": torch.ones(1)}, "m")
+    with pytest.raises(EarwitnessError, match=r"fast.bias is \(3,\), the model's \(8,\)"):
+        load_weights(model, {**tensors, "fast.bias": torch.ones(3)}, "m")
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save({"a": torch.ones(1)}, path)
+    with pytest.raises(EarwitnessError, match="not safetensors"):
+        read_weights(path, "train it again")
+    with pytest.raises(EarwitnessError, match="not there; train it again"):
+        read_weights(tmp_path / "none", "train it again")
+
+
+def hold(path: Path, ready: Event) -> None:
+    with exclusive(path):
+        ready.set()
+        time.sleep(60)
+
+
+def test_lock_is_refused_while_held_and_given_back_by_a_killed_holder(tmp_path: Path) -> None:
+    path = tmp_path / "job.lock"
+    context = multiprocessing.get_context("forkserver")
+    ready = context.Event()
+    holder = context.Process(target=hold, args=(path, ready))
+    holder.start()
+    assert ready.wait(60)
+    refused = pytest.raises(EarwitnessError, match=rf"running already \(process {holder.pid}\)")
+    with refused, exclusive(path):
+        pass
+    holder.kill()
+    holder.join()
+    assert path.exists()  # left behind, and no hindrance
+    with exclusive(path), pytest.raises(EarwitnessError), exclusive(path):
+        pass
+    assert not path.exists()
+
+
+def test_progress_counts_from_the_first_of_equal_bests() -> None:
+    assert Progress().since_best == 0
+    assert Progress(scores=[1.0, 3.0, 3.0, 2.0]).since_best == 2
+    assert Progress(scores=[1.0]).since_best == 0
+    assert json.loads(json.dumps([0.1 + 0.2])) == [0.1 + 0.2]  # scores survive JSON to the bit
