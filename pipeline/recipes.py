@@ -53,7 +53,8 @@ def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
     _become(document, overlay)
     stream = StringIO()
     yaml.dump(document, stream)
-    text = re.sub(r"\n+(?=[a-z_]+:)", "\n\n", stream.getvalue())  # a blank line between sections
+    text = re.sub(r"\n\n+", "\n", stream.getvalue())
+    text = re.sub(r"\n(?=[a-z_]+:)", "\n\n", text)  # a blank line before each section, no others
     parse_params(YAML(typ="safe").load(text), f"recipe {paper} {dataset}")
     write_atomic(params, text)
 
@@ -81,8 +82,8 @@ def _resolve(folder: Path, name: str) -> CommentedMap:
     return _over(_resolve(folder, base), overlay) if base else overlay
 
 
-def _over(below: CommentedMap, above: CommentedMap) -> CommentedMap:
-    """``above`` laid over ``below``: mappings merge, an empty mapping empties, all else replaces."""
+def _over(below: CommentedMap, above: Any) -> CommentedMap:
+    """``above`` over ``below``: mappings merge, an empty mapping empties, all else replaces."""
     merged = copy.deepcopy(below)
     for key, value in above.items():
         if value == REMOVE:
@@ -105,7 +106,7 @@ def _substitute(node: Any, names: dict[str, str]) -> None:
             _substitute(value, names)
 
 
-def _become(node: CommentedMap, target: CommentedMap) -> None:
+def _become(node: Any, target: Any) -> None:
     """Makes ``node`` equal to ``target`` in place, so that comments on kept keys stay."""
     for key in [key for key in node if key not in target]:
         del node[key]
