@@ -1,0 +1,303 @@
+"""Batches against loops that are slow and obvious, and what the loop promises."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Training
+from pipeline.errors import EarwitnessError
+from pipeline.features.bank import FeatureBank
+from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.training.batches import CaptionBatches, pad_tokens
+from pipeline.training.checkpoints import Checkpoints, Progress
+from pipeline.training.device import resolve_device
+from pipeline.training.loop import Task, curves_csv, fit
+from pipeline.training.optimizers import adamw
+from pipeline.training.schedules import cyclic_cosine
+
+CPU = torch.device("cpu")
+COUNTS = [2, 1, 3, 5, 1, 2, 4]  # captions of each clip
+PAD = 1
+
+
+def make_bank(path: Path, names: list[str], views: int, width: int, seed: int) -> FeatureBank:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, 6, len(names) * views)
+    values = random.normal(size=(int(lengths.sum()), width)).astype(np.float16)
+    write_store(path, Header("x", {}, "0", 0.1, views), names, lengths, width, [values])
+    return FeatureBank(FeatureStore.open(path), device_bytes=0, ram_bytes=10**9)
+
+
+@pytest.fixture
+def banks(tmp_path: Path) -> list[FeatureBank]:
+    names = [f"clip{i}" for i in range(len(COUNTS))]
+    rows = [f"clip{i}#{k}" for i, count in enumerate(COUNTS) for k in range(count)]
+    return [
+        make_bank(tmp_path / "a.h5", names, 1, 4, 1),
+        make_bank(tmp_path / "b.h5", names, 3, 6, 2),
+        make_bank(tmp_path / "text.h5", rows, 1, 5, 3),
+    ]
+
+
+def caption_rows() -> list[list[int]]:
+    random = np.random.default_rng(4)
+    return [[0, *random.integers(3, 50, random.integers(1, 9)), 2] for _ in range(sum(COUNTS))]
+
+
+def make_batches(banks: list[FeatureBank], draw: str = "all", seed: int = 3) -> CaptionBatches:
+    tokens, lengths = pad_tokens(caption_rows(), PAD)
+    return CaptionBatches(
+        banks[:2],
+        torch.tensor(COUNTS),
+        tokens,
+        lengths,
+        banks[2],
+        batch=4,
+        draw=draw,
+        seed=seed,
+        device=CPU,
+    )
+
+
+def test_every_batch_holds_what_a_plain_loop_finds(banks: list[FeatureBank]) -> None:
+    clip_of = [clip for clip, count in enumerate(COUNTS) for _ in range(count)]
+    rows, batches = caption_rows(), make_batches(banks)
+    order = batches.order(2).tolist()
+    seen = []
+    for number, batch in enumerate(batches.epoch(2)):
+        expected = order[number * 4 : number * 4 + 4]
+        seen += expected
+        longest = max(len(rows[row]) for row in expected)
+        assert batch.tokens.tolist() == [
+            rows[row] + [PAD] * (longest - len(rows[row])) for row in expected
+        ]
+        assert batch.clips.tolist() == [clip_of[row] for row in expected]
+        assert batch.text is not None
+        for at, row in enumerate(expected):
+            plain = banks[2].entry(row)
+            assert torch.equal(batch.text.values[at, : len(plain)], plain)
+            plain = banks[0].entry(clip_of[row])
+            assert torch.equal(batch.features[0].values[at, : len(plain)], plain)
+            length = int(batch.features[1].lengths[at])
+            views = [banks[1].entry(clip_of[row], view) for view in range(3)]
+            assert any(torch.equal(batch.features[1].values[at, :length], view) for view in views)
+    assert sorted(seen) == list(range(len(rows)))  # each caption once an epoch
+    assert number + 1 == batches.steps
+
+
+def test_all_views_are_drawn(banks: list[FeatureBank]) -> None:
+    batches = make_batches(banks)
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.arange(7).repeat(300)
+    views = batches._entries(banks[1], clips, generator) - clips * 3
+    counts = Counter(views.tolist())
+    assert set(counts) == {0, 1, 2} and min(counts.values()) > 600
+
+
+def test_one_caption_of_each_clip_drawn_evenly(banks: list[FeatureBank]) -> None:
+    batches = make_batches(banks, "one")
+    assert batches.steps == 2
+    counts: Counter[int] = Counter()
+    for epoch in range(600):
+        order = batches.order(epoch)
+        assert sorted(batches.clip_of[order].tolist()) == list(range(7))
+        counts.update(order.tolist())
+    five = [
+        counts[row] for row in range(6, 11)
+    ]  # the clip of five captions: 120 each, give or take
+    assert sum(five) == 600 and min(five) > 120 - 4 * math.sqrt(96)
+
+
+def test_epochs_and_seeds_differ_and_repeat(banks: list[FeatureBank]) -> None:
+    batches = make_batches(banks)
+    orders = {
+        tuple(make_batches(banks, seed=seed).order(epoch).tolist())
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+    assert torch.equal(batches.order(1), make_batches(banks).order(1))
+
+
+def test_an_epoch_from_the_middle_is_the_rest_of_the_whole(banks: list[FeatureBank]) -> None:
+    batches = make_batches(banks)
+    whole, rest = list(batches.epoch(4))[3:], list(batches.epoch(4, start=3))
+    assert len(rest) == batches.steps - 3 == len(whole)
+    for a, b in zip(whole, rest, strict=True):
+        assert torch.equal(a.tokens, b.tokens)
+        assert torch.equal(a.features[1].values, b.features[1].values)
+
+
+def test_clip_without_caption_is_refused(banks: list[FeatureBank]) -> None:
+    tokens, lengths = pad_tokens([[0, 2]], PAD)
+    with pytest.raises(EarwitnessError, match="no caption"):
+        CaptionBatches(
+            [], torch.tensor([1, 0]), tokens, lengths, None, batch=1, draw="all", seed=1, device=CPU
+        )
+
+
+class Losses(NamedTuple):
+    total: Tensor
+
+
+class Line(nn.Module):
+    """y = a x + b, and a hook that lets a test bend the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def loss(self, batch: Tensor) -> Losses:
+        x, y = batch.unbind(-1)
+        return Losses(((x * self.weight[0] + self.bias - y) ** 2).mean())
+
+
+class Points:
+    steps = 10
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
+        for number in range(start, self.steps):
+            x = torch.randn(16, generator=torch.Generator().manual_seed(100 * epoch + number))
+            yield torch.stack([x, 3 * x - 1], -1)
+
+
+def run(
+    folder: Path, training: Training, scores: list[float] | None = None, model: Line | None = None
+) -> tuple[Line, Progress]:
+    model = model or Line()
+    given = iter(scores or [])
+
+    def validate() -> float:
+        return next(given) if scores else -abs(model.weight.item() - 3)
+
+    task = Task(model, Points(), model.loss, lambda: None, validate, "score")
+    with Checkpoints(folder, "line", "ab") as checkpoints:
+        schedule = cyclic_cosine(training, Points.steps)
+        progress = fit(task, adamw(model, training), schedule, training, checkpoints, "line")
+    return model, progress
+
+
+SETTINGS = Training(
+    epochs=12, learning_rate=0.1, validations_per_epoch=3, patience_epochs=100, weight_decay=0.0,
+    gradient_clip=0.0,
+)  # fmt: skip
+
+
+def test_against_adamw_by_hand(tmp_path: Path) -> None:
+    """The same steps written out with torch's own optimizer end at the same numbers."""
+    training = SETTINGS.model_copy(update={"gradient_clip": 0.5, "weight_decay": 0.1})
+    plain = Line()
+    optimizer = torch.optim.AdamW(
+        [{"params": [plain.weight], "weight_decay": 0.1},
+         {"params": [plain.bias], "weight_decay": 0.0}], lr=0.1,
+    )  # fmt: skip
+    best, best_score = (0.0, 0.0), -math.inf
+    for step in range(120):
+        epoch = step / 10
+        rate = 0.5 ** int(epoch / 4) * (0.55 + 0.45 * math.cos(2 * math.pi * epoch / 4))
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * rate
+        batch = next(Points().epoch(step // 10, step % 10))
+        optimizer.zero_grad()
+        plain.loss(batch).total.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        optimizer.step()
+        if step % 10 in (3, 6, 9):  # after 4, 7 and 10 steps of 10
+            score = -abs(plain.weight.item() - 3)
+            if score > best_score:
+                best, best_score = (float(plain.weight), float(plain.bias)), score
+    model, progress = run(tmp_path, training)
+    assert (float(model.weight), float(model.bias)) == pytest.approx(best, rel=1e-6)
+    assert [row["step"] for row in progress.curves][:4] == [4, 7, 10, 14]
+    assert progress.best_score == pytest.approx(best_score, abs=1e-6)
+
+
+def test_the_curves_are_means_since_the_last_validation(tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing the loss is that of the untrained line."""
+    training = SETTINGS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    _, progress = run(tmp_path, training)
+    losses = [float(Line().loss(batch).total) for batch in Points().epoch(0)]
+    expected = [np.mean(losses[:4]), np.mean(losses[4:7]), np.mean(losses[7:])]
+    assert [row["total"] for row in progress.curves] == pytest.approx(expected, rel=1e-5)
+    lines = curves_csv(progress.curves).splitlines()
+    assert lines[0] == "step,epoch,learning_rate,total,gradient_norm,score"
+    assert lines[3].startswith("10,1,")
+    assert len(lines) == 4
+
+
+def test_stops_after_patience_without_gain_and_keeps_the_best(tmp_path: Path) -> None:
+    training = SETTINGS.model_copy(update={"patience_epochs": 1.0})  # three validations
+    scores = [1.0, 2.0, 1.5, 2.0, 1.9, 5.0]
+    model, progress = run(tmp_path, training, scores)
+    assert progress.scores == scores[:5] and progress.step == 17
+    early, _ = run(tmp_path / "short", SETTINGS.model_copy(update={"epochs": 1}), [1.0, 2.0, 0.0])
+    assert torch.equal(model.weight, early.weight)  # both are the weights after seven steps
+
+
+def test_a_loss_that_is_not_a_number_says_what_to_do(tmp_path: Path) -> None:
+    class Explodes(Line):
+        def loss(self, batch: Tensor) -> Losses:
+            return Losses(super().loss(batch).total * math.inf)
+
+    with pytest.raises(EarwitnessError, match=r"not a number by step 4: .*learning_rate"):
+        run(tmp_path, SETTINGS, model=Explodes())
+    assert not (tmp_path / "line-ab" / "state.safetensors").exists()
+
+
+def test_gradients_that_are_not_numbers_are_never_saved(tmp_path: Path) -> None:
+    class Corner(Line):
+        def loss(self, batch: Tensor) -> Losses:
+            return Losses(super().loss(batch).total + torch.sqrt(self.bias - self.bias).sum())
+
+    with pytest.raises(EarwitnessError, match="is not a number"):
+        run(tmp_path, SETTINGS, model=Corner())
+    assert not (tmp_path / "line-ab" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")],
+)
+def test_out_of_memory_names_the_batch(tmp_path: Path, error: Exception) -> None:
+    class Large(Line):
+        def loss(self, batch: Tensor) -> Losses:
+            raise error
+
+    with pytest.raises(EarwitnessError, match=r"step 1 with training.batch: 32; set a smaller"):
+        run(tmp_path, SETTINGS, model=Large())
+
+
+def test_decay_spares_norms_biases_and_embeddings() -> None:
+    model = nn.ModuleDict(
+        {"embed": nn.Embedding(5, 4), "norm": nn.LayerNorm(4), "out": nn.Linear(4, 5),
+         "mix": nn.Conv1d(4, 4, 3), "frozen": nn.Linear(4, 4)}
+    )  # fmt: skip
+    model["out"].weight = model["embed"].weight  # tied
+    model["frozen"].requires_grad_(False)
+    decayed, others = adamw(model, Training(weight_decay=0.2)).param_groups
+    assert decayed["weight_decay"] == 0.2 and others["weight_decay"] == 0
+    assert [id(p) for p in decayed["params"]] == [id(model["mix"].weight)]
+    assert {id(p) for p in others["params"]} == {
+        id(model["embed"].weight), id(model["norm"].weight), id(model["norm"].bias),
+        id(model["out"].bias), id(model["mix"].bias),
+    }  # fmt: skip
+
+
+def test_devices() -> None:
+    assert resolve_device("cpu") == CPU
+    with pytest.raises(EarwitnessError, match="not a device"):
+        resolve_device("gpu0")
+    if not torch.cuda.is_available():
+        assert resolve_device("auto") == CPU
+        with pytest.raises(EarwitnessError, match="no CUDA here"):
+            resolve_device("cuda")
