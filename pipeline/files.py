@@ -37,9 +37,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     What a killed writer left beside it is removed, so there may be one writer at a time only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*"):
+    for leftover in path.parent.glob(f".{path.name}~*"):
         shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}~"))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -47,7 +47,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             path.rename(temporary.with_name(f"{temporary.name}.old"))
         temporary.rename(path)
     finally:
-        for leftover in path.parent.glob(f".{path.name}.*"):
+        for leftover in path.parent.glob(f".{path.name}~*"):
             shutil.rmtree(leftover)
 
 
