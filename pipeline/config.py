@@ -131,6 +131,7 @@ class YamnetEncoder(SoundEncoder):
 
     module: Literal["yamnet"]
     hop_seconds: float = Field(0.48, gt=0)  # YAMNet's own hop between its 0.975 s patches
+    output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
 
 
 class LogmelEncoder(SoundEncoder):
