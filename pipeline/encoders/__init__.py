@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Encoder
 from pipeline.config import TextEncoder as TextSettings
@@ -18,61 +18,61 @@ if TYPE_CHECKING:
 Weights = Path | None
 
 
-def _panns(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _panns(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import panns
 
     return panns.build(settings, weights)
 
 
-def _htsat(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _htsat(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import htsat
 
     return htsat.build(settings, weights)
 
 
-def _convnext(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _convnext(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import convnext
 
     return convnext.build(settings, weights)
 
 
-def _clap(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _clap(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import clap
 
     return clap.build(settings, weights)
 
 
-def _yamnet(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _yamnet(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import yamnet
 
     return yamnet.build(settings, weights)
 
 
-def _logmel(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _logmel(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import logmel
 
     return logmel.build(settings, weights)
 
 
-def _waveform(settings: Encoder, weights: Weights) -> SoundEncoder:
+def _waveform(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import waveform
 
     return waveform.build(settings, weights)
 
 
-def _instructor(settings: TextSettings, device: str) -> TextEncoder:
+def _instructor(settings: Any, device: str) -> TextEncoder:
     from pipeline.encoders import sentence
 
     return sentence.build(settings, device)
 
 
-def _clap_text(settings: TextSettings, device: str) -> TextEncoder:
+def _clap_text(settings: Any, device: str) -> TextEncoder:
     from pipeline.encoders import clap_text
 
     return clap_text.build(settings, device)
 
 
-SOUND_ENCODERS: dict[str, Callable[[Encoder, Weights], SoundEncoder]] = {
+SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
     "panns": _panns,
     "htsat": _htsat,
     "convnext": _convnext,
@@ -82,7 +82,7 @@ SOUND_ENCODERS: dict[str, Callable[[Encoder, Weights], SoundEncoder]] = {
     "waveform": _waveform,
 }
 
-TEXT_ENCODERS: dict[str, Callable[[TextSettings, str], TextEncoder]] = {
+TEXT_ENCODERS: dict[str, Callable[[Any, str], TextEncoder]] = {
     "instructor": _instructor,
     "sentence": _instructor,
     "clap_text": _clap_text,

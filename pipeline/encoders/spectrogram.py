@@ -65,7 +65,7 @@ class LogMel(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)  # (B, T, F)
+            power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)  # (B, T, F)
             decibels = 10.0 * torch.log10((power @ self.filters).clamp(min=FLOOR))
         frames = lengths // self.hop + 1
         past = torch.arange(decibels.shape[1], device=decibels.device) >= frames[:, None]
@@ -116,13 +116,15 @@ def at_least(waveform: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, T
 
 
 def reflected(waveform: Tensor, lengths: Tensor, margin: int) -> Tensor:
-    """(B, margin + samples + margin): each clip reflected at its own two ends, then zeros."""
-    samples = waveform.shape[1]
-    at = torch.arange(-margin, samples + margin, device=waveform.device)
-    last = lengths[:, None] - 1
-    index = last - (last - at.abs()).abs()  # |t| below the end, mirrored past it
-    inside = at <= last + margin
-    return torch.gather(waveform, 1, index.clamp(min=0)) * inside
+    """(B, margin + samples + margin): each clip reflected at its own two ends, then zeros.
+
+    ``waveform`` is zero past each clip's length, and each length is above ``margin``.
+    """
+    padded = nn.functional.pad(waveform, (margin, margin))
+    padded[:, :margin] = waveform[:, 1 : margin + 1].flip(1)
+    past = torch.arange(margin, device=waveform.device)
+    mirrored = torch.gather(waveform, 1, lengths[:, None] - 2 - past)
+    return padded.scatter_(1, margin + lengths[:, None] + past, mirrored)
 
 
 def spec_augment(logmel: Tensor, lengths: Tensor, settings: SpecAugment, seeds: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def read_state(location: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise EarwitnessError(f"{path}: broken safetensors ({error})") from None
     try:
-        with torch.serialization.safe_globals(_ARRAYS):
+        with torch.serialization.safe_globals(_arrays()):
             values: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
         raise EarwitnessError(
@@ -162,14 +162,15 @@ def read_state(location: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in values.items()}
 
 
-# PANNs' own checkpoints carry the state of their sampler, which is plain arrays.
-_ARRAYS: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("int32", "int64", "float32", "float64", "bool")),
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-]
+def _arrays() -> list[Any]:
+    """PANNs' own checkpoints carry the state of their sampler, which is plain arrays."""
+    array, dtype, scalar = (np.zeros(1).__reduce__()[0], np.dtype, np.float64(0).__reduce__()[0])
+    kinds = ("int8", "uint8", "int32", "int64", "float32", "float64", "bool")
+    return [
+        *(np.ndarray, dtype, array, scalar, *(type(dtype(kind)) for kind in kinds)),
+        (array, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote them
+        (scalar, "numpy.core.multiarray.scalar"),
+    ]
 
 
 def load_state(
