@@ -14,21 +14,19 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 # What pycocoevalcap drops. Brackets come in lower case from the tokenizer, so they are kept.
-PUNCTUATION = frozenset(
-    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
+PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split(" "))
 
-_ABBREVIATIONS = """
-adj adm adv al ala alex apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif capt cf cie
-cmdr co col colo conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri
-ft ga gen gov govs hon inc ind insp intl invt jan jos jr jul jun kan kans ky lt ltd maj mar md
-messrs mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg natl neb nev nov oct okla penn
-pfc ph plc ppte ppty pres prof pte ptes pty ptys pvt rd rep reps rev rt sen sens sep sept seq sfc
-sgt spc sq sr st ste supt sys tel tenn thu thurs tue tues univ va vs vt wed wis wisc wm wyo
-""".split()
-_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash".split()  # not in lower case: words
-_BEFORE_NUMBER = "art ca fig figs no nos op pp prop".split()  # keep the stop before a digit
+_ABBREVIATIONS = (
+    "adj adm adv al ala alex apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif "
+    "capt cf cie cmdr co col colo conn corp cos cpl ct dak dec dept det dr drs elec ens esq est "
+    "etc ext feb fla fri ft ga gen gov govs hon inc ind insp intl invt jan jos jr jul jun kan kans "
+    "ky lt ltd maj mar md messrs mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg natl neb "
+    "nev nov oct okla penn pfc ph plc ppte ppty pres prof pte ptes pty ptys pvt rd rep reps rev rt "
+    "sen sens sep sept seq sfc sgt spc sq sr st ste supt sys tel tenn thu thurs tue tues univ va "
+    "vs vt wed wis wisc wm wyo"
+)
+_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"  # in lower case they are words
+_BEFORE_NUMBER = "art ca fig figs no nos op pp prop"  # these keep the stop before a digit
 
 _LETTER = r"[^\W\d_]"
 _ALNUM = r"[^\W_]"
@@ -60,14 +58,14 @@ def _rule(pattern: str, text: Text = _as_is, flags: int = 0) -> _Rule:
     return _Rule(re.compile(pattern, flags), text)
 
 
-def _words(words: Iterable[str]) -> str:
-    return "|".join(sorted(words, key=len, reverse=True))
+def _words(words: str) -> str:
+    return "|".join(sorted(words.split(), key=len, reverse=True))
 
 
 _CLITIC = r"(?:[msdMSD]|re|RE|ve|VE|ll|LL)"
 _THING = rf"{_ALNUM}+(?:[-_/]{_ALNUM}+)*"
-_SPLIT = "cannot gonna gotta gimme lemme wanna".split()  # after the third letter
-_DROPPED_G = "dunkin somethin nothin ol".split()
+_SPLIT = "cannot gonna gotta gimme lemme wanna"  # after the third letter
+_DROPPED_G = "dunkin somethin nothin ol"
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _SYMBOLS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"} | {
     "€": "$", "£": "#", "¢": "cents", "«": "``", "»": "''", "‹": "`", "›": "'"
@@ -95,7 +93,7 @@ _RULES = (
     _rule(rf"[nN]{_APOSTROPHE}[tT]{_ALNUM}*", _straight),
     _rule(rf"'{_CLITIC}(?!{_LETTER})|{_CURLY}{_CLITIC}", _straight),
     _rule(rf"({_LETTER}{_ALNUM}*){_APOSTROPHE}{_CLITIC}(?!{_LETTER})"),
-    _rule(rf"[dlnoA-HJ-XZ]{_APOSTROPHE}{_LETTER}{_ALNUM}*"),
+    _rule(rf"(?:[dlnoDLNO]{_APOSTROPHE}{_LETTER}|[A-HJ-XZ]{_APOSTROPHE}[a-z]){_ALNUM}*"),
     _rule(rf"{_LETTER}+[aeiouy]{_APOSTROPHE}[aeiouA-Z]{_LETTER}*"),
     _rule(rf"({_LETTER}{_ALNUM}+\.)[,;]"),
     _rule(rf"(?:{_words(_DROPPED_G)}){_APOSTROPHE}", flags=re.IGNORECASE),
@@ -109,7 +107,7 @@ _RULES = (
     _rule(rf"{_LETTER}(?:\.{_LETTER})+\.(?!{_ALNUM})"),
     _rule(rf"{_LETTER}\."),
     _rule(rf"(?:{_words(_ABBREVIATIONS)})\.(?!{_ALNUM})", flags=re.IGNORECASE),
-    _rule(rf"(?:{_words([*_CAPITALISED, *map(str.upper, _CAPITALISED)])})\.(?!{_ALNUM})"),
+    _rule(rf"(?:{_words(f'{_CAPITALISED} {_CAPITALISED.upper()}')})\.(?!{_ALNUM})"),
     _rule(rf"(?:{_words(_BEFORE_NUMBER)})\.(?=\s*\d)", flags=re.IGNORECASE),
     _rule(r"[-+]?\d+(?:[.,:]\d+)*|[-+]?(?:[.,:]\d+)+"),
     _rule(rf"\d+(?:[.,:]\d+)*(?:[-/]{_ALNUM}+)+"),
@@ -135,7 +133,7 @@ _RULES = (
 # Nearly all captions are lower-case words with commas and a full stop: no rule needs to be tried.
 _PLAIN = re.compile(r"[A-Za-z]{2,}(?:,? (?:[A-Za-z]{2,}|a|A))*\.?")
 _NOT_PLAIN = re.compile(
-    rf"\b(?:{_words(_SPLIT)})\b|\b(?:{_words([*_ABBREVIATIONS, *_CAPITALISED])})\.", re.IGNORECASE
+    rf"\b(?:{_words(_SPLIT)})\b|\b(?:{_words(f'{_ABBREVIATIONS} {_CAPITALISED}')})\.", re.IGNORECASE
 )
 
 
