@@ -331,6 +331,7 @@ class Decoding(Section):
     no_repeat_ngram: int = Field(0, ge=0)  # 0: off
     min_length: int = Field(3, ge=0)  # tokens before the end of sentence
     max_length: int = Field(40, ge=1)
+    exact_stop: bool = False  # of beams; see pipeline/decoding/search.py
     temperature: float = Field(1.0, gt=0)  # of sampling
     top_p: float = Field(1.0, gt=0, le=1)
     batch: int = Field(64, ge=1)  # clips

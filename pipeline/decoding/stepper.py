@@ -6,8 +6,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pipeline.models.batch import Memory
-
 
 class Stepper(Protocol):
     """One decoding step for all beams of all clips, with a cache that the model owns.
@@ -20,9 +18,10 @@ class Stepper(Protocol):
     end: int  # id that ends it
     pad: int
 
-    def start(self, memory: Memory, beams: int, max_length: int) -> Any:
+    def start(self, memory: Any, beams: int, max_length: int) -> Any:
         """The state before the first token, for B clips × ``beams`` hypotheses.
 
+        ``memory`` is a :class:`pipeline.models.batch.Memory`, or an ensemble's tuple of them.
         ``max_length`` bounds the number of :meth:`step` calls, so that caches are allocated once.
         """
 
@@ -31,10 +30,12 @@ class Stepper(Protocol):
 
         Args:
             tokens: (B, K) int64, the token that each hypothesis chose last.
-            state: as :meth:`start` or :meth:`step` returned it.
+            state: as :meth:`start` or :meth:`step` returned it; stepped once, since a model may
+                write its cache in place.
 
         Returns:
-            (B, K, V) float32 log-probabilities, and the state after ``tokens``.
+            (B, K, V) float32 log-probabilities, the caller's to write in, and the state after
+            ``tokens``.
         """
 
     def reorder(self, state: Any, parents: Tensor) -> Any:

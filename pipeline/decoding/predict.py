@@ -1,0 +1,70 @@
+"""Captions of clips from a trained captioner, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Decoding
+from pipeline.decoding.search import Hypotheses, decode
+from pipeline.features.bank import FeatureBank
+from pipeline.models.batch import Padded
+from pipeline.text.subword import Tokenizer
+from pipeline.training.device import autocast
+
+if TYPE_CHECKING:  # training validates with this module
+    from pipeline.training.bundle import Captioner
+
+
+class Caption(NamedTuple):
+    """A clip's best caption, and its other hypotheses, best first."""
+
+    text: str
+    log_prob: float  # the model's own, of all tokens with the end of sentence
+    candidates: tuple[tuple[str, float], ...]  # (text, log_prob)
+
+
+def predict(
+    captioner: Captioner, features: Iterable[tuple[Padded, ...]], decoding: Decoding
+) -> Iterator[list[Caption]]:
+    """The captions of each batch in turn.
+
+    Args:
+        captioner: its model in evaluation mode.
+        features: batches of E × (B, T, D), on the model's device.
+        decoding: of the search; its ``batch`` is not used here.
+    """
+    stepper = captioner.model.stepper()
+    seen = 0
+    for batch in features:
+        count, device = batch[0].values.shape[0], batch[0].values.device
+        clips = torch.arange(
+            seen, seen + count, device=device
+        )  # a clip draws the same in any batch
+        with torch.no_grad(), autocast(captioner.plan.training.precision, device):
+            memory = captioner.model.encode(batch)
+            hypotheses = decode(stepper, memory, decoding, clips=clips)
+        yield _captions(hypotheses, captioner.tokenizer)
+        seen += count
+
+
+def bank_batches(banks: Sequence[FeatureBank], size: int) -> Iterator[tuple[Padded, ...]]:
+    """All clips of E banks, their clean views, ``size`` at a time."""
+    for clips in torch.arange(len(banks[0].ids)).split(size):
+        yield tuple(bank.batch(clips * bank.views) for bank in banks)
+
+
+def _captions(hypotheses: Hypotheses, tokenizer: Tokenizer) -> list[Caption]:
+    beams = hypotheses.tokens.shape[1]
+    texts = tokenizer.decode(hypotheses.tokens.flatten(0, 1))
+    log_probs: Tensor = hypotheses.log_probs.flatten()
+    found = list(zip(texts, log_probs.tolist(), strict=True))
+    rows = [found[at : at + beams] for at in range(0, len(found), beams)]
+    return [
+        # a hypothesis of probability 0 stands where there are fewer captions than beams
+        Caption(*row[0], tuple(other for other in row[1:] if other[1] > float("-inf")))
+        for row in rows
+    ]

@@ -1,0 +1,152 @@
+"""Subword tokenizers: a byte-level BPE trained on the captions, or a pretrained BART's own.
+
+A caption becomes ``begin … end`` with ``<s>`` and ``</s>``, for both. A pretrained BART's decoder
+wants one ``</s>`` more, before the ``<s>`` (its ``decoder_start_token_id``): the model puts it
+there by itself (see pipeline/models/bart.py), so that nothing else has to know, and so that
+``begin`` and ``end`` are two tokens, not one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from torch import Tensor
+
+from pipeline.errors import EarwitnessError
+from pipeline.files import write_atomic
+
+BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
+FILE = "tokenizer.json"
+_TRAILING = re.compile(r"[\s.!?,;:…]+$")
+
+
+def normalise(caption: str) -> str:
+    """Lower case, single spaces, no punctuation at the end.
+
+    Captions are scored lower-cased and without punctuation, so a model need not learn them.
+    """
+    return _TRAILING.sub("", " ".join(caption.lower().split()))
+
+
+class Tokenizer:
+    """Captions to ids and back; ids 0 … ``size`` − 1.
+
+    Attributes:
+        begin: id of ``<s>``; pad: of ``<pad>``; end: of ``</s>``; size: V.
+    """
+
+    def __init__(self, backend: Backend, source: str) -> None:
+        """``source`` names where the backend came from, for the error's sake."""
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # "<s>" in a caption is text, not a special token
+        self.backend = backend
+        self.begin = _id(backend, BEGIN, source)
+        self.pad = _id(backend, PAD, source)
+        self.end = _id(backend, END, source)
+        self.size: int = backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """One list ``begin … end`` a caption, at most ``max_tokens`` long with both of them.
+
+        Captions are normalised first (:func:`normalise`); a longer one loses its last tokens.
+        """
+        if max_tokens < 3:
+            raise EarwitnessError(f"max_tokens is {max_tokens}; give at least 3")
+        texts = [normalise(caption) for caption in captions]
+        encodings = self.backend.encode_batch(texts, add_special_tokens=False)
+        return [[self.begin, *e.ids[: max_tokens - 2], self.end] for e in encodings]
+
+    def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Captions of N rows of ids, (N, L) or lists, each cut at its first ``end``."""
+        rows = ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
+        rows = [row[: row.index(self.end)] if self.end in row else row for row in rows]
+        texts = self.backend.decode_batch(rows, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``tokenizer.json``: the same bytes for the same tokenizer."""
+        write_atomic(folder / FILE, self.backend.to_str(pretty=True) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> Tokenizer:
+        """What :meth:`save` wrote."""
+        path = folder / FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
+        except UnicodeDecodeError as error:
+            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
+        try:
+            backend = Backend.from_str(text)
+        except Exception as error:  # tokenizers raises the bare class
+            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
+        return Tokenizer(backend, str(path))
+
+
+def _id(backend: Backend, token: str, source: str) -> int:
+    index = backend.token_to_id(token)
+    if index is None:
+        raise EarwitnessError(f"{source}: no token {token}; give a tokenizer in BART's form")
+    return index
+
+
+def train_subword(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE of at most ``vocabulary`` tokens, specials among them.
+
+    The alphabet is that of the captions, not all 256 bytes: a byte never seen in training becomes
+    ``<unk>`` instead of an embedding that is never trained. A merge must occur twice, so a small
+    corpus gives fewer tokens than asked. The same captions in the same order give the same bytes.
+
+    Raises:
+        EarwitnessError: no captions, or a vocabulary that cannot hold the alphabet.
+    """
+    texts = [text for text in map(normalise, captions) if text]
+    if not texts:
+        raise EarwitnessError("subword tokenizer: no captions to train on")
+    alphabet = {byte for text in texts for byte in f" {text}".encode()}
+    if vocabulary < len(alphabet) + len(SPECIALS):
+        raise EarwitnessError(
+            f"bart.vocabulary is {vocabulary}, but the captions have {len(alphabet)} different "
+            f"bytes; give at least {len(alphabet) + len(SPECIALS)}"
+        )
+    backend = Backend(BPE(unk_token=UNKNOWN))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    backend.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=list(SPECIALS),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    return Tokenizer(backend, "subword tokenizer")
+
+
+def pretrained(name_or_path: str) -> Tokenizer:
+    """The tokenizer of a pretrained BART, by hub name (``facebook/bart-base``) or folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        try:  # what is on this machine first: asking the hub without a network takes a minute
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, local_files_only=True)
+        except OSError:
+            if Path(name_or_path).exists():
+                raise
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        backend = Backend.from_str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EarwitnessError(
+            f"bart.pretrained: no tokenizer '{name_or_path}' ({reason}); "
+            "give a folder that has one, or null to train from scratch"
+        ) from None
+    return Tokenizer(backend, name_or_path)
