@@ -1,0 +1,93 @@
+"""CLAP's audio side (Wu et al. 2023): one projected, normalised embedding a window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureExtractor
+
+from pipeline.config import ClapEncoder as Settings
+from pipeline.encoders import weights as files
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.htsat import repeat_padded
+from pipeline.encoders.spectrogram import LogMel
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Padded
+
+SHORTER_MELS = 4  # a model with fusion is given four spectrograms: here the same one
+
+
+class ClapEncoder(SpectrogramEncoder):
+    """One D-wide frame a window, what ``ClapModel.get_audio_features`` gives.
+
+    CLAP's own extractor crops what is longer than its input (10 s) at random; here a clip is cut
+    into windows, whose embeddings are averaged. A shorter window is padded as the extractor's
+    ``padding`` says, which draws nothing. A model with fusion gets each window as one that is not
+    longer than its input; its extractor marks a random clip as longer even then.
+    """
+
+    pooled = True
+
+    def __init__(self, config: ClapConfig, extractor: ClapFeatureExtractor, seconds: float) -> None:
+        super().__init__()
+        self.padding = str(extractor.padding)
+        audio: Any = config.audio_config
+        self.fusion = bool(audio.enable_fusion)
+        self.window_samples = int(extractor.nb_max_samples)
+        if seconds * extractor.sampling_rate > self.window_samples:
+            longest = self.window_samples / extractor.sampling_rate
+            raise EarwitnessError(f"clap: window_seconds is at most {longest:g} with these weights")
+        self.logmel = LogMel(
+            extractor.sampling_rate,
+            extractor.fft_window_size,
+            extractor.hop_length,
+            extractor.feature_size,
+            extractor.frequency_min,
+            extractor.frequency_max,
+            "htk" if extractor.truncation == "fusion" else "slaney",
+        )
+        self.model = ClapAudioModelWithProjection(audio)
+        self.sample_rate = int(extractor.sampling_rate)
+        self.width = int(config.projection_dim)
+        self.frame_seconds = seconds
+
+    def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        waveform = _padded(waveform.float(), lengths, self.window_samples, self.padding)
+        return self.logmel(waveform, torch.full_like(lengths, self.window_samples))
+
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        features = logmel[:, None]
+        longer = None
+        if self.fusion:
+            features = features.expand(-1, SHORTER_MELS, -1, -1)
+            longer = torch.zeros(len(logmel), 1, dtype=torch.bool, device=logmel.device)
+        embedding = self.model(input_features=features, is_longer=longer).audio_embeds
+        return Padded(F.normalize(embedding, dim=-1)[:, None], torch.ones_like(lengths))
+
+
+def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Tensor:
+    """(B, samples) as CLAP's extractor pads: ``repeatpad``, ``repeat`` or zeros."""
+    if padding == "repeatpad":
+        return repeat_padded(waveform, lengths, samples)
+    at = torch.arange(samples, device=waveform.device)
+    lengths = lengths[:, None]
+    values = torch.gather(waveform, 1, at % lengths)
+    return values if padding == "repeat" else values * (at < lengths)
+
+
+def build(settings: Settings, weights: Path | None) -> ClapEncoder:
+    """The encoder with the weights of a ClapModel's folder."""
+    location = files.locate(settings, weights, files.default_hub(settings))
+    if not location.is_dir():
+        raise EarwitnessError(f"{location}: clap needs a folder as save_pretrained writes it")
+    with files.one_line(location):
+        config = ClapConfig.from_pretrained(location, local_files_only=True)
+        extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
+    encoder = ClapEncoder(config, extractor, settings.window_seconds)
+    unused = ("text_model.", "text_projection.", "logit_scale_")
+    files.load_state(encoder.model, files.read_state(location), location, unused)
+    return encoder

@@ -1,0 +1,59 @@
+"""CLAP's text side (Wu et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
+
+from pipeline.config import ClapTextEncoder as Settings
+from pipeline.encoders import weights as files
+from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.errors import EarwitnessError
+
+
+class ClapTextEncoder(BatchedTextEncoder):
+    """``mean``: the projected, normalised embedding that ``ClapModel.get_text_features`` gives, one
+    a caption; ``tokens``: the text model's last hidden states, one a token, its begin and end
+    included.
+    """
+
+    def __init__(self, settings: Settings, model: Any, tokenizer: Any, device: str) -> None:
+        super().__init__(settings.batch, device)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.tokens = settings.pooling == "tokens"
+        config = model.config
+        self.width = config.hidden_size if self.tokens else config.projection_dim
+        self.longest = config.max_position_embeddings - config.pad_token_id - 1  # RoBERTa's
+
+    def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        inputs = self.tokenizer(
+            captions,
+            padding=True,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+        ).to(self.device)
+        outputs = self.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        if self.tokens:
+            return outputs.last_hidden_state, inputs["attention_mask"].bool()
+        embedding = F.normalize(outputs.text_embeds, dim=-1)[:, None]
+        return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
+
+
+def build(settings: Settings, device: str) -> ClapTextEncoder:
+    """The encoder with the weights of a ClapModel's folder."""
+    location = files.locate(settings, None, files.default_hub(settings))
+    if not location.is_dir():
+        raise EarwitnessError(f"{location}: clap_text needs a folder as save_pretrained writes it")
+    with files.one_line(location):
+        text: Any = ClapConfig.from_pretrained(location, local_files_only=True).text_config
+        tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)
+    model = ClapTextModelWithProjection(text)
+    unused = ("audio_model.", "audio_projection.", "logit_scale_")
+    files.load_state(model, files.read_state(location), location, unused)
+    return ClapTextEncoder(settings, model, tokenizer, device)

@@ -1,0 +1,115 @@
+"""ConvNeXt-Tiny on AudioSet (Pellegrini et al. 2023) on transformers' ConvNextModel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import ConvNextConfig, ConvNextModel
+
+from pipeline.config import ConvNextEncoder as Settings
+from pipeline.encoders import weights as files
+from pipeline.encoders.base import SpectrogramEncoder, masked
+from pipeline.encoders.panns import FRONT_END, check_filters
+from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.tagging import HEAD
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Padded
+
+PATCH = 4  # the stem's kernel and stride
+STEM_PADDING = 4  # frames of zeros at both ends before the stem: Pellegrini et al.'s code
+UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", HEAD)
+
+
+class ConvNextEncoder(SpectrogramEncoder):
+    """Frames every 4 × 2 ** (stages − 1) log-mel frames: 768-d each 0.32 s for ConvNeXt-Tiny.
+
+    Frames are the mean over frequency after the last stage, before the classifier's pooling and
+    norm. A clip ends in its own reflection, then in zeros, in a batch as alone; a clip shorter than
+    one frame is filled up with silence to one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        if len(settings.depths) != len(settings.widths):
+            raise EarwitnessError("convnext: depths and widths must be equally long")
+        self.reduction = PATCH * 2 ** (len(settings.widths) - 1)
+        if settings.mels < self.reduction:
+            raise EarwitnessError(f"convnext needs mels of {self.reduction} or more")
+        config = ConvNextConfig(
+            num_channels=1,
+            patch_size=PATCH,
+            num_stages=len(settings.depths),
+            hidden_sizes=list(settings.widths),
+            depths=list(settings.depths),
+            layer_norm_eps=1e-6,
+            # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
+            layer_scale_init_value=0.1,
+        )
+        self.logmel = LogMel(*(getattr(settings, name) for name in FRONT_END))
+        self.bn0 = nn.BatchNorm2d(settings.mels)
+        self.model = ConvNextModel(config)
+        self.sample_rate, self.width = settings.sample_rate, settings.widths[-1]
+        self.frame_seconds = self.reduction * settings.hop / settings.sample_rate
+
+    def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        shortest = (self.reduction - 1) * self.logmel.hop
+        return self.logmel(*at_least(waveform, lengths, shortest))
+
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        x = masked(self.bn0(logmel[:, None].transpose(1, 3)).transpose(1, 3), lengths)
+        x = self.model.embeddings(F.pad(x, (0, 0, STEM_PADDING, STEM_PADDING)))
+        lengths = (lengths + 2 * STEM_PADDING) // PATCH
+        stages: Any = self.model.encoder.stages
+        for index, stage in enumerate(stages):
+            for layer in stage.downsampling_layer:
+                x = layer(x)
+            if index:
+                lengths = lengths // 2
+            for layer in stage.layers:  # the depthwise convolution must meet zeros past the end
+                x = layer(masked(x, lengths))
+        return Padded(x.mean(3).transpose(1, 2), lengths)
+
+
+_NAMES = (
+    (r"^downsample_layers\.0\.0\.", "model.embeddings.patch_embeddings."),
+    (r"^downsample_layers\.0\.1\.", "model.embeddings.layernorm."),
+    (r"^downsample_layers\.(\d+)\.(\d+)\.", r"model.encoder.stages.\1.downsampling_layer.\2."),
+    (r"^stages\.(\d+)\.(\d+)\.norm\.", r"model.encoder.stages.\1.layers.\2.layernorm."),
+    (r"^stages\.(\d+)\.(\d+)\.gamma$", r"model.encoder.stages.\1.layers.\2.layer_scale_parameter"),
+    (r"^stages\.(\d+)\.(\d+)\.", r"model.encoder.stages.\1.layers.\2."),
+    (r"^norm\.", "model.layernorm."),
+)
+
+
+def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint in facebookresearch/ConvNeXt's names, in transformers' names.
+
+    Names that are neither, or transformers' already, stay as they are.
+    """
+    converted = {}
+    for name, tensor in state.items():
+        for pattern, replacement in _NAMES:
+            new, found = re.subn(pattern, replacement, name)
+            if found:
+                name = new
+                break
+        converted[name] = tensor
+    return converted
+
+
+def build(settings: Settings, weights: Path | None) -> ConvNextEncoder:
+    """The encoder with its weights: Pellegrini et al.'s, or those of the tagging stage."""
+    encoder = ConvNextEncoder(settings)
+    location = files.locate(settings, weights, files.default_hub(settings))
+    if settings.weights == "tagging":
+        wanted = {name: getattr(settings, name) for name in FRONT_END}
+        files.check_front_end(wanted, files.trained_settings(location), location)
+    state = files.read_state(location)
+    check_filters(state.get("logmel_extractor.melW"), encoder.logmel, location)
+    files.load_state(encoder, convert(state), location, UNUSED)
+    return encoder

@@ -1,0 +1,158 @@
+"""HTSAT (Chen et al. 2022), as CLAP's audio branch, on transformers' ClapAudioModel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import ClapAudioConfig, ClapAudioModel
+
+from pipeline.config import HtsatEncoder as Settings
+from pipeline.encoders import weights as files
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.spectrogram import LogMel
+from pipeline.encoders.tagging import HEAD
+from pipeline.errors import EarwitnessError
+from pipeline.files import read_json
+from pipeline.models.batch import Padded
+
+PATCH = 4  # HTSAT's patch and stride
+FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
+CLAP_NAMES = {  # CLAP's feature extractor's names of them
+    "sampling_rate": "sample_rate",
+    "fft_window_size": "n_fft",
+    "hop_length": "hop",
+    "feature_size": "mels",
+    "frequency_min": "fmin",
+    "frequency_max": "fmax",
+}
+UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", HEAD)
+
+
+class HtsatEncoder(SpectrogramEncoder):
+    """Frames every 4 × 2 ** (stages − 1) log-mel frames: 768-d, 32 in CLAP's ten seconds.
+
+    HTSAT folds time into a square of ``spec_size``, so its input is always ``window_seconds`` long.
+    A shorter window is repeated whole as often as it fits, then filled up with zeros, as CLAP does
+    ("repeatpad"); the frames of the repetitions are not valid. Frames are the mean over frequency
+    of the last map, in the order of time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.fold, self.time_bins = _geometry(settings)
+        stages = len(settings.depths)
+        self.logmel = LogMel(*(getattr(settings, name) for name in FRONT_END))
+        self.model = ClapAudioModel(
+            ClapAudioConfig(
+                window_size=settings.window,
+                num_mel_bins=settings.mels,
+                spec_size=settings.spec_size,
+                patch_size=PATCH,
+                patch_stride=[PATCH, PATCH],
+                depths=list(settings.depths),
+                num_attention_heads=list(settings.heads),
+                num_hidden_layers=stages,
+                patch_embeds_hidden_size=settings.embed_dim,
+                hidden_size=settings.embed_dim * 2 ** (stages - 1),
+            )
+        )
+        self.window_samples = round(settings.window_seconds * settings.sample_rate)
+        self.sample_rate, self.width = settings.sample_rate, self.model.config.hidden_size
+        self.frames = self.time_bins // (PATCH * 2 ** (stages - 1))  # T of every window
+        full = self.window_samples // settings.hop + 1
+        # fewer log-mel frames than the square holds are stretched to fill it
+        self.bins_per_frame = min(full, self.time_bins) / self.frames
+        self.frame_seconds = self.bins_per_frame * settings.hop / settings.sample_rate
+
+    def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        waveform = repeat_padded(waveform.float(), lengths, self.window_samples)
+        full = torch.full_like(lengths, self.window_samples)
+        values = self.logmel(waveform, full).values[:, : self.time_bins]
+        frames = (lengths // self.logmel.hop + 1).clamp(max=values.shape[1])
+        return Padded(values, frames)
+
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        mapped = self.model(input_features=logmel[:, None]).last_hidden_state  # (B, D, F, T)
+        frames = torch.ceil(lengths / self.bins_per_frame).long().clamp(1, self.frames)
+        return Padded(mapped.mean(2).transpose(1, 2), frames)
+
+
+def repeat_padded(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
+    """(B, samples): each clip as often as it fits whole, then zeros (CLAP's "repeatpad").
+
+    Raises:
+        EarwitnessError: a clip is longer than ``samples``.
+    """
+    if waveform.shape[1] > samples:
+        raise EarwitnessError(
+            f"a window of {waveform.shape[1]} samples is longer than window_seconds ({samples});"
+            " cut clips into windows first"
+        )
+    at = torch.arange(samples, device=waveform.device)
+    lengths = lengths[:, None]
+    return torch.gather(waveform, 1, at % lengths) * (at < samples // lengths * lengths)
+
+
+def _geometry(settings: Settings) -> tuple[int, int]:
+    """How often time is folded, and how many log-mel frames the square holds.
+
+    Raises:
+        EarwitnessError: the settings do not fold into a square.
+    """
+    fold = settings.spec_size // settings.mels
+    stages = len(settings.depths)
+    side = settings.spec_size // (PATCH * 2 ** (stages - 1))  # of the last map
+    width = settings.embed_dim
+    problem = None
+    if stages != len(settings.heads):
+        problem = "depths and heads must be equally long"
+    elif fold * settings.mels != settings.spec_size:
+        problem = f"spec_size {settings.spec_size} must be a multiple of mels {settings.mels}"
+    elif settings.spec_size % (PATCH * 2 ** (stages - 1)) or side % fold:
+        problem = (
+            f"spec_size {settings.spec_size} shrinks to {side} in {stages} stages, which must be a"
+            f" multiple of spec_size / mels = {fold}; take fewer stages or more mels"
+        )
+    elif any(width * 2**index % heads for index, heads in enumerate(settings.heads)):
+        problem = f"each stage's width ({width}, doubling) must be a multiple of its heads"
+    bins = settings.spec_size * fold
+    if problem is None and settings.window_seconds * settings.sample_rate > bins * settings.hop:
+        longest = bins * settings.hop / settings.sample_rate
+        problem = f"window_seconds is at most {longest:g} with this hop, mels and spec_size"
+    if problem:
+        raise EarwitnessError(f"htsat: {problem}")
+    return fold, bins
+
+
+def build(settings: Settings, weights: Path | None) -> HtsatEncoder:
+    """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
+    encoder = HtsatEncoder(settings)
+    location = files.locate(settings, weights, files.default_hub(settings))
+    wanted = {name: getattr(settings, name) for name in FRONT_END}
+    if settings.weights == "tagging":
+        files.check_front_end(wanted, files.trained_settings(location), location)
+    elif location.is_dir() and (location / "preprocessor_config.json").exists():
+        files.check_front_end(wanted, _clap_front_end(location), location)
+    files.load_state(encoder, convert(files.read_state(location)), location, UNUSED)
+    return encoder
+
+
+def _clap_front_end(folder: Path) -> dict[str, Any]:
+    saved = read_json(folder / "preprocessor_config.json", "download the weights again")
+    return {ours: saved[theirs] for theirs, ours in CLAP_NAMES.items() if theirs in saved}
+
+
+def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names of a ClapModel, or of a ClapAudioModel, as this encoder's."""
+    converted = {}
+    for name, tensor in state.items():
+        if name.startswith("audio_model."):
+            name = name.replace("audio_model.", "model.", 1)
+        elif name.startswith("audio_encoder."):
+            name = f"model.{name}"
+        converted[name] = tensor
+    return converted

@@ -1,0 +1,37 @@
+"""The log-mel spectrogram itself as the feature (RLSSR 4.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline.config import LogmelEncoder as Settings
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.spectrogram import LogMel
+from pipeline.models.batch import Padded
+
+
+class LogmelEncoder(SpectrogramEncoder):
+    """``mels`` values in dB every ``hop`` samples; a clip ends in its own reflection."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.logmel = LogMel(
+            settings.sample_rate,
+            settings.n_fft,
+            settings.hop,
+            settings.mels,
+            settings.fmin,
+            settings.fmax,
+        )
+        self.sample_rate, self.width = settings.sample_rate, settings.mels
+        self.frame_seconds = settings.hop / settings.sample_rate
+
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        return Padded(logmel, lengths)
+
+
+def build(settings: Settings, weights: Path | None) -> LogmelEncoder:
+    """The encoder; it has no weights."""
+    return LogmelEncoder(settings)

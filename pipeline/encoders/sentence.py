@@ -1,0 +1,67 @@
+"""Any sentence-transformers model, and INSTRUCTOR (Su et al. 2023), which is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config import InstructorEncoder, SentenceEncoder
+from pipeline.encoders import weights as files
+from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.errors import EarwitnessError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Settings = InstructorEncoder | SentenceEncoder
+
+
+class SentenceTextEncoder(BatchedTextEncoder):
+    """``tokens``: the transformer's token embeddings, before pooling and any dense layer, what
+    ``encode(output_value="token_embeddings")`` gives less the prompt's tokens; the model's own
+    begin and end tokens are kept, as there. ``mean``: the sentence embedding.
+    """
+
+    def __init__(self, settings: Settings, model: SentenceTransformer, device: str) -> None:
+        super().__init__(settings.batch, device)
+        self.model = model
+        self.tokens = settings.pooling == "tokens"
+        instructor = isinstance(settings, InstructorEncoder)
+        self.prompt = settings.instruction if instructor else settings.prompt  # type: ignore[union-attr]
+        if instructor:
+            model.set_pooling_include_prompt(False)  # Su et al. pool the text's own tokens
+        first: Any = model[0]
+        width = first.get_embedding_dimension() if self.tokens else model.get_embedding_dimension()
+        if width is None:
+            raise EarwitnessError(f"{settings.weights}: its embedding width is not known")
+        self.width = int(width)
+
+    def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        inputs: dict[str, Any] = self.model.preprocess(captions, prompt=self.prompt or None)
+        inputs = {
+            name: value.to(self.device) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
+        before = int(inputs.get("prompt_length") or 0)
+        outputs: dict[str, Any] = self.model(inputs)
+        if self.tokens:
+            mask = outputs["attention_mask"].bool()
+            if before:
+                mask = mask & (mask.cumsum(1) > before)
+            return outputs["token_embeddings"], mask
+        embedding = outputs["sentence_embedding"][:, None]
+        return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
+
+
+def build(settings: Settings, device: str) -> SentenceTextEncoder:
+    """The encoder with the weights of a sentence-transformers folder."""
+    from sentence_transformers import SentenceTransformer
+
+    location = files.locate(settings, None, files.default_hub(settings))
+    if not location.is_dir():
+        raise EarwitnessError(f"{location}: not a sentence-transformers folder")
+    with files.one_line(location):
+        model = SentenceTransformer(str(location), device=device, local_files_only=True)
+    return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)

@@ -1,0 +1,41 @@
+"""The samples themselves as the feature, so that end-to-end training reads HDF5 too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config import SpecAugment
+from pipeline.config import WaveformEncoder as Settings
+from pipeline.encoders.base import SoundEncoder, refuse_augment
+from pipeline.encoders.spectrogram import at_least
+from pipeline.models.batch import Padded
+
+
+class WaveformEncoder(SoundEncoder):
+    """``frame`` samples a frame; the last frame is filled up with zeros."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.sample_rate, self.width = settings.sample_rate, settings.frame
+        self.frame_seconds = settings.frame / settings.sample_rate
+
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        augment: SpecAugment | None = None,
+        seeds: Tensor | None = None,
+    ) -> Padded:
+        refuse_augment(augment, "waveform")
+        waveform, _ = at_least(waveform, lengths, 1)
+        waveform = F.pad(waveform, (0, -waveform.shape[1] % self.width))
+        frames = (lengths + self.width - 1) // self.width
+        return Padded(waveform.unflatten(1, (-1, self.width)), frames)
+
+
+def build(settings: Settings, weights: Path | None) -> WaveformEncoder:
+    """The encoder; it has no weights."""
+    return WaveformEncoder(settings)
