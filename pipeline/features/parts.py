@@ -6,6 +6,8 @@ not depend on what was done before, so a killed run that goes on gives a byte-id
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,12 @@ from pipeline.files import replacing
 from pipeline.training.lock import exclusive
 
 BLOCK_FRAMES = 1 << 16  # put together in memory before they are written
+
+
+def folder_name(job: str, content: Any) -> str:
+    """``<job>-<digest>``, with everything that a job's values depend on in the digest."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{job}-{digest[:16]}"
 
 
 class Parts:

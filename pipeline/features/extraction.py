@@ -1,0 +1,121 @@
+"""A dataset's sound, or any sound files, as features of one frozen encoder.
+
+Which clips share a batch follows from the manifest alone, so that a killed run that goes on gives
+a byte-identical file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline import audio
+from pipeline.corpora.manifest import Manifest
+from pipeline.encoders.base import SoundEncoder
+from pipeline.features.encoding import device_of, encode
+from pipeline.features.parts import Parts, folder_name
+from pipeline.features.passes import Encoded, Recording, Settings, make_batches
+from pipeline.features.report import Report
+from pipeline.features.store import Header, Index
+from pipeline.files import inside
+from pipeline.plans import ExtractionPlan
+
+
+def extract(
+    manifest: Manifest,
+    root: Path,
+    encoder: SoundEncoder,
+    weights: str,
+    plan: ExtractionPlan,
+    partial: Path,
+    path: Path,
+) -> tuple[Index, Report]:
+    """Encodes every clip of a dataset into a feature file; entries follow the manifest.
+
+    Args:
+        root: folder of the dataset's audio.
+        encoder: frozen, on its device.
+        weights: their digest.
+        partial: folder for what is done, until all is.
+        path: of the feature file.
+
+    Raises:
+        EarwitnessError: a file is gone or broken, values do not fit float16, no GPU memory, or
+            another process is at the same work.
+    """
+    settings = Settings(
+        plan.encoder.window_seconds,
+        plan.encoder.batch_seconds,
+        plan.encoder.views + 1,
+        plan.spec_augment if plan.encoder.views else None,
+    )
+    source = f"data/corpora/{manifest.dataset}.json"
+    recordings = [
+        Recording(clip.clip_id, inside(root, clip.path, source), clip.duration)
+        for clip in manifest.clips
+    ]
+    batches = make_batches([clip.duration for clip in recordings], settings)
+    header = Header(
+        encoder=plan.name,
+        settings=plan.model_dump(mode="json", include={"encoder", "spec_augment"}),
+        weights=weights,
+        frame_seconds=encoder.frame_seconds,
+        views=settings.views,
+    )
+    # parts of another plan, of other clips or of the CPU's float32 must not get into this file
+    clips = [[clip.clip_id, clip.path, clip.duration] for clip in manifest.clips]
+    content = [plan.model_dump(mode="json"), weights, device_of(encoder).type, clips]
+    folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
+    views = np.arange(settings.views)[:, None]
+    entries = [(batch * settings.views + views).reshape(-1) for batch in batches]
+    with Parts(folder, entries, encoder.width).held() as parts:
+        report = _encode_missing(parts, recordings, batches, encoder, settings)
+        index = parts.assemble(path, header, [clip.name for clip in recordings])
+        parts.remove()
+    return index, report
+
+
+def encode_files(
+    paths: Sequence[Path], encoder: SoundEncoder, window_seconds: float, batch_seconds: float
+) -> list[NDArray[np.float16]]:
+    """Any sound files as a feature file would hold them: (T, D) each, in order.
+
+    Raises:
+        EarwitnessError: a file cannot be decoded, values do not fit float16, or no GPU memory.
+    """
+    recordings = [Recording(str(path), path, audio.probe(path)) for path in paths]
+    settings = Settings(window_seconds, batch_seconds)
+    batches = make_batches([clip.duration for clip in recordings], settings)
+    work = [[recordings[clip] for clip in batch] for batch in batches]
+    order = [clip for batch in batches for clip in batch.tolist()]
+    entries: list[NDArray[np.float16]] = []
+    for encoded in encode(work, encoder, settings, lambda encoded: encoded):
+        entries += np.split(encoded.values, np.cumsum(encoded.lengths)[:-1])
+    held = dict(zip(order, entries, strict=True))
+    return [held[clip] for clip in range(len(recordings))]
+
+
+def _encode_missing(
+    parts: Parts,
+    recordings: Sequence[Recording],
+    batches: Sequence[NDArray[np.int64]],
+    encoder: SoundEncoder,
+    settings: Settings,
+) -> Report:
+    missing = parts.missing()
+    work = [[recordings[clip] for clip in batches[part]] for part in missing]
+    turns = iter(missing)
+    report = Report()
+
+    def save(encoded: Encoded) -> None:
+        parts.save(next(turns), encoded.values, encoded.lengths)
+
+    done = len(recordings) - sum(len(batch) for batch in work)
+    with tqdm(total=len(recordings), initial=done, unit="clip", disable=None) as bar:
+        for batch, _ in zip(work, encode(work, encoder, settings, save, report), strict=True):
+            bar.update(len(batch))
+    return report

@@ -1,0 +1,32 @@
+"""Encodes one dataset's captions: ``python -m stages.embed <dataset> <encoder>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.plans import EmbeddingPlan
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str, encoder: str) -> None:
+    """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
+    import torch
+
+    from pipeline.encoders import build_text_encoder, weights_digest
+    from pipeline.features.embedding import embed
+
+    plan = EmbeddingPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    index, report = embed(
+        Manifest.load(paths.CORPORA / f"{dataset}.json"),
+        build_text_encoder(plan.encoder, "cuda" if torch.cuda.is_available() else "cpu"),
+        weights_digest(plan.encoder),
+        plan,
+        paths.PARTIAL,
+        paths.FEATURES / dataset / f"{encoder}.h5",
+    )
+    index.save(paths.INDEX / dataset / f"{encoder}.json")
+    print(f"{dataset}, {encoder}: {report}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Encodes one dataset's sound: ``python -m stages.extract <dataset> <encoder>``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.plans import ExtractionPlan
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str, encoder: str) -> None:
+    """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
+    import torch
+
+    from pipeline.encoders import build_sound_encoder, weights_digest
+    from pipeline.features.extraction import extract
+
+    plan = ExtractionPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
+    weights = Path(plan.weights) if plan.weights else None
+    index, report = extract(
+        manifest,
+        paths.ROOT / manifest.root,
+        build_sound_encoder(plan.encoder, weights, "cuda" if torch.cuda.is_available() else "cpu"),
+        weights_digest(plan.encoder, weights),
+        plan,
+        paths.PARTIAL,
+        paths.FEATURES / dataset / f"{encoder}.h5",
+    )
+    index.save(paths.INDEX / dataset / f"{encoder}.json")
+    print(f"{dataset}, {encoder}: {report}")
+
+
+if __name__ == "__main__":
+    run(main)
