@@ -17,7 +17,10 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds."""
+    """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
+
+    ``digest``: SHA-256 of the sound file, so that what reads a replaced recording is run again.
+    """
 
     clip_id: str
     split: str
@@ -25,11 +28,15 @@ class Clip:
     duration: float
     captions: tuple[str, ...]
     events: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A dataset: its name, the folder of its audio, its clips, and what was left out of it.
+
+    ``root`` is relative to the repository (no machine's own path is in a committed hash), or
+    absolute where the parameters say so: ``repository / root / clip.path`` is a clip's file.
 
     ``skipped`` holds ``(path, reason)`` of files that could not be used.
     """
@@ -68,6 +75,7 @@ class Manifest:
                     duration=row["duration"],
                     captions=tuple(row["captions"]),
                     events=tuple(row["events"]),
+                    digest=row["digest"],
                 )
                 for row in rows["clips"]
             )
