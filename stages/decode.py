@@ -1,0 +1,41 @@
+"""Captions a split of a dataset: ``python -m stages.decode <dataset> <system>``."""
+
+from __future__ import annotations
+
+import time
+
+from pipeline.config import load_params
+from pipeline.corpora.manifest import Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.features.store import FeatureStore
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str, system: str) -> None:
+    """Writes data/predictions/<dataset>/<system>.csv, a row a clip of evaluation.split."""
+    from pipeline.decoding.predictions import caption_clips, write_predictions
+    from pipeline.training.bundle import load_captioner
+
+    params = load_params(paths.PARAMS)
+    if system not in params.systems:
+        raise EarwitnessError(f"params.yaml: systems has no '{system}'; add it")
+    names = params.systems[system].captioners
+    if len(names) > 1:
+        raise EarwitnessError(
+            f"systems.{system} names {len(names)} captioners; ensembles come next: name one"
+        )
+    captioner = load_captioner(paths.MODELS / "captioners" / names[0])
+    manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
+    clips = [clip.clip_id for clip in manifest.split(params.evaluation.split)]
+    folder = paths.FEATURES / dataset
+    stores = [FeatureStore.open(folder / f"{encoder}.h5") for encoder in captioner.plan.features]
+    began = time.perf_counter()
+    captions = caption_clips(captioner, stores, clips, params.decoding)
+    seconds = time.perf_counter() - began
+    write_predictions(paths.PREDICTIONS / dataset / f"{system}.csv", clips, captions)
+    print(f"{system} on {dataset}: {len(clips)} clips, {len(clips) / seconds:.1f} clips per second")
+
+
+if __name__ == "__main__":
+    run(main)

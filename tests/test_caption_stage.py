@@ -1,0 +1,295 @@
+"""Training and decoding as stages: on sound whose kind the stored features give away."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import Bart, Decoding, FeatureInput, Fuser, Training, Translator, Twin
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.decoding.predict import Caption
+from pipeline.decoding.predictions import caption_clips, write_predictions
+from pipeline.errors import EarwitnessError
+from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.plans import CaptionerPlan
+from pipeline.training.bundle import load_captioner
+from pipeline.training.captioning import train_captioner
+from pipeline.training.checkpoints import STATE
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
+FRAMES = ("a {}", "a {} outside", "somewhere a {}")
+SIZES = {"development": 100, "validation": 15, "evaluation": 20}
+KILLS = int(os.environ.get("EARWITNESS_KILLS", "4"))
+FINISHED = {"model.safetensors", "model.json", "plan.json", "tokenizer.json", "curves.csv"}
+
+
+def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
+    return CaptionerPlan(
+        name=name,
+        inputs={},
+        code="",
+        architecture="edtc",
+        dataset="toy",
+        features=("one", "two"),
+        text="words",
+        input=FeatureInput(frames=8, width=32),
+        fuser=Fuser(layers=1, heads=4, reduced=16, feed_forward=64),
+        translator=Translator(
+            encoder_layers=1, decoder_layers=1, kernel=5, heads=4, feed_forward=64
+        ),
+        twin=Twin(),
+        bart=Bart(
+            pretrained=None, vocabulary=100, encoder_layers=1, decoder_layers=1, heads=4,
+            width=32, feed_forward=64, max_tokens=24,
+        ),
+        training=Training(
+            **{
+                "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
+                "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
+            }
+        ),
+    )  # fmt: skip
+
+
+def make_data(root: Path) -> Manifest:
+    """A manifest and three feature files; a clip's kind is a direction of its features."""
+    draw = np.random.default_rng(0)
+    clips, kinds = [], []
+    for split, count in SIZES.items():
+        for number in range(count):
+            kind = number % len(KINDS)
+            captions = tuple(frame.format(KINDS[kind]) for frame in FRAMES)
+            clips.append(Clip(f"{split}-{number}", split, f"{number}.wav", 1.0, captions))
+            kinds.append(kind)
+    manifest = Manifest("toy", "audio", tuple(clips))
+    manifest.save(root / "data/corpora/toy.json")
+    names = [clip.clip_id for clip in clips]
+    rows = [f"{name}#{k}" for name in names for k in range(len(FRAMES))]
+    texts = np.repeat(kinds, len(FRAMES))
+    for encoder, ids, of, width, views in (
+        ("one", names, kinds, 24, 2), ("two", names, kinds, 40, 1), ("words", rows, texts, 12, 1),
+    ):  # fmt: skip
+        directions = draw.normal(size=(len(KINDS), width))
+        lengths = draw.integers(3, 10, len(ids) * views)
+        which = np.repeat(np.repeat(of, views), lengths)
+        values = directions[which] + 0.3 * draw.normal(size=(len(which), width))
+        path = root / f"data/features/toy/{encoder}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = Header(encoder, {}, "0", 0.1, views)
+        write_store(path, header, ids, lengths, width, [values.astype(np.float16)])
+    return manifest
+
+
+def stores(root: Path) -> tuple[list[FeatureStore], FeatureStore]:
+    folder = root / "data/features/toy"
+    sounds = [FeatureStore.open(folder / f"{name}.h5") for name in ("one", "two")]
+    return sounds, FeatureStore.open(folder / "words.h5", "embed")
+
+
+def train(root: Path, manifest: Manifest, plan: CaptionerPlan, output: str) -> Path:
+    sounds, text = stores(root)
+    train_captioner(plan, manifest, sounds, text, root / output, root / "data/checkpoints")
+    return root / output
+
+
+def stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=root, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A repository with one captioner, trained without interruption in this process."""
+    root = tmp_path_factory.mktemp("repository")
+    manifest = make_data(root)
+    torch.set_num_threads(1)
+    plan = make_plan()
+    plan.save(root / "data/plans/captioners/tiny.json")
+    train(root, manifest, plan, "data/models/captioners/tiny")
+    return root, manifest
+
+
+def accuracy(clips: list[str], captions: list[str]) -> float:
+    kinds = [KINDS[int(clip.split("-")[1]) % len(KINDS)] for clip in clips]
+    return float(np.mean([kind in text for kind, text in zip(kinds, captions, strict=True)]))
+
+
+def test_the_captioner_names_the_kind(trained: tuple[Path, Manifest]) -> None:
+    root, manifest = trained
+    folder = root / "data/models/captioners/tiny"
+    assert set(contents(folder)) == FINISHED
+    assert list((root / "data/checkpoints").iterdir()) == []
+    clips = [clip.clip_id for clip in manifest.split("evaluation")]
+    captions = caption_clips(load_captioner(folder, "cpu"), stores(root)[0], clips, Decoding())
+    assert accuracy(clips, [caption.text for caption in captions]) >= 0.9
+    with (folder / "curves.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["cross_entropy"]) < float(rows[0]["cross_entropy"])
+    assert max(float(row["validation_cider_d"]) for row in rows) > 3
+    assert CaptionerPlan.load(folder / "plan.json") == make_plan()
+
+
+def test_log_probs_are_those_of_the_teacher_forced_model(trained: tuple[Path, Manifest]) -> None:
+    """Of every candidate, from the logits of the whole caption at once."""
+    root, manifest = trained
+    captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
+    clips = [clip.clip_id for clip in manifest.split("evaluation")]
+    found = caption_clips(captioner, stores(root)[0], clips, Decoding(beams=3))
+    compared = 0
+    for number, caption in enumerate(found):
+        assert len(caption.candidates) == 2
+        values = [store.entry(store.ids.index(clips[number])) for store in stores(root)[0]]
+        from pipeline.models.batch import Padded
+
+        features = tuple(
+            Padded(torch.from_numpy(np.array(v)).float()[None], torch.tensor([len(v)]))
+            for v in values
+        )
+        with torch.no_grad():
+            memory = captioner.model.encode(features)
+        for text, log_prob in ((caption.text, caption.log_prob), *caption.candidates):
+            ids = torch.tensor(captioner.tokenizer.encode([text], 24))
+            with torch.no_grad():
+                logits = captioner.model.bart.logits(memory, ids[:, :-1])
+            plain = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).sum()
+            # a search may spell a caption otherwise than the tokenizer does
+            compared += abs(float(plain) - log_prob) < 1e-3
+    assert compared >= 0.8 * 3 * len(found)
+
+
+def test_killed_stages_end_with_the_same_bytes(
+    trained: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    root, _ = trained
+    make_data(tmp_path)
+    make_plan().save(tmp_path / "data/plans/captioners/tiny.json")
+    output = tmp_path / "data/models/captioners/tiny"
+    draw, kills, resumed = random.Random(1), 0, 0
+    while True:
+        process = stage(tmp_path, "stages.caption", "tiny")
+        if kills == KILLS:
+            assert finish(process) == (0, "", "")
+            break
+        began = time.monotonic()
+        while not list(tmp_path.glob("data/checkpoints/*.lock")) and process.poll() is None:
+            assert time.monotonic() - began < 120
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 8 / (KILLS + 1)))
+        process.send_signal(signal.SIGKILL)
+        finish(process)
+        kills += 1
+        resumed += bool(list(tmp_path.glob(f"data/checkpoints/*/{STATE}")))
+        if output.exists():  # it was there before the kill: then it is whole
+            assert contents(output) == contents(root / "data/models/captioners/tiny")
+    assert contents(output) == contents(root / "data/models/captioners/tiny")
+    assert resumed > 0
+    assert list((tmp_path / "data/checkpoints").iterdir()) == []
+    assert [path.name for path in output.parent.iterdir()] == ["tiny"]
+
+
+def test_decode_writes_the_same_table_twice(trained: tuple[Path, Manifest]) -> None:
+    root, manifest = trained
+    params = {
+        "datasets": {"toy": {"layout": "clotho", "root": "audio"}},
+        "encoders": {"one": {"module": "logmel"}},
+        "captioners": {
+            "tiny": {"architecture": "edtc", "dataset": "toy", "features": ["one"], "twin": False}
+        },
+        "systems": {"tiny": {"captioners": ["tiny"]}, "two": {"captioners": ["tiny", "tiny"]}},
+    }
+    (root / "params.yaml").write_text(json.dumps(params))
+    path = root / "data/predictions/toy/tiny.csv"
+    tables = []
+    for _ in range(2):
+        code, out, err = finish(stage(root, "stages.decode", "toy", "tiny"))
+        assert code == 0, err
+        assert out.startswith("tiny on toy: 20 clips, ") and "clips per second" in out
+        tables.append(path.read_bytes())
+    assert tables[0] == tables[1]
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["clip_id", "caption", "log_prob", "candidates"]
+    clips = [row["clip_id"] for row in rows]
+    assert clips == [clip.clip_id for clip in manifest.split("evaluation")]
+    assert accuracy(clips, [row["caption"] for row in rows]) >= 0.9
+    for row in rows:
+        others = json.loads(row["candidates"])
+        assert len(others) == 3 and all(log_prob < 0 for _, log_prob in others)
+    code, _, err = finish(stage(root, "stages.decode", "toy", "two"))
+    assert code == 1 and err.startswith("error: systems.two names 2 captioners")
+
+
+def test_predictions_are_csv_whatever_the_caption(tmp_path: Path) -> None:
+    caption = Caption('a "dog", barks', -1.23456, (("émile\nsings", -2.0),))
+    write_predictions(tmp_path / "p.csv", ["a,b"], [caption])
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["clip_id"] == "a,b" and row["caption"] == 'a "dog", barks'
+    assert row["log_prob"] == "-1.2346"
+    assert json.loads(row["candidates"]) == [["émile\nsings", -2.0]]
+
+
+def test_seeds_differ(trained: tuple[Path, Manifest]) -> None:
+    root, manifest = trained
+    first = train(root, manifest, make_plan("a", epochs=1, seed=1), "a")
+    again = train(root, manifest, make_plan("a", epochs=1, seed=1), "b")
+    other = train(root, manifest, make_plan("a", epochs=1, seed=2), "c")
+    assert contents(first) == contents(again)
+    weights = "model.safetensors"
+    assert contents(first)[weights] != contents(other)[weights]
+
+
+def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
+    root, manifest = trained
+    sounds, text = stores(root)
+    captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
+    with pytest.raises(EarwitnessError, match=r"two.h5: 40 wide, but captioner tiny was trained"):
+        caption_clips(captioner, sounds[::-1], ["evaluation-0"], Decoding())
+    with pytest.raises(EarwitnessError, match=r"no captioner; run `dvc repro caption@none`"):
+        load_captioner(root / "data/models/captioners/none")
+    bare = Clip("bare", "development", "x.wav", 1.0, ())
+    with pytest.raises(EarwitnessError, match=r"'bare' of development has no caption"):
+        with_bare = Manifest("toy", "audio", (*manifest.clips, bare))
+        train_captioner(make_plan(), with_bare, sounds, text, tmp_path / "o", tmp_path / "c")
+    code, _, err = finish(stage(root, "stages.caption", "none"))
+    assert (
+        code == 1 and err.count("\n") == 1 and "none.json: not there; run `dvc repro plan`" in err
+    )
+
+
+def test_a_pickle_in_place_of_weights(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
+    for name, content in contents(trained[0] / "data/models/captioners/tiny").items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
+        load_captioner(tmp_path)
