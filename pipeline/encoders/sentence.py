@@ -62,6 +62,6 @@ def build(settings: Settings, device: str) -> SentenceTextEncoder:
     location = files.locate(settings, None, files.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: not a sentence-transformers folder")
-    with files.one_line(location):
+    with files.one_line(location), files.quiet_loading():
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
     return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import pickle
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -282,3 +283,18 @@ def one_line(source: Path | str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         line = " ".join(str(error).split())[:200]
         raise EarwitnessError(f"{source}: cannot be loaded ({line})") from None
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """transformers draws its bar of loaded tensors on anything: only a terminal is shown it."""
+    from transformers.utils import logging
+
+    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()

