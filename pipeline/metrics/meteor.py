@@ -1,0 +1,74 @@
+"""METEOR 1.5 (Denkowski and Lavie 2014), by its own program inside pycocoevalcap."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.metrics.java import JavaError, jars, started
+from pipeline.metrics.scores import ClipScores
+from pipeline.metrics.sets import ScoredSet
+
+
+def meteor(
+    java: Path | None, sets: Mapping[str, ScoredSet], folder: Path, *, seconds: float = 3600
+) -> dict[str, ClipScores]:
+    """METEOR of several systems in one run; a pair of candidate and references is aligned once.
+
+    Args:
+        sets: a system's name → its N tokenized candidates and their references.
+        folder: a temporary one.
+
+    Raises:
+        JavaError: see :func:`pipeline.metrics.java.started`.
+    """
+    lines = {
+        name: [_line(*pair) for pair in zip(*chosen, strict=True)] for name, chosen in sets.items()
+    }
+    unique = [*dict.fromkeys(line for wanted in lines.values() for line in wanted)]
+    jar = jars() / "meteor" / "meteor-1.5.jar"
+    arguments = ["-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    with started(java, arguments, memory="2G", seconds=seconds, folder=folder) as process:
+        statistics = dict(zip(unique, _ask(process, unique, len(unique)), strict=True))
+        scores = {}
+        for name, wanted in lines.items():
+            question = " ||| ".join(["EVAL", *(statistics[line] for line in wanted)])
+            *clips, corpus = map(float, _ask(process, [question], len(wanted) + 1))
+            scores[name] = ClipScores(corpus, np.array(clips))
+        assert process.stdin is not None
+        process.stdin.close()
+    return scores
+
+
+def _line(candidate: str, references: Sequence[str]) -> str:
+    texts = [text.replace("|||", " ") for text in (*references, candidate)]
+    return " ||| ".join(["SCORE", *texts])
+
+
+def _ask(process: subprocess.Popen[str], questions: Sequence[str], answers: int) -> list[str]:
+    """Writes in the background and reads at once, so that no pipe fills up."""
+    assert process.stdin is not None and process.stdout is not None
+    writer = threading.Thread(target=_write, args=(process, questions), daemon=True)
+    writer.start()
+    found = []
+    for _ in range(answers):
+        line = process.stdout.readline()
+        if not line:
+            raise EOFError
+        found.append(line.strip())
+    writer.join()
+    if any(line.startswith("Error") for line in found):
+        raise JavaError(next(line for line in found if line.startswith("Error"))[:200])
+    return found
+
+
+def _write(process: subprocess.Popen[str], questions: Sequence[str]) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError, ValueError):  # the reader sees that the program has ended
+        process.stdin.writelines(f"{question}\n" for question in questions)
+        process.stdin.flush()

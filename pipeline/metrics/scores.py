@@ -1,0 +1,22 @@
+"""What every metric returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+class ClipScores(NamedTuple):
+    """One metric of one system: of the corpus, and of each of its N clips."""
+
+    corpus: float
+    clips: Values  # (N,)
+
+
+def averaged(clips: Values) -> ClipScores:
+    """A metric whose corpus value is the mean over clips."""
+    return ClipScores(float(clips.mean()), clips)
