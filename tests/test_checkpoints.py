@@ -124,7 +124,7 @@ def outputs(folder: Path) -> tuple[bytes, bytes]:
 def test_killed_twenty_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     train(tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "pipeline.training.loop"])
+    context.set_forkserver_preload(["torch._dynamo", "pytest", "pipeline.training.loop"])
     interrupted = tmp_path / "interrupted"
     state = interrupted / "checkpoints" / "tiny-0a1b" / STATE
     draw = random.Random(3)

@@ -215,7 +215,7 @@ def test_against_adamw_by_hand(tmp_path: Path) -> None:
         if step % 10 in (3, 6, 9):  # after 4, 7 and 10 steps of 10
             score = -abs(plain.weight.item() - 3)
             if score > best_score:
-                best, best_score = (float(plain.weight), float(plain.bias)), score
+                best, best_score = (plain.weight.item(), plain.bias.item()), score
     model, progress = run(tmp_path, training)
     assert (float(model.weight), float(model.bias)) == pytest.approx(best, rel=1e-6)
     assert [row["step"] for row in progress.curves][:4] == [4, 7, 10, 14]
@@ -242,6 +242,14 @@ def test_stops_after_patience_without_gain_and_keeps_the_best(tmp_path: Path) ->
     assert progress.scores == scores[:5] and progress.step == 17
     early, _ = run(tmp_path / "short", SETTINGS.model_copy(update={"epochs": 1}), [1.0, 2.0, 0.0])
     assert torch.equal(model.weight, early.weight)  # both are the weights after seven steps
+
+
+def test_patience_is_in_epochs_where_an_epoch_has_fewer_steps_than_validations(
+    tmp_path: Path,
+) -> None:
+    settings = {"validations_per_epoch": 40, "patience_epochs": 1.0}  # ten steps: ten validations
+    _, progress = run(tmp_path, SETTINGS.model_copy(update=settings), [1.0] * 120)
+    assert progress.step == 11
 
 
 def test_a_loss_that_is_not_a_number_says_what_to_do(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def fit(
     with tqdm(
         total=total, initial=progress.step, desc=description, unit="step", disable=None
     ) as bar:
-        while progress.step < total and not _out_of_patience(progress, training):
+        while progress.step < total and not run.out_of_patience(progress):
             epoch, start = divmod(progress.step, task.batches.steps)
             for batch in task.batches.epoch(epoch, start):
                 run.step(batch, progress)
@@ -78,15 +78,10 @@ def fit(
                 if (progress.step - 1) % task.batches.steps + 1 in run.validation_steps:
                     improved = run.validate(progress)
                     checkpoints.save(task.model, optimizer, progress, improved=improved)
-                    if _out_of_patience(progress, training):
+                    if run.out_of_patience(progress):
                         break
     load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
     return progress
-
-
-def _out_of_patience(progress: Progress, training: Training) -> bool:
-    """EDTC 4.3: training ends "when the metrics are not updated for 4 consecutive epochs"."""
-    return progress.since_best >= training.patience_epochs * training.validations_per_epoch
 
 
 class _Run:
@@ -116,6 +111,11 @@ class _Run:
         self.validation_steps = {math.ceil(steps * (i + 1) / parts) for i in range(parts)}
         task.model.train()
 
+    def out_of_patience(self, progress: Progress) -> bool:
+        """EDTC 4.3: it ends "when the metrics are not updated for 4 consecutive epochs"."""
+        patience = self.training.patience_epochs * len(self.validation_steps)
+        return progress.since_best >= patience
+
     def step(self, batch: Any, progress: Progress) -> None:
         """One batch: forward, backward, clip, optimizer, ``after_step``."""
         for group in self.optimizer.param_groups:
@@ -131,8 +131,9 @@ class _Run:
             if "can't allocate memory" not in str(error):
                 raise
             raise EarwitnessError(self._out_of_memory(progress)) from None
-        clip = self.training.gradient_clip
-        norm = nn.utils.clip_grad_norm_(self.trained, clip if clip > 0 else math.inf)
+        norm = nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        if self.training.gradient_clip > 0:
+            nn.utils.clip_grads_with_norm_(self.trained, self.training.gradient_clip, norm)
         self.optimizer.step()
         self.task.after_step()
         self._add({**losses._asdict(), "gradient_norm": norm})
