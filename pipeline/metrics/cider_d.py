@@ -236,8 +236,8 @@ def _weighted(
     inside = grams.number < len(idf)
     weight = grams.times * log_documents
     weight[inside] = grams.times[inside] * idf[grams.number[inside]]
-    norm: Values = np.sqrt(np.bincount(grams.sentence, weight**2, minlength=sentences) + 0.0)
-    return weight, norm
+    norm = np.sqrt(np.bincount(grams.sentence, weight**2, minlength=sentences))
+    return weight.astype(np.float64), norm.astype(np.float64)
 
 
 def _clipped_dot(

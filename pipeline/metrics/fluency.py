@@ -1,0 +1,213 @@
+"""Fluency errors in captions: the detector of FENSE (Zhou et al. 2022).
+
+A BERT whose first token's last state goes through one linear layer to six independent
+probabilities. Its checkpoint is a dictionary of `model_type`, `num_classes` and `state_dict`
+(`encoder.*`, `clf.*`), as released at blmoistawinde/fense.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import EarwitnessError
+from pipeline.files import sha256
+from pipeline.metrics.scores import Values
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import BertModel
+
+FIELD = "echecker_clotho_audiocaps_base"  # FENSE's own
+ERRORS = ("add_tail", "repeat_event", "repeat_adv", "remove_conj", "remove_verb", "error")
+_RELEASE = "https://github.com/blmoistawinde/fense/releases/download/V0.1/"
+_SHA256 = {
+    FIELD: "1a719f090af70614bbdb9f9437530b7e133c48cfa4a58d964de0d47fc974a2fa",
+    "echecker_clotho_audiocaps_tiny": (
+        "90ed0ac5033ec497ec66d4f68588053813e085671136dae312097c96c504f673"
+    ),
+}
+_TOKENS = 64  # a caption is padded or cut to, FENSE
+_HEAD = 64  # units of an attention head in every BERT size
+
+
+class ErrorDetector(nn.Module):
+    """FENSE's `BERTFlatClassifier`; the names of its parts are those of the checkpoint."""
+
+    def __init__(self, encoder: BertModel, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(encoder.config.hidden_dropout_prob)
+        self.clf = nn.Linear(encoder.config.hidden_size, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L) int64 token ids and mask to (B, 6) logits."""
+        states = self.encoder(input_ids, attention_mask).last_hidden_state
+        return self.clf(self.dropout(states[:, 0]))
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A loaded detector; ``suffix`` is what its scores' names carry, nothing for FENSE's own."""
+
+    model: ErrorDetector
+    tokenizer: Tokenizer
+    suffix: str
+
+
+def load(weights: str, device: str) -> Detector:
+    """A detector from a checkpoint in FENSE's format.
+
+    Args:
+        weights: ``hub`` (the field's own), the name of a released one, or a path to the file or
+            to a folder with it. A tokenizer (tokenizer.json or vocab.txt) beside it is used, else
+            the one that the checkpoint's ``model_type`` names.
+
+    Raises:
+        EarwitnessError: it is not there, cannot be reached, or is no such checkpoint.
+    """
+    path = _located(FIELD if weights == "hub" else weights)
+    state, classes, model_type = _read(path)
+    model = ErrorDetector(_encoder(state, path), classes)
+    # older transformers saved this buffer with the weights
+    state = {name: value for name, value in state.items() if not name.endswith("position_ids")}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise _unfit(path, " ".join(str(error).split())[:160]) from None
+    tokenizer = _tokenizer(path, model_type)
+    return Detector(model.eval().to(device), tokenizer, _suffix(path))
+
+
+def error_probabilities(detector: Detector, captions: Sequence[str], batch: int = 64) -> Values:
+    """(N,) the probability of a fluency error in each caption.
+
+    As in FENSE and aac-metrics: in lower case, without punctuation, the class "error".
+    """
+    unique = sorted(set(captions), key=len)
+    clean = [re.sub(r"[^\w\s]", "", caption).lower() for caption in unique]
+    device = next(detector.model.parameters()).device
+    found: list[Values] = []
+    with torch.inference_mode():
+        for start in range(0, len(clean), batch):
+            encoded = detector.tokenizer.encode_batch(clean[start : start + batch])
+            ids = torch.tensor([line.ids for line in encoded], device=device)
+            mask = torch.tensor([line.attention_mask for line in encoded], device=device)
+            logits = detector.model(ids, mask)
+            found.append(logits[:, ERRORS.index("error")].sigmoid().double().cpu().numpy())
+    of_caption = dict(zip(unique, np.concatenate(found).tolist(), strict=True))
+    return np.array([of_caption[caption] for caption in captions])
+
+
+def _located(weights: str) -> Path:
+    if weights in _SHA256:
+        return _downloaded(weights)
+    path = Path(weights)
+    if path.is_dir():
+        found = sorted([*path.glob("*.ckpt"), *path.glob("*.pt"), *path.glob("*.bin")])
+        if len(found) != 1:
+            raise EarwitnessError(f"{path}: {len(found)} checkpoints where one is needed")
+        return found[0]
+    if not path.is_file():
+        known = ", ".join(_SHA256)
+        raise EarwitnessError(f"no fluency detector at '{weights}'; give a path, hub, or {known}")
+    return path
+
+
+def _downloaded(name: str) -> Path:
+    """A released checkpoint in torch's own cache, downloaded once and checked."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.ckpt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:  # moved into place only when its digest is right
+            torch.hub.download_url_to_file(
+                f"{_RELEASE}{name}.ckpt", str(path), hash_prefix=_SHA256[name], progress=False
+            )
+        except (OSError, RuntimeError) as error:
+            raise EarwitnessError(
+                f"{name} could not be downloaded ({str(error)[:120]}); give a path"
+            ) from None
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
+    try:
+        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise _unfit(path, " ".join(str(error).split())[:120]) from None
+    if not isinstance(saved, Mapping) or not isinstance(saved.get("state_dict"), Mapping):
+        raise _unfit(path, "no state_dict in it")
+    state = {str(name): value for name, value in saved["state_dict"].items()}
+    if "clf.weight" not in state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise _unfit(path, "no clf.weight in it")
+    if len(state["clf.weight"]) != len(ERRORS):
+        raise _unfit(path, f"{len(state['clf.weight'])} classes, not {len(ERRORS)}")
+    return state, len(ERRORS), str(saved.get("model_type", ""))
+
+
+def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
+    """A BERT of the size of the checkpoint's tensors, so that its settings need no download."""
+    from transformers import BertConfig, BertModel
+
+    try:
+        vocabulary, width = state["encoder.embeddings.word_embeddings.weight"].shape
+        positions = len(state["encoder.embeddings.position_embeddings.weight"])
+        inner = len(state["encoder.encoder.layer.0.intermediate.dense.weight"])
+    except KeyError as error:
+        raise _unfit(path, f"no {error.args[0]} in it") from None
+    layers = {name.split(".")[3] for name in state if name.startswith("encoder.encoder.layer.")}
+    return BertModel(
+        BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_hidden_layers=len(layers),
+            num_attention_heads=max(width // _HEAD, 1),
+            intermediate_size=inner,
+            max_position_embeddings=positions,
+        )
+    )
+
+
+def _tokenizer(path: Path, model_type: str) -> Tokenizer:
+    """(captions) → token ids: the file beside the checkpoint, else what ``model_type`` names."""
+    from tokenizers import Tokenizer
+    from tokenizers.implementations import BertWordPieceTokenizer
+
+    if (path.parent / "vocab.txt").is_file():
+        tokenizer = Tokenizer.from_str(
+            BertWordPieceTokenizer(str(path.parent / "vocab.txt"), lowercase=True).to_str()
+        )
+    elif (path.parent / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_file(str(path.parent / "tokenizer.json"))
+    else:
+        try:
+            tokenizer = Tokenizer.from_pretrained(model_type)
+        except Exception as error:  # the library raises a bare Exception
+            reason = " ".join(str(error).split())[:120]
+            raise EarwitnessError(
+                f"{path}: no tokenizer '{model_type}' ({reason}); put its vocab.txt beside it"
+            ) from None
+    tokenizer.enable_truncation(_TOKENS)
+    tokenizer.enable_padding()
+    return tokenizer
+
+
+def _suffix(path: Path) -> str:
+    digest = sha256(path)
+    if digest == _SHA256[FIELD]:
+        return ""
+    named = next((name for name, known in _SHA256.items() if known == digest), path.stem)
+    short = named.removeprefix("echecker_clotho_audiocaps_")
+    return "_" + re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_")
+
+
+def _unfit(path: Path, what: str) -> EarwitnessError:
+    return EarwitnessError(f"{path}: not a fluency detector in FENSE's format ({what})")

@@ -1,0 +1,88 @@
+"""SBERT similarity, the first half of FENSE (Zhou et al. 2022)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import EarwitnessError
+from pipeline.metrics.scores import ClipScores, averaged
+from pipeline.metrics.sets import ScoredSet
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+FIELD = "paraphrase-TinyBERT-L6-v2"  # FENSE's own
+_REPOSITORY = f"sentence-transformers/{FIELD}"
+
+
+def suffix(weights: str) -> str:
+    """What a score's name carries after it: nothing for the field's own weights."""
+    name = weights.removeprefix("hub:").removeprefix("package:").rstrip("/").rsplit("/", 1)[-1]
+    if weights == "hub" or name == FIELD:
+        return ""
+    if "minilm" in name.lower():
+        return "_minilm"
+    return "_" + re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def load(weights: str, device: str) -> SentenceTransformer:
+    """A sentence-transformers model.
+
+    Args:
+        weights: ``hub`` (the field's own), ``hub:owner/name``, ``package:NAME``, or a folder.
+
+    Raises:
+        EarwitnessError: it is not there, cannot be reached, or is no such model.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from pipeline.config import SentenceEncoder
+    from pipeline.encoders.weights import Hub, locate, one_line
+
+    settings = SentenceEncoder(module="sentence", weights=weights)
+    folder = locate(settings, None, Hub(repository=_REPOSITORY))
+    if not (Path(folder) / "modules.json").is_file():
+        raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
+    with one_line(folder):
+        return SentenceTransformer(str(folder), device=device, local_files_only=True)
+
+
+def sbert_sim(model: SentenceTransformer, sets: Mapping[str, ScoredSet]) -> dict[str, ClipScores]:
+    """Mean cosine of each candidate with its references, of several systems.
+
+    Args:
+        sets: a system's name → its N candidates and their references, as they are written:
+            tokens with spaces between do as well, for the model's own tokenizer splits them again.
+    """
+    texts = {text for chosen in sets.values() for text in _texts(chosen)}
+    order = {text: place for place, text in enumerate(sorted(texts))}
+    vectors = np.asarray(
+        model.encode(
+            [*order],
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            batch_size=64,
+            show_progress_bar=False,
+        ),
+        dtype=np.float64,
+    )
+    return {
+        name: averaged(
+            np.array(
+                [
+                    (vectors[[order[text] for text in others]] @ vectors[order[mine]]).mean()
+                    for mine, others in zip(*chosen, strict=True)
+                ]
+            )
+        )
+        for name, chosen in sets.items()
+    }
+
+
+def _texts(chosen: ScoredSet) -> list[str]:
+    return [*chosen.candidates, *(text for others in chosen.references for text in others)]
