@@ -19,7 +19,7 @@ def cycles(hertz: float | Signal, n: int, rate: int) -> Signal:
     """Phase in cycles, modulo one, of an oscillator whose frequency may change; (n,)."""
     top = 0.45 * rate  # nothing is asked for that the rate cannot hold
     if isinstance(hertz, np.ndarray):
-        turns = np.cumsum(np.minimum(hertz, top) / rate)
+        turns: Signal = np.cumsum(np.minimum(hertz, top) / rate)
     else:
         turns = np.arange(n) * (min(hertz, top) / rate)
     return turns - np.floor(turns)

@@ -1,0 +1,133 @@
+"""Rows that name sound files, to clips whose sound was decoded and found whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from tqdm import tqdm
+
+from pipeline import audio
+from pipeline.corpora.manifest import Clip, Manifest, check_clips
+from pipeline.errors import EarwitnessError
+from pipeline.files import sha256
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a dataset's table says of one clip: ``path`` below the dataset's root."""
+
+    split: str
+    path: str
+    captions: tuple[str, ...]
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Heard:
+    seconds: float = 0.0
+    digest: str = ""
+    problem: str = ""
+
+
+def manifest(
+    name: str,
+    root: str,
+    recordings: Sequence[Recording],
+    base: Path,
+    bad_audio: Literal["refuse", "skip"],
+    progress: bool = True,
+) -> Manifest:
+    """Decodes every recording, in threads, and keeps those that are whole.
+
+    Args:
+        name: the dataset's.
+        root: folder of the dataset, relative to ``base`` or absolute.
+        bad_audio: stop at sound that cannot be used, or list it in ``Manifest.skipped``.
+        progress: show a bar on a terminal.
+
+    Raises:
+        EarwitnessError: sound that cannot be used with ``refuse``, or a split without any that can.
+    """
+    paths = [base / root / recording.path for recording in recordings]
+    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+        quiet = None if progress else True
+        heard = list(tqdm(threads.map(_hear, paths), name, len(paths), disable=quiet, unit="clip"))
+    skipped = [
+        (recording.path, one.problem)
+        for recording, one in zip(recordings, heard, strict=True)
+        if one.problem
+    ]
+    if skipped:
+        _report(name, skipped, bad_audio, len(recordings))
+    clips = [
+        Clip(clip_id, r.split, r.path, one.seconds, r.captions, r.events, one.digest)
+        for clip_id, r, one in zip(clip_ids(recordings), recordings, heard, strict=True)
+        if not one.problem
+    ]
+    for split in {recording.split for recording in recordings} - {clip.split for clip in clips}:
+        path, problem = next(pair for pair in skipped if _split_of(pair[0], recordings) == split)
+        raise EarwitnessError(
+            f"dataset {name}: none of the sound of split {split} can be used; "
+            f"the first is {path}: {problem}"
+        )
+    return Manifest(name, root, check_clips(clips, f"dataset {name}"), tuple(skipped))
+
+
+def clip_ids(recordings: Sequence[Recording]) -> list[str]:
+    """A safe and unique name for each recording.
+
+    A safe file name is its own. One that has to be changed to be safe, or that several recordings
+    share (in another folder, with another ending, or in other capitals), gets eight digits of its
+    path's digest; so a name does not depend on the other rows, except where they share one.
+    """
+    safe = [_safe(PurePosixPath(recording.path).stem) for recording in recordings]
+    shared = Counter(name.casefold() for name in safe)
+    return [
+        name
+        if name == PurePosixPath(recording.path).stem and shared[name.casefold()] == 1
+        else f"{name}-{hashlib.sha256(recording.path.encode()).hexdigest()[:8]}"
+        for name, recording in zip(safe, recordings, strict=True)
+    ]
+
+
+def _safe(stem: str) -> str:
+    """ASCII letters without their accents, digits, and one ``-`` for each run of anything else."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", plain).lstrip("._+-").rstrip("-")
+    return name[:80] or "clip"
+
+
+def _hear(path: Path) -> _Heard:
+    try:
+        return _Heard(audio.verify(path), sha256(path))
+    except EarwitnessError as error:
+        return _Heard(problem=str(error).removeprefix(f"{path}: "))
+
+
+def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total: int) -> None:
+    path, problem = skipped[0]
+    count = f"{len(skipped)} of {total} sound files cannot be used"
+    if bad_audio == "refuse":
+        raise EarwitnessError(
+            f"dataset {name}: {count}, the first is {path}: {problem}; "
+            "mend them, or set bad_audio: skip"
+        )
+    warnings.warn(
+        f"dataset {name}: {count} and were left out (listed in its manifest), "
+        f"the first is {path}: {problem}",
+        stacklevel=3,
+    )
+
+
+def _split_of(path: str, recordings: Sequence[Recording]) -> str:
+    return next(recording.split for recording in recordings if recording.path == path)

@@ -1,0 +1,32 @@
+"""Every layout of dataset, and the one way from any of them to a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Dataset
+from pipeline.corpora import audiocaps, clotho, soundscapes
+from pipeline.corpora.manifest import Manifest
+
+# (name, that layout's settings, base, raw, progress) → manifest
+CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
+    "soundscapes": soundscapes.prepare,
+    "clotho": clotho.prepare,
+    "audiocaps": audiocaps.prepare,
+}
+
+
+def prepare(name: str, settings: Dataset, base: Path, raw: Path, progress: bool = True) -> Manifest:
+    """Reads, or makes, a dataset.
+
+    Args:
+        base: the repository's root, which relative paths are against.
+        raw: folder below ``base`` for sound that is made here, as the manifest shall name it.
+        progress: show a bar on a terminal.
+
+    Raises:
+        EarwitnessError: as the layout's own module says.
+    """
+    return CORPORA[settings.layout](name, settings, base, raw, progress)
