@@ -1,0 +1,253 @@
+"""All scores of many systems at once.
+
+Java starts once for each of its three programs, and what several systems share (a caption's
+tokens, parse and embedding; a candidate with its references) is computed once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.config import Evaluation
+from pipeline.errors import EarwitnessError
+from pipeline.metrics import fluency, java, sbert
+from pipeline.metrics.bleu import bleu
+from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.diversity import diversity
+from pipeline.metrics.fense import fense
+from pipeline.metrics.meteor import meteor
+from pipeline.metrics.rouge_l import rouge_l
+from pipeline.metrics.scores import ClipScores, Values, averaged
+from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.spice import spice
+from pipeline.metrics.spider import spider
+from pipeline.metrics.spider_fl import spider_fl
+from pipeline.metrics.tools import Tools
+from pipeline.text import ptb
+
+T = TypeVar("T")
+
+
+@dataclass
+class Scores:
+    """One system's: ``corpus`` with N and the vocabulary too, ``clips`` (N,) each."""
+
+    corpus: dict[str, float]
+    clips: dict[str, Values] = field(default_factory=dict)
+
+    def put(self, name: str, scores: ClipScores) -> None:
+        self.corpus[name] = scores.corpus
+        self.clips[name] = scores.clips
+
+    def get(self, name: str) -> ClipScores:
+        return ClipScores(self.corpus[name], self.clips[name])
+
+
+@dataclass
+class Evaluated:
+    """``scores`` by system; ``missing`` says of each metric that was left out, why."""
+
+    scores: dict[str, Scores]
+    missing: dict[str, str]
+    tokenizer: str  # which one made the tokens
+
+
+def evaluate(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    settings: Evaluation,
+    tools: Tools,
+) -> Evaluated:
+    """Scores systems that captioned the same N clips.
+
+    Args:
+        systems: a system's name → N captions as it wrote them.
+        references: N rows of one or more captions, as people wrote them.
+
+    Raises:
+        EarwitnessError: no clips, or a number of captions that is not N.
+    """
+    return evaluate_sets(
+        {name: ScoredSet(captions, references) for name, captions in systems.items()},
+        settings,
+        tools,
+    )
+
+
+def evaluate_sets(sets: Mapping[str, ScoredSet], settings: Evaluation, tools: Tools) -> Evaluated:
+    """As :func:`evaluate`, of systems that may each have references of their own."""
+    for name, chosen in sets.items():
+        _check(name, chosen)
+    result = Evaluated({name: Scores({}) for name in sets}, {}, "")
+    with tempfile.TemporaryDirectory(prefix="earwitness-") as folder:
+        tokens = _tokenized(sets, tools, Path(folder), result)
+        _count_words(tokens, result)
+        _run_java(tokens, settings, tools, Path(folder), result)
+    _run_models(tokens, settings, tools, result)
+    return result
+
+
+def _check(name: str, chosen: ScoredSet) -> None:
+    captions, references = len(chosen.candidates), len(chosen.references)
+    if captions != references or not references:
+        raise EarwitnessError(
+            f"{name}: {captions} captions for {references} clips with references; give one a clip"
+        )
+    if not all(chosen.references):
+        row = next(at for at, others in enumerate(chosen.references) if not others)
+        raise EarwitnessError(f"{name}: clip {row + 1} has no reference; give at least one")
+
+
+def _tokenized(
+    sets: Mapping[str, ScoredSet], tools: Tools, folder: Path, result: Evaluated
+) -> dict[str, ScoredSet]:
+    """The sets as PTB tokens; references that systems share stay one object."""
+    captions: dict[str, None] = {}
+    for chosen in sets.values():
+        captions |= dict.fromkeys(chosen.candidates)
+        captions |= dict.fromkeys(text for others in chosen.references for text in others)
+    try:
+        tokens = java.tokenize(tools.java, [*captions], folder)
+        result.tokenizer = "Java PTBTokenizer (CoreNLP 3.4.1)"
+    except java.JavaError as error:
+        tokens = ptb.tokenize(captions)
+        result.tokenizer = f"in-process PTB tokenizer ({error})"
+    of = dict(zip(captions, tokens, strict=True))
+    shared: dict[int, list[list[str]]] = {}
+    for chosen in sets.values():
+        if id(chosen.references) not in shared:
+            shared[id(chosen.references)] = [
+                [of[text] for text in others] for others in chosen.references
+            ]
+    return {
+        name: ScoredSet([of[text] for text in chosen.candidates], shared[id(chosen.references)])
+        for name, chosen in sets.items()
+    }
+
+
+def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
+    """What needs nothing but the tokens."""
+    cooked: dict[int, CiderD] = {}
+    for name, chosen in tokens.items():
+        scores = result.scores[name]
+        scores.corpus["N"] = len(chosen.candidates)
+        for order, values in enumerate(bleu(*chosen), start=1):
+            scores.put(f"bleu_{order}", values)
+        scores.put("rouge_l", rouge_l(*chosen))
+        if id(chosen.references) not in cooked:
+            cooked[id(chosen.references)] = CiderD(chosen.references)
+        scores.put("cider_d", cooked[id(chosen.references)].score(chosen.candidates))
+        words = diversity(chosen.candidates)
+        scores.corpus["vocabulary"] = words.vocabulary
+        scores.put("mean_length", words.mean_length)
+        scores.put("repetition", words.repetition)
+
+
+def _run_java(
+    tokens: Mapping[str, ScoredSet],
+    settings: Evaluation,
+    tools: Tools,
+    folder: Path,
+    result: Evaluated,
+) -> None:
+    seconds = tools.java_seconds
+    found = _attempt(
+        ("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds)
+    )
+    for name, scores in (found or {}).items():
+        result.scores[name].put("meteor", scores)
+    if not settings.spice:
+        result.missing |= dict.fromkeys(("spice", "spider"), "evaluation.spice is false")
+        return
+    parses = tools.spice_cache
+    found = _attempt(
+        ("spice", "spider"),
+        result,
+        lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
+    )
+    for name, scores in (found or {}).items():
+        mine = result.scores[name]
+        mine.put("spice", scores)
+        mine.put("spider", spider(mine.get("cider_d"), scores))
+
+
+def _run_models(
+    tokens: Mapping[str, ScoredSet], settings: Evaluation, tools: Tools, result: Evaluated
+) -> None:
+    """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores made of both."""
+    weights = settings.sbert
+    if weights is None:
+        similarity = "sbert_sim"
+        result.missing[similarity] = "evaluation.sbert is null"
+    else:
+        similarity = f"sbert_sim{sbert.suffix(weights)}"
+        found = _attempt(
+            (similarity,),
+            result,
+            lambda: sbert.sbert_sim(sbert.load(weights, tools.device), tokens),
+        )
+        for name, scores in (found or {}).items():
+            result.scores[name].put(similarity, scores)
+    detected = _detected(tokens, settings.fluency, tools, result)
+    if detected is None:
+        result.missing |= dict.fromkeys(("fense", "spider_fl"), "they need the fluency detector")
+    else:
+        _penalise(similarity, *detected, settings, result)
+
+
+def _penalise(
+    similarity: str,
+    suffix: str,
+    probabilities: Mapping[str, Values],
+    settings: Evaluation,
+    result: Evaluated,
+) -> None:
+    """The fluency error, and the two scores that it takes from."""
+    limits = (settings.fluency_threshold, settings.fluency_penalty)
+    fense_name = "fense" + "".join(dict.fromkeys([similarity.removeprefix("sbert_sim"), suffix]))
+    for name, scores in result.scores.items():
+        error = probabilities[name]
+        flagged = (error > settings.fluency_threshold).astype(np.float64)
+        scores.put(f"fluency_error{suffix}", averaged(flagged))
+        scores.put(f"fluency_error_prob{suffix}", averaged(error))
+        if "spider" in scores.clips:
+            scores.put(f"spider_fl{suffix}", spider_fl(scores.get("spider"), error, *limits))
+        if similarity in scores.clips:
+            scores.put(fense_name, fense(scores.get(similarity), error, *limits))
+    if similarity in result.missing:
+        result.missing[fense_name] = f"it needs {similarity}"
+    if "spider" in result.missing:
+        result.missing[f"spider_fl{suffix}"] = "it needs spider"
+
+
+def _detected(
+    tokens: Mapping[str, ScoredSet], weights: str | None, tools: Tools, result: Evaluated
+) -> tuple[str, dict[str, Values]] | None:
+    """The detector's suffix and each system's (N,) probabilities of an error."""
+    if weights is None:
+        result.missing["fluency_error"] = (
+            "evaluation.fluency is null; hub, or a path, for FENSE's echecker_clotho_audiocaps_base"
+        )
+        return None
+    detector = _attempt(("fluency_error",), result, lambda: fluency.load(weights, tools.device))
+    if detector is None:
+        return None
+    flat = [caption for chosen in tokens.values() for caption in chosen.candidates]
+    found = fluency.error_probabilities(detector, flat)
+    ends = np.cumsum([len(chosen.candidates) for chosen in tokens.values()])[:-1]
+    return detector.suffix, dict(zip(tokens, np.split(found, ends), strict=True))
+
+
+def _attempt(names: Sequence[str], result: Evaluated, make: Callable[[], T]) -> T | None:
+    """What ``make`` returns; where it cannot, the metrics ``names`` are missing."""
+    try:
+        return make()
+    except EarwitnessError as error:
+        result.missing |= dict.fromkeys(names, str(error))
+        return None
