@@ -15,7 +15,7 @@ def main(captioner: str) -> None:
 
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
     folder = paths.FEATURES / plan.dataset
-    train_captioner(
+    progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
         [FeatureStore.open(folder / f"{encoder}.h5") for encoder in plan.features],
@@ -23,6 +23,8 @@ def main(captioner: str) -> None:
         output=paths.MODELS / "captioners" / captioner,
         checkpoints=paths.CHECKPOINTS,
     )
+    best = f"validation CIDEr-D {progress.best_score:.3f}"
+    print(f"{captioner}: {best}, the best in {progress.step} steps")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Training
 from pipeline.errors import EarwitnessError
+from pipeline.files import replacing_folder
 from pipeline.training.checkpoints import (
     STATE,
     Checkpoints,
@@ -251,3 +252,20 @@ def test_progress_counts_from_the_first_of_equal_bests() -> None:
     assert Progress(scores=[1.0, 3.0, 3.0, 2.0]).since_best == 2
     assert Progress(scores=[1.0]).since_best == 0
     assert json.loads(json.dumps([0.1 + 0.2])) == [0.1 + 0.2]  # scores survive JSON to the bit
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with replacing_folder(path) as folder:
+        (folder / "a").write_text("old")
+    (tmp_path / ".model~killed").mkdir()
+    (tmp_path / ".model.big~running").mkdir()
+    with pytest.raises(KeyboardInterrupt), replacing_folder(path) as folder:
+        (folder / "b").write_text("half")
+        assert (path / "a").read_text() == "old"
+        raise KeyboardInterrupt
+    assert [file.name for file in path.iterdir()] == ["a"]
+    with replacing_folder(path) as folder:
+        (folder / "c").write_text("new")
+    assert [file.name for file in path.iterdir()] == ["c"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"model", ".model.big~running"}

@@ -23,7 +23,7 @@ from pipeline.text.ptb import tokenize
 from pipeline.text.subword import Tokenizer, pretrained, train_subword
 from pipeline.training.batches import CaptionBatches, pad_tokens
 from pipeline.training.bundle import Captioner
-from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.device import deterministic, resolve_device
 from pipeline.training.lock import exclusive
 from pipeline.training.loop import Task, curves_csv, fit
@@ -40,7 +40,7 @@ def train_captioner(
     text: FeatureStore | None,
     output: Path,
     checkpoints: Path,
-) -> None:
+) -> Progress:
     """Trains on the development split; the best on the validation split goes to ``output``.
 
     Killed and called again it goes on from its last checkpoint, and on a CPU with the same number
@@ -71,6 +71,7 @@ def train_captioner(
         with replacing_folder(output) as folder:
             captioner.save(folder, curves_csv(progress.curves))
         saved.remove()
+    return progress
 
 
 def prepare(
