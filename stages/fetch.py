@@ -1,0 +1,23 @@
+"""Downloads a dataset that asks for it: ``python -m stages.fetch DATASET``."""
+
+from __future__ import annotations
+
+from pipeline.config import ClothoDataset, load_params, nearest
+from pipeline.corpora.fetch import fetch_clotho
+from pipeline.errors import EarwitnessError
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str) -> None:
+    """Brings Clotho to its root where ``fetch`` is true; other datasets need nothing."""
+    datasets = load_params(paths.PARAMS).datasets
+    if dataset not in datasets:
+        raise EarwitnessError(f"no dataset '{dataset}'{nearest(dataset, datasets)}")
+    settings = datasets[dataset]
+    if isinstance(settings, ClothoDataset) and settings.fetch:
+        fetch_clotho(paths.ROOT / settings.root)
+
+
+if __name__ == "__main__":
+    run(main)
