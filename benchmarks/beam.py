@@ -1,0 +1,174 @@
+"""Beam search: ours against decoding each clip without a cache, and transformers' ``generate``.
+
+Random weights, with the output's bias on the end of sentence set so that captions end at different
+lengths, as real ones do. Three searches over the same weights, with the same settings: ours; one
+clip at a time with every prefix read anew, its K hypotheses in one batch; and ``generate`` on the
+whole batch with its own cache. The time of the second is taken on some clips and counted for all.
+
+Run it as ``python -m benchmarks.beam``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BartForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
+
+from benchmarks.timing import Row, compare, print_table
+from pipeline.config import Bart as BartSettings
+from pipeline.decoding.search import search
+from pipeline.models.bart import Bart
+from pipeline.models.batch import Memory
+
+BEAMS = 4
+FRAMES = 32
+SMALL = BartSettings(
+    pretrained=None, encoder_layers=2, decoder_layers=2, heads=4, width=192, feed_forward=768
+)
+BASE = BartSettings(pretrained=None)  # facebook/bart-base: 6 + 6 layers, width 768
+MIN_LENGTH = 8  # tokens
+SPREAD = {SMALL.width: 4.0, BASE.width: 2.0}  # scale of weights at which captions differ
+END_BIAS = {SMALL.width: 1.2, BASE.width: 2.2}
+
+
+def main() -> None:
+    """Prints the four rows; about a minute on one core."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    rows = measure("small, B = 64", SMALL, 1000, clips=64, alone=16, max_length=40, repeats=3)
+    rows += measure("bart-base, B = 16", BASE, 50265, clips=16, alone=2, max_length=20, repeats=1)
+    print_table(rows)
+
+
+def measure(
+    name: str,
+    settings: BartSettings,
+    vocabulary: int,
+    *,
+    clips: int,
+    alone: int,
+    max_length: int,
+    repeats: int,
+) -> list[Row]:
+    """Ours against both others, on one model.
+
+    Args:
+        alone: how many of the clips are decoded one by one.
+        max_length: in tokens.
+    """
+    model, memory = random_model(settings, vocabulary, clips)
+    reference = transformers_model(model)
+    some = range(0, clips, clips // alone)
+
+    def ours() -> Tensor:
+        stepper = model.stepper()
+        found = search(stepper, memory, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length)
+        return found.tokens[:, 0]
+
+    def uncached() -> list[Tensor]:
+        one = [Memory(memory.values[i : i + 1], memory.mask[i : i + 1]) for i in some]
+        return [uncached_beam(model, clip, max_length) for clip in one]
+
+    def theirs() -> Tensor:
+        return generate(reference, memory, max_length)
+
+    report(name, model.pad, ours(), dict(zip(some, uncached(), strict=True)), theirs())
+    each = compare(
+        f"beam 4: a clip at a time, no cache ({name})", uncached, ours, 8, repeats, warm=False
+    )
+    return [
+        replace(each, slow=each.slow * clips / alone),
+        compare(f"beam 4: transformers' generate ({name})", theirs, ours, 1, repeats + 2),
+    ]
+
+
+def random_model(settings: BartSettings, vocabulary: int, clips: int) -> tuple[Bart, Memory]:
+    """A model that ends its captions after some ten tokens, and the memory of random features."""
+    torch.manual_seed(1)
+    model = Bart.from_settings(settings, vocabulary).eval()
+    for name, weight in model.named_parameters():
+        if "layers" in name and weight.dim() == 2:
+            weight.mul_(SPREAD[settings.width])
+    model.final_logits_bias[model.end] = END_BIAS[settings.width]
+    mask = torch.ones(clips, FRAMES, dtype=torch.bool)
+    return model, model.encode(torch.randn(clips, FRAMES, settings.width), mask)
+
+
+def transformers_model(model: Bart) -> BartForConditionalGeneration:
+    """transformers' own model around the same weights."""
+    reference: Any = BartForConditionalGeneration(model.config).eval()
+    reference.model.decoder.load_state_dict(model.decoder.state_dict())
+    reference.model.set_input_embeddings(reference.model.decoder.embed_tokens)
+    reference.tie_weights()
+    reference.final_logits_bias.copy_(model.final_logits_bias[None])
+    return reference
+
+
+def generate(reference: Any, memory: Memory, max_length: int) -> Tensor:
+    """(B, L) of transformers' beam search by the same rules."""
+    config = reference.config
+    return reference.generate(
+        encoder_outputs=BaseModelOutput(last_hidden_state=memory.values),
+        attention_mask=memory.mask.long(),
+        num_beams=BEAMS,
+        do_sample=False,
+        min_new_tokens=MIN_LENGTH,
+        max_new_tokens=max_length + 1,
+        suppress_tokens=[config.bos_token_id, config.pad_token_id],
+    )
+
+
+def uncached_beam(model: Bart, memory: Memory, max_length: int) -> Tensor:
+    """(L,): one clip's best caption by the obvious loop; it stops as ours does."""
+    tokens = torch.tensor([[model.begin]])
+    totals = torch.zeros(1)
+    finished: list[tuple[float, Tensor]] = []
+    for step in range(1, max_length + 2):
+        alike = Memory(*(part.expand(len(tokens), *part.shape[1:]) for part in memory))
+        log_probs = model.logits(alike, tokens)[:, -1].log_softmax(-1)
+        log_probs[:, [model.begin, model.pad]] = float("-inf")
+        if step <= MIN_LENGTH:
+            log_probs[:, model.end] = float("-inf")
+        if step > max_length:
+            log_probs[:, torch.arange(model.vocabulary) != model.end] = float("-inf")
+        best, order = (totals[:, None] + log_probs).flatten().topk(2 * BEAMS)
+        live: list[tuple[float, Tensor]] = []
+        for rank, (total, index) in enumerate(zip(best.tolist(), order.tolist(), strict=True)):
+            parent, token = divmod(index, model.vocabulary)
+            grown = torch.cat((tokens[parent], torch.tensor([token])))
+            if token != model.end:
+                live.append((total, grown))
+            elif rank < BEAMS:
+                finished.append((total / step, grown))
+        finished = sorted(finished, key=lambda pair: -pair[0])[:BEAMS]
+        totals = torch.tensor([total for total, _ in live[:BEAMS]])
+        tokens = torch.stack([grown for _, grown in live[:BEAMS]])
+        if len(finished) == BEAMS and live[0][0] / step <= finished[-1][0]:
+            break
+    return finished[0][1]
+
+
+def report(name: str, pad: int, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
+    """Says how many of the captions are the same, and how long they are."""
+
+    def ids(row: Tensor) -> list[int]:
+        return [token for token in row.tolist() if token != pad]
+
+    lengths = (ours != pad).sum(-1) - 1
+    same = sum(ids(ours[i]) == ids(row) for i, row in alone.items())
+    # at the limit generate cuts a caption, where ours ends it
+    short = [i for i in range(len(ours)) if lengths[i] < ours.shape[1] - 1]
+    alike = sum(ids(ours[i]) == ids(theirs[i]) for i in short)
+    print(
+        f"{name}: {same} of {len(alone)} captions equal those without a cache, {alike} of "
+        f"{len(short)} below the limit those of generate; {int(lengths.min())} to "
+        f"{int(lengths.max())} tokens, mean {float(lengths.float().mean()):.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
