@@ -2,17 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.sets import ScoredSet
 from pipeline.text import ptb
 
 Vectors = NDArray[np.float32]
+
+
+PREFIX = "yardstick_"
+
+
+def yardsticks(
+    manifest: Manifest, split: str, features: Mapping[str, Path]
+) -> tuple[dict[str, ScoredSet], dict[str, str]]:
+    """The three of one dataset's split, and of those that cannot be made, why.
+
+    Args:
+        features: feature files of the dataset by encoder; all are used together.
+
+    Raises:
+        EarwitnessError: features of other clips than the dataset's.
+    """
+    clips = manifest.split(split)
+    references = [clip.captions for clip in clips]
+    makers: dict[str, Callable[[], ScoredSet]] = {
+        "constant": lambda: ScoredSet([_constant(manifest, split)] * len(clips), references),
+        "nearest": lambda: ScoredSet(_nearest(manifest, split, features), references),
+        "human": lambda: human(references),
+    }
+    made, absent = {}, {}
+    for name, make in makers.items():
+        try:
+            made[PREFIX + name] = make()
+        except Unmakeable as error:
+            absent[PREFIX + name] = str(error)
+    return made, absent
+
+
+class Unmakeable(EarwitnessError):
+    """A yardstick that this dataset has not got what it takes for."""
+
+
+def _training(manifest: Manifest, split: str) -> list[Clip]:
+    clips = [clip for clip in manifest.clips if clip.split == "development" != split]
+    if not clips:
+        raise Unmakeable(f"{manifest.dataset} has no development split beside {split}")
+    return clips
+
+
+def _constant(manifest: Manifest, split: str) -> str:
+    chosen_on = [clip.captions for clip in manifest.clips if clip.split == "validation" != split]
+    training = [clip.captions for clip in _training(manifest, split)]
+    return constant_caption(training, chosen_on or None)
+
+
+def _nearest(manifest: Manifest, split: str, features: Mapping[str, Path]) -> list[str]:
+    training, evaluation = _training(manifest, split), manifest.split(split)
+    if not features:
+        raise Unmakeable("no encoders' features are given")
+    both = [*training, *evaluation]
+    vectors = joined([_pooled(path, manifest, both) for path in features.values()])
+    captions = [clip.captions for clip in training]
+    return nearest_captions(vectors[: len(training)], vectors[len(training) :], captions)
+
+
+def _pooled(path: Path, manifest: Manifest, clips: Sequence[Clip]) -> Vectors:
+    """(N, D) the mean over frames of each clip's stored features, clean view."""
+    from pipeline.features.store import FeatureStore
+
+    if not path.exists():
+        raise Unmakeable(f"{path} is not there; run `dvc repro extract`")
+    store = FeatureStore.open(path)
+    store.check_ids([clip.clip_id for clip in manifest.clips], f"dataset {manifest.dataset}")
+    place = {name: at for at, name in enumerate(store.ids)}
+    means = (store.entry(place[clip.clip_id]).mean(axis=0, dtype=np.float32) for clip in clips)
+    return np.stack([*means])
 
 
 def constant_caption(
@@ -77,11 +149,11 @@ def human(references: Sequence[Sequence[str]]) -> ScoredSet:
     reference fewer than a system does, four in Clotho, which lowers its scores a little.
 
     Raises:
-        EarwitnessError: a clip has one caption only.
+        Unmakeable: a clip has one caption only.
     """
     for row, captions in enumerate(references):
         if len(captions) < 2:
-            raise EarwitnessError(f"clip {row + 1} has one caption: no other to score it against")
+            raise Unmakeable(f"clip {row + 1} has one caption: no other to score it against")
     turns = [row % len(captions) for row, captions in enumerate(references)]
     pairs = list(zip(references, turns, strict=True))
     return ScoredSet([row[at] for row, at in pairs], [_without(row, at) for row, at in pairs])

@@ -1,0 +1,236 @@
+"""Gets SPICE ready to run: ``python -m pipeline.metrics.spice_install data/tools/spice``.
+
+pycocoevalcap ships SPICE without CoreNLP 3.6.0 (7 MB) and its models (378 MB). They come from
+Maven where it is installed, else from the archive that pycocoevalcap itself downloads, and are kept
+in a cache of the user's, so that a second clone on the machine copies them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from tqdm import tqdm
+
+from pipeline.errors import EarwitnessError
+from pipeline.files import replacing, sha256
+from pipeline.metrics.java import jars
+
+Say = Callable[[str], None]
+
+
+class _Jar(NamedTuple):
+    name: str
+    artifact: str  # Maven's
+    megabytes: int
+    sha256: str  # of Maven's file
+    content: str  # of its entries: the archive's may be packed at another time
+
+
+_COORDINATE = "edu.stanford.nlp:stanford-corenlp:3.6.0"
+CORENLP = (
+    _Jar(
+        "stanford-corenlp-3.6.0.jar",
+        _COORDINATE,
+        7,
+        "d341d5863276f55782c5ef73212222d6b3b48e02ae1951ab6de7618d28b12742",
+        "1323e96bcd3b11424ce3de627448fa0e087da8e9ce9ec0eac699c9d8309c4856",
+    ),
+    _Jar(
+        "stanford-corenlp-3.6.0-models.jar",
+        f"{_COORDINATE}:jar:models",
+        378,
+        "d285157bd7887ee3018094b5dbae092e49088b023361ccdb550ee1daf9b2c9bd",
+        "f90e6a969a3f1e9cd794e1ef71a0e182dee511b58adc341cef4e6f979b64a176",
+    ),
+)
+_ARCHIVE = "stanford-corenlp-full-2015-12-09"  # as pycocoevalcap's get_stanford_models has it
+_URL = f"https://nlp.stanford.edu/software/{_ARCHIVE}.zip"
+_SECONDS = 1200  # for one download
+
+
+def ready(folder: Path) -> bool:
+    """Whether SPICE can run from ``folder``: every jar is there, none of CoreNLP's cut short."""
+    there = all((folder / name).is_file() for name in _shipped())
+    return there and all(zipfile.is_zipfile(folder / "lib" / jar.name) for jar in CORENLP)
+
+
+def install(
+    folder: Path, cache: Path, say: Say = print, maven: str | None = None, url: str = _URL
+) -> str | None:
+    """Fills ``folder``; what is there and right already is left alone.
+
+    Args:
+        cache: where the two downloads are kept, for other clones too.
+        maven: the command, where it is installed.
+        url: of the archive that is used where Maven is not.
+
+    Returns:
+        None when SPICE can run, else the reason why not.
+    """
+    try:
+        for jar in CORENLP:
+            if not _right(folder / "lib" / jar.name, jar):
+                _place(_cached(jar, cache, say, maven, url), folder / "lib" / jar.name)
+        for name in _shipped():
+            if not (folder / name).is_file():
+                _place(jars() / "spice" / name, folder / name, link=False)
+    except (EarwitnessError, OSError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _shipped() -> list[str]:
+    """What pycocoevalcap has of SPICE, relative to its folder; the jar names its lib/ so."""
+    spice = jars() / "spice"
+    names = (path.name for path in (spice / "lib").glob("*.jar"))
+    own = {jar.name for jar in CORENLP}
+    return ["spice-1.0.jar", *(f"lib/{name}" for name in sorted(names) if name not in own)]
+
+
+def _right(path: Path, jar: _Jar) -> bool:
+    """Whether it is the jar that it should be, to the byte or in all its entries."""
+    if not zipfile.is_zipfile(path):  # not there, or cut short
+        return False
+    return sha256(path) == jar.sha256 or _content(path) == jar.content
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of all entries' names and content, but those about the packing."""
+    total = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if name.endswith("/") or name.startswith("META-INF/"):
+                    continue
+                with archive.open(name) as entry:
+                    digest = hashlib.file_digest(entry, "sha256").hexdigest()  # type: ignore[arg-type]
+                total.update(f"{name} {digest}\n".encode())
+    except (zipfile.BadZipFile, zlib.error):
+        return ""
+    return total.hexdigest()
+
+
+def _place(source: Path, target: Path, link: bool = True) -> None:
+    """A hard link where it can be, else a copy, in one step."""
+    with replacing(target) as temporary:
+        if link:
+            temporary.unlink()
+            with suppress(OSError):  # another file system
+                os.link(source, temporary)
+                return
+        shutil.copyfile(source, temporary)
+
+
+def _cached(jar: _Jar, cache: Path, say: Say, maven: str | None, url: str) -> Path:
+    """The jar in the cache, fetched if it is not there or not right."""
+    path = cache / jar.name
+    if _right(path, jar):
+        return path
+    reasons = []
+    for fetch in (_from_maven, _from_archive):
+        try:
+            fetch(jar, cache, say, maven if fetch is _from_maven else url)
+            if _right(path, jar):
+                return path
+            reasons.append(f"{fetch.__name__[6:]}: another {jar.name} than it should be")
+            path.unlink(missing_ok=True)
+        except (EarwitnessError, OSError) as error:
+            reasons.append(f"{fetch.__name__[6:]}: {error}")
+    raise EarwitnessError(f"{jar.name} could not be had ({'; '.join(reasons)})")
+
+
+def _from_maven(jar: _Jar, cache: Path, say: Say, maven: str | None) -> None:
+    if maven is None:
+        raise EarwitnessError("not installed")
+    say(f"SPICE: getting {jar.name} ({jar.megabytes} MB) by Maven")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="maven-") as folder:
+        command = [maven, "-B", "-q", "dependency:copy", f"-Dartifact={jar.artifact}"]
+        command += [f"-DoutputDirectory={folder}"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise EarwitnessError(f"no answer in {_SECONDS} s") from None
+        found = Path(folder) / jar.name
+        if done.returncode != 0 or not found.is_file():
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            raise EarwitnessError(said[0][:200] if said else f"ended with code {done.returncode}")
+        found.replace(cache / jar.name)
+
+
+def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
+    """The jar out of the archive, which is downloaded on from where it was broken off."""
+    part = cache / f"{_ARCHIVE}.zip.part"
+    if url is None:
+        raise EarwitnessError("no address")
+    say(f"SPICE: getting {_ARCHIVE}.zip for {jar.name}")
+    cache.mkdir(parents=True, exist_ok=True)
+    _download(url, part)
+    try:
+        with (
+            zipfile.ZipFile(part) as archive,
+            archive.open(f"{_ARCHIVE}/{jar.name}") as entry,  # its checksum is tested on the way
+            replacing(cache / jar.name) as temporary,
+            temporary.open("wb") as target,
+        ):
+            shutil.copyfileobj(entry, target, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        part.unlink(missing_ok=True)
+        raise EarwitnessError(f"{url} is broken ({error}); it was deleted") from None
+    if all((cache / each.name).is_file() for each in CORENLP):
+        part.unlink(missing_ok=True)
+
+
+def _download(url: str, part: Path) -> None:
+    if zipfile.is_zipfile(part):  # whole: its directory stands at its end
+        return
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            resumed = answer.status == 206
+            left = int(answer.headers.get("Content-Length") or 0)
+            with (
+                part.open("ab" if resumed else "wb") as target,
+                tqdm(total=left, unit="B", unit_scale=True, desc="CoreNLP", disable=None) as bar,
+            ):
+                while block := answer.read(1 << 20):
+                    target.write(block)
+                    bar.update(len(block))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if getattr(error, "code", None) == 416:  # longer than the archive: not its beginning
+            part.unlink(missing_ok=True)
+        raise EarwitnessError(f"{url}: {error}") from None
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="where SPICE is to be")],
+    cache: Annotated[Path | None, typer.Option(help="where downloads are kept")] = None,
+) -> None:
+    """Get SPICE ready to run. Never fails: what cannot be had is said."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    before = ready(folder)
+    reason = install(folder, cache or Path(home) / "earwitness", maven=shutil.which("mvn"))
+    if reason is not None:
+        print(f"SPICE: left out, and SPIDEr with it: {reason}")
+    else:
+        print(f"SPICE: {'ready' if before else 'installed'} in {folder}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
