@@ -24,6 +24,7 @@ from pipeline.config import HtsatEncoder as Settings
 from pipeline.config import SpecAugment
 from pipeline.encoders import build_sound_encoder, build_text_encoder, tagging_model
 from pipeline.encoders.htsat import HtsatEncoder
+from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
 
 SECONDS = 2
@@ -230,6 +231,30 @@ def test_spec_augment_reaches_the_trunk(unfused: tuple[Path, ClapModel]) -> None
     assert (once == encoder(waveform, lengths, SpecAugment(), seeds).values).all()
     assert ((once - clean).abs().amax((1, 2)) > 0.01).all()
     assert ((encoder(waveform, lengths, SpecAugment(), seeds + 1).values - once).abs() > 0).any()
+
+
+@pytest.mark.parametrize("samples", [16000, 7000, 3001])
+def test_masked_sound_is_masked_in_every_repetition(samples: int) -> None:
+    """A loud click is gone from the whole window once its frames are masked."""
+    encoder = HtsatEncoder(Settings(weights="tagging", **SMALL))
+    waveform = 1e-4 * torch.randn(1, samples)
+    waveform[0, 1500:1510] = 1.0
+    lengths = torch.tensor([samples])
+    values, frames = encoder.frontend(waveform, lengths)
+    loud = (values[0].amax(1) > -10).nonzero().flatten()
+    assert len(loud) >= 16000 // samples
+    settings = SpecAugment(time_masks=8, time_width=0.5, frequency_masks=0)
+    places = encoder.places(lengths, values.shape[1])
+    first = set(loud[loud < int(frames)].tolist())
+    for seed in range(20):
+        masked = spec_augment(values, frames, settings, torch.tensor([seed]), places)
+        hidden = (masked != values)[0].all(1)
+        if all(hidden[frame] for frame in range(min(first) - 1, max(first) + 2)):
+            assert hidden[loud].all()
+            assert masked[0].amax() < -10
+            break
+    else:
+        raise AssertionError("no seed masked the click")
 
 
 def test_clap_text_is_get_text_features(unfused: tuple[Path, ClapModel]) -> None:

@@ -64,6 +64,13 @@ class SpectrogramEncoder(SoundEncoder):
         """(B, samples) float32 and (B,) int64 → (B, T, M) log-mel in dB with (B,) valid frames."""
         return self.logmel(waveform, lengths)
 
+    def places(self, lengths: Tensor, frames: int) -> Tensor | None:
+        """(B, T) the valid frame that each log-mel frame repeats, negative for none.
+
+        None where a clip is not repeated to fill its window. ``lengths``: (B,) int64, samples.
+        """
+        return None
+
     @abstractmethod
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, T', D) frames."""
@@ -79,7 +86,8 @@ class SpectrogramEncoder(SoundEncoder):
         if augment is not None:
             if seeds is None:
                 raise ValueError("augment needs seeds, one a clip")
-            values = spec_augment(values, frames, augment, seeds)
+            places = self.places(lengths, values.shape[1])
+            values = spec_augment(values, frames, augment, seeds, places)
         return self.trunk(values, frames)
 
 

@@ -13,7 +13,7 @@ from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureEx
 from pipeline.config import ClapEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.htsat import repeat_padded
+from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Padded
@@ -57,7 +57,16 @@ class ClapEncoder(SpectrogramEncoder):
 
     def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
         waveform = _padded(waveform.float(), lengths, self.window_samples, self.padding)
-        return self.logmel(waveform, torch.full_like(lengths, self.window_samples))
+        values, full = self.logmel(waveform, torch.full_like(lengths, self.window_samples))
+        return Padded(values, (lengths // self.logmel.hop + 1).minimum(full))
+
+    def places(self, lengths: Tensor, frames: int) -> Tensor | None:
+        if self.padding == "pad":
+            return None
+        whole = self.window_samples
+        if self.padding == "repeat":  # the last repetition is cut, not left out
+            whole = self.window_samples + int(lengths.max())
+        return repeated_frames(lengths, frames, self.logmel.hop, whole)
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         features = logmel[:, None]

@@ -75,6 +75,9 @@ class HtsatEncoder(SpectrogramEncoder):
         frames = (lengths // self.logmel.hop + 1).clamp(max=values.shape[1])
         return Padded(values, frames)
 
+    def places(self, lengths: Tensor, frames: int) -> Tensor:
+        return repeated_frames(lengths, frames, self.logmel.hop, self.window_samples)
+
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         mapped = self.model(input_features=logmel[:, None]).last_hidden_state  # (B, D, F, T)
         frames = torch.ceil(lengths / self.bins_per_frame).long().clamp(1, self.frames)
@@ -95,6 +98,16 @@ def repeat_padded(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
     at = torch.arange(samples, device=waveform.device)
     lengths = lengths[:, None]
     return torch.gather(waveform, 1, at % lengths) * (at < samples // lengths * lengths)
+
+
+def repeated_frames(lengths: Tensor, frames: int, hop: int, samples: int) -> Tensor:
+    """(B, T): which of a clip's log-mel frames each frame of :func:`repeat_padded` repeats.
+
+    Negative in the zeros at the end.
+    """
+    at = torch.arange(frames, device=lengths.device) * hop
+    lengths = lengths[:, None]
+    return torch.where(at <= samples // lengths * lengths, at % lengths // hop, -1)
 
 
 def _geometry(settings: Settings) -> tuple[int, int]:

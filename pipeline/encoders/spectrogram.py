@@ -127,7 +127,13 @@ def reflected(waveform: Tensor, lengths: Tensor, margin: int) -> Tensor:
     return padded.scatter_(1, margin + lengths[:, None] + past, mirrored)
 
 
-def spec_augment(logmel: Tensor, lengths: Tensor, settings: SpecAugment, seeds: Tensor) -> Tensor:
+def spec_augment(
+    logmel: Tensor,
+    lengths: Tensor,
+    settings: SpecAugment,
+    seeds: Tensor,
+    places: Tensor | None = None,
+) -> Tensor:
     """Masks bands of time and of frequency (Park et al. 2019, without the time warp).
 
     A mask's width is uniform between 0 and its largest, its place uniform over the clip's valid
@@ -138,6 +144,8 @@ def spec_augment(logmel: Tensor, lengths: Tensor, settings: SpecAugment, seeds: 
         logmel: (B, T, M).
         lengths: (B,) int64, valid frames.
         seeds: (B,) int64, one a clip and view.
+        places: (B, T) int64, the valid frame that each frame repeats, negative for none; None
+            where frames past a clip's length are padding. A mask covers every repetition.
 
     Returns:
         (B, T, M), a new tensor.
@@ -156,6 +164,9 @@ def spec_augment(logmel: Tensor, lengths: Tensor, settings: SpecAugment, seeds: 
     valid = torch.arange(frames, device=logmel.device) < lengths[:, None]
     total = (logmel * valid[..., None]).sum((1, 2))
     mean = (total / (lengths * bands))[:, None, None]
+    if places is not None:
+        valid = places >= 0
+        in_time = in_time.gather(1, places.clamp(min=0))
     hidden = (in_time[:, :, None] | in_frequency[:, None, :]) & valid[..., None]
     return torch.where(hidden, mean, logmel)
 
