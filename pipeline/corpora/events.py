@@ -120,7 +120,8 @@ def cat(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     rise = hertz * (0.85 + 0.35 * arch(n, 1.5))
     voice = saw(rise, n, rate) + 0.05 * noise(rng, n)
     opening = arch(n)
-    closed, opened = resonance(voice, 900, 200, rate), resonance(voice, 2300, 350, rate)
+    closed = resonance(voice, 1.4 * hertz, 200, rate)  # a small cat has a short throat
+    opened = resonance(voice, 3.6 * hertz, 350, rate)
     return (closed * (1 - opening) + 1.2 * (closed + opened) * opening) * arch(n, 0.6)
 
 
@@ -186,8 +187,8 @@ def phone(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 def clock(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     m = round(0.04 * rate)
-    tick = (sine(2600.0, m, rate) + 0.5 * noise(rng, m)) * decay(m, rate, 0.004, attack=0.0005)
-    tock = (sine(1900.0, m, rate) + 0.5 * noise(rng, m)) * decay(m, rate, 0.006, attack=0.0005)
+    tick = (sine(2600.0, m, rate) + 0.5 * noise(rng, m)) * decay(m, rate, 0.011, attack=0.001)
+    tock = (sine(1900.0, m, rate) + 0.5 * noise(rng, m)) * decay(m, rate, 0.014, attack=0.001)
     beats = scatter(rng, n, rate, rng.uniform(3.6, 4.4), regularity=1.0)
     at = np.flatnonzero(beats)
     odd = np.zeros(n)
@@ -247,7 +248,7 @@ def cricket(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 def drill(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     motor = square(hertz * (1 + 0.01 * sine(6.0, n, rate)), n, rate)
-    whine = resonance(motor, 3000, 900, rate) + 0.25 * highpass(motor, 800, rate)
+    whine = resonance(motor, 13 * hertz, 900, rate) + 0.25 * highpass(motor, 4 * hertz, rate)
     bite = highpass(noise(rng, n), 2000, rate) * (0.6 + 0.4 * motor)
     spin = np.minimum(1.0, np.arange(n) / (0.15 * rate))
     return (whine + 0.3 * bite) * spin * edges(n, rate, 0.03)
