@@ -112,7 +112,7 @@ def train(folder: Path, seconds_a_step: float = 0.0, started: Event | None = Non
     ):
         schedule = cyclic_cosine(training, batches.steps)
         progress = fit(task, adamw(model, training), schedule, training, checkpoints, "tiny")
-        save_weights(model, folder / "model.safetensors")
+        save_weights(weights(model), folder / "model.safetensors")
         (folder / "curves.csv").write_text(curves_csv(progress.curves))
         checkpoints.remove()
     return progress
@@ -192,7 +192,7 @@ def test_older_checkpoints_of_the_job_go_and_others_stay(tmp_path: Path) -> None
 def test_tied_tensors_are_written_once_and_come_back(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model, other = Tiny(), Tiny()
-    save_weights(model, tmp_path / "model.safetensors")
+    save_weights(weights(model), tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
     assert "embed.weight" in stored and "out.weight" not in stored
     load_weights(other, stored, "x")

@@ -43,7 +43,7 @@ def caption_clips(
                 f"{store.path}: {store.width} wide, but captioner {captioner.plan.name} was "
                 f"trained on {width}; extract with the same encoder, or train again"
             )
-    device = next(captioner.module.parameters()).device
+    device = next(captioner.model.parameters()).device
     on_device, in_ram = free_budgets(device)
     banks = [
         FeatureBank(store, device, device_bytes=on_device, ram_bytes=in_ram, ids=clips)

@@ -1,21 +1,19 @@
 """A trained captioner in a folder: all that is needed to caption with it, and no network.
 
-``model.safetensors``, ``model.json`` (its form), ``plan.json``, ``tokenizer.json``, and
-``curves.csv`` of its training.
+``model.safetensors`` (what captioning needs: of a twin one branch), ``model.json`` (its form),
+``plan.json``, ``tokenizer.json``, and ``curves.csv`` of its training.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, write_atomic, write_json
 from pipeline.models import build_captioner
 from pipeline.models.bart import Bart
+from pipeline.models.edtc import Edtc
 from pipeline.plans import CaptionerPlan
 from pipeline.text.subword import Tokenizer
 from pipeline.training.checkpoints import load_weights, read_weights, save_weights
@@ -29,29 +27,18 @@ class Captioner:
     """A model and what its inputs and outputs mean."""
 
     plan: CaptionerPlan
-    model: Any  # what build_captioner gives: encode, loss, after_step, stepper
+    model: Edtc  # what build_captioner gives
     tokenizer: Tokenizer
-    widths: tuple[int, ...]  # D of each of the E features
-    text_width: int | None  # D of the text features of the twin's branch
+    widths: tuple[int, ...]  # D of each of the E stored features
 
     def save(self, folder: Path, curves: str) -> None:
         """Writes everything into an empty folder; the same captioner gives the same bytes."""
-        bart = next(m for m in self.module.modules() if isinstance(m, Bart))
-        form = {
-            "widths": list(self.widths),
-            "text_width": self.text_width,
-            "bart": bart.configuration(),
-        }
-        save_weights(self.module, folder / WEIGHTS)
+        form = {"widths": list(self.widths), "bart": self.model.bart.configuration()}
+        save_weights(self.model.inference_state_dict(), folder / WEIGHTS)
         write_json(folder / FORM, form)
         self.plan.save(folder / PLAN)
         self.tokenizer.save(folder)
         write_atomic(folder / CURVES, curves)
-
-    @property
-    def module(self) -> nn.Module:
-        assert isinstance(self.model, nn.Module)
-        return self.model
 
 
 def load_captioner(folder: Path, device: str = "auto") -> Captioner:
@@ -66,13 +53,13 @@ def load_captioner(folder: Path, device: str = "auto") -> Captioner:
     plan = CaptionerPlan.load(folder / PLAN)
     form = read_json(folder / FORM, mend)
     try:
-        widths, text_width = tuple(form["widths"]), form["text_width"]
+        widths = tuple(form["widths"])
         bart = Bart.from_configuration(form["bart"])
     except (KeyError, TypeError, ValueError) as error:
         raise EarwitnessError(
             f"{folder / FORM}: not a captioner's form ({error}); {mend}"
         ) from None
-    model = build_captioner(plan, widths, text_width, bart)
+    model = build_captioner(plan, widths, None, bart)
     load_weights(model, read_weights(folder / WEIGHTS, mend), str(folder / WEIGHTS))
     model.to(resolve_device(device)).eval()
-    return Captioner(plan, model, Tokenizer.load(folder), widths, text_width)
+    return Captioner(plan, model, Tokenizer.load(folder), widths)

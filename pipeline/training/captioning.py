@@ -99,7 +99,7 @@ def prepare(
         end=tokenizer.end,
     )
     model = build_captioner(plan, widths, text_width, bart).to(device)
-    captioner = Captioner(plan, model, tokenizer, widths, text_width)
+    captioner = Captioner(plan, model, tokenizer, widths)
     batches = make_batches(plan, clips, features, text, tokenizer, device)
     validate = validation(captioner, held_out, features, device)
     return captioner, Task(model, batches, model.loss, model.after_step, validate, SCORE)

@@ -84,9 +84,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             tensor.copy_(tensors[name])
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Writes ``weights(module)`` as safetensors, whole or not at all."""
-    _save(weights(module), path)
+def save_weights(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Writes safetensors whole or not at all."""
+    with replacing(path) as temporary:
+        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
 
 
 def read_weights(path: Path, mend: str) -> dict[str, Tensor]:
@@ -97,13 +100,6 @@ def read_weights(path: Path, mend: str) -> dict[str, Tensor]:
         raise EarwitnessError(f"{path}: not there; {mend}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise EarwitnessError(f"{path}: not safetensors ({error}); {mend}") from None
-
-
-def _save(
-    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
-) -> None:
-    with replacing(path) as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
 
 
 class Checkpoints:
@@ -147,13 +143,13 @@ class Checkpoints:
         """Writes the state; with ``improved`` the weights are also the best so far."""
         if improved:
             progress.best = f"best-{progress.step:08d}.safetensors"
-            save_weights(model, self.folder / progress.best)
+            save_weights(weights(model), self.folder / progress.best)
         tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {f"random.{name}": state for name, state in _random_states().items()}
         header = {"progress": json.dumps(asdict(progress))}
-        _save(tensors, self.folder / STATE, header)
+        save_weights(tensors, self.folder / STATE, header)
         for older in self.folder.glob("best-*.safetensors"):
             if older.name != progress.best:
                 older.unlink()
