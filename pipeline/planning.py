@@ -119,7 +119,7 @@ def _captioner_plan(
 
 
 def _sound(clip: Clip) -> list[Any]:
-    return [clip.clip_id, clip.path, clip.duration]
+    return [clip.clip_id, clip.path, clip.duration, clip.digest]
 
 
 def _digest(value: Any) -> str:
