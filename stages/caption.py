@@ -11,9 +11,9 @@ from stages.run import run
 
 def main(captioner: str) -> None:
     """Trains what data/plans/captioners/<captioner>.json says, into data/models/captioners/."""
-    from pipeline.training.captioning import train_captioner
-
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
+    from pipeline.training.captioning import train_captioner  # seconds: after what fails at once
+
     folder = paths.FEATURES / plan.dataset
     progress = train_captioner(
         plan,

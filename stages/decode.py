@@ -14,9 +14,6 @@ from stages.run import run
 
 def main(dataset: str, system: str) -> None:
     """Writes data/predictions/<dataset>/<system>.csv, a row a clip of evaluation.split."""
-    from pipeline.decoding.predictions import caption_clips, write_predictions
-    from pipeline.training.bundle import load_captioner
-
     params = load_params(paths.PARAMS)
     if system not in params.systems:
         raise EarwitnessError(f"params.yaml: systems has no '{system}'; add it")
@@ -25,6 +22,9 @@ def main(dataset: str, system: str) -> None:
         raise EarwitnessError(
             f"systems.{system} names {len(names)} captioners; ensembles come next: name one"
         )
+    from pipeline.decoding.predictions import caption_clips, write_predictions
+    from pipeline.training.bundle import load_captioner  # seconds: after what fails at once
+
     captioner = load_captioner(paths.MODELS / "captioners" / names[0])
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(params.evaluation.split)]
