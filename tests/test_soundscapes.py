@@ -143,7 +143,8 @@ def test_lost_and_half_written_files_are_made_again(tmp_path: Path) -> None:
     (leftover / "half.wav").write_bytes(b"RIFF")
     assert make(tmp_path, small()) == first
     assert (tmp_path / first.root / first.clips[0].path).exists()
-    assert [path.name for path in (tmp_path / RAW / "set").iterdir()] == [Path(first.root).name]
+    left = {path.name for path in (tmp_path / RAW / "set").iterdir()}
+    assert left == {".lock", Path(first.root).name}
 
 
 def test_killed_and_run_again_gives_the_same_corpus(tmp_path: Path) -> None:
@@ -159,6 +160,15 @@ def test_killed_and_run_again_gives_the_same_corpus(tmp_path: Path) -> None:
     running.wait()
     again = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert again == expected
+
+
+def test_two_runs_at_once_take_turns(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIGEST, str(tmp_path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    roots = {process.communicate()[0].strip() for process in running}
+    assert [process.returncode for process in running] == [0, 0]
+    (root,) = roots
+    assert len(list((tmp_path / root).rglob("*.wav"))) == 17
 
 
 # --- the files --------------------------------------------------------------------------------

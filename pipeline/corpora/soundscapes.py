@@ -8,12 +8,14 @@ settings finds the earlier sound.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +32,6 @@ from pipeline.corpora.grammar import captions
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.corpora.scenes import Level, Scene, Sounding, draw_scene
 from pipeline.corpora.signals import Signal, loudest, noise
-from pipeline.training.lock import exclusive
 
 CAPTIONS = 5  # a clip, as Clotho has
 # loudest twentieth of a second, root mean square, full scale 1; faint events stay above a strong
@@ -52,12 +53,9 @@ def prepare(
     Args:
         base: the folder that ``raw`` is relative to.
         progress: show a bar on a terminal.
-
-    Raises:
-        EarwitnessError: another process is making this dataset.
     """
     home = base / raw / name
-    with exclusive(home / "lock"):
+    with _alone(home):
         partial = home / PARTIAL
         shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
         for split in SPLITS:
@@ -130,6 +128,15 @@ def _write(folder: Path, settings: SoundscapesDataset, split: str, number: int) 
     clip, _, content = synthesise(settings, split, number)
     (folder / clip.path).write_bytes(content)
     return replace(clip, digest=hashlib.sha256(content).hexdigest())
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Waits until no other process is making a corpus here; two queued experiments may want to."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _move(partial: Path, home: Path) -> None:
