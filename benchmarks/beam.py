@@ -76,7 +76,7 @@ def measure(
     def theirs() -> Tensor:
         return generate(reference, memory, max_length)
 
-    report(name, model.pad, ours(), dict(zip(some, uncached(), strict=True)), theirs())
+    report(name, model, ours(), dict(zip(some, uncached(), strict=True)), theirs())
     each = compare(
         f"beam 4: a clip at a time, no cache ({name})", uncached, ours, 8, repeats, warm=False
     )
@@ -152,8 +152,10 @@ def uncached_beam(model: Bart, memory: Memory, max_length: int) -> Tensor:
     return finished[0][1]
 
 
-def report(name: str, pad: int, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
+def report(name: str, model: Bart, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
     """Says how many of the captions are the same, and how long they are."""
+
+    pad, end = model.pad, model.end
 
     def ids(row: Tensor) -> list[int]:
         return [token for token in row.tolist() if token != pad]
@@ -161,11 +163,11 @@ def report(name: str, pad: int, ours: Tensor, alone: dict[int, Tensor], theirs: 
     lengths = (ours != pad).sum(-1) - 1
     same = sum(ids(ours[i]) == ids(row) for i, row in alone.items())
     # at the limit generate cuts a caption, where ours ends it
-    short = [i for i in range(len(ours)) if lengths[i] < ours.shape[1] - 1]
-    alike = sum(ids(ours[i]) == ids(theirs[i]) for i in short)
+    ended = [i for i, row in enumerate(theirs.tolist()) if end in row[1:]]
+    alike = sum(ids(ours[i]) == ids(theirs[i]) for i in ended)
     print(
         f"{name}: {same} of {len(alone)} captions equal those without a cache, {alike} of "
-        f"{len(short)} below the limit those of generate; {int(lengths.min())} to "
+        f"{len(ended)} those that generate ended; {int(lengths.min())} to "
         f"{int(lengths.max())} tokens, mean {float(lengths.float().mean()):.1f}"
     )
 

@@ -161,7 +161,7 @@ def test_wide_beam_equals_exhaustive_search(penalty: float):
 )
 def test_beam_equals_the_plain_one(penalty: float, ngram: int, shortest: int, stops: bool):
     """``exact_stop`` finds what never stopping finds; the default stops as the plain rule does."""
-    model, memory = model_of(12, ending=2.0)
+    model, memory = model_of(12, ending=3.0)
     longest = 8
     found = search(
         model.stepper(),
@@ -185,7 +185,7 @@ def test_beam_equals_the_plain_one(penalty: float, ngram: int, shortest: int, st
 
 @pytest.mark.parametrize(("ngram", "shortest"), [(0, 0), (2, 3), (1, 5)])
 def test_greedy_equals_a_plain_loop_and_a_beam_of_one(ngram: int, shortest: int):
-    model, memory = model_of(12, ending=2.0)
+    model, memory = model_of(12, ending=3.0)
     limits: dict[str, Any] = {"no_repeat_ngram": ngram, "min_length": shortest, "max_length": 7}
     found = search(model.stepper(), memory, method="greedy", beams=4, **limits)
     beam = search(model.stepper(), memory, method="beam", beams=1, **limits)
@@ -226,8 +226,8 @@ class Mean:
 @pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
 def test_several_models_are_one_stepper(method: Any):
     """A mean of one model with itself is that model; of two, it is neither."""
-    model, memory = model_of(12, ending=2.0)
-    other, theirs = model_of(12, ending=2.0)
+    model, memory = model_of(12, ending=3.0)
+    other, theirs = model_of(12, ending=3.0)
     wider = Memory(theirs.values.repeat(1, 2, 1), theirs.mask.repeat(1, 2))
     single = search(model.stepper(), memory, method=method)
     twice = search(Mean(model.stepper(), model.stepper()), (memory, memory), method=method)
@@ -271,7 +271,7 @@ def test_lengths(method: Any):
 @pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
 def test_a_clip_does_not_depend_on_its_batch(method: Any):
     """Nor on who left before it: each clip alone gives what it gives among the others."""
-    model, memory = model_of(12, ending=2.0)
+    model, memory = model_of(12, ending=3.0)
     clips = torch.tensor([7, 30, 2, 11, 5, 90])
     found = search(model.stepper(), memory, method=method, clips=clips, max_length=10)
     for clip in range(B):
@@ -463,7 +463,7 @@ def test_draw_never_takes_what_is_blocked():
 
 
 def test_settings_arrive_by_name():
-    model, memory = model_of(12, ending=2.0)
+    model, memory = model_of(12, ending=3.0)
     settings = Decoding(beams=2, min_length=1, max_length=9, no_repeat_ngram=2, length_penalty=0.5)
     one = decode(model.stepper(), memory, settings)
     two = search(
