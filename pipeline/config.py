@@ -226,6 +226,7 @@ class FeatureInput(Section):
     frames: int = Field(32, ge=1)  # EDTC 3.1.1
     width: int = Field(768, ge=8)  # EDTC 3.1.1
     resize: Literal["interpolate", "project"] = "interpolate"  # of the width; project is learned
+    normalise: bool = True  # a layer norm for each encoder: stored scales differ (ours)
     time_masks: int = Field(0, ge=0)  # masking of stored frames in training (SpecAugment after)
     time_width: float = Field(0.1, ge=0, le=1)
     channel_masks: int = Field(0, ge=0)
@@ -254,7 +255,10 @@ class Twin(Section):
     momentum: float = Field(0.95, ge=0, le=1)  # β, EDTC eq. 4
     loss: Literal["clip", "infonce"] = "clip"  # EDTC eq. 5–7, and the ablation's InfoNCE
     weight: float = Field(1.0, ge=0)  # of L_cl in eq. 8
-    temperature: float = Field(1.0, gt=0)  # eq. 5–6 have none: 1
+    temperature: float = Field(1.0, gt=0)  # of clip; eq. 5–6 have none: 1
+    # of clip's dot products: eq. 5–6 have none; 1 / √D keeps the softmax soft at any width (ours)
+    normalise: Literal["none", "width", "cosine"] = "width"
+    infonce_temperature: float = Field(0.07, gt=0)  # MoCo, which EDTC cites for InfoNCE [28]
 
 
 class Bart(Section):

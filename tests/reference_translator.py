@@ -86,13 +86,16 @@ def pairs(
         assert value is not None
         return value.detach()
 
+    def row(flat: Tensor) -> Tensor:
+        return of(flat).view(translator.branches, -1)[branch]
+
     def linear(mine: StackedLinear, weight: Tensor, bias: Tensor) -> list[Pair]:
-        return [(of(mine.weight)[branch].mT, weight), (of(mine.bias)[branch], bias)]
+        return [(of(mine.weight)[branch].mT, weight), (row(mine.bias), bias)]
 
     def norm(mine: StackedNorm, theirs: nn.LayerNorm) -> list[Pair]:
         return [
-            (of(mine.weight)[branch], of(theirs.weight)),
-            (of(mine.bias)[branch], of(theirs.bias)),
+            (row(mine.weight), of(theirs.weight)),
+            (row(mine.bias), of(theirs.bias)),
         ]
 
     def value_output(mine: ours.SingleKeyAttention, theirs: nn.MultiheadAttention) -> list[Pair]:
@@ -112,7 +115,7 @@ def pairs(
         weight, bias = of(theirs.gab.in_proj_weight), of(theirs.gab.in_proj_bias)
         found += [
             (of(mine.convolution.weight)[branch].permute(2, 1, 0), of(theirs.conv.weight)),
-            (of(mine.convolution.bias)[branch], of(theirs.conv.bias)),
+            (row(mine.convolution.bias), of(theirs.conv.bias)),
             *value_output(mine.context, theirs.cab),
             *norm(mine.context_norm, theirs.cab_norm),
             *linear(mine.query, weight[:width], bias[:width]),

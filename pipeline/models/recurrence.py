@@ -25,6 +25,7 @@ from torch import Tensor
 EPSILON = 1e-5  # layer normalisation, torch's default
 
 
+@torch.compiler.disable(recursive=False)  # one compiled loop a shape, not one a layer, unrolled
 def walk(
     c: Tensor,
     recurrent: Tensor,
@@ -110,9 +111,8 @@ class _Walk(torch.autograd.Function):
         *tensors, ctx.compiled = inputs
         run = _compiled(_forward) if ctx.compiled else _forward
         x, context, u, mean, scale, q, p = run(*tensors)
-        ctx.save_for_backward(
-            x, context, u, mean, scale, q, p, tensors[1], tensors[2], *tensors[4:]
-        )
+        recurrent, query, _, keys, values = tensors[1:]
+        ctx.save_for_backward(x, context, u, mean, scale, q, p, recurrent, query, keys, values)
         return x, context
 
     @staticmethod
@@ -146,7 +146,7 @@ _COMPILED: dict[Any, Any] = {}
 
 
 def _compiled(function: Any) -> Any:
-    """``function`` compiled once for the process; shapes are static within a run."""
+    """``function`` compiled once for the process."""
     if function not in _COMPILED:
-        _COMPILED[function] = torch.compile(function, dynamic=False)
+        _COMPILED[function] = torch.compile(function)
     return _COMPILED[function]

@@ -2,7 +2,8 @@
 
 TRANSLATOR's copies are the twin's two branches (S = 2; EDTC 3.4), FUSER's are its encoders
 (S = E). An input may have fewer copies S' ≤ S: the first S' are used, so that the twin's audio
-branch alone is ``values[None]``. Gradients of the copies are separate.
+branch alone is ``values[None]``. Gradients of the copies are separate. Biases and gains are kept
+flat, (S·D,), so that an optimizer that spares vectors from weight decay spares these too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ def leading(parameter: Tensor, copies: int) -> Tensor:
     return parameter if parameter.shape[0] == copies else parameter[:copies]
 
 
+def leading_rows(vectors: Tensor, width: int, copies: int) -> Tensor:
+    """A flat (S·D,) parameter → (copies, D), of the first ``copies``."""
+    return leading(vectors.view(-1, width), copies)
+
+
 def _glorot(shape: tuple[int, ...], inputs: int, outputs: int, alike: bool) -> nn.Parameter:
     """(S, …) uniform after Glorot; every copy equal where ``alike``."""
     bound = math.sqrt(6 / (inputs + outputs))
@@ -36,15 +42,19 @@ class StackedLinear(nn.Module):
 
     def __init__(self, copies: int, inputs: int, outputs: int, alike: bool = False) -> None:
         super().__init__()
+        self.outputs = outputs
         self.weight = _glorot((copies, inputs, outputs), inputs, outputs, alike)
-        self.bias = nn.Parameter(torch.zeros(copies, outputs))
+        self.bias = nn.Parameter(torch.zeros(copies * outputs))
 
     def forward(self, values: Tensor) -> Tensor:
-        copies = values.shape[0]
-        rows = values.flatten(1, -2)
-        bias = leading(self.bias, copies)[:, None]
-        out = torch.baddbmm(bias, rows, leading(self.weight, copies))
+        weight, bias = self.parts(values.shape[0])
+        out = torch.baddbmm(bias[:, None], values.flatten(1, -2), weight)
         return out.view(*values.shape[:-1], -1)
+
+    def parts(self, copies: int) -> tuple[Tensor, Tensor]:
+        """(copies, inputs, outputs) weight and (copies, outputs) bias."""
+        bias = leading_rows(self.bias, self.outputs, copies)
+        return leading(self.weight, copies), bias
 
 
 class StackedNorm(nn.Module):
@@ -52,16 +62,26 @@ class StackedNorm(nn.Module):
 
     def __init__(self, copies: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(copies, width))
-        self.bias = nn.Parameter(torch.zeros(copies, width))
+        self.width = width
+        self.weight = nn.Parameter(torch.ones(copies * width))
+        self.bias = nn.Parameter(torch.zeros(copies * width))
 
     def forward(self, values: Tensor) -> Tensor:
-        copies, width = values.shape[0], values.shape[-1]
-        if copies == 1:
-            return F.layer_norm(values, (width,), self.weight[0], self.bias[0])
-        shape = (copies,) + (1,) * (values.ndim - 2) + (width,)
-        weight, bias = leading(self.weight, copies), leading(self.bias, copies)
-        return torch.addcmul(bias.view(shape), F.layer_norm(values, (width,)), weight.view(shape))
+        gain, bias = self.parts(values.shape[0])
+        if values.shape[0] == 1:
+            return F.layer_norm(values, (self.width,), gain[0], bias[0])
+        return scaled(F.layer_norm(values, (self.width,)), gain, bias)
+
+    def parts(self, copies: int) -> tuple[Tensor, Tensor]:
+        """(copies, D) gain and bias."""
+        gain = leading_rows(self.weight, self.width, copies)
+        return gain, leading_rows(self.bias, self.width, copies)
+
+
+def scaled(values: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """(S, …, D) times gain plus bias, (S, D) both."""
+    shape = (values.shape[0],) + (1,) * (values.ndim - 2) + (-1,)
+    return torch.addcmul(bias.view(shape), values, gain.view(shape))
 
 
 class StackedFeedForward(nn.Module):
@@ -94,12 +114,13 @@ class StackedConvolution(nn.Module):
         super().__init__()
         shape = (copies, kernel, inputs, outputs)
         self.weight = _glorot(shape, kernel * inputs, kernel * outputs, alike)
-        self.bias = nn.Parameter(torch.zeros(copies, outputs))
-        self.kernel = kernel
+        self.bias = nn.Parameter(torch.zeros(copies * outputs))
+        self.kernel, self.outputs = kernel, outputs
 
     def forward(self, values: Tensor) -> Tensor:
         copies = values.shape[0]
-        weight, bias = leading(self.weight, copies), leading(self.bias, copies)
+        weight = leading(self.weight, copies)
+        bias = leading_rows(self.bias, self.outputs, copies)
         if values.is_cuda:
             return _convolve_direct(values, weight, bias)
         if self.kernel < DFT_KERNEL:

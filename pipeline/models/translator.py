@@ -49,7 +49,7 @@ from pipeline.models.stacked import (
     StackedLinear,
     StackedNorm,
     attend,
-    leading,
+    scaled,
     split_heads,
 )
 
@@ -114,18 +114,11 @@ class EncoderLayer(Layer):
             for each in self.keys_values(values).chunk(2, dim=-1)
         )
         steps = self._context_inputs(values).permute(2, 0, 1, 3).contiguous()
-        x, attended = walk(
-            steps,
-            recurrent,
-            query,
-            query_bias,
-            keys.contiguous(),
-            whole.contiguous(),
-            self.compiled,
-        )
+        compiled = self.compiled and self.training and values.is_cuda
+        keys, whole = keys.contiguous(), whole.contiguous()
+        x, attended = walk(steps, recurrent, query, query_bias, keys, whole, compiled)
         x, attended = x.permute(1, 2, 0, 3), attended.permute(1, 2, 0, 3)
-        gain, bias = leading(self.context_norm.weight, copies), self.context_norm.bias[:copies]
-        context = torch.addcmul(bias[:, None, None], x, gain[:, None, None])
+        context = scaled(x, *self.context_norm.parts(copies))
         hidden = self.output(attended)
         out = self.finish(self.global_norm(context + self.drop(hidden)))
         return out, hidden[:, :, -1]
@@ -138,23 +131,22 @@ class EncoderLayer(Layer):
         """
         copies = values.shape[0]
         first = self.context(values.new_zeros(copies, 1, values.shape[-1]))  # h_{−1} = 0
-        later = self.context(self.output.bias[:copies, None])
+        later = self.context(self.output.parts(copies)[1][:, None])
         frames = values.shape[2]
         constant = torch.cat([first, later.expand(-1, frames - 1, -1)], dim=1)
         return self.convolution(values) + constant[:, None]
 
     def _folded(self, copies: int) -> tuple[Tensor, Tensor, Tensor]:
         """M = W_output W_value W_context-output, and GAB's query with CAB's norm in it."""
-        output, value = (
-            leading(self.output.weight, copies),
-            leading(self.context.value.weight, copies),
+        output, value, context = (
+            linear.parts(copies)[0]
+            for linear in (self.output, self.context.value, self.context.output)
         )
-        recurrent = output @ value @ leading(self.context.output.weight, copies)
-        weight = leading(self.query.weight, copies)
+        weight, bias = self.query.parts(copies)
+        gain, shift = self.context_norm.parts(copies)
+        query_bias = torch.baddbmm(bias[:, None], shift[:, None], weight)[:, 0]
         scale = 1 / math.sqrt(weight.shape[-1] // self.heads)
-        gain, bias = leading(self.context_norm.weight, copies), self.context_norm.bias[:copies]
-        query_bias = (bias[:, None] @ weight)[:, 0] + self.query.bias[:copies]
-        return recurrent, gain[..., None] * weight * scale, query_bias * scale
+        return output @ value @ context, gain[..., None] * weight * scale, query_bias * scale
 
 
 class DecoderLayer(Layer):
@@ -190,8 +182,9 @@ class Translator(nn.Module):
     def __init__(
         self, width: int, settings: config.Translator, branches: int = 1, compiled: bool = False
     ) -> None:
-        """``compiled``: fuse the recurrence's loops by ``torch.compile`` (meant for CUDA)."""
+        """``compiled``: on CUDA, in training, fuse the recurrence's loops by ``torch.compile``."""
         super().__init__()
+        self.branches = branches
         if width % settings.heads:
             raise EarwitnessError(
                 f"translator.heads: {settings.heads} does not divide features.width ({width}); "
@@ -245,7 +238,7 @@ class TwinTranslator(Translator):
 
         The optimizer's own state of either branch is left alone.
         """
-        audio = [parameter[0] for parameter in self.parameters()]
-        text = [parameter[1] for parameter in self.parameters()]
+        branches = [parameter.view(2, -1) for parameter in self.parameters()]
+        audio, text = [each[0] for each in branches], [each[1] for each in branches]
         torch._foreach_lerp_(audio, text, 1 - self.momentum)
         torch._foreach_copy_(text, audio)

@@ -1,0 +1,26 @@
+"""The captioners' main loss (EDTC eq. 1)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, tokens: Tensor, pad: int, label_smoothing: float = 0.0) -> Tensor:
+    """Mean negative log-probability of the batch's tokens, padding left out.
+
+    Args:
+        logits: (B, L, V).
+        tokens: (B, L) int64, the token that each position is to give.
+        pad: the padding's id.
+        label_smoothing: share of the target that is spread evenly over V (EDTC 4.3).
+
+    Returns:
+        a scalar.
+    """
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(),
+        tokens.flatten(),
+        ignore_index=pad,
+        label_smoothing=label_smoothing,
+    )
