@@ -82,12 +82,9 @@ class FeatureBank:
         Returns:
             (B, T, D) values of the bank's dtype and (B,) lengths, on the bank's device.
         """
-        lengths, starts = self.lengths[entries], self._starts[entries]
-        longest = int(lengths.max()) if len(lengths) else 0
-        steps = torch.arange(longest)
-        valid = steps < lengths[:, None]  # (B, T)
-        rows = torch.where(valid, starts[:, None] + steps, starts[:, None]).flatten()
-        gathered = self._gather(rows).view(len(lengths), longest, self.width)
+        lengths = self.lengths[entries]
+        rows, valid = padded_rows(self._starts[entries], lengths)
+        gathered = self._gather(rows).view(*valid.shape, self.width)
         values = gathered.to(self.dtype)
         if not bool(valid.all()):
             values.masked_fill_(self._moved(~valid)[..., None], 0)
@@ -110,6 +107,21 @@ class FeatureBank:
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Which rows of a flat tensor make a padded batch.
+
+    Args:
+        starts: (B,) int64, each sequence's first row.
+        lengths: (B,) int64.
+
+    Returns:
+        (B × T,) int64 rows, and (B, T) bool, false where a row only fills the place.
+    """
+    steps = torch.arange(int(lengths.max()) if len(lengths) else 0)
+    valid = steps < lengths[:, None]
+    return torch.where(valid, starts[:, None] + steps, 0).flatten(), valid
 
 
 def choose_place(size: int, device: torch.device, device_bytes: int, ram_bytes: int) -> Place:

@@ -1,0 +1,275 @@
+"""Trains an encoder's trunk on a dataset's event labels, so that its frozen frames mean something.
+
+Multi-label binary cross-entropy on the development split; the epoch with the best mean average
+precision on the validation split is kept. The front end has nothing to learn, so log-mels are made
+once and stay in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline import audio
+from pipeline.config import Tagging, Training
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders import tagging_model
+from pipeline.encoders.spectrogram import FLOOR_DB
+from pipeline.encoders.tagging import TaggingModel, save_tagging
+from pipeline.errors import EarwitnessError
+from pipeline.features.bank import padded_rows
+from pipeline.files import inside, replacing_folder, write_atomic, write_json
+from pipeline.plans import TaggingPlan
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.device import deterministic, resolve_device
+from pipeline.training.loop import Task, curves_csv, fit
+from pipeline.training.schedules import Schedule, linear_warmup
+
+SCORE = "validation_map"
+WARM_UP = 0.15  # of all steps; then the rate falls to zero along a cosine
+WEIGHT_DECAY = 0.01
+BUCKET = 8  # batches whose clips are sorted by length together, so that little is padding
+THREADS = 4  # that decode
+
+
+class TaggedBatch(NamedTuple):
+    """Log-mels of clips and what is to be heard in them."""
+
+    logmel: Tensor  # (B, T, M) float32
+    lengths: Tensor  # (B,) int64
+    events: Tensor  # (B, C) float32, 0 or 1
+
+
+class Losses(NamedTuple):
+    total: Tensor  # ()
+
+
+class LogMels:
+    """The log-mels of one split, float16, end to end, with their events.
+
+    Args:
+        values: (frames, M), on the device of training.
+        frames: (N,) int64, rows that each clip has in ``values``.
+        lengths: (N,) int64, frames of it that are valid.
+        events: (N, C) float32.
+    """
+
+    def __init__(self, values: Tensor, frames: Tensor, lengths: Tensor, events: Tensor) -> None:
+        self.values, self.frames, self.lengths, self.events = values, frames, lengths, events
+        self._starts = frames.cumsum(0) - frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, clips: Tensor) -> TaggedBatch:
+        """Clips (B,) int64 by one gather, padded with silence."""
+        device = self.values.device
+        rows, valid = padded_rows(self._starts[clips], self.frames[clips])
+        values = self.values[rows.to(device)].view(*valid.shape, -1).float()
+        values.masked_fill_(~valid.to(device)[..., None], FLOOR_DB)
+        return TaggedBatch(values, self.lengths[clips].to(device), self.events[clips].to(device))
+
+
+class TaggedBatches:
+    """Training batches of clips of like length, drawn anew each epoch from the seed alone."""
+
+    def __init__(self, clips: LogMels, batch: int, seed: int) -> None:
+        self.clips, self.batch, self.seed = clips, batch, seed
+        self.steps = -(-len(clips) // batch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[TaggedBatch]:
+        """The batches of one epoch from the ``start``-th on."""
+        digest = hashlib.sha256(f"{self.seed}, {epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+        order = torch.randperm(len(self.clips), generator=generator)
+        buckets = [
+            bucket[self.clips.frames[bucket].argsort(stable=True)]
+            for bucket in order.split(self.batch * BUCKET)
+        ]
+        batches = [batch for bucket in buckets for batch in bucket.split(self.batch)]
+        for number in torch.randperm(len(batches), generator=generator)[start:].tolist():
+            yield self.clips.batch(batches[number])
+
+
+def train_tagging(
+    plan: TaggingPlan, manifest: Manifest, root: Path, output: Path, checkpoints: Path
+) -> float:
+    """Trains one encoder; ``output`` gets model.safetensors, labels.json and curves.csv.
+
+    Killed and called again it goes on from its last epoch, and on a CPU with the same number of
+    threads ends with the same bytes.
+
+    Args:
+        root: folder of the dataset's audio.
+        output: a folder, there whole or not at all.
+        checkpoints: folder of all jobs' checkpoints.
+
+    Returns:
+        Mean average precision on the validation split.
+
+    Raises:
+        EarwitnessError: the dataset has no events, a file is broken, or the encoder cannot be
+            trained.
+    """
+    classes = event_names(manifest)
+    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:16]
+    device = resolve_device("auto")
+    training = _loop_settings(plan.tagging)
+    with (
+        Checkpoints(checkpoints, f"tagging-{plan.name}", digest) as saved,
+        deterministic(device),
+    ):
+        torch.manual_seed(plan.tagging.seed)
+        model = tagging_model(plan.encoder, len(classes))
+        splits = {
+            name: make_logmels(model, plan, manifest, root, name, classes, device)
+            for name in ("development", "validation")
+        }
+        torch.manual_seed(plan.tagging.seed)
+        model.to(device)
+        batches = TaggedBatches(splits["development"], plan.tagging.batch, plan.tagging.seed)
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=plan.tagging.learning_rate,
+            weight_decay=WEIGHT_DECAY,
+            fused=device.type == "cuda",
+        )
+        validate = validation(model, splits["validation"], plan.tagging.batch)
+        task = Task(model, batches, loss_of(model), lambda: None, validate, SCORE)
+        schedule = one_cycle(batches.steps * plan.tagging.epochs)
+        progress = fit(task, optimizer, schedule, training, saved, plan.name)
+        with replacing_folder(output) as folder:
+            save_tagging(model, folder / "model.safetensors", plan.encoder, classes)
+            write_json(folder / "labels.json", {"classes": classes, SCORE: progress.best_score})
+            write_atomic(folder / "curves.csv", curves_csv(progress.curves))
+        saved.remove()
+    return progress.best_score
+
+
+def event_names(manifest: Manifest) -> list[str]:
+    """Every event of the development split, sorted: the classes, in the order of the logits."""
+    names = {event for clip in manifest.split("development") for event in clip.events}
+    if not names:
+        raise EarwitnessError(
+            f"dataset {manifest.dataset} has no event labels to train encoders on;"
+            " give tagging another dataset, or the encoders other weights"
+        )
+    return sorted(names)
+
+
+def make_logmels(
+    model: TaggingModel,
+    plan: TaggingPlan,
+    manifest: Manifest,
+    root: Path,
+    split: str,
+    classes: Sequence[str],
+    device: torch.device,
+) -> LogMels:
+    """One split's log-mels; a clip longer than a window is as many as it has windows.
+
+    Clips are decoded and transformed alone, in threads, so none depends on its batch.
+    """
+    clips = manifest.split(split)
+    rate = model.encoder.sample_rate
+    longest = int(plan.encoder.window_seconds * rate)
+    source = f"data/corpora/{manifest.dataset}.json"
+
+    def transform(clip: Clip) -> list[tuple[NDArray[np.float16], int]]:
+        samples = audio.load(inside(root, clip.path, source), rate)
+        with torch.inference_mode():
+            windows = [
+                model.frontend(torch.from_numpy(own)[None], torch.tensor([len(own)]))
+                for own in audio.windows(samples, longest)
+            ]
+        return [(w.values[0].half().numpy(), int(w.lengths)) for w in windows]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        made = list(tqdm(pool.map(transform, clips), f"{split} log-mels", len(clips), disable=None))
+    number = {name: index for index, name in enumerate(classes)}
+    heard = np.zeros((len(clips), len(classes)), np.float32)
+    for row, clip in zip(heard, clips, strict=True):
+        row[[number[event] for event in clip.events if event in number]] = 1
+    windows = [window for own in made for window in own]
+    return LogMels(
+        torch.from_numpy(np.concatenate([values for values, _ in windows])).to(device),
+        torch.tensor([len(values) for values, _ in windows]),
+        torch.tensor([length for _, length in windows]),
+        torch.from_numpy(np.repeat(heard, [len(own) for own in made], axis=0)),
+    )
+
+
+def loss_of(model: TaggingModel) -> Callable[[TaggedBatch], Losses]:
+    """Binary cross-entropy of every event in every clip."""
+
+    def loss(batch: TaggedBatch) -> Losses:
+        logits = model.classify(batch.logmel, batch.lengths)
+        return Losses(F.binary_cross_entropy_with_logits(logits.float(), batch.events))
+
+    return loss
+
+
+def validation(model: TaggingModel, clips: LogMels, batch: int) -> Callable[[], float]:
+    """A function that scores the model on ``clips``."""
+
+    def validate() -> float:
+        parts = torch.arange(len(clips)).split(batch)
+        batches = [clips.batch(part) for part in parts]
+        logits = torch.cat([model.classify(one.logmel, one.lengths) for one in batches])
+        return mean_average_precision(logits.float().cpu().numpy(), clips.events.numpy())
+
+    return validate
+
+
+def mean_average_precision(scores: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """Mean over the events that occur of their average precision.
+
+    Average precision is the mean, over the clips where the event is, of the precision among all
+    clips that score at least as high: scikit-learn's definition, ties included.
+
+    Args:
+        scores: (N, C), any scale.
+        truth: (N, C), 1 where the event is to be heard.
+    """
+    precisions = []
+    for score, there in zip(scores.T, truth.T > 0, strict=True):
+        if there.any():
+            above = rankdata(-score, "max")[there]  # clips that score at least as high
+            found = rankdata(-score[there], "max")  # of them, clips with the event
+            precisions.append((found / above).mean())
+    return float(np.mean(precisions)) if precisions else 0.0
+
+
+def one_cycle(steps: int) -> Schedule:
+    """Linear warm-up, then half a cosine to zero, over all ``steps`` (Smith & Topin 2019)."""
+
+    def factor(step: int, scores: Sequence[float]) -> float:
+        fall = max(0.0, (step - WARM_UP * steps) / ((1 - WARM_UP) * steps))
+        return linear_warmup(step + 1, WARM_UP * steps) * (1 + math.cos(math.pi * min(1, fall))) / 2
+
+    return factor
+
+
+def _loop_settings(tagging: Tagging) -> Training:
+    """The training loop's settings; it is never stopped early, for the rate falls to the end."""
+    return Training(
+        epochs=tagging.epochs,
+        batch=tagging.batch,
+        learning_rate=tagging.learning_rate,
+        validations_per_epoch=1,
+        patience_epochs=tagging.epochs + 1,
+        compile="off",
+        seed=tagging.seed,
+    )

@@ -1,0 +1,28 @@
+"""Trains one encoder on event labels: ``python -m stages.tagging <encoder>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.plans import TaggingPlan
+from stages import paths
+from stages.run import run
+
+
+def main(encoder: str) -> None:
+    """Does what data/plans/tagging/<encoder>.json says, into data/models/encoders/<encoder>/."""
+    from pipeline.training.tagging import train_tagging
+
+    plan = TaggingPlan.load(paths.PLANS / "tagging" / f"{encoder}.json")
+    manifest = Manifest.load(paths.CORPORA / f"{plan.tagging.dataset}.json")
+    precision = train_tagging(
+        plan,
+        manifest,
+        paths.ROOT / manifest.root,
+        output=paths.MODELS / "encoders" / encoder,
+        checkpoints=paths.CHECKPOINTS,
+    )
+    print(f"{encoder}: mean average precision {precision:.3f} on the validation split")
+
+
+if __name__ == "__main__":
+    run(main)
