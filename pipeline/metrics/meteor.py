@@ -32,8 +32,9 @@ def meteor(
     }
     unique = [*dict.fromkeys(line for wanted in lines.values() for line in wanted)]
     jar = jars() / "meteor" / "meteor-1.5.jar"
-    arguments = ["-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    with started(java, arguments, memory="2G", seconds=seconds, folder=folder) as process:
+    # the serial collector: half the memory of the default one, and no slower
+    arguments = ["-XX:+UseSerialGC", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    with started(java, arguments, memory="1G", seconds=seconds, folder=folder) as process:
         statistics = dict(zip(unique, _ask(process, unique, len(unique)), strict=True))
         scores = {}
         for name, wanted in lines.items():

