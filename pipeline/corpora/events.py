@@ -62,13 +62,14 @@ class Event:
 
 
 def bark(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    voice = saw(glide(1.3 * hertz, 0.7 * hertz, n), n, rate) + 0.5 * noise(rng, n)
-    mouth = resonance(voice, 2.2 * hertz, 150, rate) + resonance(voice, 4.5 * hertz, 300, rate)
-    return mouth * decay(n, rate, 0.06, attack=0.015)
+    voice = saw(glide(1.4 * hertz, 0.6 * hertz, n), n, rate) + 0.8 * noise(rng, n)
+    mouth = resonance(voice, 2.2 * hertz, 250, rate) + resonance(voice, 4.5 * hertz, 600, rate)
+    return mouth * decay(n, rate, 0.08, attack=0.015)
 
 
 def beep(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    return sine(hertz, n, rate) * edges(n, rate, 0.01)
+    tones = sine(hertz, n, rate) + 0.5 * sine(3 * hertz, n, rate) + 0.25 * sine(5 * hertz, n, rate)
+    return tones * edges(n, rate, 0.008)
 
 
 def bell(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
@@ -79,17 +80,23 @@ def bell(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 
 def knock(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    body = sine(hertz, n, rate) + 0.6 * sine(2.3 * hertz, n, rate)
-    return (body + 0.4 * lowpass(noise(rng, n), 1500, rate)) * decay(n, rate, 0.018, attack=0.001)
+    body = (
+        sine(hertz, n, rate) + 0.7 * sine(2.3 * hertz, n, rate) + 0.4 * sine(4.1 * hertz, n, rate)
+    )
+    return (body + 0.5 * lowpass(noise(rng, n), 1500, rate)) * decay(n, rate, 0.022, attack=0.001)
 
 
 def drum(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     skin = sine(glide(1.8 * hertz, hertz, n), n, rate) * decay(n, rate, 0.12)
-    return skin + 0.15 * lowpass(noise(rng, n), 3000, rate) * decay(n, rate, 0.01)
+    snare = resonance(noise(rng, n), 18 * hertz, 2500, rate) * decay(n, rate, 0.06)
+    return skin + 0.6 * snare
 
 
 def drip(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    return sine(glide(hertz, 3.2 * hertz, n), n, rate) * decay(n, rate, 0.035, attack=0.01)
+    plip = sine(glide(hertz, 3.5 * hertz, n), n, rate) * decay(n, rate, 0.05, attack=0.01)
+    at = n // 3  # the drop that jumps up falls again
+    plop = sine(glide(1.4 * hertz, 5 * hertz, n - at), n - at, rate) * decay(n - at, rate, 0.04)
+    return plip + np.pad(0.8 * plop, (at, 0))
 
 
 def laser(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
@@ -112,8 +119,9 @@ def glass(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 def owl(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     bend = hertz * (1 + 0.12 * arch(n))
-    hoot = sine(bend, n, rate) + 0.15 * sine(2 * bend, n, rate)
-    return (hoot + 0.05 * lowpass(noise(rng, n), 900, rate)) * arch(n, 0.7)
+    hoot = sine(bend, n, rate) + 0.4 * sine(2 * bend, n, rate) + 0.2 * sine(3 * bend, n, rate)
+    flutter = 1 + 0.5 * sine(16.0, n, rate)
+    return (hoot * flutter + 0.1 * lowpass(noise(rng, n), 900, rate)) * arch(n, 0.7)
 
 
 def cat(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
@@ -128,23 +136,25 @@ def cat(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 def guitar(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     """A plucked string (Karplus and Strong, 1983): noise in a loop with a lowpass."""
     period = max(2, round(rate / hertz))
-    loop = lowpass(rng.uniform(-1, 1, period), 4000, rate, poles=1)
+    loop = lowpass(rng.uniform(-1, 1, period), 5000, rate, poles=1)
     rounds = []
     for _ in range(-(-n // period)):
         rounds.append(loop)
-        loop = 0.498 * (loop + np.roll(loop, 1))
+        loop = 0.499 * (loop + np.roll(loop, 1))
     return np.concatenate(rounds)[:n] * edges(n, rate, 0.005)
 
 
 def horn(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     reeds = saw(hertz, n, rate) + saw(1.26 * hertz, n, rate)
-    return (resonance(reeds, 1100, 500, rate) + 0.3 * lowpass(reeds, 2500, rate)) * edges(n, rate)
+    brass = resonance(reeds, 3.2 * hertz, 600, rate) + 0.6 * resonance(reeds, 7 * hertz, 900, rate)
+    return (brass + 0.3 * lowpass(reeds, 2500, rate)) * edges(n, rate)
 
 
 def whistle(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    pitch = hertz * (1 + 0.25 * arch(n, 2.0)) * (1 + 0.02 * sine(28.0, n, rate))
-    breath = 0.12 * resonance(noise(rng, n), 1.2 * hertz, 500, rate)
-    return (sine(pitch, n, rate) + breath) * edges(n, rate, 0.05)
+    """A whistle with a pea in it: a trill, and breath around the tone."""
+    trill = sine(26.0, n, rate)
+    breath = 0.5 * resonance(noise(rng, n), 1.6 * hertz, 900, rate)
+    return (sine(hertz * (1 + 0.09 * trill), n, rate) * (1 + 0.4 * trill) + breath) * edges(n, rate)
 
 
 # --- going on ---------------------------------------------------------------------------------
@@ -270,15 +280,15 @@ def thunder(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 EVENTS: dict[str, Event] = {
     "bark": Event(bark, (220, 620), unit=0.24),
-    "beep": Event(beep, (500, 2600), unit=0.25),
+    "beep": Event(beep, (420, 1500), unit=0.3),
     "bell": Event(bell, (320, 1500), unit=0.9),
     "knock": Event(knock, (170, 210), unit=0.14, pitched=False),
     "drum": Event(drum, (60, 220), unit=0.35),
-    "drip": Event(drip, (500, 900), unit=0.2, pitched=False),
+    "drip": Event(drip, (550, 900), unit=0.28, pitched=False),
     "laser": Event(laser, (3000, 5000), unit=0.3, pitched=False),
     "gunshot": Event(gunshot, (100, 100), unit=0.5, pitched=False),
     "glass": Event(glass, (100, 100), unit=0.7, pitched=False),
-    "owl": Event(owl, (300, 420), unit=0.5, pitched=False),
+    "owl": Event(owl, (300, 420), unit=0.6, pitched=False),
     "cat": Event(cat, (420, 950), unit=0.7),
     "guitar": Event(guitar, (95, 480), unit=0.7),
     "horn": Event(horn, (200, 560), unit=0.45),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from numpy.random import Generator
 
 from pipeline.corpora.backgrounds import BACKGROUNDS
@@ -19,6 +20,7 @@ LEAD = 0.15  # seconds before the first event
 PAUSE = (0.1, 0.4)  # seconds between events in sequence
 SHORTEST = 0.9  # seconds that a group of events gets, at least
 MANY = (4, 6)  # how often a counted event happens where nobody counts any more
+OFTEN = (1.0, 2.0, 2.0, 3.0)  # weights of once, twice, three times, many: one knock is soon missed
 SPREAD = 1.6  # a counted event repeats no more slowly than this, in its own lengths
 
 
@@ -105,9 +107,9 @@ def _sounding(rng: Generator, kind: str, start: float, seconds: float, together:
     if not event.unit:
         return Sounding(kind, pitch, loudness, 0, start, seconds)
     room = max(1, int(seconds / (1.2 * event.unit)))
-    counts = [1, 2, 3, int(rng.integers(MANY[0], MANY[1] + 1))]
-    possible = [count for count in counts if count <= room]
-    count = possible[int(rng.integers(len(possible)))]
+    counts = np.array([1, 2, 3, rng.integers(MANY[0], MANY[1] + 1)])
+    weights = np.where(counts <= room, OFTEN, 0.0)
+    count = int(rng.choice(counts, p=weights / weights.sum()))
     lasting = seconds if together else min(seconds, SPREAD * event.unit * count)
     return Sounding(kind, pitch, loudness, count, start, lasting)
 

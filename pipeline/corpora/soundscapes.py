@@ -35,8 +35,8 @@ from pipeline.corpora.signals import Signal, loudest, noise
 
 CAPTIONS = 5  # a clip, as Clotho has
 # loudest twentieth of a second, root mean square, full scale 1; faint events stay above a strong
-# background by 10 dB
-EVENT_LEVELS: dict[Level, float] = {"low": 0.045, "": 0.11, "high": 0.28}
+# background by 12 dB
+EVENT_LEVELS: dict[Level, float] = {"low": 0.055, "": 0.12, "high": 0.28}
 BACKGROUND_LEVELS: dict[Level, float] = {"low": 0.004, "": 0.008, "high": 0.014}
 FLOOR = 0.0004  # of the recorder that is not there
 PEAK = 0.9  # of one event
