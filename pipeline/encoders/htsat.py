@@ -80,7 +80,7 @@ class HtsatEncoder(SpectrogramEncoder):
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         mapped = self.model(input_features=logmel[:, None]).last_hidden_state  # (B, D, F, T)
-        frames = torch.ceil(lengths / self.bins_per_frame).long().clamp(1, self.frames)
+        frames = torch.ceil((lengths - 1) / self.bins_per_frame).long().clamp(1, self.frames)
         return Padded(mapped.mean(2).transpose(1, 2), frames)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,10 +76,11 @@ def _snapshot(repository: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    safe = ["*.safetensors", *OTHERS]
+    # a sentence-transformers model's dense layer may be a .bin beside a safetensors transformer
+    safe = ["*.safetensors", "*/pytorch_model.bin", *OTHERS]
     try:
         folder = Path(snapshot_download(repository, allow_patterns=safe))
-        if not any(folder.rglob("*.safetensors")):
+        if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *safe]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise _unreachable(repository, error) from None
@@ -146,7 +148,8 @@ def read_state(location: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise EarwitnessError(f"{path}: broken safetensors ({error})") from None
     try:
-        with torch.serialization.safe_globals(_arrays()):
+        with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols: the error says enough
             values: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
         raise EarwitnessError(
@@ -192,14 +195,15 @@ def load_state(
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in state:
-            if name.endswith("num_batches_tracked"):
-                continue  # older checkpoints do not have it, and evaluation does not use it
+            if not tensor.is_floating_point():
+                continue  # counters and indices, which the settings determine
             raise _unfit(source, f"{name} is missing")
         if state[name].shape != tensor.shape:
             found, wanted = tuple(state[name].shape), tuple(tensor.shape)
             raise _unfit(source, f"{name} is {found}, these settings need {wanted}")
     for name in state:
-        if name not in expected and not name.startswith(tuple(optional)):
+        known = name in expected or name.startswith(tuple(optional))
+        if not known and state[name].is_floating_point():
             raise _unfit(source, f"{name} is not part of this model")
     module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
 
