@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -320,9 +321,14 @@ def test_a_manifest_without_a_digest_is_not_read(tmp_path: Path) -> None:
         Manifest.load(tmp_path / "set.json")
 
 
-def stage(folder: Path, module: str, dataset: str) -> subprocess.CompletedProcess[str]:
+def stage(
+    folder: Path, module: str, dataset: str, original: str = "."
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"stages.{module}", dataset]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "DVC_ROOT": original}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_stages_write_a_manifest_or_one_line(tmp_path: Path) -> None:
@@ -341,3 +347,19 @@ def test_the_stages_write_a_manifest_or_one_line(tmp_path: Path) -> None:
     assert failed.stderr.startswith("error: dataset none:") and failed.stderr.count("\n") == 1
     assert not (tmp_path / "data" / "corpora" / "none.json").exists()
     assert "did you mean 'mine'?" in stage(tmp_path, "fetch", "mnie").stderr
+
+
+def test_a_queued_experiment_makes_its_sound_in_the_original_repository(tmp_path: Path) -> None:
+    """The manifest names no machine's own path, so that its hash is the same in both places."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "params.yaml").write_text(
+        "encoders: {}\ndatasets:\n"
+        "  tiny: {layout: soundscapes, development: 2, validation: 1, evaluation: 1}\n"
+    )
+    done = stage(copy, "prepare", "tiny", original=str(tmp_path / "original"))
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.load(copy / "data" / "corpora" / "tiny.json")
+    assert manifest.root.startswith("data/raw/tiny/")
+    assert all((tmp_path / "original" / manifest.root / c.path).is_file() for c in manifest.clips)
+    assert not (copy / "data" / "raw").exists()

@@ -74,11 +74,12 @@ def manifest(
         for clip_id, r, one in zip(clip_ids(recordings), recordings, heard, strict=True)
         if not one.problem
     ]
-    for split in {recording.split for recording in recordings} - {clip.split for clip in clips}:
-        path, problem = next(pair for pair in skipped if _split_of(pair[0], recordings) == split)
+    used = {clip.split for clip in clips}
+    lost = next((r for r in recordings if r.split not in used), None)
+    if lost is not None:
         raise EarwitnessError(
-            f"dataset {name}: none of the sound of split {split} can be used; "
-            f"the first is {path}: {problem}"
+            f"dataset {name}: none of the sound of split {lost.split} can be used; "
+            f"the first is {lost.path}: {dict(skipped)[lost.path]}"
         )
     return Manifest(name, root, check_clips(clips, f"dataset {name}"), tuple(skipped))
 
@@ -127,7 +128,3 @@ def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total
         f"the first is {path}: {problem}",
         stacklevel=3,
     )
-
-
-def _split_of(path: str, recordings: Sequence[Recording]) -> str:
-    return next(recording.split for recording in recordings if recording.path == path)
