@@ -1,0 +1,107 @@
+"""Extraction against the encoder alone, and the obvious loop: ``python -m benchmarks.extraction``.
+
+The encoder is PANNs' CNN10 at its published size with random weights, on 44.1 kHz FLAC files that
+it takes at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded beforehand:
+the whole extraction (decoding, resampling, unpacking, writing, putting together) may take little
+more. The obvious way is a loop over the clips: librosa.load, one forward pass, an append to HDF5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import h5py
+import librosa
+import numpy as np
+import soundfile
+import torch
+
+from benchmarks.timing import Row, compare, print_table
+from pipeline import audio
+from pipeline.config import PannsEncoder as Settings
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders.panns import PannsEncoder
+from pipeline.features import passes
+from pipeline.features.encoding import forward
+from pipeline.features.extraction import extract
+from pipeline.plans import ExtractionPlan
+
+CLIPS, SOURCE_RATE, REPEATS = 16, 44100, 3
+PANNS = Settings(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
+TO_ENCODER, TO_LOOP = 1.15, 1.0
+
+
+def write_clips(root: Path) -> Manifest:
+    random = np.random.default_rng(0)
+    clips = []
+    for number in range(CLIPS):
+        seconds = random.uniform(4, 6)
+        samples = random.uniform(-0.5, 0.5, int(seconds * SOURCE_RATE))
+        soundfile.write(root / f"{number}.flac", samples, SOURCE_RATE)
+        clips.append(Clip(str(number), "development", f"{number}.flac", seconds, ()))
+    return Manifest("noise", str(root), tuple(clips))
+
+
+def obvious(manifest: Manifest, encoder: PannsEncoder, path: Path) -> None:
+    """One clip after another; the file grows by each."""
+    with h5py.File(path, "w") as file, torch.inference_mode():
+        shape = (0, encoder.width)
+        values = file.create_dataset("values", shape, np.float16, maxshape=(None, encoder.width))
+        for clip in manifest.clips:
+            samples, _ = librosa.load(Path(manifest.root) / clip.path, sr=encoder.sample_rate)
+            output = encoder(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+            values.resize(len(values) + output.values.shape[1], axis=0)
+            values[-output.values.shape[1] :] = output.values[0].half().numpy()
+
+
+def decoded(manifest: Manifest, rate: int, settings: passes.Settings) -> list[passes.Decoded]:
+    """The batches that extraction makes, in memory."""
+    recordings = [
+        passes.Recording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
+        for clip in manifest.clips
+    ]
+    batches = []
+    for batch in passes.make_batches([one.duration for one in recordings], settings):
+        own = [recordings[clip] for clip in batch]
+        samples = [audio.load(one.path, rate) for one in own]
+        batches.append(passes.cut(own, samples, rate, settings))
+    return batches
+
+
+def measure() -> list[Row]:
+    plan = ExtractionPlan(
+        name="cnn10",
+        inputs={},
+        code="",
+        dataset="noise",
+        encoder=PANNS,
+        spec_augment=None,
+        weights=None,
+    )
+    torch.manual_seed(0)
+    encoder = PannsEncoder(PANNS).eval().requires_grad_(False)
+    settings = passes.Settings(PANNS.window_seconds, PANNS.batch_seconds)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = write_clips(folder)
+        batches = decoded(manifest, encoder.sample_rate, settings)
+
+        def whole() -> None:
+            extract(manifest, folder, encoder, "", plan, folder / "partial", folder / "own.h5")
+
+        def alone() -> None:
+            for batch in batches:
+                forward(batch, encoder, settings)
+
+        def loop() -> None:
+            obvious(manifest, encoder, folder / "obvious.h5")
+
+        return [
+            compare("extraction / encoder alone", whole, alone, TO_ENCODER, REPEATS, at_most=True),
+            compare("extraction, clip by clip", loop, whole, TO_LOOP, REPEATS),
+        ]
+
+
+if __name__ == "__main__":
+    print_table(measure())
