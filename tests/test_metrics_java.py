@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,16 @@ def test_meteor_of_several_systems_in_one_run(program: Path, tmp_path: Path) -> 
     assert found["half"].clips.tolist() == [found["both"].clips[0], 0.0]
     assert found["odd"].clips.shape == (1,)
     assert found["last"].corpus == found["last"].clips[0] > found["both"].clips[0]
+
+
+@pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler to check it with")
+def test_the_committed_class_is_its_source(tmp_path: Path) -> None:
+    """SPICE runs a class of ours; it is JsonEngine.java, compiled, to the byte."""
+    folder = Path(java.__file__).parent / "java_engine"
+    command = ["javac", "--release", "8", "-g:none", "-Xlint:-options", "-d", str(tmp_path)]
+    subprocess.run([*command, str(folder / "JsonEngine.java")], check=True)
+    made = (tmp_path / "JsonEngine.class").read_bytes()
+    assert made == (folder / "JsonEngine.class").read_bytes()
 
 
 def test_pipes_larger_than_a_buffer_do_not_block(tmp_path: Path) -> None:
