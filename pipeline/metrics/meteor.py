@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.metrics.java import JavaError, jars, started
 from pipeline.metrics.scores import ClipScores
@@ -57,7 +58,7 @@ def _ask(process: subprocess.Popen[str], questions: Sequence[str], answers: int)
     writer = threading.Thread(target=_write, args=(process, questions), daemon=True)
     writer.start()
     found = []
-    for _ in range(answers):
+    for _ in tqdm(range(answers), "METEOR", leave=False, disable=None):
         line = process.stdout.readline()
         if not line:
             raise EOFError

@@ -28,7 +28,7 @@ Pair = tuple[str, tuple[str, ...]]
 
 def spice(
     java: Path | None,
-    tool: Path,
+    tool: Path | None,
     sets: Mapping[str, ScoredSet],
     folder: Path,
     *,
@@ -48,11 +48,10 @@ def spice(
     Raises:
         JavaError: there is no Java or no SPICE, or it fails.
     """
-    program, jar = required(java), tool / "spice-1.0.jar"
-    if not jar.is_file():
-        raise JavaError(
-            f"no SPICE at {tool}; run `python -m pipeline.metrics.spice_install {tool}`"
-        )
+    program = required(java)
+    if tool is None or not (tool / "spice-1.0.jar").is_file():
+        raise JavaError("SPICE is not installed; `make spice`")
+    jar = tool / "spice-1.0.jar"
     rows = [
         (candidate, tuple(references))
         for chosen in sets.values()

@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.metrics.java import installed_java
+from pipeline.metrics.spice_install import ready
 
 
 @dataclass(frozen=True)
 class Tools:
-    """``java`` None: none was found. What is not there is left out by name, not an error."""
+    """``java``, ``spice``: None where there is none; the scores that need it are left out."""
 
     java: Path | None
-    spice: Path  # as pipeline.metrics.spice_install fills it
+    spice: Path | None  # a folder that pipeline.metrics.spice_install has filled
     spice_cache: Path | None = None  # parses of captions, kept for the next run
     java_seconds: float = 3600.0  # for one program
     device: str = "cpu"
 
 
 def find_tools(spice: Path, spice_cache: Path | None = None) -> Tools:
-    """The installed Java, and a GPU where there is one."""
+    """The installed Java, SPICE where ``spice`` is complete, and a GPU where there is one."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Tools(installed_java(), spice, spice_cache, device=device)
+    return Tools(installed_java(), spice if ready(spice) else None, spice_cache, device=device)
