@@ -116,6 +116,27 @@ def test_compiled_loops_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         assert_same(fused, plain, 1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_a_compiled_step_gives_the_same_gradients() -> None:
+    """As the trainer compiles a whole step on CUDA: its loops stay apart (see ``walk``)."""
+    torch.manual_seed(1)
+    settings = SETTINGS.model_copy(update={"encoder_layers": 1, "decoder_layers": 1})
+    twin = TwinTranslator(WIDTH, settings, momentum=0.9)
+    sound, words = torch.randn(2, 2, 5, WIDTH)
+
+    def step() -> Tensor:
+        audio, text = twin.both(sound, words)
+        return (audio.output * text.output).sum() + (audio.hidden * text.hidden).sum()
+
+    gradients = []
+    for each in (step, torch.compile(step, backend="eager", dynamic=True)):
+        gradients.append(torch.autograd.grad(each(), list(twin.parameters()), allow_unused=True))
+    for plain, fused in zip(*gradients, strict=True):
+        assert (plain is None) == (fused is None)
+        if plain is not None:
+            assert_same(fused, plain, 1e-5)
+
+
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 6, 7, 45, 64, 99])
 @pytest.mark.parametrize("frames", [1, 2, 31, 32])
 def test_convolution_equals_torch(kernel: int, frames: int) -> None:

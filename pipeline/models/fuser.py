@@ -19,7 +19,8 @@ is read so:
   stream goes through all layers, and the last one's is FUSER's output.
 - The shared FFN takes the features and the fused stream alike. The last layer's features feed
   nothing further, so its FFN is not run on them.
-- Every residual is followed by layer normalisation (post-norm, as in TRANSLATOR and BART).
+- Every residual is followed by layer normalisation (post-norm, as in TRANSLATOR and BART), and
+  dropout is on what a residual adds.
 
 Letters: E features, B clips, T frames, D width. Features are stacked as (E, B, T, D): one batched
 pass serves all of them, whether their weights are shared or not.
@@ -139,8 +140,8 @@ class FeedForward(nn.Module):
         self.dropout = settings.dropout
 
     def forward(self, values: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.up(values)), self.dropout, self.training)
-        return self.norm(values + F.dropout(self.down(hidden), self.dropout, self.training))
+        added = self.down(F.gelu(self.up(values)))
+        return self.norm(values + F.dropout(added, self.dropout, self.training))
 
 
 class InputLayer(nn.Module):

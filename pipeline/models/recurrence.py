@@ -49,7 +49,11 @@ def walk(
     Returns:
         x and ctx, (T, S, B, D) both.
     """
-    x, ctx = _Walk.apply(c, recurrent, query, query_bias, keys, values, compiled)
+    inputs = [c, recurrent, query, query_bias, keys, values]
+    if c.dtype != torch.float64:  # rounding to bfloat16 would add up over the steps
+        inputs = [each.float() for each in inputs]
+    with torch.autocast(c.device.type, enabled=False):
+        x, ctx = _Walk.apply(*inputs, compiled)
     return x, ctx
 
 
@@ -106,7 +110,6 @@ def _backward(
 
 class _Walk(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         *tensors, ctx.compiled = inputs
         run = _compiled(_forward) if ctx.compiled else _forward
@@ -116,8 +119,12 @@ class _Walk(torch.autograd.Function):
         return x, context
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(gradients[0].device.type, enabled=False):
+            return _Walk._gradients(ctx, *gradients)
+
+    @staticmethod
+    def _gradients(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, context, u, mean, scale, q, p, recurrent, query, keys, values = ctx.saved_tensors
         dx, dcontext = (gradient.contiguous() for gradient in gradients)
         run = _compiled(_backward) if ctx.compiled else _backward

@@ -87,17 +87,13 @@ def scaled(values: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
 class StackedFeedForward(nn.Module):
     """The standard feed-forward network, (S', …, D) → the same shape."""
 
-    def __init__(
-        self, copies: int, width: int, hidden: int, dropout: float, alike: bool = False
-    ) -> None:
+    def __init__(self, copies: int, width: int, hidden: int, alike: bool = False) -> None:
         super().__init__()
         self.up = StackedLinear(copies, width, hidden, alike)
         self.down = StackedLinear(copies, hidden, width, alike)
-        self.dropout = dropout
 
     def forward(self, values: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.up(values)), self.dropout, self.training)
-        return self.down(hidden)
+        return self.down(F.gelu(self.up(values)))
 
 
 class StackedConvolution(nn.Module):
@@ -125,7 +121,8 @@ class StackedConvolution(nn.Module):
             return _convolve_direct(values, weight, bias)
         if self.kernel < DFT_KERNEL:
             return _convolve_shifted(values, weight, bias)
-        return _convolve_dft(values, weight) + bias[:, None, None]
+        with torch.autocast("cpu", enabled=False):  # sums of many frequencies: no bfloat16
+            return _convolve_dft(values.to(weight.dtype), weight) + bias[:, None, None]
 
 
 def _convolve_direct(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

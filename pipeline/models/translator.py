@@ -85,9 +85,7 @@ class Layer(nn.Module):
         self.keys_values = StackedLinear(copies, width, 2 * width, alike=True)
         self.output = StackedLinear(copies, width, width, alike=True)
         self.global_norm = StackedNorm(copies, width)
-        self.feed_forward = StackedFeedForward(
-            copies, width, settings.feed_forward, settings.dropout, alike=True
-        )
+        self.feed_forward = StackedFeedForward(copies, width, settings.feed_forward, alike=True)
         self.final_norm = StackedNorm(copies, width)
 
     def drop(self, values: Tensor) -> Tensor:
