@@ -1,6 +1,6 @@
 """TRANSLATOR, forward and backward, against the plain step-by-step loop on the same weights.
 
-    python -m benchmarks.translator [--clips 16] [--threads 2]
+    python -m benchmarks.translator [--size both] [--clips 16] [--threads 2]
 
 The plain loop convolves a layer's input once, not once a step, and calls torch's own modules. The
 twin rows run both branches: one batched pass of ours, two passes of the plain loop.
@@ -28,12 +28,16 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16, help="B at the paper's width")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", choices=["small", "paper", "both"], default="both")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    paper = Settings(dropout=0.0)
-    small = Settings(dropout=0.0, heads=4, feed_forward=768)
-    rows = measure("small", 192, 32, small, arguments.repeats)
-    rows += measure("paper size", 768, arguments.clips, paper, arguments.repeats)
+    rows: list[Row] = []
+    if arguments.size in ("small", "both"):
+        small = Settings(dropout=0.0, heads=4, feed_forward=768)
+        rows += measure("small", 192, 32, small, arguments.repeats)
+    if arguments.size in ("paper", "both"):
+        paper = Settings(dropout=0.0)
+        rows += measure("paper size", 768, arguments.clips, paper, arguments.repeats)
     print_table(rows)
 
 
