@@ -48,7 +48,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             depths=list(settings.depths),
             layer_norm_eps=1e-6,
             # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
-            layer_scale_init_value=0.1,
+            layer_scale_init_value=1.0,
         )
         self.logmel = LogMel(*(getattr(settings, name) for name in FRONT_END))
         self.bn0 = nn.BatchNorm2d(settings.mels)

@@ -84,7 +84,7 @@ class PannsEncoder(SpectrogramEncoder):
         for index in range(count):
             setattr(self, f"conv_block{index + 1}", block(widths[index], widths[index + 1]))
         # 1.3 to 1.8 times as fast on a CPU
-        nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sample_rate, self.width = settings.sample_rate, widths[-1]
         self.frame_seconds = self.reduction * settings.hop / settings.sample_rate
 
