@@ -58,6 +58,7 @@ class HtsatEncoder(SpectrogramEncoder):
                 num_hidden_layers=stages,
                 patch_embeds_hidden_size=settings.embed_dim,
                 hidden_size=settings.embed_dim * 2 ** (stages - 1),
+                hidden_dropout_prob=0.0,  # HTSAT's own; CLAP's 0.1 slows a small one's training
             )
         )
         self.window_samples = round(settings.window_seconds * settings.sample_rate)
