@@ -57,7 +57,7 @@ def recipe(
     from pipeline import recipes
 
     if not paper or not dataset:
-        for kind in ("paper", "dataset"):
+        for kind in recipes.KINDS:
             print(f"{kind}: {', '.join(recipes.available(folder, kind))}")
         return
     recipes.apply(params, folder, paper, dataset)
@@ -79,6 +79,8 @@ def score(
 
     settings = load_params(params).evaluation if params.exists() else Evaluation()
     scores = score_file(file, settings, find_tools(Path("data/tools/spice")))
+    for metric, reason in scores.missing.items():
+        print(f"left out: {metric}: {reason}", file=sys.stderr)
     if per_clip is not None:
         write_per_clip(scores, per_clip)
     print(json.dumps(scores.corpus, indent=1))

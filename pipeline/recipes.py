@@ -24,7 +24,8 @@ from pipeline.files import write_atomic
 NAMES = "names"  # {text: minilm}: what "$text" stands for; "$dataset" is the dataset's own name
 REMOVE = "$remove"  # as a value, takes the key of the overlay below away
 BASE = "base"  # an overlay may name another that it is laid over
-KIND = "kind"  # paper | dataset
+KIND = "kind"
+KINDS = ("paper", "dataset")
 
 
 def available(folder: Path, kind: str) -> list[str]:

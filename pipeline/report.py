@@ -1,0 +1,116 @@
+"""One page that needs no network: scores beside their yardsticks, learning curves, captions."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.corpora.manifest import Manifest
+
+Rows = list[dict[str, str]]
+SHOWN = 8  # captions at each end
+CURVE = "validation_cider_d"
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
+  overflow-x: auto }
+th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+td.text { text-align: left; white-space: normal }
+svg { max-width: 100%; height: auto }
+small { color: #666 }
+"""
+
+
+def page(
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    captions: Mapping[str, Mapping[str, Rows]],
+    manifests: Mapping[str, Manifest],
+    curves: Mapping[str, Rows],
+) -> str:
+    """The page as HTML; the same input gives the same bytes.
+
+    Args:
+        scores: dataset → system → metric → value.
+        captions: dataset → system → per-clip rows with ``clip_id``, ``caption``, ``cider_d``.
+        curves: captioner → rows of its curves.csv.
+    """
+    parts = [f"<!doctype html><meta charset=utf-8><title>earwitness</title><style>{STYLE}</style>"]
+    parts.append("<h1>earwitness</h1>")
+    for dataset, systems in scores.items():
+        parts += [f"<h2>{html.escape(dataset)}</h2>", _scores(systems)]
+    if curves:
+        parts += ["<h2>Learning curves</h2>", _curves(curves)]
+    for dataset, systems in captions.items():
+        references = {c.clip_id: c.captions for c in manifests[dataset].clips}
+        for system, rows in systems.items():
+            if not system.startswith("yardstick"):
+                heading = f"Captions of {system} on {dataset}"
+                parts += [f"<h2>{html.escape(heading)}</h2>", _captions(rows, references)]
+    return "\n".join(parts) + "\n"
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """``<dataset>/<system>.json`` below ``folder``, systems before yardsticks."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for path in sorted(folder.glob("*/*.json"), key=lambda p: (p.stem.startswith("yard"), p)):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(path.parent.name, {})[path.stem] = values
+    return dict(sorted(found.items()))
+
+
+def read_rows(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _scores(systems: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(dict.fromkeys(name for values in systems.values() for name in values))
+    head = "".join(f"<th>{html.escape(name)}" for name in names)
+    body = "".join(
+        f"<tr><td>{html.escape(system)}" + "".join(f"<td>{_number(values, n)}" for n in names)
+        for system, values in systems.items()
+    )
+    return f"<table><tr><th>{head}{body}</table>"
+
+
+def _number(values: Mapping[str, float], name: str) -> str:
+    value = values.get(name, "")
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _curves(curves: Mapping[str, Rows]) -> str:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "earwitness"  # the same input gives the same bytes
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    for name, rows in curves.items():
+        x = [float(row["epoch"]) for row in rows]
+        axes.plot(x, [float(row[CURVE]) for row in rows], marker=".", label=name)
+    axes.set(xlabel="epoch", ylabel="validation CIDEr-D (greedy)")
+    axes.legend()
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _captions(rows: Rows, references: Mapping[str, Sequence[str]]) -> str:
+    ranked = sorted(rows, key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
+    shown = ranked if len(ranked) <= 2 * SHOWN else ranked[:SHOWN] + ranked[-SHOWN:]
+    body = "".join(
+        f"<tr><td>{html.escape(row['clip_id'])}<td>{float(row['cider_d']):.2f}"
+        f"<td class=text>{html.escape(row['caption'])}"
+        f"<br><small>{html.escape(references[row['clip_id']][0])}</small>"
+        for row in shown
+    )
+    head = "<tr><th>clip<th>CIDEr-D<th>caption, and one reference"
+    return f"<p>The best and the worst by CIDEr-D.<table>{head}{body}</table>"

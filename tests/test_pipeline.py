@@ -1,0 +1,210 @@
+"""The pipeline under DVC itself, on a corpus of some seconds: what runs again, and what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+
+EDTC = {
+    "architecture": "edtc",
+    "dataset": "soundscapes",
+    "features": ["panns", "logmel", "panns"],
+    "text": "minilm",
+}
+PLAIN = {**EDTC, "features": ["panns"], "fuser": False, "translator": False, "twin": False}
+TINY: dict[str, Any] = {
+    "datasets": {
+        "soundscapes": {
+            "layout": "soundscapes",
+            "development": 16,
+            "validation": 4,
+            "evaluation": 6,
+            "seconds": [1.0, 2.0],
+        }
+    },
+    "encoders": {
+        "panns": {
+            "module": "panns",
+            "weights": "tagging",
+            "model": "cnn10",
+            "channels": 4,
+            "sample_rate": 16000,
+            "n_fft": 512,
+            "fmax": 8000.0,
+        },
+        "logmel": {"module": "logmel", "sample_rate": 16000, "mels": 16, "fmax": 8000.0},
+    },
+    "tagging": {"dataset": "soundscapes", "encoders": ["panns"], "epochs": 1},
+    "features": {"frames": 8, "width": 16},
+    "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16},
+    "translator": {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 16},
+    "bart": {
+        "pretrained": None,
+        "vocabulary": 300,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "heads": 2,
+        "width": 16,
+        "feed_forward": 16,
+    },
+    "training": {"epochs": 1, "batch": 16, "validations_per_epoch": 1, "learning_rate": 0.01},
+    "captioners": {"edtc": EDTC, "plain": PLAIN},
+    "systems": {"edtc": {"captioners": ["edtc"]}, "plain": {"captioners": ["plain"]}},
+    "evaluation": {"split": "evaluation", "spice": False, "sbert": None, "fluency": None},
+}
+PLANS = {"plan@tagging", "plan@extraction", "plan@captioners"}
+AFTER_CAPTION = {
+    "decode@soundscapes-edtc",
+    "decode@soundscapes-plain",
+    "evaluate@soundscapes",
+    "report",
+}
+
+
+class Project:
+    """A copy of this working tree, committed, with tiny parameters."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "project"
+        listed = self._git(REPOSITORY, "ls-files", "-co", "--exclude-standard").splitlines()
+        for name in listed:
+            if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, self.root / name)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(root / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(root / "global"),
+            "DVC_SYSTEM_CONFIG_DIR": str(root / "system"),
+            "DVC_NO_ANALYTICS": "1",
+            "OMP_NUM_THREADS": "1",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.invalid",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.invalid",
+        }
+        self.edit_params(TINY)
+        self._git(self.root, "init", "-q")
+        self.commit("start")
+
+    def edit_params(self, changes: dict[str, Any]) -> None:
+        yaml = YAML()
+        path = self.root / "params.yaml"
+        values = yaml.load(path.read_text(encoding="utf-8"))
+        values.update(changes)
+        with path.open("w", encoding="utf-8") as stream:
+            yaml.dump(values, stream)
+
+    def dvc(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def run(self, *arguments: str) -> set[str]:
+        """The stages that a ``dvc`` command ran."""
+        return set(re.findall(r"Running stage '(.+?)'", self.dvc(*arguments)))
+
+    def commit(self, message: str) -> None:
+        self._git(self.root, "add", "-A")
+        self._git(self.root, "commit", "-qm", message, "--allow-empty")
+
+    def _git(self, folder: Path, *arguments: str) -> str:
+        environment = getattr(self, "environment", None)
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("pipeline"))
+    ran = project.run("repro")
+    assert {"caption@edtc", "caption@plain", "extract@soundscapes-panns"} <= ran
+    project.commit("reproduced")
+    return project
+
+
+def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> None:
+    scores = json.loads((project.root / "metrics/soundscapes/edtc.json").read_text())
+    assert scores["N"] == 6
+    assert {"cider_d", "bleu_4", "rouge_l", "meteor"} <= scores.keys()
+    assert (project.root / "metrics/soundscapes/yardstick_constant.json").is_file()
+    assert project.run("repro") == set()
+
+
+def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
+    ran = project.run("exp", "run", "-S", "fuser.layers=3")
+    assert ran == PLANS | {"caption@edtc"} | AFTER_CAPTION
+    changed = json.loads(project.dvc("metrics", "diff", "--json"))
+    assert set(changed) == {"metrics/soundscapes/edtc.json"}
+    project._git(project.root, "checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+    assert project.run("repro") == set()
+
+
+def test_docstrings_and_the_command_line_rerun_no_training(project: Project) -> None:
+    for name in ("pipeline/models/fuser.py", "pipeline/encoders/panns.py", "pipeline/cli.py"):
+        path = project.root / name
+        path.write_text(re.sub(r'\A"""', '"""Changed. ', path.read_text(encoding="utf-8")))
+    (project.root / "pipeline/cli.py").write_text("def main() -> None:\n    print()\n")
+    assert project.run("repro") == PLANS
+    project._git(project.root, "checkout", "-q", ".")
+    assert project.run("repro") == PLANS
+
+
+def test_an_encoders_module_reruns_that_encoder_alone(project: Project) -> None:
+    path = project.root / "pipeline/encoders/logmel.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\nADDED = True\n", encoding="utf-8")
+    # the features come out the same, so no captioner is trained again
+    assert project.run("repro") == PLANS - {"plan@tagging"} | {
+        "plan@tagging",
+        "extract@soundscapes-logmel",
+    }
+    project._git(project.root, "checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
+def test_a_new_encoder_or_dataset_runs_only_what_is_new(project: Project) -> None:
+    encoders = {**TINY["encoders"], "wave": {"module": "waveform", "frame": 3200}}
+    project.edit_params({"encoders": encoders})
+    assert project.run("repro") == PLANS | {"extract@soundscapes-wave"}
+    project.edit_params({"datasets": {**TINY["datasets"], "other": OTHER}})
+    ran = project.run("repro")
+    assert ran == PLANS | {
+        "prepare@other",
+        *(f"extract@other-{name}" for name in encoders),
+        "embed@other-minilm",
+    }
+
+
+OTHER = {
+    "layout": "soundscapes",
+    "seed": 8,
+    "development": 2,
+    "validation": 1,
+    "evaluation": 1,
+    "seconds": [1.0, 1.5],
+}
