@@ -16,7 +16,7 @@ from pipeline.features.report import Report
 from pipeline.features.store import Header, Index
 from pipeline.plans import EmbeddingPlan
 
-PART = 4096  # captions that are encoded, and kept, together
+PART = 1024  # captions that are encoded, and kept, together
 
 
 def caption_id(clip_id: str, number: int) -> str:

@@ -196,8 +196,11 @@ def make_logmels(
             ]
         return [(w.values[0].half().numpy(), int(w.lengths)) for w in windows]
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    threads = torch.get_num_threads()
+    # one thread of torch in each of these: more would only wait for one another
+    with ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         made = list(tqdm(pool.map(transform, clips), f"{split} log-mels", len(clips), disable=None))
+    torch.set_num_threads(threads)
     number = {name: index for index, name in enumerate(classes)}
     heard = np.zeros((len(clips), len(classes)), np.float32)
     for row, clip in zip(heard, clips, strict=True):
