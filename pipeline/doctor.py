@@ -88,8 +88,5 @@ def _weights(params: Params, data: Path) -> Iterator[Finding]:
 def _evaluation(params: Params) -> Iterator[Finding]:
     for name in ("sbert", "fluency"):
         weights = getattr(params.evaluation, name)
-        if weights is None:
-            detail = f"off; set evaluation.{name} to hub or a path"
-        else:
-            detail = weights
+        detail = weights or f"off; set evaluation.{name} to hub or a path"
         yield Finding(f"score weights: {name}", True, detail)

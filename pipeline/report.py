@@ -41,8 +41,8 @@ def page(
     """
     parts = [f"<!doctype html><meta charset=utf-8><title>earwitness</title><style>{STYLE}</style>"]
     parts.append("<h1>earwitness</h1>")
-    for dataset, systems in scores.items():
-        parts += [f"<h2>{html.escape(dataset)}</h2>", _scores(systems)]
+    for dataset, values in scores.items():
+        parts += [f"<h2>{html.escape(dataset)}</h2>", _scores(values)]
     if curves:
         parts += ["<h2>Learning curves</h2>", _curves(curves)]
     for dataset, systems in captions.items():

@@ -1,4 +1,4 @@
-"""Writes data/report.html, one page with scores, curves and captions: ``python -m stages.report``."""
+"""Writes data/report.html, scores, curves and captions on one page: ``python -m stages.report``."""
 
 from __future__ import annotations
 
