@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def load(weights: str, device: str) -> SentenceTransformer:
         EarwitnessError: it is not there, cannot be reached, or is no such model.
     """
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
     from pipeline.config import SentenceEncoder
     from pipeline.encoders.weights import Hub, locate, one_line
@@ -48,6 +50,8 @@ def load(weights: str, device: str) -> SentenceTransformer:
     folder = locate(settings, None, Hub(repository=_REPOSITORY))
     if not (Path(folder) / "modules.json").is_file():
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # transformers' own, of a moment
     with one_line(folder):
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
 
