@@ -365,7 +365,7 @@ def test_a_second_run_at_once_is_refused_and_harms_nothing(tmp_path: Path) -> No
     with start_server(tmp_path) as server:
         ask(server, 0.15)
         deadline = time.monotonic() + 20
-        while not list((tmp_path / "partial").glob("*.lock")) and time.monotonic() < deadline:
+        while not list(tmp_path.rglob("*.values.npy")) and time.monotonic() < deadline:
             time.sleep(0.005)
         with pytest.raises(EarwitnessError, match="running already"):
             run(tmp_path, Trunk(), Manifest("noise", "", manifest_clips(tmp_path)))
