@@ -14,6 +14,7 @@ output layer.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ class Bart(nn.Module):
             pad_token_id=pad,
             eos_token_id=end,
             decoder_start_token_id=begin,
+            init_std=0.02 * math.sqrt(768 / settings.width),  # BART-base's, kept in proportion
             forced_eos_token_id=None,
             **_dropouts(settings.dropout),
         )
