@@ -16,7 +16,7 @@ from encoder_sounds import sound
 from safetensors.torch import save_file
 
 from pipeline import config
-from pipeline.config import LogmelEncoder, PannsEncoder, SentenceEncoder
+from pipeline.config import LogmelEncoder, PannsEncoder, SentenceEncoder, YamnetEncoder
 from pipeline.encoders import (
     SOUND_ENCODERS,
     TEXT_ENCODERS,
@@ -298,3 +298,10 @@ def test_a_download_that_is_not_the_published_file_is_refused(
     torch.save({"model": {}}, path)
     with pytest.raises(EarwitnessError, match="not the file"):
         build_sound_encoder(PannsEncoder(weights="hub", **PANNS), None)
+
+
+def test_a_path_needs_no_hub(tmp_path: Path) -> None:
+    path = tmp_path / "yamnet.tflite"
+    path.write_bytes(b"model")
+    settings = YamnetEncoder(module="yamnet", weights=str(path))
+    assert weights_digest(settings) == hashlib.sha256(b"model").hexdigest()

@@ -254,7 +254,9 @@ def _model_files(folder: Path) -> Iterator[Path]:
 
 
 def default_hub(settings: Encoder | TextSettings) -> Hub:
-    """What ``weights: hub`` stands for."""
+    """What ``weights: hub`` stands for; nothing where ``weights`` says something else."""
+    if settings.weights != "hub":
+        return Hub()
     if settings.module == "panns":
         return HUBS[settings.model]
     if settings.module not in HUBS:
