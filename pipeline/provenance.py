@@ -26,6 +26,8 @@ def code_digest(modules: Iterable[str], package: Path, stop: frozenset[str] = fr
     """
     trees: dict[str, ast.Module] = {}
     waiting = list(modules)
+    if missing := [name for name in waiting if _source(package, name) is None]:
+        raise ValueError(f"{package} has no module {missing[0]}")
     while waiting:
         name = waiting.pop()
         path = _source(package, name)

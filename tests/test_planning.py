@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 from pipeline import planning
 from pipeline.config import Params, load_params, with_settings
 from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.plans import CaptionerPlan, Plan
@@ -136,3 +137,8 @@ def test_missing_features_say_what_to_run(
     (made / "index" / "soundscapes" / "panns.json").unlink()
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
         planning.captioner_plans(params, manifests, PACKAGE, made / "index")
+
+
+@pytest.mark.parametrize("module", sorted({*SOUND_ENCODERS, *TEXT_ENCODERS}))
+def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None:
+    assert (PACKAGE / "encoders" / f"{module}.py").is_file()

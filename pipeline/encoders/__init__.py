@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Encoder
 from pipeline.config import TextEncoder as TextSettings
+from pipeline.errors import EarwitnessError
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.encoders.base import SoundEncoder, TextEncoder
+    from pipeline.encoders.base import SoundEncoder, SpectrogramEncoder, TextEncoder
     from pipeline.encoders.tagging import TaggingModel
 
 Weights = Path | None
@@ -61,6 +62,12 @@ def _waveform(settings: Any, weights: Weights) -> SoundEncoder:
 
 
 def _instructor(settings: Any, device: str) -> TextEncoder:
+    from pipeline.encoders import instructor
+
+    return instructor.build(settings, device)
+
+
+def _sentence(settings: Any, device: str) -> TextEncoder:
     from pipeline.encoders import sentence
 
     return sentence.build(settings, device)
@@ -70,6 +77,24 @@ def _clap_text(settings: Any, device: str) -> TextEncoder:
     from pipeline.encoders import clap_text
 
     return clap_text.build(settings, device)
+
+
+def _panns_trunk(settings: Any) -> SpectrogramEncoder:
+    from pipeline.encoders.panns import PannsEncoder
+
+    return PannsEncoder(settings)
+
+
+def _htsat_trunk(settings: Any) -> SpectrogramEncoder:
+    from pipeline.encoders.htsat import HtsatEncoder
+
+    return HtsatEncoder(settings)
+
+
+def _convnext_trunk(settings: Any) -> SpectrogramEncoder:
+    from pipeline.encoders.convnext import ConvNextEncoder
+
+    return ConvNextEncoder(settings)
 
 
 SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
@@ -82,9 +107,15 @@ SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
     "waveform": _waveform,
 }
 
+TRUNKS: dict[str, Callable[[Any], SpectrogramEncoder]] = {
+    "panns": _panns_trunk,
+    "htsat": _htsat_trunk,
+    "convnext": _convnext_trunk,
+}
+
 TEXT_ENCODERS: dict[str, Callable[[Any, str], TextEncoder]] = {
     "instructor": _instructor,
-    "sentence": _instructor,
+    "sentence": _sentence,
     "clap_text": _clap_text,
 }
 
@@ -116,10 +147,17 @@ def build_text_encoder(settings: TextSettings, device: torch.device | str = "cpu
 
 
 def tagging_model(settings: Encoder, classes: int) -> TaggingModel:
-    """The untrained trunk of ``settings`` with a clip-level head; see encoders/tagging.py."""
-    from pipeline.encoders import tagging
+    """The untrained trunk of ``settings`` with a clip-level head; see encoders/tagging.py.
 
-    return tagging.build(settings, classes)
+    Raises:
+        EarwitnessError: the encoder has no trunk to train.
+    """
+    from pipeline.encoders.tagging import TaggingModel
+
+    if settings.module not in TRUNKS:
+        known = ", ".join(TRUNKS)
+        raise EarwitnessError(f"tagging cannot train {settings.module}; it trains: {known}")
+    return TaggingModel(TRUNKS[settings.module](settings), classes)
 
 
 def weights_digest(settings: Encoder | TextSettings, weights: Weights = None) -> str:

@@ -16,13 +16,12 @@ from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder, masked
 from pipeline.encoders.panns import FRONT_END, check_filters
 from pipeline.encoders.spectrogram import LogMel, at_least
-from pipeline.encoders.tagging import HEAD
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Padded
 
 PATCH = 4  # the stem's kernel and stride
 STEM_PADDING = 4  # frames of zeros at both ends before the stem: Pellegrini et al.'s code
-UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", HEAD)
+UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", files.HEAD)
 
 
 class ConvNextEncoder(SpectrogramEncoder):

@@ -14,7 +14,6 @@ from pipeline.config import HtsatEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.encoders.tagging import HEAD
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 from pipeline.models.batch import Padded
@@ -29,7 +28,7 @@ CLAP_NAMES = {  # CLAP's feature extractor's names of them
     "frequency_min": "fmin",
     "frequency_max": "fmax",
 }
-UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", HEAD)
+UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", files.HEAD)
 
 
 class HtsatEncoder(SpectrogramEncoder):

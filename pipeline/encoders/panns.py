@@ -22,13 +22,12 @@ from pipeline.config import PannsEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder, masked
 from pipeline.encoders.spectrogram import LogMel, at_least
-from pipeline.encoders.tagging import HEAD
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Padded
 
 ALIAS = "_panns_models"  # the stub parent's name
 FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
-UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", HEAD)
+UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", files.HEAD)
 
 
 @cache

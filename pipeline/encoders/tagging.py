@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from pipeline.config import Encoder
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.errors import EarwitnessError
+from pipeline.encoders.weights import HEAD
 from pipeline.files import replacing, write_json
 from pipeline.models.batch import Padded
-
-HEAD = "head."  # of the names in the saved file; encoders leave them out
 
 
 class TaggingModel(nn.Module):
@@ -51,30 +49,6 @@ class TaggingModel(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """(B, samples) float32, (B,) int64 → (B, C) logits."""
         return self.classify(*self.frontend(waveform, lengths))
-
-
-def build(settings: Encoder, classes: int) -> TaggingModel:
-    """The untrained model.
-
-    Raises:
-        EarwitnessError: the encoder has no trunk to train.
-    """
-    encoder: SpectrogramEncoder
-    if settings.module == "panns":
-        from pipeline.encoders.panns import PannsEncoder
-
-        encoder = PannsEncoder(settings)
-    elif settings.module == "htsat":
-        from pipeline.encoders.htsat import HtsatEncoder
-
-        encoder = HtsatEncoder(settings)
-    elif settings.module == "convnext":
-        from pipeline.encoders.convnext import ConvNextEncoder
-
-        encoder = ConvNextEncoder(settings)
-    else:
-        raise EarwitnessError(f"{settings.module} cannot be trained by tagging; give it weights")
-    return TaggingModel(encoder, classes)
 
 
 def save_tagging(

@@ -25,6 +25,7 @@ from pipeline.config import TextEncoder as TextSettings
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
 
+HEAD = "head."  # of the names that the tagging stage saves; encoders leave them out
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
 

@@ -1,0 +1,19 @@
+"""All benchmarks, each a table of its own: ``python -m benchmarks`` or ``make bench``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+ALL = ("extraction", "bank", "translator", "beam", "cider")
+
+
+def main() -> None:
+    """One process each, so that threads and memory of one do not weigh on the next."""
+    for name in ALL:
+        print(f"\n## {name}\n", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+
+
+if __name__ == "__main__":
+    main()
