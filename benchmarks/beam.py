@@ -31,7 +31,7 @@ SMALL = BartSettings(
 )
 BASE = BartSettings(pretrained=None)  # facebook/bart-base: 6 + 6 layers, width 768
 MIN_LENGTH = 8  # tokens
-SPREAD = {SMALL.width: 4.0, BASE.width: 2.0}  # scale of weights at which captions differ
+SPREAD = 2.0  # scale of weights at which captions differ
 END_BIAS = {SMALL.width: 1.2, BASE.width: 2.2}
 
 
@@ -92,7 +92,7 @@ def random_model(settings: BartSettings, vocabulary: int, clips: int) -> tuple[B
     model = Bart.from_settings(settings, vocabulary).eval()
     for name, weight in model.named_parameters():
         if "layers" in name and weight.dim() == 2:
-            weight.mul_(SPREAD[settings.width])
+            weight.mul_(SPREAD)
     model.final_logits_bias[model.end] = END_BIAS[settings.width]
     mask = torch.ones(clips, FRAMES, dtype=torch.bool)
     return model, model.encode(torch.randn(clips, FRAMES, settings.width), mask)

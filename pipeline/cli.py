@@ -13,7 +13,7 @@ import typer
 from pipeline.errors import EarwitnessError
 
 app = typer.Typer(
-    help="Automated audio captioning. `dvc repro` trains and scores; these are the tools around it.",
+    help="Automated audio captioning: `dvc repro` trains and scores, these are tools around it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

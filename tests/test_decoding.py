@@ -42,6 +42,8 @@ def model_of(vocabulary: int, ending: float = 0.0) -> tuple[Bart, Memory]:
     )
     model = Bart.from_settings(settings, vocabulary).eval()
     for weight in model.parameters():
+        if weight.ndim > 1:
+            weight.mul_((D / 768) ** 0.5)  # what scales with the width would end every caption
         weight.add_(torch.randn_like(weight), alpha=0.4)
     model.final_logits_bias[END] = ending
     mask = torch.arange(T) < torch.tensor([5, 3, 5, 1, 4, 2])[:, None]

@@ -1,7 +1,8 @@
-"""The pipeline under DVC itself, on a corpus of some seconds: what runs again, and what does not."""
+"""The pipeline under DVC itself, on a corpus of seconds: what runs again, and what does not."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -11,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
@@ -122,6 +125,17 @@ class Project:
         """The stages that a ``dvc`` command ran."""
         return set(re.findall(r"Running stage '(.+?)'", self.dvc(*arguments)))
 
+    def earwitness(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command that a person types, run on this copy's code."""
+        return subprocess.run(
+            [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
     def commit(self, message: str) -> None:
         self._git(self.root, "add", "-A")
         self._git(self.root, "commit", "-qm", message, "--allow-empty")
@@ -153,6 +167,36 @@ def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> Non
     assert {"cider_d", "bleu_4", "rouge_l", "meteor"} <= scores.keys()
     assert (project.root / "metrics/soundscapes/yardstick_constant.json").is_file()
     assert project.run("repro") == set()
+
+
+def test_a_person_captions_files_of_any_format(project: Project, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (24000, 2))
+    for name in ("a.wav", "b.ogg", "c.mp3", "d.flac"):
+        soundfile.write(tmp_path / name, noise, 24000)
+    (tmp_path / "e.wav").write_text("not a sound")
+    files = sorted(str(path) for path in tmp_path.iterdir())
+    done = project.earwitness("caption", *files, "--out", str(tmp_path / "captions.csv"))
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1 and "e.wav" in done.stderr
+    with (tmp_path / "captions.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["file"] for row in rows] == files[:4]
+    # a stored clip gets the caption that the pipeline gave it
+    with (project.root / "data/predictions/soundscapes/edtc.csv").open(encoding="utf-8") as stream:
+        first = next(csv.DictReader(stream))
+    manifest = json.loads((project.root / "data/corpora/soundscapes.json").read_text())
+    path = next(c["path"] for c in manifest["clips"] if c["clip_id"] == first["clip_id"])
+    done = project.earwitness("caption", f"{manifest['root']}/{path}")
+    assert done.returncode == 0 and done.stdout.split("  ", 1)[1].strip() == first["caption"]
+
+
+def test_the_doctor_says_what_is_there(project: Project) -> None:
+    done = project.earwitness("doctor")
+    assert "ok    captioner edtc" in done.stdout and "ok    dataset soundscapes" in done.stdout
+    project.edit_params({"datasets": {**TINY["datasets"], "mine": MINE}})
+    done = project.earwitness("doctor")
+    project._git(project.root, "checkout", "-q", "params.yaml")
+    assert done.returncode == 1 and "MISS  dataset mine" in done.stdout
 
 
 def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
@@ -208,3 +252,4 @@ OTHER = {
     "evaluation": 1,
     "seconds": [1.0, 1.5],
 }
+MINE = {"layout": "clotho", "root": "nowhere"}
