@@ -15,7 +15,15 @@ from pipeline.config import EdtcCaptioner, Params, with_settings
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
-from pipeline.plans import CaptionerPlan, EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
+from pipeline.plans import (
+    CaptionerPlan,
+    DecodingPlan,
+    EmbeddingPlan,
+    EvaluationPlan,
+    ExtractionPlan,
+    Plan,
+    TaggingPlan,
+)
 from pipeline.provenance import code_digest
 
 # registries import every entry; a job names the one that it uses
@@ -95,6 +103,64 @@ def captioner_plans(
             inputs[encoder] = _fingerprint(index / captioner.dataset / f"{encoder}.json")
         plans[name] = _captioner_plan(name, captioner, own, inputs, package)
     return plans
+
+
+def system_plans(
+    params: Params, manifests: Mapping[str, Manifest], package: Path, index: Path, trained: Path
+) -> dict[str, Plan]:
+    """``<dataset>-<system>`` → plan to decode it, ``<dataset>`` → plan to score all of them.
+
+    Args:
+        index: folder of the features' fingerprints. trained: folder of the captioners.
+    """
+    plans: dict[str, Plan] = {}
+    for dataset in params.test_sets:
+        clips = manifests[dataset].split(params.evaluation.split)
+        heard: dict[str, str] = {}
+        for name, system in params.systems.items():
+            inputs = {"clips": _digest([clip.clip_id for clip in clips])}
+            plan = _decoding_plan(name, dataset, params, inputs, package, index, trained)
+            plans[f"{dataset}-{name}"] = plan
+            for captioner in system.captioners:
+                for encoder in params.captioners[captioner].features:
+                    heard[encoder] = _fingerprint(index / dataset / f"{encoder}.json")
+        captions = _digest([[c.clip_id, c.split, c.captions] for c in manifests[dataset].clips])
+        plans[dataset] = EvaluationPlan(
+            name=dataset,
+            inputs={**heard, "clips": captions},
+            code=code_digest(["metrics.evaluate", "metrics.yardsticks", "metrics.report"], package),
+            systems=tuple(params.systems),
+            encoders=tuple(heard),
+            evaluation=params.evaluation,
+        )
+    return plans
+
+
+def _decoding_plan(
+    name: str,
+    dataset: str,
+    params: Params,
+    inputs: dict[str, str],
+    package: Path,
+    index: Path,
+    trained: Path,
+) -> DecodingPlan:
+    captioners = params.systems[name].captioners
+    modules = ["decoding.predictions", "training.bundle"]
+    for captioner in captioners:
+        inputs[f"captioner {captioner}"] = _weights(str(trained / captioner), None)
+        modules.append(f"models.{params.captioners[captioner].architecture}")
+        for encoder in params.captioners[captioner].features:
+            inputs[encoder] = _fingerprint(index / dataset / f"{encoder}.json")
+    return DecodingPlan(
+        name=name,
+        inputs=inputs,
+        code=code_digest(modules, package, REGISTRIES),
+        dataset=dataset,
+        split=params.evaluation.split,
+        captioners=captioners,
+        decoding=params.decoding,
+    )
 
 
 def _captioner_plan(

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 from pipeline.config import (
     Bart,
+    Decoding,
     Encoder,
+    Evaluation,
     FeatureInput,
     Fuser,
     Section,
@@ -80,3 +82,20 @@ class CaptionerPlan(Plan):
     twin: Twin | None
     bart: Bart
     training: Training
+
+
+class DecodingPlan(Plan):
+    """Caption one split of a dataset with one system; ``name`` is the system's."""
+
+    dataset: str
+    split: str
+    captioners: tuple[str, ...]
+    decoding: Decoding
+
+
+class EvaluationPlan(Plan):
+    """Score all systems of a dataset, and the yardsticks; ``name`` is the dataset's."""
+
+    systems: tuple[str, ...]
+    encoders: tuple[str, ...]  # that the systems hear with, and so the nearest-clip yardstick
+    evaluation: Evaluation

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import time
 
-from pipeline.config import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
+from pipeline.plans import DecodingPlan
 from stages import paths
 from stages.run import run
 
 
 def main(dataset: str, system: str) -> None:
-    """Writes data/predictions/<dataset>/<system>.csv, a row a clip of evaluation.split."""
-    params = load_params(paths.PARAMS)
-    if system not in params.systems:
-        raise EarwitnessError(f"params.yaml: systems has no '{system}'; add it")
-    names = params.systems[system].captioners
-    if len(names) > 1:
-        raise EarwitnessError(
-            f"systems.{system} names {len(names)} captioners; ensembles come next: name one"
-        )
+    """Writes data/predictions/<dataset>/<system>.csv, a row a clip of the plan's split."""
+    plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
+    if len(plan.captioners) > 1:
+        count = len(plan.captioners)
+        raise EarwitnessError(f"systems.{system} names {count} captioners; name one for now")
     from pipeline.decoding.predictions import caption_clips, write_predictions
     from pipeline.training.bundle import load_captioner  # seconds: after what fails at once
 
-    captioner = load_captioner(paths.MODELS / "captioners" / names[0])
+    captioner = load_captioner(paths.MODELS / "captioners" / plan.captioners[0])
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
-    clips = [clip.clip_id for clip in manifest.split(params.evaluation.split)]
+    clips = [clip.clip_id for clip in manifest.split(plan.split)]
     folder = paths.FEATURES / dataset
     stores = [FeatureStore.open(folder / f"{encoder}.h5") for encoder in captioner.plan.features]
     began = time.perf_counter()
-    captions = caption_clips(captioner, stores, clips, params.decoding)
+    captions = caption_clips(captioner, stores, clips, plan.decoding)
     seconds = time.perf_counter() - began
     write_predictions(paths.PREDICTIONS / dataset / f"{system}.csv", clips, captions)
     print(f"{system} on {dataset}: {len(clips)} clips, {len(clips) / seconds:.1f} clips per second")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.config import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.metrics.evaluate import evaluate_sets
 from pipeline.metrics.report import table, write_scores
@@ -10,27 +9,27 @@ from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.tables import read_predictions
 from pipeline.metrics.tools import find_tools
 from pipeline.metrics.yardsticks import yardsticks
+from pipeline.plans import EvaluationPlan
 from stages import paths
 from stages.run import run
 
 
 def main(dataset: str) -> None:
     """Writes metrics/<dataset>/<system>.json and data/scores/<dataset>/<system>.csv."""
-    params = load_params(paths.PARAMS)
+    plan = EvaluationPlan.load(paths.PLANS / "systems" / f"{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
-    clips = manifest.split(params.evaluation.split)
+    clips = manifest.split(plan.evaluation.split)
     ids = [clip.clip_id for clip in clips]
     references = [clip.captions for clip in clips]
     sets = {}
-    for system in params.systems:
+    for system in plan.systems:
         path = paths.PREDICTIONS / dataset / f"{system}.csv"
         mend = f"run `dvc repro decode@{dataset}-{system}`"
         sets[system] = ScoredSet(read_predictions(path, ids, mend), references)
-    encoders = [name for name, own in params.encoders.items() if own.module != "waveform"]
-    features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in encoders}
-    beside, absent = yardsticks(manifest, params.evaluation.split, features)
+    features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
+    beside, absent = yardsticks(manifest, plan.evaluation.split, features)
     tools = find_tools(paths.SPICE, paths.SPICE_CACHE)
-    result = evaluate_sets(sets | beside, params.evaluation, tools)
+    result = evaluate_sets(sets | beside, plan.evaluation, tools)
     result.missing |= absent
     captions = {name: chosen.candidates for name, chosen in (sets | beside).items()}
     write_scores(result, ids, captions, paths.METRICS / dataset, paths.SCORES / dataset)

@@ -1,4 +1,4 @@
-"""Writes what each job is given: ``python -m stages.plan tagging|extraction|captioners``."""
+"""Writes what each job is given: ``python -m stages.plan <phase>``; dvc.yaml has the phases."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def main(phase: str) -> None:
         plans = planning.tagging_plans(params, manifests, package)
     elif phase == "extraction":
         plans = planning.extraction_plans(params, manifests, package, paths.MODELS / "encoders")
-    else:
+    elif phase == "captioners":
         plans = planning.captioner_plans(params, manifests, package, paths.INDEX)
+    else:
+        trained = paths.MODELS / "captioners"
+        plans = planning.system_plans(params, manifests, package, paths.INDEX, trained)
     folder = paths.PLANS / phase
     shutil.rmtree(folder, ignore_errors=True)
     for name, plan in plans.items():

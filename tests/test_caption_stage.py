@@ -25,7 +25,7 @@ from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.batch import Padded
-from pipeline.plans import CaptionerPlan
+from pipeline.plans import CaptionerPlan, DecodingPlan
 from pipeline.training.bundle import load_captioner
 from pipeline.training.captioning import train_captioner
 from pipeline.training.checkpoints import STATE
@@ -232,15 +232,17 @@ def test_decode_writes_the_same_table_twice(
     trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, manifest = trained
-    params = {
-        "datasets": {"toy": {"layout": "clotho", "root": "audio"}},
-        "encoders": {"one": {"module": "logmel"}},
-        "captioners": {
-            "tiny": {"architecture": "edtc", "dataset": "toy", "features": ["one"], "twin": False}
-        },
-        "systems": {"tiny": {"captioners": ["tiny"]}, "two": {"captioners": ["tiny", "tiny"]}},
-    }
-    (root / "params.yaml").write_text(json.dumps(params))
+    for name, captioners in (("tiny", ("tiny",)), ("two", ("tiny", "tiny"))):
+        plan = DecodingPlan(
+            name=name,
+            inputs={},
+            code="",
+            dataset="toy",
+            split="evaluation",
+            captioners=captioners,
+            decoding=Decoding(),
+        )
+        plan.save(root / f"data/plans/systems/toy-{name}.json")
     path = root / "data/predictions/toy/tiny.csv"
     code, out, err = finish(stage(root, "stages.decode", "toy", "tiny"))
     assert code == 0, err
@@ -261,7 +263,7 @@ def test_decode_writes_the_same_table_twice(
         assert len(others) == 3 and all(log_prob < 0 for _, log_prob in others)
     with pytest.raises(EarwitnessError, match=r"systems\.two names 2 captioners"):
         decode.main("toy", "two")
-    with pytest.raises(EarwitnessError, match=r"systems has no 'three'"):
+    with pytest.raises(EarwitnessError, match="run `dvc repro plan`"):
         decode.main("toy", "three")
 
 

@@ -23,6 +23,7 @@ from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions
 from pipeline.metrics.tools import Tools, find_tools
+from pipeline.plans import EvaluationPlan
 from pipeline.text.ptb import tokenize
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -225,14 +226,15 @@ def test_the_stage(
         2,
         [vectors],
     )
-    paths.PARAMS.write_text(
-        "datasets: {set: {layout: clotho, root: .}}\n"
-        "encoders: {own: {module: logmel}}\n"
-        "captioners: {edtc: {architecture: edtc, dataset: set, features: [own], twin: false}}\n"
-        "systems: {edtc: {captioners: [edtc]}}\n"
-        "test_sets: [set]\n"
-        "evaluation: {sbert: null, spice: false}\n"
+    plan = EvaluationPlan(
+        name="set",
+        inputs={},
+        code="",
+        systems=("edtc",),
+        encoders=("own",),
+        evaluation=Evaluation(sbert=None, spice=False),
     )
+    plan.save(paths.PLANS / "systems" / "set.json")
     predictions(
         paths.PREDICTIONS / "set" / "edtc.csv", [("clip4", "it rains"), ("clip3", "a dog barks")]
     )

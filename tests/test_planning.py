@@ -51,6 +51,10 @@ def made(tmp_path: Path, params: Params) -> Path:
         weights = tmp_path / "encoders" / name / "model.safetensors"
         weights.parent.mkdir(parents=True)
         weights.write_bytes(name.encode())
+    for name in params.captioners:
+        model = tmp_path / "captioners" / name / "model.safetensors"
+        model.parent.mkdir(parents=True)
+        model.write_bytes(name.encode())
     return tmp_path
 
 
@@ -59,6 +63,7 @@ def all_plans(params: Params, manifests: dict[str, Manifest], made: Path) -> dic
         **planning.tagging_plans(params, manifests, PACKAGE),
         **planning.extraction_plans(params, manifests, PACKAGE, made / "encoders"),
         **planning.captioner_plans(params, manifests, PACKAGE, made / "index"),
+        **planning.system_plans(params, manifests, PACKAGE, made / "index", made / "captioners"),
     }
 
 
@@ -72,7 +77,8 @@ def all_plans(params: Params, manifests: dict[str, Manifest], made: Path) -> dic
         ("encoders.panns.fmin", 60.0, {"panns", "soundscapes-panns"}),
         ("text_encoders.minilm.prompt", "sound: ", {"soundscapes-minilm"}),
         ("tagging.epochs", 2, {"panns", "htsat", "convnext"}),
-        ("decoding.beams", 2, set()),
+        ("decoding.beams", 2, {"soundscapes-edtc"}),
+        ("evaluation.spice", False, {"soundscapes"}),
         ("captioners.plain.set", {"bart.heads": 2}, {"plain"}),
     ],
 )
@@ -95,7 +101,22 @@ def test_new_features_change_only_the_captioners_that_read_them(
     before = all_plans(params, manifests, made)
     write_json(made / "index" / "soundscapes" / "htsat.json", {"sha256": "new"})
     after = all_plans(params, manifests, made)
-    assert {name for name in before if before[name] != after[name]} == {"edtc"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "edtc",
+        "soundscapes-edtc",
+        "soundscapes",
+    }
+
+
+def test_a_new_model_is_decoded_again(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    before = all_plans(params, manifests, made)
+    (made / "captioners" / "plain" / "model.safetensors").write_bytes(b"new")
+    assert all_plans(params, manifests, made) == before  # no system uses it
+    (made / "captioners" / "edtc" / "model.safetensors").write_bytes(b"new")
+    after = all_plans(params, manifests, made)
+    assert {name for name in before if before[name] != after[name]} == {"soundscapes-edtc"}
 
 
 def test_new_weights_change_only_their_extraction(
@@ -120,6 +141,7 @@ def test_new_captions_change_text_and_captioners_but_no_sound(
         "soundscapes-minilm",
         "edtc",
         "plain",
+        "soundscapes",
     }
 
 
