@@ -73,9 +73,9 @@ def test_a_sound_and_a_text_encoder_of_one_name_are_refused() -> None:
 
 def test_dvc_writes_small_numbers_as_yaml_1_2(tmp_path: Path) -> None:
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-    assert "learning_rate: 0.002" in text
+    assert "learning_rate: 0.001" in text
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("learning_rate: 0.002", "learning_rate: 1e-05"), encoding="utf-8")
+    path.write_text(text.replace("learning_rate: 0.001", "learning_rate: 1e-05"), encoding="utf-8")
     assert load_params(path).training.learning_rate == 1e-5
 
 
