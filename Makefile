@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: repro test check bench spice clean
+.PHONY: repro test bench spice clean
 .DELETE_ON_ERROR:
 
 repro: $(STAMP) spice

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import audio
-from pipeline.config import Decoding, load_params, nearest
+from pipeline.config import Decoding, load_params, nearest, only_captioner
 from pipeline.decoding.predict import predict
 from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
@@ -38,7 +38,7 @@ def caption_files(
     name = system or next(iter(settings.systems))
     if name not in settings.systems:
         raise EarwitnessError(f"no system '{name}'{nearest(name, settings.systems)}")
-    (member,) = settings.systems[name].captioners
+    member = only_captioner(name, settings.systems[name].captioners)
     captioner = load_captioner(data / "models" / "captioners" / member)
     sound, failed = _decodable(files)
     if not sound:

@@ -439,6 +439,15 @@ def load_params(path: Path) -> Params:
     return parse_params(values, str(path))
 
 
+def only_captioner(system: str, captioners: Sequence[str]) -> str:
+    """The one captioner of a system: ensembles of several are not decoded yet."""
+    if len(captioners) != 1:
+        raise EarwitnessError(
+            f"systems.{system} names {len(captioners)} captioners; name one for now"
+        )
+    return captioners[0]
+
+
 def with_settings(params: Params, settings: Mapping[str, Any], source: str) -> Params:
     """``params`` with dotted settings such as ``{"training.epochs": 30}`` put over them."""
     values = params.model_dump(mode="json")

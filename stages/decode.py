@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from pipeline.config import only_captioner
 from pipeline.corpora.manifest import Manifest
-from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
 from pipeline.plans import DecodingPlan
 from stages import paths
@@ -15,13 +15,11 @@ from stages.run import run
 def main(dataset: str, system: str) -> None:
     """Writes data/predictions/<dataset>/<system>.csv, a row a clip of the plan's split."""
     plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
-    if len(plan.captioners) > 1:
-        count = len(plan.captioners)
-        raise EarwitnessError(f"systems.{system} names {count} captioners; name one for now")
+    member = only_captioner(system, plan.captioners)
     from pipeline.decoding.predictions import caption_clips, write_predictions
     from pipeline.training.bundle import load_captioner  # seconds: after what fails at once
 
-    captioner = load_captioner(paths.MODELS / "captioners" / plan.captioners[0])
+    captioner = load_captioner(paths.MODELS / "captioners" / member)
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(plan.split)]
     folder = paths.FEATURES / dataset

@@ -21,7 +21,6 @@ MODELS = DATA / "models"  # {encoders,captioners}/<name>/
 PREDICTIONS = DATA / "predictions"  # <dataset>/<system>.csv
 SCORES = DATA / "scores"  # <dataset>/<system>.csv: per-clip values
 METRICS = Path("metrics")  # <dataset>/<system>.json, in git
-RAW = ROOT / DATA / "raw"
 PARTIAL = ROOT / DATA / "partial"
 CHECKPOINTS = ROOT / DATA / "checkpoints"
 SPICE = ROOT / DATA / "tools" / "spice"  # see pipeline/metrics/spice_install.py
