@@ -7,19 +7,25 @@ changes, and the plan is the record of the run. ``stages/plan.py`` writes them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pipeline.config import (
     Bart,
+    BiEncoder,
     Decoding,
     Encoder,
     Evaluation,
     FeatureInput,
     Fuser,
+    RetrievalTraining,
+    Scst,
     Section,
+    Seq2Seq,
+    SoundTower,
     SpecAugment,
     Tagging,
     TextEncoder,
+    TextTower,
     Training,
     Translator,
     Twin,
@@ -69,6 +75,33 @@ class EmbeddingPlan(Plan):
     encoder: TextEncoder
 
 
+class RetrieverPlan(Plan):
+    """Train one retriever. Of each side either the tower or the stored features are there."""
+
+    datasets: tuple[str, ...]
+    features: tuple[str, ...]  # stored sound features: of the frozen encoders, or the tower's input
+    sound: SoundTower | None  # the tower that is trained; null: projections of the stored features
+    input: Encoder | None  # the settings of the stored feature that the tower reads
+    weights: (
+        str | None
+    )  # data/models/encoders/<name>/model.safetensors where the tower starts there
+    text: TextTower | None  # the tower that is trained; null: stored text features
+    text_features: str | None  # name of the stored text features, where there is no text tower
+    text_encoder: TextEncoder | None  # that made them
+    biencoder: BiEncoder
+    training: RetrievalTraining
+    start: (
+        str | None
+    )  # the retriever in data/models/retrievers that this one is trained further from
+
+
+class EncodingPlan(Plan):
+    """Encode one dataset's stored features with a trained retriever; ``name`` is its name."""
+
+    dataset: str
+    feature: str  # the stored feature that its tower reads
+
+
 class CaptionerPlan(Plan):
     """Train one captioner. A module that the captioner does not use is null here."""
 
@@ -76,12 +109,30 @@ class CaptionerPlan(Plan):
     dataset: str
     features: tuple[str, ...]  # sound encoders, E of them, in order
     text: str | None  # text encoder of the twin's branch
-    input: FeatureInput
+    input: FeatureInput | None
     fuser: Fuser | None
     translator: Translator | None
     twin: Twin | None
-    bart: Bart
+    bart: Bart | None
+    seq2seq: Seq2Seq | None
     training: Training
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a caption in training, with its begin and its end."""
+        if self.seq2seq is not None:
+            return self.seq2seq.max_words + 2
+        assert self.bart is not None
+        return self.bart.max_tokens
+
+
+class FinetuningPlan(Plan):
+    """Train one captioner further by rewards; ``name`` is the new one's."""
+
+    captioner: str  # in data/models/captioners, where training starts
+    dataset: str
+    features: tuple[str, ...]
+    scst: Scst
 
 
 class DecodingPlan(Plan):
@@ -90,6 +141,7 @@ class DecodingPlan(Plan):
     dataset: str
     split: str
     captioners: tuple[str, ...]
+    combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: Decoding
 
 
@@ -99,3 +151,10 @@ class EvaluationPlan(Plan):
     systems: tuple[str, ...]
     encoders: tuple[str, ...]  # that the systems hear with, and so the nearest-clip yardstick
     evaluation: Evaluation
+
+
+class RankingPlan(Plan):
+    """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
+
+    split: str
+    systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers

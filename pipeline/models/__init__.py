@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EarwitnessError
 
 if (
     TYPE_CHECKING
 ):  # BART brings transformers along: seconds that pipeline.models.batch must not cost
-    from pipeline.models.bart import Bart
-    from pipeline.models.edtc import Edtc
+    from pipeline.models.captioner import Captioner, TokenIds
     from pipeline.plans import CaptionerPlan
 
 
-def _edtc(plan: CaptionerPlan, widths: Sequence[int], text_width: int | None, bart: Bart) -> Edtc:
+def _edtc() -> type[Captioner]:
     from pipeline.models.edtc import Edtc
 
-    return Edtc(plan, widths, text_width, bart)
+    return Edtc
 
 
-CAPTIONERS: dict[str, Callable[..., Edtc]] = {"edtc": _edtc}
+def _seq2seq() -> type[Captioner]:
+    from pipeline.models.seq2seq import Seq2Seq
+
+    return Seq2Seq
+
+
+CAPTIONERS: dict[str, Callable[[], type[Captioner]]] = {"edtc": _edtc, "seq2seq": _seq2seq}
 
 
 def build_captioner(
-    plan: CaptionerPlan, widths: Sequence[int], text_width: int | None, bart: Bart
-) -> Edtc:
-    """The captioner that ``plan`` describes, with random weights around ``bart``.
+    plan: CaptionerPlan, widths: Sequence[int], text_width: int | None, tokens: TokenIds
+) -> Captioner:
+    """The untrained captioner that ``plan`` describes; see :meth:`Captioner.from_plan`."""
+    return _architecture(plan).from_plan(plan, widths, text_width, tokens)
 
-    Args:
-        widths: W of each of the plan's E stored features.
-        text_width: W of the stored text features; None for one that is not to be trained.
-        bart: the text decoder.
 
-    Raises:
-        EarwitnessError: an unknown architecture, or sizes that do not fit each other.
-    """
+def rebuild_captioner(
+    plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]
+) -> Captioner:
+    """The captioner of a saved form, with random weights; see :meth:`Captioner.from_form`."""
+    return _architecture(plan).from_form(plan, widths, form)
+
+
+def _architecture(plan: CaptionerPlan) -> type[Captioner]:
     if plan.architecture not in CAPTIONERS:
         known = ", ".join(CAPTIONERS)
         raise EarwitnessError(f"{plan.name}: no architecture '{plan.architecture}'; known: {known}")
-    return CAPTIONERS[plan.architecture](plan, widths, text_width, bart)
+    return CAPTIONERS[plan.architecture]()

@@ -7,7 +7,7 @@ does not name is not built.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from pipeline.losses.contrastive import clip_loss, infonce_loss
 from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.models.bart import Bart
 from pipeline.models.batch import Batch, Memory, Padded
+from pipeline.models.captioner import Captioner, TokenIds
 from pipeline.models.features import Input
 from pipeline.models.fuser import Fuser
 from pipeline.models.translator import Translator, TwinTranslator
@@ -38,7 +39,7 @@ class Losses(NamedTuple):
     contrastive: Tensor | None  # L_cl, eq. 7, before its weight
 
 
-class Edtc(nn.Module):
+class Edtc(Captioner):
     """The captioner of one plan.
 
     Args:
@@ -63,6 +64,7 @@ class Edtc(nn.Module):
             )
         if len(widths) > 1 and plan.fuser is None:
             raise EarwitnessError(f"{plan.name}: several features need fuser: true")
+        assert plan.input is not None
         self.plan = plan
         width = plan.input.width
         self.inputs = nn.ModuleList(Input(stored, plan.input) for stored in widths)
@@ -74,6 +76,33 @@ class Edtc(nn.Module):
         fits = bart.input_width == width
         self.adapter = None if fits else nn.Linear(width, bart.input_width)
         self.bart = bart
+        self.tokens = TokenIds(bart.vocabulary, bart.begin, bart.pad, bart.end)
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: CaptionerPlan,
+        widths: Sequence[int],
+        text_width: int | None,
+        tokens: TokenIds,
+    ) -> Edtc:
+        assert plan.bart is not None and plan.input is not None
+        bart = Bart.from_settings(
+            plan.bart,
+            tokens.size,
+            input_width=plan.input.width,
+            begin=tokens.begin,
+            pad=tokens.pad,
+            end=tokens.end,
+        )
+        return cls(plan, widths, text_width, bart)
+
+    @classmethod
+    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Edtc:
+        return cls(plan, widths, None, Bart.from_configuration(form["bart"]))
+
+    def form(self) -> dict[str, Any]:
+        return {"bart": self.bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
         """E × (B, T, W) stored features → what BART's decoder attends to; W alone is used."""
@@ -92,8 +121,11 @@ class Edtc(nn.Module):
             values, audio_hidden, text_hidden = audio.output, audio.hidden, text.hidden
         elif self.translator is not None:
             values, audio_hidden = self.translator(values)
-        logits = self.bart.logits(self._memory(values), batch.tokens[:, :-1])
+        logits = self.logits(self._memory(values), batch.tokens[:, :-1])
         return CaptionerOutput(logits, audio_hidden, text_hidden)
+
+    def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
+        return self.bart.logits(memory, tokens)
 
     def loss(self, batch: Batch) -> Losses:
         """L = L_ce + weight · L_cl (eq. 8), L_cl being the twin's."""
@@ -159,6 +191,7 @@ class Edtc(nn.Module):
 
 
 def _translator(plan: CaptionerPlan, twin: bool) -> Translator | None:
+    assert plan.input is not None
     if plan.translator is None:
         if plan.twin is not None:
             raise EarwitnessError(f"{plan.name}: twin: true needs translator: true (EDTC 4.5)")

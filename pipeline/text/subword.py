@@ -8,6 +8,7 @@ there by itself (see pipeline/models/bart.py), so that nothing else has to know,
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,10 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Writes ``tokenizer.json``: the same bytes for the same tokenizer."""
         write_atomic(folder / FILE, self.backend.to_str(pretty=True) + "\n")
+
+    def digest(self) -> str:
+        """SHA-256 of what the ids mean."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
     @staticmethod
     def load(folder: Path) -> Tokenizer:

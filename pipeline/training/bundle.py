@@ -1,7 +1,7 @@
 """A trained captioner in a folder: all that is needed to caption with it, and no network.
 
 ``model.safetensors`` (what captioning needs: of a twin one branch), ``model.json`` (its form),
-``plan.json``, ``tokenizer.json``, and ``curves.csv`` of its training.
+``plan.json``, ``tokenizer.json`` or ``vocabulary.json``, and ``curves.csv`` of its training.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, write_atomic, write_json
-from pipeline.models import build_captioner
-from pipeline.models.bart import Bart
-from pipeline.models.edtc import Edtc
+from pipeline.models import rebuild_captioner
+from pipeline.models.captioner import Captioner as Model
 from pipeline.plans import CaptionerPlan
-from pipeline.text.subword import Tokenizer
+from pipeline.text import tokenizer as tokenizers
+from pipeline.text.tokenizer import Tokenizer
 from pipeline.training.checkpoints import load_weights, read_weights, save_weights
 from pipeline.training.device import resolve_device
 
@@ -27,13 +27,13 @@ class Captioner:
     """A model and what its inputs and outputs mean."""
 
     plan: CaptionerPlan
-    model: Edtc  # what build_captioner gives
+    model: Model
     tokenizer: Tokenizer
     widths: tuple[int, ...]  # D of each of the E stored features
 
     def save(self, folder: Path, curves: str) -> None:
         """Writes everything into an empty folder; the same captioner gives the same bytes."""
-        form = {"widths": list(self.widths), "bart": self.model.bart.configuration()}
+        form = {"widths": list(self.widths), "model": self.model.form()}
         save_weights(self.model.inference_state_dict(), folder / WEIGHTS)
         write_json(folder / FORM, form)
         self.plan.save(folder / PLAN)
@@ -54,12 +54,11 @@ def load_captioner(folder: Path, device: str = "auto") -> Captioner:
     form = read_json(folder / FORM, mend)
     try:
         widths = tuple(form["widths"])
-        bart = Bart.from_configuration(form["bart"])
+        model = rebuild_captioner(plan, widths, form["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise EarwitnessError(
             f"{folder / FORM}: not a captioner's form ({error}); {mend}"
         ) from None
-    model = build_captioner(plan, widths, None, bart)
     load_weights(model, read_weights(folder / WEIGHTS, mend), str(folder / WEIGHTS))
     model.to(resolve_device(device)).eval()
-    return Captioner(plan, model, Tokenizer.load(folder), widths)
+    return Captioner(plan, model, tokenizers.load(folder), widths)

@@ -10,25 +10,28 @@ import torch
 
 from pipeline.config import Decoding
 from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.splits import training_clips
 from pipeline.decoding.predict import bank_batches, predict
-from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank, free_budgets
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder
 from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.diversity import diversity
 from pipeline.models import build_captioner
-from pipeline.models.bart import Bart
+from pipeline.models.captioner import TokenIds
 from pipeline.plans import CaptionerPlan
 from pipeline.text.ptb import tokenize
-from pipeline.text.subword import Tokenizer, pretrained, train_subword
+from pipeline.text.subword import pretrained, train_subword
+from pipeline.text.tokenizer import Tokenizer
+from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import CaptionBatches, pad_tokens
 from pipeline.training.bundle import Captioner
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.device import deterministic, resolve_device
 from pipeline.training.lock import exclusive
 from pipeline.training.loop import Task, curves_csv, fit
-from pipeline.training.optimizers import adamw
-from pipeline.training.schedules import cyclic_cosine
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.schedules import build_schedule
 
 SCORE = "validation_cider_d"
 
@@ -65,8 +68,8 @@ def train_captioner(
     ):
         torch.manual_seed(plan.training.seed)
         captioner, task = prepare(plan, manifest, features, text, device)
-        schedule = cyclic_cosine(plan.training, task.batches.steps)
-        optimizer = adamw(task.model, plan.training)
+        schedule = build_schedule(plan.training, task.batches.steps)
+        optimizer = build_optimizer(task.model, plan.training)
         progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
         with replacing_folder(output) as folder:
             captioner.save(folder, curves_csv(progress.curves))
@@ -82,31 +85,24 @@ def prepare(
     device: torch.device,
 ) -> tuple[Captioner, Task]:
     """The untrained captioner, and the run that trains it."""
-    clips, held_out = manifest.split("development"), manifest.split("validation")
-    if bare := next((clip for clip in (*clips, *held_out) if not clip.captions), None):
-        raise EarwitnessError(
-            f"{manifest.dataset}: {bare.clip_id!r} of {bare.split} has no caption; add one"
-        )
+    clips, held_out = training_clips(manifest, plan.training)
     tokenizer = make_tokenizer(plan, [caption for clip in clips for caption in clip.captions])
     widths = tuple(store.width for store in features)
     text_width = text.width if text is not None else None
-    bart = Bart.from_settings(
-        plan.bart,
-        tokenizer.size,
-        input_width=plan.input.width,
-        begin=tokenizer.begin,
-        pad=tokenizer.pad,
-        end=tokenizer.end,
-    )
-    model = build_captioner(plan, widths, text_width, bart).to(device)
+    tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
+    model = build_captioner(plan, widths, text_width, tokens).to(device)
     captioner = Captioner(plan, model, tokenizer, widths)
     batches = make_batches(plan, clips, features, text, tokenizer, device)
     validate = validation(captioner, held_out, features, device)
-    return captioner, Task(model, batches, model.loss, model.after_step, validate, SCORE)
+    hooks = model.before_step, model.after_step
+    return captioner, Task(model, batches, model.loss, *hooks, validate, SCORE)
 
 
 def make_tokenizer(plan: CaptionerPlan, captions: Sequence[str]) -> Tokenizer:
-    """The pretrained BART's own, or one trained on the captions."""
+    """Words, the pretrained BART's own, or subwords trained on the captions."""
+    if plan.seq2seq is not None:
+        return Vocabulary.train(captions, plan.seq2seq.min_count)
+    assert plan.bart is not None
     if plan.bart.pretrained is not None:
         return pretrained(plan.bart.pretrained)
     return train_subword(captions, plan.bart.vocabulary)
@@ -122,7 +118,7 @@ def make_batches(
 ) -> CaptionBatches:
     """The training pairs of ``clips``."""
     captions = [caption for clip in clips for caption in clip.captions]
-    rows = tokenizer.encode(captions, plan.bart.max_tokens)
+    rows = tokenizer.encode(captions, plan.max_tokens)
     tokens, lengths = pad_tokens(rows, tokenizer.pad)
     names = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
     return CaptionBatches(
@@ -157,17 +153,18 @@ def validation(
     clips: Sequence[Clip],
     features: Sequence[FeatureStore],
     device: torch.device,
-) -> Callable[[], float]:
-    """A function that captions ``clips`` greedily and scores them by CIDEr-D, in process."""
+) -> Callable[[], dict[str, float]]:
+    """A function that captions ``clips`` greedily and scores them in process."""
     banks = open_banks(features, [clip.clip_id for clip in clips], device)
     scorer = CiderD([tokenize(clip.captions) for clip in clips])
     decoding = Decoding(
-        method="greedy", beams=1, min_length=1, max_length=captioner.plan.bart.max_tokens - 2
+        method="greedy", beams=1, min_length=1, max_length=captioner.plan.max_tokens - 2
     )
 
-    def validate() -> float:
+    def validate() -> dict[str, float]:
         batches = predict(captioner, bank_batches(banks, decoding.batch), decoding)
-        texts = [caption.text for batch in batches for caption in batch]
-        return scorer.score(tokenize(texts)).corpus
+        texts = tokenize([caption.text for batch in batches for caption in batch])
+        repetition = diversity(texts).repetition.corpus
+        return {SCORE: scorer.score(texts).corpus, "validation_repetition": repetition}
 
     return validate

@@ -154,6 +154,25 @@ class Checkpoints:
             if older.name != progress.best:
                 older.unlink()
 
+    def keep_epoch(self, model: nn.Module, progress: Progress, last: int) -> None:
+        """Keeps the weights of the ``last`` epochs, this one among them; 0 keeps none."""
+        if last:
+            save_weights(weights(model), self.folder / f"epoch-{progress.step:08d}.safetensors")
+            for older in sorted(self.folder.glob("epoch-*.safetensors"))[:-last]:
+                older.unlink()
+
+    def average(self) -> dict[str, Tensor]:
+        """The mean of the epochs' weights that are kept; of integers the last."""
+        files = sorted(self.folder.glob("epoch-*.safetensors"))
+        mend = f"delete {self.folder} to train from the start"
+        epochs = [read_weights(file, mend) for file in files]
+        return {
+            name: torch.stack([one[name].double() for one in epochs]).mean(0).to(last.dtype)
+            if last.is_floating_point()
+            else last
+            for name, last in epochs[-1].items()
+        }
+
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Puts the last saved state into place; a new :class:`Progress` where there is none.
 

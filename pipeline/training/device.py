@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.config import Training
+from pipeline.config import Optimisation
 from pipeline.errors import EarwitnessError
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -34,7 +34,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
-def compiled(step: F, training: Training, device: torch.device) -> F:
+def compiled(step: F, training: Optimisation, device: torch.device) -> F:
     """``torch.compile`` of a step function; ``auto`` compiles on CUDA alone.
 
     The whole step is compiled, never the model, whose names in a checkpoint would change. Captions

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.config import Training
+from pipeline.config import Optimisation
 from pipeline.errors import EarwitnessError
 from pipeline.training.checkpoints import Checkpoints, Progress, load_weights
 from pipeline.training.device import autocast, compiled
@@ -36,15 +36,18 @@ class Task(NamedTuple, Generic[B]):
     """What one training run is made of.
 
     ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its ``total``
-    is descended. ``after_step`` follows each optimizer step. ``validate`` gives the score, the
-    higher the better, and is called with the model in evaluation mode and without gradients.
+    is descended. ``before_step`` is given each step's number and how many there are in all;
+    ``after_step`` follows the optimizer. ``validate`` gives scores by name, of which ``score_name``
+    is the one that counts, the higher the better; it is called with the model in evaluation mode
+    and without gradients.
     """
 
     model: nn.Module
     batches: Batches[B]
     loss: Callable[[B], Any]
+    before_step: Callable[[int, int], None]
     after_step: Callable[[], None]
-    validate: Callable[[], float]
+    validate: Callable[[], dict[str, float]]
     score_name: str
 
 
@@ -52,13 +55,14 @@ def fit(
     task: Task[B],
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
-    training: Training,
+    training: Optimisation,
     checkpoints: Checkpoints,
     description: str,
 ) -> Progress:
-    """Trains from the last checkpoint, or from the start, to the end; the best weights are loaded.
+    """Trains from the last checkpoint, or from the start, to the end.
 
-    A checkpoint is written at every validation. On a CPU a run that was killed and started again
+    The weights that are left in the model are those of the best validation or, with
+    ``training.average_epochs``, the mean of the last epochs' ends. A checkpoint is written at every validation. On a CPU a run that was killed and started again
     ends with the same bits as one that was not.
 
     Raises:
@@ -73,14 +77,20 @@ def fit(
         while progress.step < total and not run.out_of_patience(progress):
             epoch, start = divmod(progress.step, task.batches.steps)
             for batch in task.batches.epoch(epoch, start):
-                run.step(batch, progress)
+                run.step(batch, progress, total)
                 run.show(bar, progress)
                 if (progress.step - 1) % task.batches.steps + 1 in run.validation_steps:
                     improved = run.validate(progress)
+                    if progress.step % task.batches.steps == 0:
+                        checkpoints.keep_epoch(task.model, progress, training.average_epochs)
                     checkpoints.save(task.model, optimizer, progress, improved=improved)
                     if run.out_of_patience(progress):
                         break
-    load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
+    if training.average_epochs:
+        load_weights(task.model, checkpoints.average(), str(checkpoints.folder))
+        run.validate_again(progress)
+    else:
+        load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
     return progress
 
 
@@ -92,7 +102,7 @@ class _Run:
         task: Task[Any],
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        training: Training,
+        training: Optimisation,
     ) -> None:
         self.task, self.optimizer, self.schedule, self.training = (
             task,
@@ -116,8 +126,9 @@ class _Run:
         patience = self.training.patience_epochs * len(self.validation_steps)
         return progress.since_best >= patience
 
-    def step(self, batch: Any, progress: Progress) -> None:
-        """One batch: forward, backward, clip, optimizer, ``after_step``."""
+    def step(self, batch: Any, progress: Progress, total: int) -> None:
+        """One batch: ``before_step``, forward, backward, clip, optimizer, ``after_step``."""
+        self.task.before_step(progress.step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress)
         try:
@@ -152,8 +163,8 @@ class _Run:
     def _out_of_memory(self, progress: Progress) -> str:
         where = "GPU" if self.device.type == "cuda" else "main"
         return (
-            f"out of {where} memory at step {progress.step + 1} with training.batch: "
-            f"{self.training.batch}; set a smaller training.batch and run again"
+            f"out of {where} memory at step {progress.step + 1} with a batch of "
+            f"{self.training.batch}; set a smaller one and run again"
         )
 
     def _means(self, progress: Progress) -> dict[str, float]:
@@ -163,7 +174,7 @@ class _Run:
         if odd := [name for name, mean in means.items() if not math.isfinite(mean)]:
             raise EarwitnessError(
                 f"{odd[0]} is not a number by step {progress.step}: set a smaller "
-                f"training.learning_rate (now {self.training.learning_rate:g}) or gradient_clip, "
+                f"learning_rate (now {self.training.learning_rate:g}) or gradient_clip, "
                 "or precision: float32; the last checkpoint is kept"
             )
         return means
@@ -182,22 +193,31 @@ class _Run:
         """Scores the model and adds a row to the curves; whether it is the best so far."""
         means = self._means(progress)
         self.sums, self.steps = None, 0
-        self.task.model.eval()
-        with torch.no_grad(), autocast(self.training.precision, self.device):
-            score = self.task.validate()
-        self.task.model.train()
-        improved = score > progress.best_score
-        progress.scores.append(score)
+        scores = self._scores()
+        improved = scores[self.task.score_name] > progress.best_score
+        progress.scores.append(scores[self.task.score_name])
         progress.curves.append(
             {
                 "step": progress.step,
                 "epoch": progress.step / self.task.batches.steps,
                 "learning_rate": self._rate(progress),
                 **means,
-                self.task.score_name: score,
+                **scores,
             }
         )
         return improved
+
+    def validate_again(self, progress: Progress) -> None:
+        """The averaged weights' scores, as one more row of the curves."""
+        progress.curves.append({**progress.curves[-1], **self._scores()})
+        progress.scores.append(progress.curves[-1][self.task.score_name])
+
+    def _scores(self) -> dict[str, float]:
+        self.task.model.eval()
+        with torch.no_grad(), autocast(self.training.precision, self.device):
+            scores = self.task.validate()
+        self.task.model.train()
+        return scores
 
 
 def curves_csv(rows: Sequence[dict[str, float]]) -> str:

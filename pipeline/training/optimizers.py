@@ -1,14 +1,16 @@
-"""The optimizer of every captioner: AdamW (EDTC 4.3)."""
+"""The optimizers: AdamW (EDTC 4.3) and Adam (SJTU 3)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from pipeline.config import Training
+from pipeline.config import Optimisation
 
 
-def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
+def adamw(model: nn.Module, training: Optimisation) -> torch.optim.AdamW:
     """AdamW over what is trained, fused on CUDA.
 
     Weight decay acts on matrices and convolutions alone (ours, as BART's own training did):
@@ -33,3 +35,21 @@ def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=training.learning_rate, fused=cuda
     )
+
+
+def adam(model: nn.Module, training: Optimisation) -> torch.optim.Adam:
+    """Adam over what is trained, fused on CUDA; without weight decay, as SJTU 3 names none."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    cuda = any(parameter.is_cuda for parameter in trained)
+    return torch.optim.Adam(trained, lr=training.learning_rate, fused=cuda)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, Optimisation], torch.optim.Optimizer]] = {
+    "adamw": adamw,
+    "adam": adam,
+}
+
+
+def build_optimizer(model: nn.Module, training: Optimisation) -> torch.optim.Optimizer:
+    """The optimizer that ``training`` names."""
+    return OPTIMIZERS[training.optimizer](model, training)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pipeline.config import Training
+from pipeline.config import Optimisation
+from pipeline.errors import EarwitnessError
 
-# (steps taken so far, validation scores so far) → factor on training.learning_rate
+# (steps taken so far, validation scores so far) → factor on learning_rate
 Schedule = Callable[[int, Sequence[float]], float]
 
 
-def cyclic_cosine(training: Training, steps_per_epoch: int) -> Schedule:
+def cyclic_cosine(training: Optimisation, steps_per_epoch: int) -> Schedule:
     """EDTC 4.3: "In a cycle of 4 epochs, the benchmark learning rate first decreased by 10 times
     and then recovered", and "halve the baseline learning rate every 4 epochs".
 
@@ -24,13 +25,14 @@ def cyclic_cosine(training: Training, steps_per_epoch: int) -> Schedule:
     of a cycle. The linear warm-up (ours) multiplies it and moves no cycle; its first step is
     already above zero.
     """
+    warmup = warmup_steps(training, steps_per_epoch)
 
     def factor(step: int, scores: Sequence[float]) -> float:
         epoch = step / steps_per_epoch
         wave = (1 + math.cos(2 * math.pi * epoch / training.cycle_epochs)) / 2
         cosine = training.cycle_floor + (1 - training.cycle_floor) * wave
         base = 0.5 ** math.floor(epoch / training.halve_epochs + 1e-9)  # 0.3 // 0.1 is 2
-        return base * cosine * linear_warmup(step + 1, training.warmup_epochs * steps_per_epoch)
+        return base * cosine * linear_warmup(step + 1, warmup)
 
     return factor
 
@@ -40,4 +42,55 @@ def linear_warmup(step: int, steps: float) -> float:
     return min(1.0, step / steps) if steps > 0 else 1.0
 
 
-SCHEDULES: dict[str, Callable[[Training, int], Schedule]] = {"cyclic_cosine": cyclic_cosine}
+def cosine(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """Linear warm-up, then half a cosine to ``decay_to`` at the last step (SJTU 3, retrieval)."""
+
+    def after(share: float) -> float:
+        return training.decay_to + (1 - training.decay_to) * (1 + math.cos(math.pi * share)) / 2
+
+    return _warmed_up(training, steps_per_epoch, after)
+
+
+def exponential(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """Linear warm-up, then an exponential to ``decay_to`` at the last step (SJTU 3, captioning)."""
+    if training.decay_to <= 0:
+        raise EarwitnessError("schedule: exponential needs decay_to above 0, such as 0.001")
+    return _warmed_up(training, steps_per_epoch, lambda share: training.decay_to**share)
+
+
+def constant(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """Linear warm-up, then 1 (SJTU 3, self-critical training)."""
+    return _warmed_up(training, steps_per_epoch, lambda share: 1.0)
+
+
+def warmup_steps(training: Optimisation, steps_per_epoch: int) -> float:
+    """The warm-up's length in steps."""
+    return training.warmup_epochs * steps_per_epoch + training.warmup_steps
+
+
+def _warmed_up(
+    training: Optimisation, steps_per_epoch: int, after: Callable[[float], float]
+) -> Schedule:
+    """``after`` is given the share of the steps after the warm-up that are done, 0 to 1."""
+    warmup = warmup_steps(training, steps_per_epoch)
+    left = max(1.0, training.epochs * steps_per_epoch - 1 - warmup)
+
+    def factor(step: int, scores: Sequence[float]) -> float:
+        if step + 1 <= warmup:
+            return linear_warmup(step + 1, warmup)
+        return after(min(1.0, max(0.0, (step - warmup) / left)))
+
+    return factor
+
+
+SCHEDULES: dict[str, Callable[[Optimisation, int], Schedule]] = {
+    "cyclic_cosine": cyclic_cosine,
+    "cosine": cosine,
+    "exponential": exponential,
+    "constant": constant,
+}
+
+
+def build_schedule(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """The schedule that ``training`` names."""
+    return SCHEDULES[training.schedule](training, steps_per_epoch)

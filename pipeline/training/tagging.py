@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline import audio
-from pipeline.config import Tagging, Training
+from pipeline.config import Optimisation, Tagging
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import tagging_model
 from pipeline.encoders.spectrogram import FLOOR_DB
@@ -147,7 +147,9 @@ def train_tagging(
             fused=device.type == "cuda",
         )
         validate = validation(model, splits["validation"], plan.tagging.batch)
-        task = Task(model, batches, loss_of(model), lambda: None, validate, SCORE)
+        task = Task(
+            model, batches, loss_of(model), lambda step, steps: None, lambda: None, validate, SCORE
+        )
         schedule = one_cycle(batches.steps * plan.tagging.epochs)
         progress = fit(task, optimizer, schedule, training, saved, plan.name)
         with replacing_folder(output) as folder:
@@ -224,14 +226,15 @@ def loss_of(model: TaggingModel) -> Callable[[TaggedBatch], Losses]:
     return loss
 
 
-def validation(model: TaggingModel, clips: LogMels, batch: int) -> Callable[[], float]:
+def validation(model: TaggingModel, clips: LogMels, batch: int) -> Callable[[], dict[str, float]]:
     """A function that scores the model on ``clips``."""
 
-    def validate() -> float:
+    def validate() -> dict[str, float]:
         parts = torch.arange(len(clips)).split(batch)
         batches = [clips.batch(part) for part in parts]
         logits = torch.cat([model.classify(one.logmel, one.lengths) for one in batches])
-        return mean_average_precision(logits.float().cpu().numpy(), clips.events.numpy())
+        precision = mean_average_precision(logits.float().cpu().numpy(), clips.events.numpy())
+        return {SCORE: precision}
 
     return validate
 
@@ -265,9 +268,9 @@ def one_cycle(steps: int) -> Schedule:
     return factor
 
 
-def _loop_settings(tagging: Tagging) -> Training:
+def _loop_settings(tagging: Tagging) -> Optimisation:
     """The training loop's settings; it is never stopped early, for the rate falls to the end."""
-    return Training(
+    return Optimisation(
         epochs=tagging.epochs,
         batch=tagging.batch,
         learning_rate=tagging.learning_rate,

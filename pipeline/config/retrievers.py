@@ -1,0 +1,104 @@
+"""Sections ``sound_towers``, ``text_towers``, ``biencoder``, ``retrievers`` and ``adapted``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class SoundTowerBase(Section):
+    """Reads a stored log-mel or waveform and is trained.
+
+    ``weights``: where training starts: ``hub``, ``hub:owner/name``, a path, ``tagging:ENCODER``
+    (what the tagging stage trained for that encoder), or ``scratch``.
+    """
+
+    weights: str = "hub"
+    input: str  # of `encoders`: a logmel, a waveform or an fbank; its front end is the tower's
+
+
+class PannsTower(SoundTowerBase):
+    """PANNs' CNN14 or CNN10 over a stored log-mel (SJTU 2.2)."""
+
+    module: Literal["panns"]
+    model: Literal["cnn14", "cnn10"] = "cnn14"
+    channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
+
+
+class WavegramTower(SoundTowerBase):
+    """PANNs' Wavegram-Logmel-CNN14 over a stored waveform (SJTU 2.2)."""
+
+    module: Literal["wavegram"]
+    channels: int = Field(64, ge=4)  # PANNs
+    n_fft: int = 1024  # PANNs; of the log-mel that it makes of the waveform
+    hop: int = 320  # PANNs
+    mels: int = 64  # PANNs
+    fmin: float = 50.0  # PANNs
+    fmax: float = 14000.0  # PANNs
+
+
+class AstTower(SoundTowerBase):
+    """The Audio Spectrogram Transformer over a stored fbank (Gong et al. 2021)."""
+
+    module: Literal["ast"]
+    patch: int = Field(16, ge=2)  # AST
+    stride: int = Field(16, ge=1)  # SJTU 2.2, footnote 1; AST itself: 10
+    max_frames: int = Field(1024, ge=16)  # AST: 10.24 s; longer clips are cut into windows
+    width: int = Field(768, ge=8)  # AST (DeiT-base)
+    layers: int = Field(12, ge=1)
+    heads: int = Field(12, ge=1)
+    feed_forward: int = Field(3072, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+SoundTower = Annotated[PannsTower | WavegramTower | AstTower, Field(discriminator="module")]
+
+
+class TextTower(Section):
+    """Any transformers text model; ``scratch`` builds a BERT of the sizes below.
+
+    ``weights``: ``hub:owner/name``, ``package:NAME``, a path, or ``scratch``.
+    """
+
+    weights: str = "hub:google-bert/bert-base-uncased"  # SJTU 2.2
+    pooling: Literal["cls", "mean"] = "cls"  # SJTU's code
+    max_tokens: int = Field(30, ge=3)  # SJTU's code
+    vocabulary: int = Field(3000, ge=64)  # the rest is of `scratch` alone
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    width: int = Field(128, ge=8)
+    feed_forward: int = Field(512, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class BiEncoder(Section):
+    width: int = Field(1024, ge=8)  # of the common space, SJTU's code
+    temperature: float = Field(0.07, gt=0)  # τ at the start, SJTU's code
+    learn_temperature: bool = True  # SJTU 2.2
+    mask_same_clip: bool = True  # captions of one clip are no negatives; SJTU's code: they are
+
+
+class Retriever(Section):
+    """A bi-encoder (SJTU 2.2, Table 2): one trained tower, or frozen stored features, a side."""
+
+    datasets: tuple[str, ...] = Field(min_length=1)  # their development splits, mixed
+    sound: tuple[str, ...] = Field(min_length=1)  # one of sound_towers, or encoders, frozen
+    text: str  # of text_towers, or of text_encoders, frozen
+    set: dict[str, Any] = Field(default_factory=dict)  # dotted settings of this one alone
+
+
+class Adapted(Section):
+    """A trained retriever, trained further on other datasets (SJTU 2.3)."""
+
+    retriever: str
+    datasets: tuple[str, ...] = Field(min_length=1)
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class RetrievalSystem(Section):
+    """What is ranked and scored: one retriever, or several, whose similarities are averaged."""
+
+    retrievers: tuple[str, ...] = Field(min_length=1)  # of `retrievers` and `adapted`

@@ -1,0 +1,100 @@
+"""Sections ``training``, ``retrieval_training`` and ``scst``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Section
+
+
+class Optimisation(Section):
+    """What every training run has."""
+
+    epochs: int = Field(20, ge=1)  # EDTC 4.3
+    batch: int = Field(32, ge=1)  # EDTC 4.3
+    learning_rate: float = Field(3e-5, gt=0)  # the highest; EDTC 4.3
+    optimizer: Literal["adamw", "adam"] = "adamw"  # EDTC 4.3
+    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "cyclic_cosine"
+    warmup_epochs: float = Field(0.0, ge=0)  # linear, before any schedule (ours in EDTC)
+    warmup_steps: int = Field(0, ge=0)  # the same in steps; both add up
+    decay_to: float = Field(0.0, ge=0, le=1)  # of cosine and exponential: the factor at the end
+    cycle_epochs: float = Field(4, gt=0)  # of cyclic_cosine, EDTC 4.3
+    cycle_floor: float = Field(0.1, gt=0, le=1)  # falls tenfold in a cycle, EDTC 4.3
+    halve_epochs: float = Field(4, gt=0)  # the base rate halves every so many, EDTC 4.3
+    weight_decay: float = Field(0.01, ge=0)  # of adamw: its default
+    gradient_clip: float = Field(1.0, ge=0)  # 0: off (ours)
+    validations_per_epoch: int = Field(3, ge=1)  # EDTC 4.3
+    patience_epochs: float = Field(4, gt=0)  # early stop, EDTC 4.3
+    average_epochs: int = Field(0, ge=0)  # > 0: the mean of so many last epochs' weights is kept
+    validation_share: float | None = Field(None, gt=0, lt=1)  # development and validation merged
+    # and split anew, this share for validation (SJTU 3: 0.1); null leaves the splits as they are
+    captions: Literal["all", "one"] = "all"  # per clip and epoch: each of them, or one drawn
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on CUDA
+    device: str = "auto"
+    seed: int = 1
+
+
+class Training(Optimisation):
+    """Cross-entropy training of captioners; EDTC's values."""
+
+    label_smoothing: float = Field(0.1, ge=0, lt=1)  # EDTC 4.3; SJTU 3
+    # probability of teacher forcing at the last step, falling linearly from 1 (SJTU 3: 0.7)
+    teacher_forcing: float = Field(1.0, ge=0, le=1)
+
+
+class RetrievalTraining(Optimisation):
+    """Contrastive training of retrievers; SJTU's pre-training."""
+
+    batch: int = Field(128, ge=2)  # SJTU 3
+    learning_rate: float = Field(1e-4, gt=0)  # SJTU 3; fine-tuning: 2e-5
+    optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
+    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "cosine"  # SJTU 3
+    warmup_epochs: float = Field(1.0, ge=0)  # SJTU 3
+    weight_decay: float = Field(0.0, ge=0)
+    validations_per_epoch: int = Field(1, ge=1)
+    patience_epochs: float = Field(20, gt=0)
+    crop_seconds: float | None = Field(10.0, gt=0)  # of each clip, at random; SJTU's code
+
+
+class Rewards(Section):
+    """Weights of the sum that self-critical training raises; a zero is not computed."""
+
+    cider_d: float = 1.0  # SJTU 2.1
+    bleu_4: float = 0.0
+    sbert: float = 0.0  # mean cosine with the references, by scst.sbert
+    repetition: float = 0.0  # is subtracted: share of word pairs that stood before
+    bad_ending: float = 0.0  # is subtracted: 1 where the last word cannot end a sentence
+
+
+class Scst(Optimisation):
+    """Self-critical sequence training (Rennie et al. 2017); SJTU's values."""
+
+    epochs: int = Field(100, ge=1)  # SJTU 3
+    batch: int = Field(64, ge=1)  # clips; SJTU 3
+    learning_rate: float = Field(5e-5, gt=0)  # SJTU 3
+    optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
+    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "constant"
+    weight_decay: float = Field(0.0, ge=0)
+    validations_per_epoch: int = Field(1, ge=1)
+    patience_epochs: float = Field(100, gt=0)
+    captions: Literal["all", "one"] = "one"  # a clip once an epoch: it needs none of its captions
+    samples: int = Field(1, ge=1)  # of each clip; SJTU's code
+    baseline: Literal["greedy", "others"] = "greedy"  # others: the mean of a clip's other samples
+    temperature: float = Field(1.0, gt=0)  # SJTU's code
+    dropout: bool = True  # in the pass that has gradients (SJTU's code: on)
+    chunks: int = Field(2, ge=1)  # a batch is sampled in so many: rewards of one, draws of the next
+    rewards: Rewards = Rewards()
+    sbert: str | None = None  # weights of the sbert reward: hub:…, package:… or a path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scst:
+        if self.baseline == "others" and self.samples < 2:
+            raise ValueError("baseline: others needs samples of 2 or more")
+        if self.rewards.sbert and self.sbert is None:
+            raise ValueError("rewards.sbert needs sbert: hub:owner/name, package:NAME or a path")
+        if not any(self.rewards.model_dump().values()):
+            raise ValueError("rewards are all 0; give one a weight")
+        return self

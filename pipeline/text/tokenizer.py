@@ -1,0 +1,43 @@
+"""Captions to token ids and back, whatever the tokens are: subwords (subword.py) or words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from pipeline.text import subword, vocabulary
+
+
+class Tokenizer(Protocol):
+    """Ids 0 … ``size`` − 1; two tokenizers of one ``digest`` give the same ids."""
+
+    size: int  # V
+    begin: int
+    pad: int
+    end: int
+
+    def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """One list ``begin … end`` a caption, at most ``max_tokens`` long with both of them."""
+
+    def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Captions of N rows of ids, (N, L) or lists, each cut at its first ``end``."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the one file that :func:`load` reads."""
+
+    def digest(self) -> str:
+        """SHA-256 of what the ids mean."""
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer that a trained model's folder holds.
+
+    Raises:
+        EarwitnessError: there is none, or it is broken.
+    """
+    if (folder / vocabulary.FILE).exists():
+        return vocabulary.Vocabulary.load(folder)
+    return subword.Tokenizer.load(folder)
