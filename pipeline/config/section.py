@@ -19,7 +19,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def known(where: str, names: Sequence[str], section: str, there: Mapping[str, Any]) -> None:
+def known(
+    where: str, names: Sequence[str], section: str, there: Mapping[str, Any] | Sequence[str]
+) -> None:
     """Refuses a name that is not in ``there``, with the nearest that is."""
     for name in names:
         if name not in there:

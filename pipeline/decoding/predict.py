@@ -12,7 +12,7 @@ from pipeline.config import Decoding
 from pipeline.decoding.search import Hypotheses, decode
 from pipeline.features.bank import FeatureBank
 from pipeline.models.batch import Padded
-from pipeline.text.subword import Tokenizer
+from pipeline.text.tokenizer import Tokenizer
 from pipeline.training.device import autocast
 
 if TYPE_CHECKING:  # training validates with this module

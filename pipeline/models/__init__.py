@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EarwitnessError
 
-if (
-    TYPE_CHECKING
-):  # BART brings transformers along: seconds that pipeline.models.batch must not cost
+if TYPE_CHECKING:  # BART brings transformers along: seconds that models.batch must not cost
     from pipeline.models.captioner import Captioner, TokenIds
     from pipeline.plans import CaptionerPlan
 

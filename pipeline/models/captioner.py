@@ -76,7 +76,7 @@ class Captioner(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Any:
-        """A named tuple of scalars, ``total`` among them, of one batch of cross-entropy training."""
+        """A named tuple of scalars, ``total`` among them: one batch of cross-entropy training."""
 
     @abstractmethod
     def stepper(self) -> Stepper:

@@ -62,8 +62,9 @@ def fit(
     """Trains from the last checkpoint, or from the start, to the end.
 
     The weights that are left in the model are those of the best validation or, with
-    ``training.average_epochs``, the mean of the last epochs' ends. A checkpoint is written at every validation. On a CPU a run that was killed and started again
-    ends with the same bits as one that was not.
+    ``training.average_epochs``, the mean of the last epochs' ends. A checkpoint is written at every
+    validation. On a CPU a run that was killed and started again ends with the same bits as one
+    that was not.
 
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
