@@ -24,7 +24,7 @@ def main(dataset: str, encoder: str) -> None:
         paths.PARTIAL,
         paths.FEATURES / dataset / f"{encoder}.h5",
     )
-    index.save(paths.INDEX / dataset / f"{encoder}.json")
+    index.save(paths.INDEX / "frozen" / dataset / f"{encoder}.json")
     print(f"{dataset}, {encoder}: {report}")
 
 

@@ -66,7 +66,8 @@ class Params(Section):
     decoding: Decoding = Decoding()
     systems: dict[str, System] = Field(default_factory=dict)
     retrieval_systems: dict[str, RetrievalSystem] = Field(default_factory=dict)
-    test_sets: tuple[str, ...] = ()
+    test_sets: tuple[str, ...] = ()  # that `systems` caption
+    retrieval_test_sets: tuple[str, ...] = ()  # that `retrieval_systems` rank
     evaluation: Evaluation = Evaluation()
 
     @property
@@ -105,6 +106,7 @@ class Params(Section):
             where = f"retrieval_systems.{name}.retrievers"
             known(where, retrieval.retrievers, "retrievers", self.all_retrievers)
         known("test_sets", self.test_sets, "datasets", self.datasets)
+        known("retrieval_test_sets", self.retrieval_test_sets, "datasets", self.datasets)
         return self
 
     def _check_encoders(self) -> None:

@@ -1,0 +1,72 @@
+"""What planning reads, and the digests that plans are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Params
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.files import sha256
+from pipeline.provenance import code_digest
+
+# registries import every entry; a job names the one that it uses
+REGISTRIES = frozenset({"encoders", "models", "corpora", "towers"})
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parameters, and what is made so far."""
+
+    params: Params
+    manifests: Mapping[str, Manifest]  # by dataset
+    package: Path  # of the code
+    models: Path  # {encoders,retrievers,captioners}/<name>/
+    index: Path  # {frozen,encoded}/<dataset>/<encoder>.json, fingerprints of features
+
+    def code(self, modules: Iterable[str]) -> str:
+        """Digest of what ``modules`` run."""
+        return code_digest(modules, self.package, REGISTRIES)
+
+    def fingerprint(self, dataset: str, encoder: str) -> str:
+        """Of stored features, a frozen encoder's or a retriever's."""
+        kind = "encoded" if encoder in self.params.encoded else "frozen"
+        path = self.index / kind / dataset / f"{encoder}.json"
+        if not path.is_file():
+            stages = "encode" if kind == "encoded" else "extract embed"
+            raise EarwitnessError(f"{path}: features not made yet; run `dvc repro {stages}`")
+        return sha256(path)
+
+    def tagged(self, encoder: str) -> Path:
+        """The weights that the tagging stage trained for an encoder."""
+        return self.models / "encoders" / encoder / "model.safetensors"
+
+
+def sound(clip: Clip) -> list[Any]:
+    """What features of a clip depend on."""
+    return [clip.clip_id, clip.path, clip.duration, clip.digest]
+
+
+def captions(clips: Iterable[Clip]) -> str:
+    """Digest of what training on captions depends on."""
+    return digest([[clip.clip_id, clip.split, clip.captions] for clip in clips])
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+
+
+def weights(named: str, trained: Path | None = None) -> str:
+    """Digest of the weights' files where they are here, else their name."""
+    path = trained or Path(named)
+    if trained and not trained.is_file():
+        raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not all(file.is_file() for file in files):
+        return named
+    return digest([[str(file.relative_to(path)), sha256(file)] for file in files])

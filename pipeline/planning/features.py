@@ -1,0 +1,52 @@
+"""Plans of what makes features: tagging, extraction and embedding."""
+
+from __future__ import annotations
+
+from pipeline.planning.context import Context, digest, sound, weights
+from pipeline.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
+
+
+def tagging_plans(context: Context) -> dict[str, Plan]:
+    """Encoder name → plan to train it on event labels."""
+    params = context.params
+    plans: dict[str, Plan] = {}
+    for name in params.tagging.encoders:
+        encoder = params.encoders[name]
+        clips = context.manifests[params.tagging.dataset or ""].clips
+        plans[name] = TaggingPlan(
+            name=name,
+            inputs={"clips": digest([[*sound(c), c.split, c.events] for c in clips])},
+            code=context.code(["training.tagging", f"encoders.{encoder.module}"]),
+            encoder=encoder,
+            tagging=params.tagging.model_copy(update={"encoders": (name,)}),
+        )
+    return plans
+
+
+def extraction_plans(context: Context) -> dict[str, Plan]:
+    """``<dataset>-<encoder>`` → plan to encode it, for sound and for text."""
+    params = context.params
+    plans: dict[str, Plan] = {}
+    for dataset, manifest in context.manifests.items():
+        sounds = digest([manifest.root, [sound(clip) for clip in manifest.clips]])
+        for name, encoder in params.encoders.items():
+            trained = context.tagged(name) if encoder.weights == "tagging" else None
+            plans[f"{dataset}-{name}"] = ExtractionPlan(
+                name=name,
+                inputs={"clips": sounds, "weights": weights(encoder.weights, trained)},
+                code=context.code(["features.extraction", f"encoders.{encoder.module}"]),
+                dataset=dataset,
+                encoder=encoder,
+                spec_augment=params.spec_augment if encoder.views else None,
+                weights=str(trained) if trained else None,
+            )
+        captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
+        for name, text in params.text_encoders.items():
+            plans[f"{dataset}-{name}"] = EmbeddingPlan(
+                name=name,
+                inputs={"captions": captions, "weights": weights(text.weights)},
+                code=context.code(["features.embedding", f"encoders.{text.module}"]),
+                dataset=dataset,
+                encoder=text,
+            )
+    return plans

@@ -1,0 +1,87 @@
+"""Plans of what is decoded, ranked and scored."""
+
+from __future__ import annotations
+
+from pipeline.config import with_settings
+from pipeline.planning.context import Context, captions, digest, weights
+from pipeline.planning.retrievers import sound_features, tower_modules
+from pipeline.plans import DecodingPlan, EvaluationPlan, Plan, RankingPlan
+
+
+def system_plans(context: Context) -> dict[str, Plan]:
+    """``<dataset>-<system>`` → plan to decode it, ``<dataset>`` → plan to score all of them,
+    ``rank-<dataset>`` → plan to rank it with all retrieval systems.
+    """
+    params = context.params
+    plans: dict[str, Plan] = {}
+    for dataset in params.test_sets:
+        for name in params.systems:
+            plans[f"{dataset}-{name}"] = _decoding_plan(context, dataset, name)
+        plans[dataset] = _evaluation_plan(context, dataset)
+    for dataset in params.retrieval_test_sets:
+        plans[f"rank-{dataset}"] = _ranking_plan(context, dataset)
+    return plans
+
+
+def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
+    params, system = context.params, context.params.systems[name]
+    own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
+    clips = context.manifests[dataset].split(params.evaluation.split)
+    inputs = {"clips": digest([clip.clip_id for clip in clips])}
+    modules = ["decoding.predictions", "training.bundle"]
+    for member in system.captioners:
+        captioner = params.base_captioner(member)
+        inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
+        modules.append(f"models.{captioner.architecture}")
+        for encoder in captioner.features:
+            inputs[encoder] = context.fingerprint(dataset, encoder)
+    return DecodingPlan(
+        name=name,
+        inputs=inputs,
+        code=context.code(modules),
+        dataset=dataset,
+        split=params.evaluation.split,
+        captioners=system.captioners,
+        combine=system.combine,
+        decoding=own.decoding,
+    )
+
+
+def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
+    params = context.params
+    members = [member for system in params.systems.values() for member in system.captioners]
+    heard = {
+        encoder: context.fingerprint(dataset, encoder)
+        for member in members
+        for encoder in params.base_captioner(member).features
+    }
+    modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.report"]
+    return EvaluationPlan(
+        name=dataset,
+        inputs={**heard, "clips": captions(context.manifests[dataset].clips)},
+        code=context.code(modules),
+        systems=tuple(params.systems),
+        encoders=tuple(heard),
+        evaluation=params.evaluation,
+    )
+
+
+def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
+    params = context.params
+    members = dict.fromkeys(m for s in params.retrieval_systems.values() for m in s.retrievers)
+    inputs = {"clips": captions(context.manifests[dataset].clips)}
+    modules = ["ranking"]
+    for member in members:
+        inputs[f"retriever {member}"] = weights(str(context.models / "retrievers" / member))
+        modules += tower_modules(params, member)
+        text = params.base_retriever(member).text
+        stored = [] if text in params.text_towers else [text]
+        for encoder in (*sound_features(params, member), *stored):
+            inputs[encoder] = context.fingerprint(dataset, encoder)
+    return RankingPlan(
+        name=dataset,
+        inputs=inputs,
+        code=context.code(dict.fromkeys(modules)),
+        split=params.evaluation.split,
+        systems={name: s.retrievers for name, s in params.retrieval_systems.items()},
+    )

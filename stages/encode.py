@@ -1,0 +1,37 @@
+"""Stores a trained retriever's frames: ``python -m stages.encode <dataset> <retriever>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import FeatureStore
+from pipeline.files import sha256
+from pipeline.plans import EncodingPlan
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str, retriever: str) -> None:
+    """Writes data/features/<dataset>/<retriever>.h5, as a frozen encoder's features."""
+    plan = EncodingPlan.load(
+        paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
+    )
+    from pipeline.features.recoding import recode
+    from pipeline.training.bundle import WEIGHTS
+    from pipeline.training.retriever import load_retriever  # seconds: after what fails at once
+
+    folder = paths.MODELS / "retrievers" / retriever
+    index, report = recode(
+        plan,
+        Manifest.load(paths.CORPORA / f"{dataset}.json"),
+        FeatureStore.open(paths.FEATURES / dataset / f"{plan.feature}.h5"),
+        load_retriever(folder),
+        sha256(folder / WEIGHTS),
+        paths.PARTIAL,
+        paths.FEATURES / dataset / f"{retriever}.h5",
+    )
+    index.save(paths.INDEX / "encoded" / dataset / f"{retriever}.json")
+    print(f"{dataset}, {retriever}: {report}")
+
+
+if __name__ == "__main__":
+    run(main)

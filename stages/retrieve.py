@@ -1,0 +1,36 @@
+"""Trains one retriever, from its start or further: ``python -m stages.retrieve <retriever>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import FeatureStore
+from pipeline.plans import RetrieverPlan
+from stages import paths
+from stages.run import run
+
+
+def main(retriever: str) -> None:
+    """Does what data/plans/retrievers/<retriever>.json says, into data/models/retrievers/."""
+    plan = RetrieverPlan.load(paths.PLANS / "retrievers" / f"{retriever}.json")
+    from pipeline.training.retrieval import train_retriever  # seconds: after what fails at once
+
+    folders = {dataset: paths.FEATURES / dataset for dataset in plan.datasets}
+    text = plan.text_features
+    progress = train_retriever(
+        plan,
+        {dataset: Manifest.load(paths.CORPORA / f"{dataset}.json") for dataset in plan.datasets},
+        {
+            dataset: [FeatureStore.open(folder / f"{name}.h5") for name in plan.features]
+            for dataset, folder in folders.items()
+        },
+        {d: FeatureStore.open(f / f"{text}.h5", "embed") for d, f in folders.items() if text},
+        start=paths.MODELS / "retrievers" / plan.start if plan.start else None,
+        output=paths.MODELS / "retrievers" / retriever,
+        checkpoints=paths.CHECKPOINTS,
+    )
+    best = f"validation mAP@10 {progress.best_score:.3f}"
+    print(f"{retriever}: {best}, the best in {progress.step} steps")
+
+
+if __name__ == "__main__":
+    run(main)
