@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -107,6 +108,20 @@ class FeatureBank:
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def open_banks(
+    stores: Sequence[FeatureStore], ids: Sequence[str], device: torch.device | str
+) -> list[FeatureBank]:
+    """A bank for each store; one encoder that stands three times is held once."""
+    held: dict[Path, FeatureBank] = {}
+    for store in stores:
+        if store.path not in held:
+            on_device, in_ram = free_budgets(device)
+            held[store.path] = FeatureBank(
+                store, device, device_bytes=on_device, ram_bytes=in_ram, ids=ids
+            )
+    return [held[store.path] for store in stores]
 
 
 def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

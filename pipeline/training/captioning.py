@@ -12,7 +12,7 @@ from pipeline.config import Decoding
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.decoding.predict import bank_batches, predict
-from pipeline.features.bank import FeatureBank, free_budgets
+from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder
 from pipeline.metrics.cider_d import CiderD
@@ -132,20 +132,6 @@ def make_batches(
         seed=plan.training.seed,
         device=device,
     )
-
-
-def open_banks(
-    stores: Sequence[FeatureStore], ids: Sequence[str], device: torch.device
-) -> list[FeatureBank]:
-    """A bank for each store; one encoder that stands three times is held once."""
-    held: dict[Path, FeatureBank] = {}
-    for store in stores:
-        if store.path not in held:
-            on_device, in_ram = free_budgets(device)
-            held[store.path] = FeatureBank(
-                store, device, device_bytes=on_device, ram_bytes=in_ram, ids=ids
-            )
-    return [held[store.path] for store in stores]
 
 
 def validation(
