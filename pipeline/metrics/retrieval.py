@@ -1,0 +1,211 @@
+"""Ranks and scores of retrieval both ways: text → audio (t2a) and audio → text (a2t).
+
+Text → audio has one relevant clip a caption; audio → text has as many relevant captions as the
+clip has. Ties do not flatter: an irrelevant item of an equal score is ranked before. M captions,
+N clips, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import EarwitnessError
+
+CUTOFF = 10  # of mAP@10
+RECALLS = (1, 5, 10)
+BLOCK = 1 << 22  # similarities held at once: 16 MB
+
+Block = Callable[[slice], Tensor]
+
+
+class Embeddings(NamedTuple):
+    """Of one retriever: (M, D) captions and (N, D) clips, unit rows."""
+
+    captions: Tensor
+    clips: Tensor
+
+
+class Ranks(NamedTuple):
+    """Counted from 1.
+
+    Attributes:
+        clip: (M,) int64, of each caption's clip among all clips.
+        caption: (M,) int64, of each caption among all captions, in its clip's ranking.
+    """
+
+    clip: Tensor
+    caption: Tensor
+
+
+def ranking_scores(similarity: Tensor, clip_of: Tensor) -> dict[str, float]:
+    """Scores of a similarity matrix: see :func:`scores`.
+
+    Args:
+        similarity: (M, N).
+        clip_of: (M,) int64, each caption's clip.
+
+    Raises:
+        EarwitnessError: a similarity is not finite.
+    """
+    return scores(matrix_ranks(similarity, clip_of), clip_of)
+
+
+def matrix_ranks(similarity: Tensor, clip_of: Tensor) -> Ranks:
+    """Ranks by a similarity matrix, (M, N); ``clip_of`` (M,) int64."""
+    captions, clips = similarity.shape
+    return _ranks(
+        lambda rows: similarity[rows],
+        lambda columns: similarity[:, columns].T.clone(memory_format=torch.contiguous_format),
+        clip_of,
+        captions,
+        clips,
+    )
+
+
+def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
+    """Ranks by the mean of the members' similarities, formed block by block (SJTU 3).
+
+    Args:
+        members: embeddings of one or several retrievers, of the same captions and clips.
+        clip_of: (M,) int64, each caption's clip.
+    """
+    captions, clips = len(members[0].captions), len(members[0].clips)
+    return _ranks(
+        lambda rows: mean_similarity(members, rows),
+        lambda columns: mean_similarity([Embeddings(b, a) for a, b in members], columns),
+        clip_of,
+        captions,
+        clips,
+    )
+
+
+def mean_similarity(members: Sequence[Embeddings], rows: slice) -> Tensor:
+    """(m, N) the mean over members of the chosen captions' similarity with every clip."""
+    total = members[0].captions[rows] @ members[0].clips.T
+    for member in members[1:]:
+        total.addmm_(member.captions[rows], member.clips.T)
+    return total.div_(len(members))
+
+
+def scores(ranks: Ranks, clip_of: Tensor) -> dict[str, float]:
+    """R@1, R@5, R@10, mAP@10 and median rank both ways, as fractions of 1.
+
+    R@k: the share of queries with a relevant item among the first k. mAP@10: the mean of
+    AP@10 = Σ over relevant items at rank r ≤ 10 of (relevant ones up to r) / r, over
+    min(relevant, 10), as torchmetrics and DCASE have it. The median is of the first relevant
+    item's rank. Clips without captions are distractors, and no queries.
+    """
+    clip, caption, owner = (value.cpu().numpy() for value in (ranks.clip, ranks.caption, clip_of))
+    result = _direction("t2a", clip, np.where(clip <= CUTOFF, 1 / clip, 0.0))
+    order = np.lexsort((caption, owner))
+    _, begins, counts = np.unique(owner[order], return_index=True, return_counts=True)
+    ranked = caption[order]
+    nth = np.arange(len(order)) - np.repeat(begins, counts) + 1  # of its clip's captions
+    precision = np.where(ranked <= CUTOFF, nth / ranked, 0.0)
+    average = np.add.reduceat(precision, begins) / np.minimum(counts, CUTOFF)
+    return result | _direction("a2t", ranked[begins], average)
+
+
+def _direction(
+    name: str, first: NDArray[np.int64], average: NDArray[np.float64]
+) -> dict[str, float]:
+    """``first`` (Q,) ranks of the first relevant item; ``average`` (Q,) AP@10."""
+    result = {f"{name}_r{k}": float((first <= k).mean()) for k in RECALLS}
+    median = float(np.median(first))
+    return result | {f"{name}_map{CUTOFF}": float(average.mean()), f"{name}_median_rank": median}
+
+
+def _ranks(rows: Block, columns: Block, clip_of: Tensor, captions: int, clips: int) -> Ranks:
+    """``rows`` gives (m, N) of some captions; ``columns`` (n, M) of some clips, overwritten."""
+    if clip_of.shape != (captions,) or captions == 0:
+        raise ValueError(f"{tuple(clip_of.shape)} clips of {captions} captions")
+    if int(clip_of.min()) < 0 or int(clip_of.max()) >= clips:
+        raise ValueError(f"a caption's clip is not one of {clips}")
+    clip = torch.empty_like(clip_of)
+    for part in _blocks(captions, clips):
+        block = _finite(rows(part))
+        own = block.gather(1, clip_of[part, None])
+        clip[part] = torch.count_nonzero(block >= own, dim=1)  # itself among them
+    return Ranks(clip, _caption_ranks(columns, clip_of, clips))
+
+
+def _caption_ranks(columns: Block, clip_of: Tensor, clips: int) -> Tensor:
+    """(M,) rank of each caption in its clip's ranking; ``columns`` gives (n, M)."""
+    captions = len(clip_of)
+    order = torch.argsort(clip_of, stable=True)
+    owner = clip_of[order].contiguous()
+    before = torch.empty_like(owner)  # irrelevant captions that come first
+    for part in _blocks(clips, captions):
+        ends = torch.searchsorted(owner, torch.tensor([part.start, part.stop]).to(owner))
+        begin, end = ends.tolist()
+        block = _finite(columns(part))
+        row, column = owner[begin:end] - part.start, order[begin:end]
+        own = block[row, column]
+        block[row, column] = -torch.inf
+        for chunk in _blocks(end - begin, captions):
+            ahead = block[row[chunk]] >= own[chunk, None]
+            before[begin:end][chunk] = torch.count_nonzero(ahead, dim=1)
+    sorted_ = order[torch.argsort(owner * (captions + 1) + before)]
+    return _ranked(sorted_, clip_of, before[torch.argsort(order)])
+
+
+def _ranked(order: Tensor, clip_of: Tensor, before: Tensor) -> Tensor:
+    """(M,) ranks: the n-th best of a clip's captions comes after n − 1 relevant ones."""
+    owner = clip_of[order].contiguous()
+    place = torch.arange(len(order), device=order.device)
+    nth = place - torch.searchsorted(owner, owner) + 1
+    ranks = torch.empty_like(order)
+    ranks[order] = before[order] + nth
+    return ranks
+
+
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of ``rows`` rows of ``width`` values, at most BLOCK values each or one row."""
+    step = max(BLOCK // max(width, 1), 1)
+    return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
+
+
+def _finite(block: Tensor) -> Tensor:
+    if not bool(torch.isfinite(block).all()):
+        raise EarwitnessError(
+            "retrieval: a similarity is not a finite number; an embedding is broken, so train the "
+            "retriever again, with a lower learning rate"
+        )
+    return block
+
+
+def chance_scores(clip_of: Tensor, clips: int) -> dict[str, float]:
+    """What :func:`scores` expects of a uniformly random ranking, exactly.
+
+    The median rank is the median of the distribution of the first relevant item's rank.
+
+    Args:
+        clip_of: (M,) int64, each caption's clip.
+        clips: N.
+    """
+    relevant = np.unique(clip_of.cpu().numpy(), return_counts=True)[1]
+    one = np.ones(1, dtype=np.int64)
+    return _chance("t2a", one, clips) | _chance("a2t", relevant, len(clip_of))
+
+
+def _chance(name: str, relevant: NDArray[np.int64], items: int) -> dict[str, float]:
+    """``relevant`` (Q,) items of each query among ``items``."""
+    counts, queries = np.unique(relevant, return_counts=True)
+    weight = queries / queries.sum()
+    place = np.arange(items)
+    found = np.zeros(items)  # P(a relevant item is among the first 1, 2, …)
+    average = 0.0
+    rank = place[:CUTOFF] + 1
+    for share, own in zip(weight.tolist(), counts.tolist(), strict=True):
+        found += share * (1 - np.cumprod(np.maximum(items - own - place, 0) / (items - place)))
+        others = (rank - 1) * (own - 1) / max(items - 1, 1)  # relevant ones before, expected
+        average += share * float((own / items * (1 + others) / rank).sum()) / min(own, CUTOFF)
+    at = {f"{name}_r{k}": float(found[min(k, items) - 1]) for k in RECALLS}
+    middle = [int(np.searchsorted(found, 0.5 - e)) + 1 for e in (1e-12, -1e-12)]
+    return at | {f"{name}_map{CUTOFF}": average, f"{name}_median_rank": sum(middle) / 2}
