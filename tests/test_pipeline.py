@@ -17,55 +17,11 @@ import pytest
 import soundfile
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
+from tiny import TINY
 
-EDTC = {
-    "architecture": "edtc",
-    "dataset": "soundscapes",
-    "features": ["panns", "logmel", "panns"],
-    "text": "minilm",
-}
-PLAIN = {**EDTC, "features": ["panns"], "fuser": False, "translator": False, "twin": False}
-TINY: dict[str, Any] = {
-    "datasets": {
-        "soundscapes": {
-            "layout": "soundscapes",
-            "development": 16,
-            "validation": 4,
-            "evaluation": 6,
-            "seconds": [1.0, 2.0],
-        }
-    },
-    "encoders": {
-        "panns": {
-            "module": "panns",
-            "weights": "tagging",
-            "model": "cnn10",
-            "channels": 4,
-            "sample_rate": 16000,
-            "n_fft": 512,
-            "fmax": 8000.0,
-        },
-        "logmel": {"module": "logmel", "sample_rate": 16000, "mels": 16, "fmax": 8000.0},
-    },
-    "tagging": {"dataset": "soundscapes", "encoders": ["panns"], "epochs": 1},
-    "features": {"frames": 8, "width": 16},
-    "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16},
-    "translator": {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 16},
-    "bart": {
-        "pretrained": None,
-        "vocabulary": 300,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "heads": 2,
-        "width": 16,
-        "feed_forward": 16,
-    },
-    "training": {"epochs": 1, "batch": 16, "validations_per_epoch": 1, "learning_rate": 0.01},
-    "captioners": {"edtc": EDTC, "plain": PLAIN},
-    "systems": {"edtc": {"captioners": ["edtc"]}, "plain": {"captioners": ["plain"]}},
-    "evaluation": {"split": "evaluation", "spice": False, "sbert": None, "fluency": None},
-}
-PLANS = {"plan@tagging", "plan@extraction", "plan@captioners", "plan@systems"}
+from pipeline.planning import PHASES
+
+PLANS = {f"plan@{phase}" for phase in PHASES}
 AFTER_CAPTION = {"decode@soundscapes-edtc", "evaluate@soundscapes", "report"}
 
 
@@ -99,7 +55,7 @@ class Project:
     def edit_params(self, changes: dict[str, Any]) -> None:
         yaml = YAML()
         path = self.root / "params.yaml"
-        values = yaml.load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8")) if changes is not TINY else {}
         values.update(changes)
         with path.open("w", encoding="utf-8") as stream:
             yaml.dump(values, stream)
@@ -152,6 +108,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("pipeline"))
     ran = project.run("repro")
     assert {"caption@edtc", "caption@plain", "extract@soundscapes-panns"} <= ran
+    assert {"retrieve@cnn10-minilm", "adapt@adapted", "encode@soundscapes-cnn10-minilm"} <= ran
+    assert {"caption@gru", "finetune@transformer-scst", "rank@soundscapes"} <= ran
     project.commit("reproduced")
     return project
 
@@ -161,6 +119,11 @@ def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> Non
     assert scores["N"] == 6
     assert {"cider_d", "bleu_4", "rouge_l", "meteor"} <= scores.keys()
     assert (project.root / "metrics/soundscapes/yardstick_constant.json").is_file()
+    found = json.loads((project.root / "metrics/retrieval/soundscapes/both.json").read_text())
+    assert found["N"] == 6 and 0 <= found["t2a_map10"] <= 1
+    shown = project.dvc("metrics", "show")
+    assert "metrics/soundscapes/ensemble.json" in shown
+    assert "metrics/retrieval/soundscapes/both.json" in shown
     assert project.run("repro") == set()
 
 
@@ -204,6 +167,18 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
     assert project.run("repro") == set()
 
 
+def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) -> None:
+    ran = project.run("exp", "run", "-S", "scst.samples=2")
+    assert ran == PLANS | {
+        "finetune@transformer-scst",
+        "decode@soundscapes-ensemble",
+        "evaluate@soundscapes",
+        "report",
+    }
+    project._git(project.root, "checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
 def test_docstrings_and_the_command_line_rerun_no_training(project: Project) -> None:
     for name in ("pipeline/models/fuser.py", "pipeline/encoders/panns.py", "pipeline/cli.py"):
         path = project.root / name
@@ -233,6 +208,7 @@ def test_a_new_encoder_or_dataset_runs_only_what_is_new(project: Project) -> Non
         "prepare@other",
         *(f"extract@other-{name}" for name in encoders),
         "embed@other-minilm",
+        "encode@other-cnn10-minilm",
     }
 
 

@@ -8,30 +8,25 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from pipeline import planning
-from pipeline.config import Params, load_params, with_settings
+from tiny import TINY
+
+from pipeline.config import Params, parse_params, with_settings
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
-from pipeline.plans import CaptionerPlan, Plan
+from pipeline.planning import PHASES, Context
+from pipeline.plans import Plan
+from pipeline.towers import SOUND_TOWERS
 
 PACKAGE = REPOSITORY / "pipeline"
-PLAIN = {
-    "architecture": "edtc",
-    "dataset": "soundscapes",
-    "features": ["panns"],
-    "fuser": False,
-    "translator": False,
-    "twin": False,
-}
+WORDS = {"transformer", "gru"}
+DECODED = {"soundscapes-edtc", "soundscapes-plain"}
 
 
 @pytest.fixture
 def params() -> Params:
-    default = load_params(REPOSITORY / "params.yaml")
-    captioners = default.model_dump(mode="json")["captioners"] | {"plain": PLAIN}
-    return with_settings(default, {"captioners": captioners}, "test")
+    return parse_params(TINY)
 
 
 @pytest.fixture
@@ -45,41 +40,59 @@ def manifests() -> dict[str, Manifest]:
 
 @pytest.fixture
 def made(tmp_path: Path, params: Params) -> Path:
-    """What earlier stages leave: trained encoders and the features' fingerprints."""
+    """What earlier stages leave: trained models and the features' fingerprints."""
     for name in (*params.encoders, *params.text_encoders):
-        write_json(tmp_path / "index" / "soundscapes" / f"{name}.json", {"sha256": name})
-        weights = tmp_path / "encoders" / name / "model.safetensors"
-        weights.parent.mkdir(parents=True)
-        weights.write_bytes(name.encode())
-    for name in params.captioners:
-        model = tmp_path / "captioners" / name / "model.safetensors"
-        model.parent.mkdir(parents=True)
-        model.write_bytes(name.encode())
+        write_json(tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name})
+    for name in params.encoded:
+        write_json(tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name})
+    kinds = {
+        "encoders": params.tagging.encoders,
+        "retrievers": params.all_retrievers,
+        "captioners": params.all_captioners,
+    }
+    for kind, names in kinds.items():
+        for name in names:
+            model = tmp_path / "models" / kind / name / "model.safetensors"
+            model.parent.mkdir(parents=True)
+            model.write_bytes(name.encode())
     return tmp_path
 
 
 def all_plans(params: Params, manifests: dict[str, Manifest], made: Path) -> dict[str, Plan]:
-    return {
-        **planning.tagging_plans(params, manifests, PACKAGE),
-        **planning.extraction_plans(params, manifests, PACKAGE, made / "encoders"),
-        **planning.captioner_plans(params, manifests, PACKAGE, made / "index"),
-        **planning.system_plans(params, manifests, PACKAGE, made / "index", made / "captioners"),
-    }
+    context = Context(params, manifests, PACKAGE, made / "models", made / "index")
+    return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
+
+
+def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "changed"),
+    ("setting", "value", "expected"),
     [
         ("fuser.layers", 3, {"edtc"}),
         ("twin.momentum", 0.9, {"edtc"}),
-        ("bart.heads", 2, {"edtc", "plain"}),
-        ("training.epochs", 1, {"edtc", "plain"}),
+        ("bart.heads", 1, {"edtc", "plain"}),
+        ("seq2seq.dropout", 0.3, WORDS),
+        ("training.edtc.epochs", 2, {"edtc", "plain"}),
+        ("training.words.epochs", 3, WORDS),
+        ("scst.samples", 2, {"transformer-scst"}),
+        ("finetuned.transformer-scst.set", {"scst.samples": 2}, {"transformer-scst"}),
+        ("biencoder.width", 8, {"cnn10-minilm", "frozen", "adapted"}),
+        ("sound_towers.cnn10.channels", 8, {"cnn10-minilm"}),
+        ("adapted.adapted.set", {"retrieval_training.epochs": 3}, {"adapted"}),
+        ("retrievers.frozen.set", {"retrieval_training.epochs": 3}, {"frozen", "adapted"}),
         ("encoders.panns.fmin", 60.0, {"panns", "soundscapes-panns"}),
-        ("text_encoders.minilm.prompt", "sound: ", {"soundscapes-minilm"}),
-        ("tagging.epochs", 2, {"panns", "htsat", "convnext"}),
-        ("decoding.beams", 2, {"soundscapes-edtc"}),
-        ("evaluation.spice", False, {"soundscapes"}),
-        ("captioners.plain.set", {"bart.heads": 2}, {"plain"}),
+        ("encoders.logmel.fmin", 60.0, {"soundscapes-logmel", "cnn10-minilm"}),
+        ("text_encoders.minilm.prompt", "a ", {"soundscapes-minilm", *"frozen adapted".split()}),
+        ("tagging.epochs", 2, {"panns"}),
+        ("decoding.min_length", 1, {f"soundscapes-{s}" for s in ("edtc", "plain", "ensemble")}),
+        ("systems.ensemble.combine", "log_probs", {"soundscapes-ensemble"}),
+        ("systems.plain.set", {"decoding.beams": 2}, {"soundscapes-plain"}),
+        ("retrieval_systems.both.retrievers", ["frozen"], {"rank-soundscapes"}),
+        ("evaluation.spice", False, set()),
+        ("evaluation.fluency_penalty", 0.8, {"soundscapes"}),
+        ("captioners.plain.set", {"bart.heads": 1}, {"plain"}),
     ],
 )
 def test_a_setting_changes_only_the_plans_that_read_it(
@@ -88,79 +101,99 @@ def test_a_setting_changes_only_the_plans_that_read_it(
     made: Path,
     setting: str,
     value: Any,
-    changed: set,
+    expected: set[str],
 ) -> None:
     before = all_plans(params, manifests, made)
     after = all_plans(with_settings(params, {setting: value}, "test"), manifests, made)
-    assert {name for name in before if before[name] != after[name]} == changed
+    if setting.startswith("text_encoders"):
+        expected = expected | {"cnn10-minilm"}  # its text side is frozen
+    assert changed(before, after) == expected
 
 
-def test_new_features_change_only_the_captioners_that_read_them(
-    params: Params, manifests: dict[str, Manifest], made: Path
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (
+            "index/frozen/soundscapes/panns.json",
+            {"edtc", "plain", "frozen", "adapted", "rank-soundscapes", *DECODED, "soundscapes"},
+        ),
+        (
+            "index/frozen/soundscapes/minilm.json",
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes"},
+        ),
+        (
+            "index/encoded/soundscapes/cnn10-minilm.json",
+            {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
+        ),
+        ("models/encoders/panns/model.safetensors", {"soundscapes-panns"}),
+        ("models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
+        ("models/captioners/transformer/model.safetensors", set()),  # no system has it
+        ("models/captioners/gru/model.safetensors", {"soundscapes-ensemble"}),
+        ("models/retrievers/adapted/model.safetensors", {"rank-soundscapes"}),
+    ],
+)
+def test_what_was_made_anew_changes_only_the_plans_of_what_reads_it(
+    params: Params, manifests: dict[str, Manifest], made: Path, file: str, expected: set[str]
 ) -> None:
     before = all_plans(params, manifests, made)
-    write_json(made / "index" / "soundscapes" / "htsat.json", {"sha256": "new"})
-    after = all_plans(params, manifests, made)
-    assert {name for name in before if before[name] != after[name]} == {
-        "edtc",
-        "soundscapes-edtc",
-        "soundscapes",
-    }
+    (made / file).write_text("{}")
+    assert changed(before, all_plans(params, manifests, made)) == expected
 
 
-def test_a_new_model_is_decoded_again(
-    params: Params, manifests: dict[str, Manifest], made: Path
-) -> None:
-    before = all_plans(params, manifests, made)
-    (made / "captioners" / "plain" / "model.safetensors").write_bytes(b"new")
-    assert all_plans(params, manifests, made) == before  # no system uses it
-    (made / "captioners" / "edtc" / "model.safetensors").write_bytes(b"new")
-    after = all_plans(params, manifests, made)
-    assert {name for name in before if before[name] != after[name]} == {"soundscapes-edtc"}
-
-
-def test_new_weights_change_only_their_extraction(
-    params: Params, manifests: dict[str, Manifest], made: Path
-) -> None:
-    before = all_plans(params, manifests, made)
-    (made / "encoders" / "convnext" / "model.safetensors").write_bytes(b"new")
-    after = all_plans(params, manifests, made)
-    assert {name for name in before if before[name] != after[name]} == {"soundscapes-convnext"}
-
-
-def test_new_captions_change_text_and_captioners_but_no_sound(
+def test_new_captions_change_text_and_training_but_no_sound(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
     before = all_plans(params, manifests, made)
     old = manifests["soundscapes"]
-    first = Clip("c0", "development", "c0.wav", 4.0, ("another",), ("dog",))
-    after = all_plans(
-        params, {"soundscapes": Manifest(old.dataset, old.root, (first, *old.clips[1:]))}, made
-    )
-    assert {name for name in before if before[name] != after[name]} == {
+    first = Clip("c0", "development", "c0.wav", 4.0, ("another sound",), ("dog",))
+    new = {"soundscapes": Manifest(old.dataset, old.root, (first, *old.clips[1:]))}
+    assert changed(before, all_plans(params, new, made)) == {
         "soundscapes-minilm",
-        "edtc",
-        "plain",
+        *params.all_captioners,
+        *params.all_retrievers,
         "soundscapes",
+        "rank-soundscapes",
     }
+
+
+def test_a_clip_without_captions_stops_before_any_training(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    old = manifests["soundscapes"]
+    bare = Clip("c0", "development", "c0.wav", 4.0, (), ("dog",))
+    new = {"soundscapes": Manifest(old.dataset, old.root, (bare, *old.clips[1:]))}
+    context = Context(params, new, PACKAGE, made / "models", made / "index")
+    for phase in ("retrievers", "captioners"):
+        with pytest.raises(EarwitnessError, match=r"soundscapes.*'c0'.*caption"):
+            PHASES[phase](context)
 
 
 def test_a_plan_is_read_back_as_it_was_written(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
-    plan = planning.captioner_plans(params, manifests, PACKAGE, made / "index")["edtc"]
-    plan.save(made / "edtc.json")
-    assert CaptionerPlan.load(made / "edtc.json") == plan
+    for name, plan in all_plans(params, manifests, made).items():
+        plan.save(made / f"{name}.json")
+        assert type(plan).load(made / f"{name}.json") == plan
 
 
 def test_missing_features_say_what_to_run(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
-    (made / "index" / "soundscapes" / "panns.json").unlink()
+    context = Context(params, manifests, PACKAGE, made / "models", made / "index")
+    (made / "index/frozen/soundscapes/panns.json").unlink()
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
-        planning.captioner_plans(params, manifests, PACKAGE, made / "index")
+        PHASES["captioners"](context)
+    (made / "index/encoded/soundscapes/cnn10-minilm.json").unlink()
+    (made / "index/frozen/soundscapes/panns.json").write_text("{}")
+    with pytest.raises(EarwitnessError, match="dvc repro encode"):
+        PHASES["captioners"](context)
 
 
 @pytest.mark.parametrize("module", sorted({*SOUND_ENCODERS, *TEXT_ENCODERS}))
 def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None:
     assert (PACKAGE / "encoders" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("module", sorted(SOUND_TOWERS))
+def test_every_tower_has_the_module_that_its_plan_digests(module: str) -> None:
+    assert (PACKAGE / "towers" / f"{module}.py").is_file()
