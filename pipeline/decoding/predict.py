@@ -1,9 +1,9 @@
-"""Captions of clips from a trained captioner, in batches."""
+"""Captions of clips from a trained captioner, in batches; of several see ensemble.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from pipeline.training.device import autocast
 
 if TYPE_CHECKING:  # training validates with this module
     from pipeline.training.bundle import Captioner
+
+F = TypeVar("F")
 
 
 class Caption(NamedTuple):
@@ -38,17 +40,35 @@ def predict(
         decoding: of the search; its ``batch`` is not used here.
     """
     stepper = captioner.model.stepper()
+
+    def find(batch: tuple[Padded, ...], first: int) -> Hypotheses:
+        with autocast(captioner.plan.training.precision, batch[0].values.device):
+            memory = captioner.model.encode(batch)
+            return decode(stepper, memory, decoding, clips=numbers(batch, first))
+
+    yield from predict_batches(features, find, captioner.tokenizer)
+
+
+def predict_batches(
+    features: Iterable[F], find: Callable[[F, int], Hypotheses], tokenizer: Tokenizer
+) -> Iterator[list[Caption]]:
+    """The captions of each batch in turn.
+
+    Args:
+        find: a batch and the number of its first clip → its hypotheses; without gradients.
+    """
     seen = 0
     for batch in features:
-        count, device = batch[0].values.shape[0], batch[0].values.device
-        clips = torch.arange(
-            seen, seen + count, device=device
-        )  # a clip draws the same in any batch
-        with torch.no_grad(), autocast(captioner.plan.training.precision, device):
-            memory = captioner.model.encode(batch)
-            hypotheses = decode(stepper, memory, decoding, clips=clips)
-        yield _captions(hypotheses, captioner.tokenizer)
-        seen += count
+        with torch.no_grad():
+            hypotheses = find(batch, seen)
+        yield _captions(hypotheses, tokenizer)
+        seen += len(hypotheses.tokens)
+
+
+def numbers(batch: tuple[Padded, ...], first: int) -> Tensor:
+    """(B,) int64, ``first`` and on: a clip's draws are the same in any batch."""
+    values = batch[0].values
+    return torch.arange(first, first + len(values), device=values.device)
 
 
 def bank_batches(banks: Sequence[FeatureBank], size: int) -> Iterator[tuple[Padded, ...]]:

@@ -9,53 +9,71 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 from tqdm import tqdm
 
 from pipeline.config import Decoding
-from pipeline.decoding.predict import Caption, bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble, predict_ensemble
+from pipeline.decoding.predict import Caption, bank_batches
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import FeatureBank, free_budgets
+from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing
-
-if TYPE_CHECKING:
-    from pipeline.training.bundle import Captioner
+from pipeline.models.batch import Padded
 
 COLUMNS = ("clip_id", "caption", "log_prob", "candidates")
 DIGITS = 4  # of a log-probability: beyond them are the differences between machines
 
 
 def caption_clips(
-    captioner: Captioner, stores: Sequence[FeatureStore], clips: Sequence[str], decoding: Decoding
+    ensemble: Ensemble,
+    stores: Sequence[Sequence[FeatureStore]],
+    clips: Sequence[str],
+    decoding: Decoding,
+    name: str,
 ) -> list[Caption]:
-    """The captions of ``clips``, in their order, from the E stored features of the captioner.
+    """The captions of ``clips``, in their order.
+
+    Args:
+        stores: M × E, the stored features of each captioner; what several read is held once.
+        name: of the system, for the progress bar.
 
     Raises:
-        EarwitnessError: features of another width than the captioner was trained on.
+        EarwitnessError: features of another width than a captioner was trained on.
     """
-    for store, width in zip(stores, captioner.widths, strict=True):
-        if store.width != width:
-            raise EarwitnessError(
-                f"{store.path}: {store.width} wide, but captioner {captioner.plan.name} was "
-                f"trained on {width}; extract with the same encoder, or train again"
-            )
-    device = next(captioner.model.parameters()).device
-    on_device, in_ram = free_budgets(device)
-    banks = [
-        FeatureBank(store, device, device_bytes=on_device, ram_bytes=in_ram, ids=clips)
-        for store in stores
-    ]
+    for captioner, own in zip(ensemble.captioners, stores, strict=True):
+        for store, width in zip(own, captioner.widths, strict=True):
+            if store.width != width:
+                raise EarwitnessError(
+                    f"{store.path}: {store.width} wide, but captioner {captioner.plan.name} was "
+                    f"trained on {width}; extract with the same encoder, or train again"
+                )
+    batches = predict_ensemble(
+        ensemble, _batches(stores, clips, ensemble.device, decoding.batch), decoding
+    )
     captions: list[Caption] = []
-    batches = predict(captioner, bank_batches(banks, decoding.batch), decoding)
-    with tqdm(total=len(clips), desc=captioner.plan.name, unit="clip", disable=None) as bar:
+    with tqdm(total=len(clips), desc=name, unit="clip", disable=None) as bar:
         for batch in batches:
             captions += batch
             bar.update(len(batch))
     return captions
+
+
+def _batches(
+    stores: Sequence[Sequence[FeatureStore]],
+    clips: Sequence[str],
+    device: torch.device,
+    size: int,
+) -> Iterator[list[tuple[Padded, ...]]]:
+    """M × E × (B, T, D) of ``size`` clips at a time; a store is held, and gathered, once."""
+    distinct = {store.path: store for own in stores for store in own}
+    banks = open_banks(list(distinct.values()), clips, device)
+    for gathered in bank_batches(banks, size):
+        values = dict(zip(distinct, gathered, strict=True))
+        yield [tuple(values[store.path] for store in own) for own in stores]
 
 
 def write_predictions(path: Path, clips: Sequence[str], captions: Sequence[Caption]) -> None:

@@ -1,0 +1,155 @@
+"""Several captioners in one search: at every step their distributions are combined (SJTU 3).
+
+``log_probs`` takes the mean of the log-probabilities, as SJTU's code does. It is not normalised
+again, so a caption's log-probability is the mean of what the members give it. ``probs`` takes the
+mean of the probabilities, which is a distribution as it is. A token that one member rules out has
+probability 0 under the first, and the others' share of it under the second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Decoding
+from pipeline.decoding.predict import Caption, numbers, predict_batches
+from pipeline.decoding.search import Hypotheses, decode
+from pipeline.decoding.stepper import Stepper
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Memory, Padded
+from pipeline.training.device import autocast
+
+if TYPE_CHECKING:
+    from pipeline.training.bundle import Captioner
+
+Combine = Literal["log_probs", "probs"]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One captioner, or M that write in one vocabulary, on one device and in evaluation mode.
+
+    Raises:
+        EarwitnessError: two of them write in different vocabularies.
+    """
+
+    captioners: tuple[Captioner, ...]
+    combine: Combine = "log_probs"
+
+    def __post_init__(self) -> None:
+        first = self.captioners[0]
+        meaning = first.tokenizer.digest(), first.model.tokens
+        for other in self.captioners[1:]:
+            if (other.tokenizer.digest(), other.model.tokens) != meaning:
+                raise EarwitnessError(
+                    f"ensemble: captioners {first.plan.name} and {other.plan.name} write in "
+                    "different vocabularies; train both on one dataset with the same tokenizer "
+                    "settings and split, or leave one out"
+                )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.captioners[0].model.parameters()).device
+
+
+class EnsembleStepper:
+    """A :class:`pipeline.decoding.stepper.Stepper` over M steppers of one vocabulary.
+
+    Its memory and its state are tuples, one entry a member.
+    """
+
+    def __init__(self, steppers: Sequence[Stepper], combine: Combine) -> None:
+        self.steppers = tuple(steppers)
+        self.combine = combine
+        first = self.steppers[0]
+        self.vocabulary, self.pad = first.vocabulary, first.pad
+        self.begin, self.end = first.begin, first.end
+
+    def start(self, memory: tuple[Memory, ...], beams: int, max_length: int) -> tuple[Any, ...]:
+        """See :class:`Stepper`; a memory a member."""
+        pairs = zip(self.steppers, memory, strict=True)
+        return tuple(stepper.start(own, beams, max_length) for stepper, own in pairs)
+
+    def step(self, tokens: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+        """(B, K) tokens to (B, K, V) combined log-probabilities; see :class:`Stepper`."""
+        pairs = zip(self.steppers, state, strict=True)
+        steps = [stepper.step(tokens, own) for stepper, own in pairs]
+        combined = combine_log_probs([log_probs for log_probs, _ in steps], self.combine)
+        return combined, tuple(after for _, after in steps)
+
+    def reorder(self, state: tuple[Any, ...], parents: Tensor) -> tuple[Any, ...]:
+        """See :class:`Stepper`."""
+        pairs = zip(self.steppers, state, strict=True)
+        return tuple(stepper.reorder(own, parents) for stepper, own in pairs)
+
+    def select(self, state: tuple[Any, ...], clips: Tensor) -> tuple[Any, ...]:
+        """See :class:`Stepper`."""
+        pairs = zip(self.steppers, state, strict=True)
+        return tuple(stepper.select(own, clips) for stepper, own in pairs)
+
+
+def combine_log_probs(log_probs: Sequence[Tensor], combine: Combine) -> Tensor:
+    """M × (B, K, V) log-probabilities as one, written into the first; −inf is probability 0."""
+    total = log_probs[0]
+    for other in log_probs[1:]:
+        if combine == "probs":
+            torch.logaddexp(total, other, out=total)
+        else:
+            total += other
+    if combine == "probs":
+        return total.sub_(math.log(len(log_probs)))
+    return total.div_(len(log_probs))
+
+
+class _InPrecision:
+    """A stepper whose start and steps run in one precision, whatever the other members' is."""
+
+    def __init__(self, stepper: Stepper, precision: str, device: torch.device) -> None:
+        self.stepper, self.precision, self.device = stepper, precision, device
+        self.vocabulary, self.pad = stepper.vocabulary, stepper.pad
+        self.begin, self.end = stepper.begin, stepper.end
+        self.reorder, self.select = stepper.reorder, stepper.select
+
+    def start(self, memory: Memory, beams: int, max_length: int) -> Any:
+        with autocast(self.precision, self.device):
+            return self.stepper.start(memory, beams, max_length)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        with autocast(self.precision, self.device):
+            return self.stepper.step(tokens, state)
+
+
+def predict_ensemble(
+    ensemble: Ensemble, features: Iterable[Sequence[tuple[Padded, ...]]], decoding: Decoding
+) -> Iterator[list[Caption]]:
+    """The captions of each batch in turn; of one captioner, :func:`predict`'s to the bit.
+
+    Args:
+        features: batches of M × E × (B, T, D), each member's own E features, on its device.
+        decoding: of the search; its ``batch`` is not used here.
+    """
+    members, device = ensemble.captioners, ensemble.device
+    precisions = [member.plan.training.precision for member in members]
+    steppers = [member.model.stepper() for member in members]
+    alike = len(set(precisions)) == 1
+    if not alike:
+        pairs = zip(steppers, precisions, strict=True)
+        steppers = [_InPrecision(stepper, own, device) for stepper, own in pairs]
+    stepper = EnsembleStepper(steppers, ensemble.combine)
+
+    def find(batch: Sequence[tuple[Padded, ...]], first: int) -> Hypotheses:
+        memory = []
+        for member, own, precision in zip(members, batch, precisions, strict=True):
+            with autocast(precision, device):
+                memory.append(member.model.encode(own))
+        # one context around all steps, where it can be, casts the weights once
+        with autocast(precisions[0], device) if alike else nullcontext():
+            return decode(stepper, tuple(memory), decoding, clips=numbers(batch[0], first))
+
+    yield from predict_batches(features, find, members[0].tokenizer)
