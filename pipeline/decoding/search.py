@@ -107,11 +107,11 @@ def search(
         running = Beams(rules, rows, beams, length_penalty, exact_stop)
     else:
         running = Chains(rules, rows, beams, greedy if method == "greedy" else sample)
-    tokens, log_probs = _run(stepper, memory, rules, running)
+    tokens, log_probs = run_search(stepper, memory, rules, running)
     return _best_first(tokens, log_probs, rules, length_penalty)
 
 
-def _run(
+def run_search(
     stepper: Stepper, memory: Any, rules: Rules, running: Beams | Chains
 ) -> tuple[Tensor, Tensor]:
     """(B, K, L) tokens and (B, K) log-probabilities of all clips, once each is done."""
