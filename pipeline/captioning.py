@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import audio
-from pipeline.config import Decoding, load_params, nearest, only_captioner
-from pipeline.decoding.predict import predict
-from pipeline.encoders import build_sound_encoder
+from pipeline.config import load_params, nearest, with_settings
+from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
 from pipeline.errors import EarwitnessError
-from pipeline.features.extraction import encode_files
+from pipeline.hearing import decodable, encode
 from pipeline.models.batch import Padded
-from pipeline.plans import ExtractionPlan
-from pipeline.training.bundle import Captioner, load_captioner
+from pipeline.training.bundle import load_captioner
+
+Entries = list[NDArray[np.float16]]  # (T, D) of each file
+Feature = tuple[str, str]  # the dataset that it is stored for, and its name
 
 
 def caption_files(
@@ -38,55 +38,79 @@ def caption_files(
     name = system or next(iter(settings.systems))
     if name not in settings.systems:
         raise EarwitnessError(f"no system '{name}'{nearest(name, settings.systems)}")
-    member = only_captioner(name, settings.systems[name].captioners)
-    captioner = load_captioner(data / "models" / "captioners" / member)
-    sound, failed = _decodable(files)
+    chosen = settings.systems[name]
+    decoding = with_settings(settings, chosen.set, f"{params}: systems.{name}.set").decoding
+    folder = data / "models" / "captioners"
+    members = tuple(load_captioner(folder / member) for member in chosen.captioners)
+    ensemble = Ensemble(members, chosen.combine)
+    sound, failed = decodable(files)
     if not sound:
         return [], failed
-    features = {
-        encoder: _encode(sound, captioner.plan.dataset, encoder, data)
-        for encoder in dict.fromkeys(captioner.plan.features)
-    }
-    return list(zip(sound, _captions(captioner, features, settings.decoding), strict=True)), failed
+    features = hear(sound, ensemble, settings.encoded, data)
+    batches = _batches(features, ensemble, len(sound), decoding.batch)
+    captions = [c.text for batch in predict_ensemble(ensemble, batches, decoding) for c in batch]
+    return list(zip(sound, captions, strict=True)), failed
 
 
-def _decodable(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    sound, failed = [], []
-    for path in files:
-        try:
-            audio.verify(path)
-            sound.append(path)
-        except EarwitnessError as error:
-            failed.append(str(error))
-    return sound, failed
+def hear(
+    sound: Sequence[Path], ensemble: Ensemble, encoded: Sequence[str], data: Path
+) -> dict[Feature, Entries]:
+    """Every feature that a member reads, by the encoders and code of its training set.
 
+    Args:
+        sound: decodable files.
+        encoded: the features that are a retriever's frames.
+        data: the repository's data folder.
 
-def _encode(
-    sound: Sequence[Path], dataset: str, encoder: str, data: Path
-) -> list[NDArray[np.float16]]:
-    """(T, D) of each file, by the same frozen encoder and code as the captioner's training set."""
-    plan = ExtractionPlan.load(data / "plans" / "extraction" / f"{dataset}-{encoder}.json")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    built = build_sound_encoder(plan.encoder, Path(plan.weights) if plan.weights else None, device)
-    return encode_files(sound, built, plan.encoder.window_seconds, plan.encoder.batch_seconds)
-
-
-def _captions(
-    captioner: Captioner, features: dict[str, list[NDArray[np.float16]]], decoding: Decoding
-) -> list[str]:
-    device = next(captioner.model.parameters()).device
-    clips = len(next(iter(features.values())))
-    batches = (
-        tuple(
-            _padded(features[encoder][at : at + decoding.batch]).to(device)
-            for encoder in captioner.plan.features
-        )
-        for at in range(0, clips, decoding.batch)
+    Raises:
+        EarwitnessError: an encoder is not there, or gives another width than was trained on.
+    """
+    wanted = dict.fromkeys(
+        (m.plan.dataset, f) for m in ensemble.captioners for f in m.plan.features
     )
-    return [c.text for batch in predict(captioner, batches, decoding) for c in batch]
+    frozen = {key: encode(sound, *key, data) for key in wanted if key[1] not in encoded}
+    recoded = {key for key in wanted if key[1] in encoded}
+    features = frozen | (_recoded(sound, recoded, frozen, data) if recoded else {})
+    for member in ensemble.captioners:
+        own = [features[member.plan.dataset, feature] for feature in member.plan.features]
+        check_widths(member, [each[0].shape[1] for each in own], member.plan.features)
+    return features
 
 
-def _padded(entries: Sequence[NDArray[np.float16]]) -> Padded:
+def _recoded(
+    sound: Sequence[Path], wanted: set[Feature], frozen: Mapping[Feature, Entries], data: Path
+) -> dict[Feature, Entries]:
+    """Frames of retrievers, from the stored features that their towers read."""
+    from pipeline.features.recoding import recode_features  # a second, for those who need it
+    from pipeline.training.retriever import load_retriever
+
+    stored = dict(frozen)
+    features = {}
+    for dataset, name in sorted(wanted):
+        retriever = load_retriever(data / "models" / "retrievers" / name)
+        read = dataset, retriever.plan.features[0]
+        if read not in stored:  # several towers may read the same
+            stored[read] = encode(sound, *read, data)
+        features[dataset, name] = recode_features(stored[read], retriever)
+    return features
+
+
+def _batches(
+    features: Mapping[Feature, Entries], ensemble: Ensemble, files: int, size: int
+) -> Iterator[list[tuple[Padded, ...]]]:
+    """M × E × (B, T, D), ``size`` files at a time."""
+    for at in range(0, files, size):
+        values = {
+            key: _padded(entries[at : at + size]).to(ensemble.device)
+            for key, entries in features.items()
+        }
+        yield [
+            tuple(values[member.plan.dataset, feature] for feature in member.plan.features)
+            for member in ensemble.captioners
+        ]
+
+
+def _padded(entries: Entries) -> Padded:
     """(B, T, D) float32 of (T, D) entries."""
     values = [torch.from_numpy(entry).float() for entry in entries]
     lengths = torch.tensor([len(entry) for entry in entries])

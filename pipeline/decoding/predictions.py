@@ -16,9 +16,8 @@ import torch
 from tqdm import tqdm
 
 from pipeline.config import Decoding
-from pipeline.decoding.ensemble import Ensemble, predict_ensemble
+from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
 from pipeline.decoding.predict import Caption, bank_batches
-from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing
@@ -45,12 +44,7 @@ def caption_clips(
         EarwitnessError: features of another width than a captioner was trained on.
     """
     for captioner, own in zip(ensemble.captioners, stores, strict=True):
-        for store, width in zip(own, captioner.widths, strict=True):
-            if store.width != width:
-                raise EarwitnessError(
-                    f"{store.path}: {store.width} wide, but captioner {captioner.plan.name} was "
-                    f"trained on {width}; extract with the same encoder, or train again"
-                )
+        check_widths(captioner, [store.width for store in own], [store.path for store in own])
     batches = predict_ensemble(
         ensemble, _batches(stores, clips, ensemble.device, decoding.batch), decoding
     )
