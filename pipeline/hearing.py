@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +17,41 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import encode_files
 from pipeline.plans import ExtractionPlan
 
+Entries = list[NDArray[np.float16]]
+
 
 def decodable(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The files that can be decoded, and the reasons of those that cannot, a line each."""
-    sound, failed = [], []
-    for path in files:
-        try:
-            audio.verify(path)
-            sound.append(path)
-        except EarwitnessError as error:
-            failed.append(str(error))
-    return sound, failed
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        problems = [*pool.map(_problem, files)]
+    sound = [path for path, problem in zip(files, problems, strict=True) if problem is None]
+    return sound, [problem for problem in problems if problem is not None]
 
 
-def encode(
-    sound: Sequence[Path], dataset: str, encoder: str, data: Path
-) -> list[NDArray[np.float16]]:
-    """(T, D) of each file, by the frozen encoder as it was run on ``dataset``.
+def _problem(path: Path) -> str | None:
+    try:
+        audio.verify(path)
+    except EarwitnessError as error:
+        return str(error)
+    return None
+
+
+def listener(dataset: str, encoder: str, data: Path) -> Callable[[Sequence[Path]], Entries]:
+    """The frozen encoder as it was run on ``dataset``: decodable files → (T, D) of each.
 
     Args:
-        sound: decodable files.
         data: the repository's data folder, with the plan of the dataset's extraction.
+
+    Raises:
+        EarwitnessError: no such plan, or its weights are not to be had.
     """
     plan = ExtractionPlan.load(data / "plans" / "extraction" / f"{dataset}-{encoder}.json")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     built = build_sound_encoder(plan.encoder, Path(plan.weights) if plan.weights else None, device)
-    return encode_files(sound, built, plan.encoder.window_seconds, plan.encoder.batch_seconds)
+    seconds = plan.encoder.window_seconds, plan.encoder.batch_seconds
+    return lambda files: encode_files(files, built, *seconds)
+
+
+def encode(sound: Sequence[Path], dataset: str, encoder: str, data: Path) -> Entries:
+    """(T, D) of each decodable file; see :func:`listener`."""
+    return listener(dataset, encoder, data)(sound)

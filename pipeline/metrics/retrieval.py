@@ -86,11 +86,15 @@ def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
 
 
 def mean_similarity(members: Sequence[Embeddings], rows: slice) -> Tensor:
-    """(m, N) the mean over members of the chosen captions' similarity with every clip."""
-    total = members[0].captions[rows] @ members[0].clips.T
-    for member in members[1:]:
-        total.addmm_(member.captions[rows], member.clips.T)
-    return total.div_(len(members))
+    """(m, N) the mean over members of the chosen captions' similarity with every clip.
+
+    In the embeddings' own precision, even where autocast is on: bfloat16 would make ties.
+    """
+    with torch.autocast(members[0].clips.device.type, enabled=False):
+        total = members[0].captions[rows] @ members[0].clips.T
+        for member in members[1:]:
+            total.addmm_(member.captions[rows], member.clips.T)
+        return total.div_(len(members))
 
 
 def scores(ranks: Ranks, clip_of: Tensor) -> dict[str, float]:
@@ -128,7 +132,7 @@ def _ranks(rows: Block, columns: Block, clip_of: Tensor, captions: int, clips: i
     if int(clip_of.min()) < 0 or int(clip_of.max()) >= clips:
         raise ValueError(f"a caption's clip is not one of {clips}")
     clip = torch.empty_like(clip_of)
-    for part in _blocks(captions, clips):
+    for part in blocks(captions, clips):
         block = _finite(rows(part))
         own = block.gather(1, clip_of[part, None])
         clip[part] = torch.count_nonzero(block >= own, dim=1)  # itself among them
@@ -141,14 +145,14 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int) -> Tensor:
     order = torch.argsort(clip_of, stable=True)
     owner = clip_of[order].contiguous()
     before = torch.empty_like(owner)  # irrelevant captions that come first
-    for part in _blocks(clips, captions):
+    for part in blocks(clips, captions):
         ends = torch.searchsorted(owner, torch.tensor([part.start, part.stop]).to(owner))
         begin, end = ends.tolist()
         block = _finite(columns(part))
         row, column = owner[begin:end] - part.start, order[begin:end]
         own = block[row, column]
         block[row, column] = -torch.inf
-        for chunk in _blocks(end - begin, captions):
+        for chunk in blocks(end - begin, captions):
             ahead = block[row[chunk]] >= own[chunk, None]
             before[begin:end][chunk] = torch.count_nonzero(ahead, dim=1)
     sorted_ = order[torch.argsort(owner * (captions + 1) + before)]
@@ -165,7 +169,7 @@ def _ranked(order: Tensor, clip_of: Tensor, before: Tensor) -> Tensor:
     return ranks
 
 
-def _blocks(rows: int, width: int) -> Iterator[slice]:
+def blocks(rows: int, width: int) -> Iterator[slice]:
     """Slices of ``rows`` rows of ``width`` values, at most BLOCK values each or one row."""
     step = max(BLOCK // max(width, 1), 1)
     return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
