@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("extraction", "bank", "translator", "beam", "cider")
+ALL = ("extraction", "bank", "translator", "beam", "cider", "ranking")
 
 
 def main() -> None:

@@ -102,6 +102,7 @@ def test_blocks_and_ensembles_equal_the_whole_matrix(monkeypatch: pytest.MonkeyP
     ]
     products = [captions @ clips.T for captions, clips in members]
     monkeypatch.setattr(retrieval, "BLOCK", 97)
+    monkeypatch.setattr(retrieval, "WHOLE", 0)
     for chosen, whole in (
         (members[:1], products[0]),
         (members, (products[0] + products[1]) / 2),

@@ -19,7 +19,8 @@ from pipeline.errors import EarwitnessError
 
 CUTOFF = 10  # of mAP@10
 RECALLS = (1, 5, 10)
-BLOCK = 1 << 22  # similarities held at once: 16 MB
+BLOCK = 1 << 22  # similarities looked at together: 16 MB
+WHOLE = 1 << 25  # similarities that are held at once, from one product: 128 MB
 
 Block = Callable[[slice], Tensor]
 
@@ -69,13 +70,17 @@ def matrix_ranks(similarity: Tensor, clip_of: Tensor) -> Ranks:
 
 
 def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
-    """Ranks by the mean of the members' similarities, formed block by block (SJTU 3).
+    """Ranks by the mean of the members' similarities (SJTU 3).
+
+    They are formed at once, or block by block and for each way anew where that is too large.
 
     Args:
         members: embeddings of one or several retrievers, of the same captions and clips.
         clip_of: (M,) int64, each caption's clip.
     """
     captions, clips = len(members[0].captions), len(members[0].clips)
+    if captions * clips <= WHOLE:
+        return matrix_ranks(mean_similarity(members, slice(None)), clip_of)
     return _ranks(
         lambda rows: mean_similarity(members, rows),
         lambda columns: mean_similarity([Embeddings(b, a) for a, b in members], columns),

@@ -1,0 +1,122 @@
+"""Sound files in the order in which they fit a query: ``earwitness search "a dog barks" FILE…``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.config import load_params, nearest
+from pipeline.encoders import build_text_encoder
+from pipeline.errors import EarwitnessError
+from pipeline.hearing import Entries, decodable, listener
+from pipeline.training.retriever import Retriever, load_retriever
+
+SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"))
+CHUNK = 128  # files whose features are held at once
+
+
+def search_files(
+    query: str, files: Sequence[Path], system: str | None, params: Path, data: Path
+) -> tuple[list[tuple[Path, float]], list[str]]:
+    """The files that can be decoded, best first, and the reasons of those that cannot.
+
+    A file's score is the mean over the system's retrievers of its cosine with the query.
+
+    Args:
+        files: sound files, and folders, in which those with a sound file's ending are taken.
+        system: of ``retrieval_systems``; None takes the only or first one.
+        params: ``params.yaml``. data: the repository's data folder.
+
+    Raises:
+        EarwitnessError: no such system, it is not trained yet, the query is empty, or there is no
+            sound file.
+    """
+    if not query.strip():
+        raise EarwitnessError("the query is empty; say what to search for")
+    members = _members(system, params, data)
+    there = sound_files(files)
+    if not there:
+        named = ", ".join(map(str, files)) or "nothing"
+        raise EarwitnessError(f"{named}: no sound files; name some, or a folder that has them")
+    sound, failed = decodable(there)
+    if not sound:
+        return [], failed
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    queries = [_embed_query(member, query, device) for member in members]
+    scores = _scores(members, queries, sound, data).tolist()
+    return sorted(zip(sound, scores, strict=True), key=lambda pair: (-pair[1], pair[0])), failed
+
+
+def sound_files(files: Iterable[Path]) -> list[Path]:
+    """The files, each once, with those of folders below in their place, in order of name.
+
+    A folder's hidden files and those without a sound file's ending are passed over.
+    """
+    found: list[Path] = []
+    for path in files:
+        found += _walk(path) if path.is_dir() else [path]
+    return [*dict.fromkeys(found)]
+
+
+def _walk(folder: Path) -> list[Path]:
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _members(system: str | None, params: Path, data: Path) -> list[Retriever]:
+    systems = load_params(params).retrieval_systems
+    if not systems:
+        raise EarwitnessError(f"{params}: retrieval_systems is empty; add one and run `dvc repro`")
+    name = system or next(iter(systems))
+    if name not in systems:
+        raise EarwitnessError(f"no retrieval system '{name}'{nearest(name, systems)}")
+    folder = data / "models" / "retrievers"
+    return [load_retriever(folder / member) for member in systems[name].retrievers]
+
+
+def _embed_query(member: Retriever, query: str, device: str) -> Tensor:
+    """(D,) unit length."""
+    settings = member.plan.text_encoder
+    encoder = build_text_encoder(settings, device) if settings is not None else None
+    return member.embed_queries([query], encoder)[0]
+
+
+def _scores(
+    members: Sequence[Retriever], queries: Sequence[Tensor], sound: Sequence[Path], data: Path
+) -> Tensor:
+    """(N,) of the files."""
+    hear: dict[str, Callable[[Sequence[Path]], Entries]] = {}
+    for member in members:
+        for feature in member.plan.features:
+            if feature not in hear:
+                hear[feature] = listener(member.plan.datasets[0], feature, data)
+    scores = []
+    with tqdm(total=len(sound), unit="file", disable=None) as bar:
+        for at in range(0, len(sound), CHUNK):
+            chunk = sound[at : at + CHUNK]
+            heard = {feature: listen(chunk) for feature, listen in hear.items()}
+            scores.append(_chunk_scores(members, queries, heard))
+            bar.update(len(chunk))
+    return torch.cat(scores)
+
+
+def _chunk_scores(
+    members: Sequence[Retriever], queries: Sequence[Tensor], heard: dict[str, Entries]
+) -> Tensor:
+    similar = [
+        member.embed_features([heard[name] for name in member.plan.features]) @ query
+        for member, query in zip(members, queries, strict=True)
+    ]
+    return torch.stack(similar).mean(dim=0)

@@ -1,0 +1,29 @@
+"""Ranks a test set with all retrieval systems: ``python -m stages.rank <dataset>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.plans import RankingPlan
+from stages import paths
+from stages.run import run
+
+
+def main(dataset: str) -> None:
+    """Writes metrics/retrieval/<dataset>/<system>.json and data/rankings/<dataset>/<system>.csv."""
+    plan = RankingPlan.load(paths.PLANS / "systems" / f"rank-{dataset}.json")
+    manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
+    from pipeline.ranking import rank, table  # seconds: after what fails at once
+
+    found = rank(
+        plan,
+        manifest,
+        retrievers=paths.MODELS / "retrievers",
+        features=paths.FEATURES / dataset,
+        rankings=paths.RANKINGS / dataset,
+        metrics=paths.METRICS / "retrieval" / dataset,
+    )
+    print(table(found))
+
+
+if __name__ == "__main__":
+    run(main)
