@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ from pipeline import config
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models import CAPTIONERS, build_captioner
+from pipeline.models import CAPTIONERS, build_captioner, rebuild_captioner
 from pipeline.models.bart import Bart
 from pipeline.models.batch import Batch, Padded
+from pipeline.models.captioner import TokenIds
 from pipeline.models.edtc import Edtc
 from pipeline.models.translator import TwinTranslator
 from pipeline.plans import CaptionerPlan
 
 STORED = {"cnn14": 20, "htsat": 12, "convnext": 16}
 TEXT_WIDTH, VOCABULARY = 10, 40
+TOKENS = TokenIds(VOCABULARY, begin=0, pad=1, end=2)
 ALL = ("cnn14", "htsat", "convnext")
 
 # EDTC Table 2, row by row: features, FUSER, TRANSLATOR, twin
@@ -61,6 +64,7 @@ def make_plan(
         "twin": {"loss": twin} if twin else None,
         "bart": {"pretrained": None, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
         | {"width": 16, "feed_forward": 24, "vocabulary": 64},
+        "seq2seq": None,
         "training": {},
     }
     values["bart"] |= {} if bart is None else bart
@@ -80,9 +84,10 @@ def without_dropout(plan: CaptionerPlan) -> CaptionerPlan:
 
 def make(plan: CaptionerPlan, text: bool = True) -> Edtc:
     torch.manual_seed(1)
-    bart = Bart.from_settings(plan.bart, VOCABULARY)
     widths = [STORED[name] for name in plan.features]
-    return build_captioner(plan, widths, TEXT_WIDTH if text else None, bart)
+    model = build_captioner(plan, widths, TEXT_WIDTH if text else None, TOKENS)
+    assert isinstance(model, Edtc)
+    return model
 
 
 def make_batch(plan: CaptionerPlan, text: bool = True) -> Batch:
@@ -185,7 +190,9 @@ def test_inference_keeps_one_branch_and_gives_the_same() -> None:
         model.loss(batch).total.backward()
         optimizer.step()
         model.after_step()
-    small = make(plan, text=False)
+    form = json.loads(json.dumps(model.form()))
+    small = rebuild_captioner(plan, [STORED[name] for name in plan.features], form)
+    assert isinstance(small, Edtc) and small.tokens == TOKENS
     small.load_state_dict(model.inference_state_dict())
     model.eval(), small.eval()
     with torch.no_grad():
@@ -224,12 +231,13 @@ def test_padding_of_the_features_does_no_harm() -> None:
 
 def test_a_bart_of_another_width_gets_a_linear_layer() -> None:
     plan = make_plan(bart={"width": 24})
-    model = make(plan)
-    assert isinstance(model.adapter, nn.Linear)
-    assert model.loss(make_batch(plan)).total.isfinite()
-    projecting = Bart.from_settings(plan.bart, VOCABULARY, input_width=16)
+    projecting = make(plan)
+    assert projecting.adapter is None and isinstance(projecting.bart.project, nn.Linear)
     widths = [STORED[name] for name in plan.features]
-    assert build_captioner(plan, widths, TEXT_WIDTH, projecting).adapter is None
+    adapted = Edtc(plan, widths, TEXT_WIDTH, Bart.from_settings(plan.bart, VOCABULARY))
+    assert isinstance(adapted.adapter, nn.Linear) and adapted.bart.project is None
+    for model in (projecting, adapted):
+        assert model.loss(make_batch(plan)).total.isfinite()
 
 
 def test_bfloat16_autocast_is_near_float32() -> None:
@@ -259,17 +267,15 @@ def test_what_does_not_fit_is_refused(
     changes: dict[str, Any], widths: list[int], message: str
 ) -> None:
     plan = make_plan(**changes)
-    bart = Bart.from_settings(plan.bart, VOCABULARY)
     with pytest.raises(EarwitnessError, match=message):
-        build_captioner(plan, widths, TEXT_WIDTH, bart)
+        build_captioner(plan, widths, TEXT_WIDTH, TOKENS)
 
 
 def test_an_unknown_architecture_and_a_twin_without_text_are_refused() -> None:
     plan = make_plan()
-    bart = Bart.from_settings(plan.bart, VOCABULARY)
-    other = plan.model_copy(update={"architecture": "seq2seq"})
-    with pytest.raises(EarwitnessError, match="no architecture 'seq2seq'; known: edtc"):
-        build_captioner(other, [20, 12, 16], None, bart)
+    other = plan.model_copy(update={"architecture": "lstm"})
+    with pytest.raises(EarwitnessError, match="no architecture 'lstm'; known: edtc, seq2seq"):
+        build_captioner(other, [20, 12, 16], None, TOKENS)
     with pytest.raises(EarwitnessError, match="needs the captions' text features"):
         make(plan).loss(make_batch(plan, text=False))
-    assert set(CAPTIONERS) == {"edtc"}
+    assert set(CAPTIONERS) == {"edtc", "seq2seq"} and CAPTIONERS["edtc"]() is Edtc

@@ -1,11 +1,22 @@
-"""The paper's schedule against values worked out by hand from its section 4.3."""
+"""The papers' schedules against values worked out by hand from their words."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from pipeline.config import Training
-from pipeline.training.schedules import SCHEDULES, cyclic_cosine, linear_warmup
+from pipeline.config import RetrievalTraining, Scst, Training
+from pipeline.errors import EarwitnessError
+from pipeline.training.schedules import (
+    SCHEDULES,
+    build_schedule,
+    constant,
+    cosine,
+    cyclic_cosine,
+    exponential,
+    linear_warmup,
+)
 
 PAPER = Training(learning_rate=3e-5, cycle_epochs=4, cycle_floor=0.1, halve_epochs=4)
 
@@ -55,5 +66,53 @@ def test_warmup() -> None:
 
 
 def test_every_schedule_starts_a_step_above_zero() -> None:
-    for make in SCHEDULES.values():
-        assert 0 < make(Training(warmup_epochs=1), 10)(0, ()) <= 1
+    training = Training(warmup_epochs=1, decay_to=0.1)
+    for name, make in SCHEDULES.items():
+        schedule = make(training, 10)
+        assert 0 < schedule(0, ()) <= 1
+        built = build_schedule(training.model_copy(update={"schedule": name}), 10)
+        assert [built(step, ()) for step in range(200)] == [schedule(s, ()) for s in range(200)]
+
+
+@pytest.mark.parametrize("name", ["cyclic_cosine", "cosine", "exponential", "constant"])
+def test_warmup_is_linear_and_its_epochs_and_steps_add_up(name: str) -> None:
+    """Half an epoch of 10 steps and 3 steps: 8 in all, the eighth at the full rate."""
+    settings = {"warmup_epochs": 0.5, "warmup_steps": 3, "decay_to": 0.01}
+    schedule = SCHEDULES[name](Training(**settings, cycle_epochs=1e9), 10)  # type: ignore[arg-type]
+    rates = [schedule(step, ()) for step in range(8)]
+    assert rates == pytest.approx([(step + 1) / 8 for step in range(8)])
+
+
+def test_the_exponential_is_sjtu_3() -> None:
+    """To 5e-4 in 3,000 iterations, then to 5e-7 "at the end of training", each step alike."""
+    training = Training(epochs=25, learning_rate=5e-4, warmup_steps=3000, decay_to=1e-3)
+    schedule = exponential(training, steps_per_epoch=400)
+    rates = [5e-4 * schedule(step, ()) for step in range(10_000)]
+    assert rates[0] == pytest.approx(5e-4 / 3000)
+    assert rates[2999] == rates[3000] == pytest.approx(5e-4)
+    assert rates[-1] == pytest.approx(5e-7)
+    ratios = [after / before for before, after in pairwise(rates[3000:])]
+    assert ratios == pytest.approx([1e-3 ** (1 / 6999)] * 6999)
+    assert 5e-4 * schedule(20_000, ()) == pytest.approx(5e-7)  # and it never goes below
+    with pytest.raises(EarwitnessError, match="exponential needs decay_to above 0"):
+        exponential(Training(), 400)
+
+
+def test_the_cosine_is_sjtu_3() -> None:
+    """Retrieval: "the first epoch for warm-up", then half a cosine to nothing."""
+    schedule = cosine(RetrievalTraining(), steps_per_epoch=100)  # 20 epochs
+    assert schedule(0, ()) == pytest.approx(0.01)
+    assert schedule(99, ()) == schedule(100, ()) == 1
+    assert schedule(100 + 1899 // 3, ()) == pytest.approx(0.75)  # cos(π/3) = 1/2
+    assert schedule(1999, ()) == pytest.approx(0, abs=1e-12)
+    floored = cosine(RetrievalTraining(decay_to=0.2), 100)
+    assert floored(100 + 1899 // 3, ()) == pytest.approx(0.8)
+    assert floored(1999, ()) == pytest.approx(0.2)
+
+
+def test_the_constant_is_constant() -> None:
+    """Self-critical training, and where the warm-up is all that there is of a schedule."""
+    schedule = constant(Scst(), steps_per_epoch=10)
+    assert {schedule(step, ()) for step in range(1000)} == {1.0}
+    warming = constant(Training(epochs=2, warmup_epochs=1), steps_per_epoch=10)
+    assert {warming(step, ()) for step in range(9, 20)} == {1.0}
