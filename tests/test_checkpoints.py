@@ -89,9 +89,13 @@ class TinyBatches:
             yield self.x[rows], self.words[rows], self.targets[rows]
 
 
-def train(folder: Path, seconds_a_step: float = 0.0, started: Event | None = None) -> Progress:
+def train(
+    folder: Path,
+    seconds_a_step: float = 0.0,
+    started: Event | None = None,
+    training: Training = TRAINING,
+) -> Progress:
     """One run of the tiny job; the final weights and curves lie in ``folder`` when it ends."""
-    training = TRAINING
     torch.set_num_threads(1)
     torch.manual_seed(training.seed)
     model, batches = Tiny(), TinyBatches()
@@ -102,10 +106,11 @@ def train(folder: Path, seconds_a_step: float = 0.0, started: Event | None = Non
         time.sleep(seconds_a_step)
         return model.loss(batch)
 
-    def validate() -> float:
-        return -float(model.loss((batches.x, batches.words, batches.targets)).total)
+    def validate() -> dict[str, float]:
+        loss = model.loss((batches.x, batches.words, batches.targets))
+        return {"score": -float(loss.total)}
 
-    task = Task(model, batches, loss, model.after_step, validate, "score")
+    task = Task(model, batches, loss, lambda step, steps: None, model.after_step, validate, "score")
     with (
         Checkpoints(folder / "checkpoints", "tiny", "0a1b") as checkpoints,
         deterministic(torch.device("cpu")),
@@ -169,6 +174,52 @@ def test_killed_inside_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "state" in calls[-1].name
     train(tmp_path / "again")
     assert outputs(tmp_path / "again") == outputs(tmp_path / "whole")
+
+
+def test_killed_inside_any_save_the_mean_of_epochs_has_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of best weights, of an epoch's, or of the state: each file in turn is left half written."""
+    training = TRAINING.model_copy(update={"epochs": 12, "average_epochs": 3})
+    train(tmp_path / "whole", training=training)
+    train(tmp_path / "best", training=TRAINING.model_copy(update={"epochs": 12}))
+    assert outputs(tmp_path / "whole") != outputs(tmp_path / "best")
+    killed = []
+    for number in range(1, 11):  # one validation writes two or three files
+        calls = []
+
+        def dies(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
+            calls.append(path)  # noqa: B023
+            if len(calls) == number:  # noqa: B023
+                Path(path).write_bytes(b"half")
+                killed.append(Path(path).name)
+                raise KeyboardInterrupt
+            save_file(tensors, path, metadata)
+
+        monkeypatch.setattr("pipeline.training.checkpoints.save_file", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "again", training=training)
+        monkeypatch.undo()
+    assert {kind for kind in ("best", "epoch", "state") if any(kind in n for n in killed)} == {
+        "best", "epoch", "state",
+    }  # fmt: skip
+    train(tmp_path / "again", training=training)
+    assert outputs(tmp_path / "again") == outputs(tmp_path / "whole")
+
+
+def test_the_mean_of_integers_is_the_last(tmp_path: Path) -> None:
+    """Running statistics are averaged; the count of batches beside them is no mean."""
+    model = Tiny()
+    with Checkpoints(tmp_path, "tiny", "0a1b") as checkpoints:
+        means = []
+        for step in (1, 2, 3):
+            model.norm(torch.randn(8, WIDTH))
+            means.append(model.norm.running_mean.clone())
+            checkpoints.keep_epoch(model, Progress(step=step), last=2)
+        average = checkpoints.average()
+    assert int(average["norm.num_batches_tracked"]) == 3
+    torch.testing.assert_close(average["norm.running_mean"], (means[1] + means[2]) / 2)
+    assert average.keys() == weights(model).keys()
 
 
 def test_broken_checkpoint_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.training.batches import CaptionBatches, pad_tokens
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.device import resolve_device
 from pipeline.training.loop import Task, curves_csv, fit
-from pipeline.training.optimizers import adamw
+from pipeline.training.optimizers import adamw, build_optimizer
 from pipeline.training.schedules import cyclic_cosine
 
 CPU = torch.device("cpu")
@@ -156,6 +156,10 @@ class Line(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, 1))
         self.bias = nn.Parameter(torch.zeros(1))
+        self.told: list[tuple[int, int]] = []  # what before_step was given
+
+    def before_step(self, step: int, steps: int) -> None:
+        self.told.append((step, steps))
 
     def loss(self, batch: Tensor) -> Losses:
         x, y = batch.unbind(-1)
@@ -177,10 +181,11 @@ def run(
     model = model or Line()
     given = iter(scores or [])
 
-    def validate() -> float:
-        return next(given) if scores else -abs(model.weight.item() - 3)
+    def validate() -> dict[str, float]:
+        score = next(given) if scores else -abs(model.weight.item() - 3)
+        return {"other": -1.0, "score": score}
 
-    task = Task(model, Points(), model.loss, lambda: None, validate, "score")
+    task = Task(model, Points(), model.loss, model.before_step, lambda: None, validate, "score")
     with Checkpoints(folder, "line", "ab") as checkpoints:
         schedule = cyclic_cosine(training, Points.steps)
         progress = fit(task, adamw(model, training), schedule, training, checkpoints, "line")
@@ -222,6 +227,77 @@ def test_against_adamw_by_hand(tmp_path: Path) -> None:
     assert progress.best_score == pytest.approx(best_score, abs=1e-6)
 
 
+def test_the_mean_of_the_last_epochs_is_left(tmp_path: Path) -> None:
+    """Of their ends, whichever validated best; its own score is one more row of the curves."""
+    ends = []
+    for epochs in range(1, 6):  # the rate does not depend on how many there are
+        settings = {"epochs": epochs, "patience_epochs": 100, "average_epochs": 1}
+        model, _ = run(tmp_path / str(epochs), SETTINGS.model_copy(update=settings))
+        ends.append((model.weight.item(), model.bias.item()))
+    training = SETTINGS.model_copy(update={"epochs": 5, "average_epochs": 3})
+    model, progress = run(tmp_path / "mean", training)
+    assert len({weight for weight, _ in ends}) == 5
+    mean = np.mean(ends[-3:], axis=0)
+    assert (model.weight.item(), model.bias.item()) == pytest.approx(tuple(mean), rel=1e-6)
+    assert len(progress.curves) == len(progress.scores) == 5 * 3 + 1
+    last, again = progress.curves[-2:]
+    assert again["step"] == last["step"] == 50
+    assert again["score"] == progress.scores[-1] == -abs(model.weight.item() - 3) != last["score"]
+
+
+def test_fewer_epochs_than_are_to_be_averaged(tmp_path: Path) -> None:
+    both = [SETTINGS.model_copy(update={"epochs": 2, "average_epochs": n}) for n in (2, 9)]
+    two, nine = (run(tmp_path / str(n), training)[0] for n, training in enumerate(both))
+    assert torch.equal(two.weight, nine.weight)
+
+
+def test_before_step_is_told_each_step_of_all(tmp_path: Path) -> None:
+    """A run that goes on from a checkpoint is told the steps that are left."""
+    model, _ = run(tmp_path, SETTINGS.model_copy(update={"epochs": 2}))
+    assert model.told == [(step, 20) for step in range(20)]
+
+    class Stops(Line):
+        def loss(self, batch: Tensor) -> Losses:
+            if len(self.told) == 13:  # after the validation of step 10
+                raise KeyboardInterrupt
+            return super().loss(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", SETTINGS.model_copy(update={"epochs": 2}), model=Stops())
+    model, _ = run(tmp_path / "killed", SETTINGS.model_copy(update={"epochs": 2}))
+    assert model.told == [(step, 20) for step in range(10, 20)]
+
+
+def test_every_score_is_in_the_curves_and_one_of_them_counts(tmp_path: Path) -> None:
+    """``other`` never rises; the run is chosen by ``score`` alone."""
+    _, progress = run(tmp_path, SETTINGS.model_copy(update={"epochs": 1}), [1.0, 3.0, 2.0])
+    assert [row["other"] for row in progress.curves] == [-1.0] * 3
+    assert [row["score"] for row in progress.curves] == progress.scores == [1.0, 3.0, 2.0]
+    assert progress.best_score == 3.0 and progress.best == "best-00000007.safetensors"
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_the_named_optimizer_is_torchs(name: str) -> None:
+    """Adam takes no weight decay, whatever the setting says; AdamW takes it."""
+    training = Training(optimizer=name, learning_rate=0.1, weight_decay=0.3)  # type: ignore[arg-type]
+    own, plain = Line(), Line()
+    theirs: torch.optim.Optimizer
+    if name == "adam":
+        theirs = torch.optim.Adam(plain.parameters(), lr=0.1)
+    else:
+        groups = [
+            {"params": [plain.weight], "weight_decay": 0.3},
+            {"params": [plain.bias], "weight_decay": 0.0},
+        ]
+        theirs = torch.optim.AdamW(groups, lr=0.1)
+    for model, optimizer in ((own, build_optimizer(own, training)), (plain, theirs)):
+        for batch in Points().epoch(0):
+            optimizer.zero_grad()
+            model.loss(batch).total.backward()
+            optimizer.step()
+    assert torch.equal(own.weight, plain.weight) and torch.equal(own.bias, plain.bias)
+
+
 def test_the_curves_are_means_since_the_last_validation(tmp_path: Path) -> None:
     """At a learning rate of nearly nothing the loss is that of the untrained line."""
     training = SETTINGS.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
@@ -230,7 +306,7 @@ def test_the_curves_are_means_since_the_last_validation(tmp_path: Path) -> None:
     expected = [np.mean(losses[:4]), np.mean(losses[4:7]), np.mean(losses[7:])]
     assert [row["total"] for row in progress.curves] == pytest.approx(expected, rel=1e-5)
     lines = curves_csv(progress.curves).splitlines()
-    assert lines[0] == "step,epoch,learning_rate,total,gradient_norm,score"
+    assert lines[0] == "step,epoch,learning_rate,total,gradient_norm,other,score"
     assert lines[3].startswith("10,1,")
     assert len(lines) == 4
 
@@ -281,7 +357,7 @@ def test_out_of_memory_names_the_batch(tmp_path: Path, error: Exception) -> None
         def loss(self, batch: Tensor) -> Losses:
             raise error
 
-    with pytest.raises(EarwitnessError, match=r"step 1 with training.batch: 32; set a smaller"):
+    with pytest.raises(EarwitnessError, match=r"step 1 with a batch of 32; set a smaller"):
         run(tmp_path, SETTINGS, model=Large())
 
 
