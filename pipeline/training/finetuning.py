@@ -1,0 +1,168 @@
+"""Trains a captioner further by rewards, from its plan and its stored features to a folder.
+
+Self-critical sequence training (SJTU 2.1, 3); its step is in self_critical.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.splits import training_clips
+from pipeline.errors import EarwitnessError
+from pipeline.features.bank import open_banks
+from pipeline.features.store import FeatureStore
+from pipeline.files import replacing_folder
+from pipeline.metrics.rewards import Reward
+from pipeline.models.batch import Batch
+from pipeline.plans import FinetuningPlan
+from pipeline.training.batches import CaptionBatches
+from pipeline.training.bundle import Captioner
+from pipeline.training.captioning import SCORE, validation
+from pipeline.training.checkpoints import Checkpoints, Progress, weights
+from pipeline.training.device import deterministic, resolve_device
+from pipeline.training.lock import exclusive
+from pipeline.training.loop import Task, curves_csv, fit
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.schedules import build_schedule
+from pipeline.training.self_critical import SelfCritical
+
+PLAN = "finetuning.json"
+
+
+def finetune_captioner(
+    plan: FinetuningPlan,
+    captioner: Captioner,
+    manifest: Manifest,
+    features: Sequence[FeatureStore],
+    output: Path,
+    checkpoints: Path,
+) -> Progress:
+    """Trains ``captioner`` further; the best on the validation split goes to ``output``.
+
+    What is written there is a captioner as any other (see pipeline/training/bundle.py) with its
+    first training's plan under the new name, and ``finetuning.json``, this plan. Killed and called
+    again it goes on from its last checkpoint, and on a CPU with the same number of threads ends
+    with the same bytes.
+
+    Args:
+        captioner: the one that ``plan.captioner`` names, on the device to train on; it is changed.
+        features: of ``plan.features``, in their order.
+        output: a folder, there whole or not at all.
+        checkpoints: folder of all jobs' checkpoints.
+
+    Raises:
+        EarwitnessError: what the user can mend, such as a reward whose weights are absent.
+    """
+    check(plan, captioner, features)
+    job = f"captioner-{plan.name}"
+    where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
+    device = resolve_device(plan.scst.device)
+    captioner.model.to(device)
+    with (
+        exclusive(checkpoints / f"{job}-to-{where}.lock"),
+        Checkpoints(checkpoints, job, _digest(plan, captioner)) as saved,
+        deterministic(device),
+        ThreadPoolExecutor(1, "rewards") as thread,
+    ):
+        task = prepare(plan, captioner, manifest, features, thread, device)
+        torch.manual_seed(plan.scst.seed)
+        schedule = build_schedule(plan.scst, task.batches.steps)
+        optimizer = build_optimizer(task.model, plan.scst)
+        eager = plan.scst.model_copy(
+            update={"compile": "off"}
+        )  # self_critical.py compiles what can be
+        progress = fit(task, optimizer, schedule, eager, saved, plan.name)
+        named = captioner.plan.model_copy(update={"name": plan.name})
+        tuned = Captioner(named, captioner.model, captioner.tokenizer, captioner.widths)
+        with replacing_folder(output) as folder:
+            tuned.save(folder, curves_csv(progress.curves))
+            plan.save(folder / PLAN)
+        saved.remove()
+    return progress
+
+
+def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[FeatureStore]) -> None:
+    """Refuses what would train on other features, or be chosen on clips that were trained on.
+
+    Raises:
+        EarwitnessError: so it is.
+    """
+    base = captioner.plan
+    if base.features != plan.features:
+        raise EarwitnessError(
+            f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
+            f"{', '.join(plan.features)}; run `dvc repro plan`"
+        )
+    for store, width in zip(features, captioner.widths, strict=True):
+        if store.width != width:
+            raise EarwitnessError(
+                f"{store.path}: {store.width} wide, but {plan.captioner} was trained on {width}; "
+                "extract with the same encoder, or train it again"
+            )
+    share = base.training.validation_share
+    if base.dataset == plan.dataset and share != plan.scst.validation_share:
+        raise EarwitnessError(
+            f"{plan.name}: {plan.captioner} was trained with validation_share {_yaml(share)}; set "
+            f"scst.validation_share (now {_yaml(plan.scst.validation_share)}) to the same, or it "
+            "is chosen on clips that it was trained on"
+        )
+
+
+def prepare(
+    plan: FinetuningPlan,
+    captioner: Captioner,
+    manifest: Manifest,
+    features: Sequence[FeatureStore],
+    thread: ThreadPoolExecutor,
+    device: torch.device,
+) -> Task[Batch]:
+    """The run that trains ``captioner`` further."""
+    clips, held_out = training_clips(manifest, plan.scst)
+    validate = validation(captioner, held_out, features, device)
+    reward = Reward([clip.captions for clip in clips], plan.scst, str(device))
+    step = SelfCritical(plan, captioner, reward, thread, device)
+    batches = make_batches(plan, clips, features, device)
+    hooks = step.before_step, captioner.model.after_step
+    return Task(captioner.model, batches, step.loss, *hooks, validate, SCORE)
+
+
+def make_batches(
+    plan: FinetuningPlan,
+    clips: Sequence[Clip],
+    features: Sequence[FeatureStore],
+    device: torch.device,
+) -> CaptionBatches:
+    """Each clip once an epoch, a view of it drawn. Captions are of no use: one empty row each."""
+    ones = torch.ones(len(clips), dtype=torch.int64)
+    return CaptionBatches(
+        open_banks(features, [clip.clip_id for clip in clips], device),
+        ones,
+        torch.zeros(len(clips), 1, dtype=torch.int64),
+        ones,
+        None,
+        batch=plan.scst.batch,
+        draw="one",
+        seed=plan.scst.seed,
+        device=device,
+    )
+
+
+def _digest(plan: FinetuningPlan, captioner: Captioner) -> str:
+    """Of all that a checkpoint depends on: the plan, and the captioner that it starts from."""
+    digest = hashlib.sha256(plan.model_dump_json().encode())
+    digest.update(captioner.plan.model_dump_json().encode())
+    digest.update(captioner.tokenizer.digest().encode())
+    for name, tensor in weights(captioner.model).items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _yaml(value: float | None) -> str:
+    return "null" if value is None else f"{value:g}"

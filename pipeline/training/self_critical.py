@@ -1,0 +1,157 @@
+"""One step of self-critical sequence training (Rennie et al. 2017; SJTU 2.1).
+
+A step samples a clip's hypotheses and its greedy one in evaluation mode and without gradients
+(decoding/rollout.py), scores them (metrics/rewards.py), and runs the model once more over the
+samples, teacher-forced and with gradients, for their log-probabilities (losses/policy.py). The
+rewards are computed in a thread: those of one chunk of the batch while the next is sampled, those
+of the last during the pass with gradients, which does not wait for them. Samples and gradients are
+of the same weights.
+
+With ``scst.dropout`` that last pass has dropout, as in SJTU's code, and the batch norms of FUSER
+and others normalise by the batch and go on averaging, as in cross-entropy training; without it the
+pass has the very log-probabilities that the samples were drawn from, and batch norms stand still.
+
+The search, the thread and the rewards cannot be compiled: ``scst.compile`` is of the pass with
+gradients alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.decoding.rollout import Rollout, rollout
+from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
+from pipeline.metrics.rewards import Reward
+from pipeline.models.batch import Batch, Memory, Padded
+from pipeline.plans import FinetuningPlan
+from pipeline.training.bundle import Captioner
+from pipeline.training.device import compiled
+
+
+class Losses(NamedTuple):
+    """Scalars of one batch."""
+
+    total: Tensor
+    reward: Tensor  # mean over the samples
+    baseline_reward: Tensor | None  # mean over the greedy hypotheses, where they are the baseline
+    length: Tensor  # mean words, or tokens, of the samples, the end not counted
+
+
+class SelfCritical:
+    """The loss of one batch of clips, whose ``clips`` are rows of the reward's references."""
+
+    def __init__(
+        self,
+        plan: FinetuningPlan,
+        captioner: Captioner,
+        reward: Reward,
+        thread: ThreadPoolExecutor,
+        device: torch.device,
+    ) -> None:
+        self.scst = plan.scst
+        self.model, self.tokenizer = captioner.model, captioner.tokenizer
+        self.max_length = captioner.plan.max_tokens - 2
+        self.reward, self.thread = reward, thread
+        self.greedy = plan.scst.baseline == "greedy"
+        self.step = 0
+        self.log_probs: Callable[[tuple[Padded, ...], Tensor], Tensor]
+        self.log_probs = compiled(self._log_probs, plan.scst, device)
+
+    def before_step(self, step: int, steps: int) -> None:
+        """Draws follow from the number of the step."""
+        self.step = step
+        self.model.before_step(step, steps)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Samples, scores and weighs; only the samples' log-probabilities have a gradient."""
+        self.model.eval()
+        drawn, rewards = self._sample(batch)
+        self.model.train(self.scst.dropout)
+        samples, chosen = (part[:, : self.scst.samples] for part in (drawn.tokens, drawn.chosen))
+        with self._kernels():
+            log_probs = self.log_probs(batch.features, samples)
+        scores = torch.cat([each.result() for each in rewards])
+        if log_probs.is_cuda:
+            scores = scores.pin_memory().to(log_probs.device, non_blocking=True)
+        advantage = advantages(scores, self.scst.baseline)
+        return Losses(
+            total=self_critical_loss(log_probs, chosen, advantage),
+            reward=scores[:, : self.scst.samples].mean(),
+            baseline_reward=scores[:, -1].mean() if self.greedy else None,
+            length=(samples != self.tokenizer.pad).sum(-1).float().mean() - 2,
+        )
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        """cuDNN has no gradients of a recurrence in evaluation mode; torch's own kernels have."""
+        recurrent = any(isinstance(module, nn.RNNBase) for module in self.model.modules())
+        if self.scst.dropout or not recurrent:
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=False)
+
+    @torch.no_grad()
+    def _sample(self, batch: Batch) -> tuple[Rollout, list[Future[Tensor]]]:
+        """All hypotheses, cut after the longest, and the rewards of each chunk to come.
+
+        Autocast's cache is off meanwhile: the casts of weights that it would keep have no gradient,
+        and the pass with gradients would be given them.
+        """
+        kind = batch.clips.device.type
+        with torch.autocast(
+            kind,
+            torch.get_autocast_dtype(kind),
+            enabled=torch.is_autocast_enabled(kind),
+            cache_enabled=False,
+        ):
+            memory = self.model.encode(batch.features)
+            stepper = self.model.stepper()
+            found, rewards, longest = [], [], 0
+            rows = torch.arange(len(batch.clips), device=batch.clips.device)
+            for part in rows.chunk(self.scst.chunks):
+                drawn = rollout(
+                    stepper,
+                    Memory(*(values[part] for values in memory)),
+                    clips=batch.clips[part],
+                    samples=self.scst.samples,
+                    greedy=self.greedy,
+                    max_length=self.max_length,
+                    temperature=self.scst.temperature,
+                    seed=self.scst.seed,
+                    step=self.step,
+                )
+                found.append(drawn)
+                numbers = batch.clips[part].cpu()
+                tokens, ended = drawn.tokens.cpu(), drawn.ended.cpu()
+                longest = max(longest, int((tokens != self.tokenizer.pad).sum(-1).max()))
+                rewards.append(self.thread.submit(self._score, tokens, ended, numbers))
+        whole = Rollout(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        cut = Rollout(whole.tokens[:, :, :longest], whole.chosen[:, :, : longest - 1], whole.ended)
+        return cut, rewards
+
+    def _score(self, tokens: Tensor, ended: Tensor, clips: Tensor) -> Tensor:
+        """(B, K) float32 rewards of tokens (B, K, L) on the CPU; in the thread."""
+        texts = self.tokenizer.decode(tokens.flatten(0, 1))
+        numbers = clips.repeat_interleave(tokens.shape[1]).tolist()
+        values = self.reward(texts, numbers, ended.flatten().tolist())
+        return torch.from_numpy(values).float().view(ended.shape)
+
+    def _log_probs(self, features: tuple[Padded, ...], tokens: Tensor) -> Tensor:
+        """(B, S, L − 1) of tokens (B, S, L), teacher-forced; padding gives 0."""
+        memory = self.model.encode(features)
+        samples = tokens.shape[1]
+        alike = Memory(*(values.repeat_interleave(samples, 0) for values in memory))
+        rows = tokens.flatten(0, 1)
+        logits = self.model.logits(alike, rows[:, :-1])
+        log_probs = token_log_probs(
+            logits,
+            rows[:, 1:],
+            begin=self.tokenizer.begin,
+            pad=self.tokenizer.pad,
+            temperature=self.scst.temperature,
+        )
+        return log_probs.view(tokens.shape[0], samples, -1)

@@ -1,0 +1,33 @@
+"""Trains a captioner further by rewards: ``python -m stages.finetune <name>``."""
+
+from __future__ import annotations
+
+from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import FeatureStore
+from pipeline.plans import FinetuningPlan
+from stages import paths
+from stages.run import run
+
+
+def main(name: str) -> None:
+    """Does what data/plans/captioners/<name>.json says, into data/models/captioners/<name>/."""
+    plan = FinetuningPlan.load(paths.PLANS / "captioners" / f"{name}.json")
+    from pipeline.training.bundle import load_captioner  # seconds: after what fails at once
+    from pipeline.training.finetuning import finetune_captioner
+
+    captioners = paths.MODELS / "captioners"
+    folder = paths.FEATURES / plan.dataset
+    progress = finetune_captioner(
+        plan,
+        load_captioner(captioners / plan.captioner, plan.scst.device),
+        Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
+        [FeatureStore.open(folder / f"{encoder}.h5") for encoder in plan.features],
+        output=captioners / name,
+        checkpoints=paths.CHECKPOINTS,
+    )
+    best = f"validation CIDEr-D {progress.best_score:.3f}"
+    print(f"{name}: {best}, the best in {progress.step} steps")
+
+
+if __name__ == "__main__":
+    run(main)
