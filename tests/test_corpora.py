@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config import AudioCapsDataset, ClothoDataset, SoundscapesDataset
+from pipeline.config import AudioCapsDataset, ClothoDataset, MacsDataset, SoundscapesDataset
 from pipeline.corpora.manifest import SAFE_ID, Clip, Manifest
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.registry import CORPORA, prepare
@@ -59,7 +59,7 @@ def audiocaps(base: Path, **settings: object) -> Manifest:
 def test_every_layout_of_the_parameters_is_registered() -> None:
     layouts = {
         model.model_fields["layout"].annotation.__args__[0]  # type: ignore[union-attr]
-        for model in (SoundscapesDataset, ClothoDataset, AudioCapsDataset)
+        for model in (SoundscapesDataset, ClothoDataset, AudioCapsDataset, MacsDataset)
     }
     assert set(CORPORA) == layouts
 

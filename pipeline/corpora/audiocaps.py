@@ -9,17 +9,16 @@ The sound lies in ``train/``, ``val/`` and ``test/``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.config import AudioCapsDataset
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, manifest
+from pipeline.corpora.sounds import by_stem, find
 from pipeline.corpora.tables import Row, is_caption_column, read_rows, sound_name
 from pipeline.errors import EarwitnessError
 
 FOLDERS = {"development": "train", "validation": "val", "evaluation": "test"}
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 EXCERPT = 10  # seconds: a clip is this long from its start_time
 
 
@@ -46,7 +45,7 @@ def prepare(
 
 
 def _split(split: str, path: Path, folder: Path) -> list[Recording]:
-    there = _sounds(folder)
+    there = by_stem(folder)
     rows = read_rows(path, [], captions=True)
     official = "youtube_id" in rows[0].values
     one_a_row = sum(map(is_caption_column, rows[0].values)) == 1
@@ -54,7 +53,7 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     captions: dict[str, list[str]] = {}
     for row in rows:
         names = _official_names(row, path) if official else [sound_name(row, "file_name", path)]
-        key = f"{folder.name}/{_find(names, there)}"
+        key = f"{folder.name}/{find(names, there)}"
         if key in captions and not one_a_row:
             raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} stands twice; remove one")
         if not row.captions():
@@ -78,22 +77,3 @@ def _official_names(row: Row, path: Path) -> list[str]:
     stems = [f"{video}_{start}", f"{video}_{start}_{start + EXCERPT}"]
     stems += [f"{video}_{1000 * start}_{1000 * (start + EXCERPT)}", video]
     return [name for stem in stems for name in (f"Y{stem}", stem)]
-
-
-def _sounds(folder: Path) -> Mapping[str, str]:
-    """Stem → file name of the sound files in a folder; with several endings, by SUFFIXES' order."""
-    if not folder.is_dir():
-        return {}
-    names = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    names.sort(key=lambda name: (-SUFFIXES.index(PurePosixPath(name).suffix.lower()), name))
-    return {PurePosixPath(name).stem: name for name in names}
-
-
-def _find(names: list[str], there: Mapping[str, str]) -> str:
-    """The file that one of ``names`` means, else the first name, which will be found missing."""
-    for name in names:
-        path = PurePosixPath(name)
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        if len(path.parts) == 1 and stem in there:
-            return there[stem]
-    return names[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Dataset
-from pipeline.corpora import audiocaps, clotho, soundscapes
+from pipeline.corpora import audiocaps, clotho, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
@@ -15,6 +15,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "soundscapes": soundscapes.prepare,
     "clotho": clotho.prepare,
     "audiocaps": audiocaps.prepare,
+    "macs": macs.prepare,
 }
 
 

