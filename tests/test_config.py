@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from ruamel.yaml import YAML
 
 from pipeline.config import load_params, parse_params, with_settings
 from pipeline.errors import EarwitnessError
@@ -20,8 +20,10 @@ def values(**changes: Any) -> dict[str, Any]:
                 "dataset": "synthetic",
                 "features": ["panns"],
                 "twin": False,
+                "training": "edtc",
             }
         },
+        "training": {"edtc": {}},
     }
     return base | changes
 
@@ -72,17 +74,132 @@ def test_a_sound_and_a_text_encoder_of_one_name_are_refused() -> None:
 
 
 def test_dvc_writes_small_numbers_as_yaml_1_2(tmp_path: Path) -> None:
-    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-    assert "learning_rate: 0.001" in text
     path = tmp_path / "params.yaml"
+    whole = {**values(), "training": {"edtc": {"learning_rate": 0.001}}}
+    with path.open("w", encoding="utf-8") as stream:
+        YAML().dump(whole, stream)
+    text = path.read_text(encoding="utf-8")
+    assert "learning_rate: 0.001" in text
     path.write_text(text.replace("learning_rate: 0.001", "learning_rate: 1e-05"), encoding="utf-8")
-    assert load_params(path).training.learning_rate == 1e-5
+    assert load_params(path).training["edtc"].learning_rate == 1e-5
+
+
+def second_system(**changes: Any) -> dict[str, Any]:
+    """A retriever, its frames as features, a captioner of words, finetuning and an ensemble."""
+    base = values(
+        text_encoders={"minilm": {"module": "sentence"}},
+        sound_towers={"cnn10": {"module": "panns", "model": "cnn10", "input": "logmel"}},
+        retrievers={
+            "tower": {"datasets": ["synthetic"], "sound": ["cnn10"], "text": "minilm"},
+            "frozen": {"datasets": ["synthetic"], "sound": ["panns"], "text": "minilm"},
+        },
+        adapted={"further": {"retriever": "tower", "datasets": ["synthetic"]}},
+        encoded=["tower", "further"],
+        finetuned={"better": {"captioner": "words"}},
+        systems={"both": {"captioners": ["words", "better"], "combine": "probs"}},
+    )
+    base["encoders"]["logmel"] = {"module": "logmel"}
+    base["captioners"]["words"] = {
+        "architecture": "seq2seq",
+        "dataset": "synthetic",
+        "features": ["further"],
+        "training": "edtc",
+    }
+    return base | changes
+
+
+def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as() -> None:
+    params = parse_params(second_system())
+    assert params.base_captioner("better") is params.captioners["words"]
+    assert params.base_captioner("words") is params.captioners["words"]
+    assert params.base_retriever("further") is params.retrievers["tower"]
+    assert list(params.all_captioners) == ["edtc", "words", "better"]
+    assert params.systems["both"].combine == "probs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"systems": {"both": {"captioners": ["words", "bettr"]}}},
+            "systems.both.captioners: 'bettr' is not in captioners; did you mean 'better'?",
+        ),
+        ({"systems": {"both": {"captioners": []}}}, "systems.both.captioners: "),
+        (
+            {"systems": {"both": {"captioners": ["words"], "combine": "logits"}}},
+            "systems.both.combine: Input should be 'log_probs' or 'probs'",
+        ),
+        (
+            {"finetuned": {"better": {"captioner": "word"}}},
+            "finetuned.better.captioner: 'word' is not in captioners; did you mean 'words'?",
+        ),
+        (
+            {"finetuned": {"words": {"captioner": "words"}}},
+            "'words' is in both captioners and finetuned; rename one",
+        ),
+        (
+            {"training": {"xe": {}}},
+            "captioners.edtc.training: 'edtc' is not in training; known: xe",
+        ),
+        ({"encoded": ["further", "frozen"]}, "encoded: 'frozen' trains projections alone"),
+        ({"encoded": ["towers"]}, "encoded: 'towers' is not in retrievers or adapted"),
+        (
+            {"encoded": []},
+            "captioners.words.features: 'further' is not in encoders or encoded",
+        ),
+        (
+            {"retrievers": {"tower": {"datasets": ["synthetic"], "sound": [], "text": "minilm"}}},
+            "retrievers.tower.sound: ",
+        ),
+        (
+            {"adapted": {"further": {"retriever": "better", "datasets": ["synthetic"]}}},
+            "adapted.further.retriever: 'better' is not in retrievers",
+        ),
+        (
+            {"sound_towers": {"cnn10": {"module": "panns", "input": "logmels"}}},
+            "sound_towers.cnn10.input: 'logmels' is not in encoders; did you mean 'logmel'?",
+        ),
+    ],
+)
+def test_a_name_that_is_nowhere_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(EarwitnessError) as caught:
+        parse_params(second_system(**changes))
+    assert str(caught.value).startswith(f"params.yaml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scst", "message"),
+    [
+        ({"baseline": "others"}, "baseline: others needs samples of 2 or more"),
+        ({"rewards": {"sbert": 1.0}}, "rewards.sbert needs sbert: hub:owner/name"),
+        ({"rewards": {"cider_d": 0.0}}, "rewards are all 0; give one a weight"),
+        ({"rewards": {"cider": 1.0}}, "unknown key; did you mean 'cider_d'?"),
+    ],
+)
+def test_rewards_that_cannot_be_had_are_refused_at_once(scst: Any, message: str) -> None:
+    with pytest.raises(EarwitnessError, match=r"^params\.yaml: scst") as caught:
+        parse_params(second_system(scst=scst))
+    assert message in str(caught.value)
+
+
+def test_what_the_papers_ask_for_by_default() -> None:
+    """SJTU 3, word by word, where a default is theirs."""
+    params = parse_params(second_system())
+    retrieval, scst = params.retrieval_training, params.scst
+    assert (retrieval.optimizer, retrieval.batch, retrieval.epochs) == ("adam", 128, 20)
+    assert (retrieval.schedule, retrieval.warmup_epochs) == ("cosine", 1.0)
+    assert retrieval.learning_rate == 1e-4
+    assert (scst.epochs, scst.learning_rate, scst.schedule) == (100, 5e-5, "constant")
+    words = params.seq2seq
+    assert (words.encoder_layers, words.encoder_width, words.encoder_dropout) == (3, 256, 0.5)
+    assert (words.decoder, words.decoder_layers, words.width) == ("transformer", 2, 256)
 
 
 def test_settings_of_one_captioner_go_over_the_shared_ones() -> None:
     params = parse_params(values())
-    changed = with_settings(params, {"training.epochs": 3, "twin.loss": "infonce"}, "here")
-    assert (changed.training.epochs, changed.twin.loss) == (3, "infonce")
-    assert params.training.epochs != 3
-    with pytest.raises(EarwitnessError, match=r"here: no parameter training\.epoch"):
-        with_settings(params, {"training.epoch": 3}, "here")
+    changed = with_settings(params, {"training.edtc.epochs": 3, "twin.loss": "infonce"}, "here")
+    assert (changed.training["edtc"].epochs, changed.twin.loss) == (3, "infonce")
+    assert params.training["edtc"].epochs != 3
+    with pytest.raises(EarwitnessError, match=r"here: no parameter training\.edtc\.epoch"):
+        with_settings(params, {"training.edtc.epoch": 3}, "here")
