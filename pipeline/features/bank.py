@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,13 @@ from pipeline.features.store import FeatureStore
 from pipeline.models.batch import Padded
 
 Place = Literal["device", "ram", "mapped"]
+
+
+class Crop(NamedTuple):
+    """A part of each entry of a batch, in frames; on the CPU."""
+
+    start: Tensor  # (B,) int64
+    length: Tensor  # (B,) int64
 
 
 class FeatureBank:
@@ -74,17 +81,22 @@ class FeatureBank:
         """Entries: clips × views."""
         return len(self.lengths)
 
-    def batch(self, entries: Tensor) -> Padded:
+    def batch(self, entries: Tensor, crop: Crop | None = None) -> Padded:
         """The entries, padded with zeros to the longest of them.
 
         Args:
             entries: (B,) int64 on the CPU, so that no step waits for the GPU.
+            crop: the part of each that is wanted, and gathered; else all of it.
 
         Returns:
             (B, T, D) values of the bank's dtype and (B,) lengths, on the bank's device.
         """
-        lengths = self.lengths[entries]
-        rows, valid = padded_rows(self._starts[entries], lengths)
+        lengths, starts = self.lengths[entries], self._starts[entries]
+        if crop is not None:
+            if bool(((crop.start < 0) | (crop.start + crop.length > lengths)).any()):
+                raise ValueError("a crop goes beyond its entry")
+            lengths, starts = crop.length, starts + crop.start
+        rows, valid = padded_rows(starts, lengths)
         values = self._gather(rows)
         if len(padding := (~valid).flatten().nonzero()[:, 0]):
             values.index_fill_(0, self._moved(padding), 0)
@@ -105,9 +117,14 @@ class FeatureBank:
         return self._moved(bits.index_select(0, rows))
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return moved(tensor, self.device)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on ``device``; the CPU does not wait for a GPU."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def open_banks(
@@ -137,6 +154,27 @@ def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     steps = torch.arange(int(lengths.max()) if len(lengths) else 0)
     valid = steps < lengths[:, None]
     return torch.where(valid, starts[:, None] + steps, 0).flatten(), valid
+
+
+def length_batches(lengths: Tensor, frames: int) -> list[Tensor]:
+    """Sequences of like length together, the longest first: want of memory shows at once.
+
+    Args:
+        lengths: (N,) int64.
+        frames: of a batch, padding included, at most; a longer sequence is a batch of its own.
+
+    Returns:
+        (n,) int64 indices each, every sequence once.
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    sizes: list[int] = []
+    at = 0
+    while at < len(order):
+        sizes.append(max(1, frames // max(1, int(lengths[order[at]]))))
+        at += sizes[-1]
+    if sizes:
+        sizes[-1] -= at - len(order)
+    return list(order.split(sizes)) if sizes else []
 
 
 def choose_place(size: int, device: torch.device, device_bytes: int, ram_bytes: int) -> Place:

@@ -1,4 +1,5 @@
-"""The twin's contrastive losses, on the last hidden states of its branches (EDTC 3.4.2).
+"""Contrastive losses: the twin's, on the last hidden states of its branches (EDTC 3.4.2), and the
+retriever's (SJTU 2.2).
 
 Two captions of one clip in a batch are no negatives of each other: where ``clips`` is given, such
 pairs are left out of the denominators.
@@ -7,7 +8,7 @@ pairs are left out of the denominators.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,29 @@ def infonce_loss(
     """
     logits = _without_false_negatives(_similarity(audio, text, "cosine") / temperature, clips)
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+class TwoWay(NamedTuple):
+    """The mean over a batch of each direction's −log; their sum is SJTU's loss."""
+
+    audio_to_text: Tensor  # ()
+    text_to_audio: Tensor  # ()
+
+
+def two_way_infonce(
+    audio: Tensor, text: Tensor, scale: Tensor, clips: Tensor | None = None
+) -> TwoWay:
+    """InfoNCE in both directions, SJTU eq. 6; in float32 whatever the autocast.
+
+    Args:
+        audio: (B, D) unit vectors. text: (B, D) unit vectors of the same pairs.
+        scale: () 1 / τ.
+        clips: (B,) int64, the clip of each pair.
+    """
+    with torch.autocast(audio.device.type, enabled=False):
+        logits = _without_false_negatives(_similarity(audio, text, "none") * scale, clips)
+        matched = torch.arange(len(logits), device=logits.device)
+        return TwoWay(F.cross_entropy(logits, matched), F.cross_entropy(logits.T, matched))
 
 
 def _similarity(audio: Tensor, text: Tensor, normalise: Scale) -> Tensor:
