@@ -1,0 +1,56 @@
+"""Retrievers of frozen features, with weights that are set and not trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import BiEncoder, RetrievalTraining, SentenceEncoder
+from pipeline.features.store import Header, write_store
+from pipeline.plans import RetrieverPlan
+from pipeline.training.retriever import Retriever, build_biencoder
+
+
+def save_retriever(
+    root: Path, name: str, features: Sequence[str], widths: Sequence[int], text: int, width: int
+) -> None:
+    """Into ``root/data/models/retrievers/<name>``; its weights follow from its name.
+
+    Args:
+        widths: W of each feature. text: W of the text features ``words``. width: D.
+    """
+    plan = RetrieverPlan(
+        name=name,
+        inputs={},
+        code="",
+        datasets=("toy",),
+        features=tuple(features),
+        sound=None,
+        input=None,
+        weights=None,
+        text=None,
+        text_features="words",
+        text_encoder=SentenceEncoder(module="sentence", weights="package:none"),
+        biencoder=BiEncoder(width=width),
+        training=RetrievalTraining(device="cpu"),
+        start=None,
+    )
+    torch.manual_seed(sum(name.encode()))
+    model = build_biencoder(plan, widths, text, None)
+    folder = root / "data/models/retrievers" / name
+    folder.mkdir(parents=True)
+    Retriever(plan, model, None, tuple(widths), text).save(folder, "step,epoch\n1,1\n")
+
+
+def save_features(path: Path, ids: Sequence[str], width: int) -> list[NDArray[np.float16]]:
+    """Random features of each id, of 1 to 6 frames (T, W); they follow from the file's name."""
+    draw = np.random.default_rng(sum(path.stem.encode()))
+    lengths = draw.integers(1, 7, len(ids))
+    values = draw.normal(size=(int(lengths.sum()), width)).astype(np.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_store(path, Header(path.stem, {}, "0", 0.1), ids, lengths, width, [values])
+    return np.split(values, np.cumsum(lengths)[:-1])
