@@ -1,0 +1,237 @@
+"""SJTU's Transformer decoder over words (SJTU 2.1, Table 1), post-norm as Vaswani et al. 2017.
+
+The published code's sizes: 4 heads, feed-forward 4 D, no bias in the classifier, which is not the
+embedding; with 2 layers of 256 it is the paper's 10.4 M parameters with the encoder, with 4 layers
+12.5 M. That code's position code is lost to its initialisation, which overwrites the sinusoids
+with noise of ±0.015: a fault, not repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config import Seq2Seq as Settings
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Memory
+from pipeline.models.captioner import TokenIds
+from pipeline.models.transformer_stepper import TransformerStepper
+from pipeline.models.word_decoder import WordDecoder
+
+POSITIONS = 512  # the longest caption that can be decoded
+
+
+class KeysValues(NamedTuple):
+    """What one layer's attention reads. d is the width of a head."""
+
+    keys: Tensor  # (B, H, S, d)
+    values: Tensor  # (B, H, S, d)
+
+
+class Attended(NamedTuple):
+    """The memory as every step reads it."""
+
+    layers: tuple[KeysValues, ...]
+    mask: Tensor  # (B, 1, 1, T) bool
+
+
+class Past(NamedTuple):
+    """The tokens that were read before, S of them."""
+
+    layers: tuple[KeysValues, ...]
+    written: Tensor  # (B, S) bool, false at padding
+
+
+class DecoderLayer(nn.Module):
+    """Equal to ``nn.TransformerDecoderLayer`` with ReLU, whose past is given to it."""
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.self_out = nn.Linear(width, width)
+        self.query = nn.Linear(width, width)
+        self.memory = nn.Linear(width, 2 * width)  # keys and values
+        self.cross_out = nn.Linear(width, width)
+        self.up = nn.Linear(width, feed_forward)
+        self.down = nn.Linear(feed_forward, width)
+        self.self_norm = nn.LayerNorm(width)
+        self.cross_norm = nn.LayerNorm(width)
+        self.final_norm = nn.LayerNorm(width)
+        for linear in (self.qkv, self.query, self.memory, self.self_out, self.cross_out):
+            nn.init.zeros_(linear.bias)
+        for part in (*self.qkv.weight.chunk(3), self.query.weight, *self.memory.weight.chunk(2)):
+            nn.init.xavier_uniform_(part, gain=0.5**0.5)  # as one matrix of three: nn's
+        for linear in (self.self_out, self.cross_out, self.up, self.down):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def attended(self, memory: Tensor) -> KeysValues:
+        """Keys and values of the memory (B, T, D)."""
+        keys, values = self.split(self.memory(memory), 2)
+        return KeysValues(keys, values)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        past: KeysValues | None,
+        memory: KeysValues,
+        shown: Tensor,
+    ) -> tuple[Tensor, KeysValues]:
+        """(B, L, D) → the same, and the past of what follows.
+
+        Args:
+            mask: (B, 1, L, S + L) bool, of the past and of ``hidden``.
+            shown: (B, 1, 1, T) bool, of the memory.
+        """
+        query, keys, values = self.split(self.qkv(hidden), 3)
+        if past is not None:
+            keys = torch.cat([past.keys, keys], 2)
+            values = torch.cat([past.values, values], 2)
+        read = self._attend(query, KeysValues(keys, values), mask)
+        hidden = self.self_norm(hidden + self._drop(self.self_out(read)))
+        (query,) = self.split(self.query(hidden), 1)
+        read = self._attend(query, memory, shown)
+        hidden = self.cross_norm(hidden + self._drop(self.cross_out(read)))
+        inner = self.down(self._drop(self.up(hidden).relu()))
+        return self.final_norm(hidden + self._drop(inner)), KeysValues(keys, values)
+
+    def split(self, values: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, L, parts · D) → ``parts`` × (B, H, L, d)."""
+        split = values.unflatten(-1, (parts, self.heads, -1))
+        return split.permute(2, 0, 3, 1, 4).unbind()
+
+    def _attend(self, query: Tensor, read: KeysValues, mask: Tensor) -> Tensor:
+        """(B, H, L, d) → (B, L, D)."""
+        dropout = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, *read, attn_mask=mask, dropout_p=dropout)
+        return out.transpose(1, 2).flatten(2)
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout, self.training)
+
+
+class TransformerDecoder(WordDecoder):
+    """``settings.decoder_layers`` layers over V words.
+
+    Scheduled sampling: a step that is not gold reads ``begin`` and the model's own argmaxes, all of
+    them, in place of the whole prefix.
+
+    Args:
+        inputs: W of the encoder.
+
+    Raises:
+        EarwitnessError: a width that the heads do not divide.
+    """
+
+    positions: Tensor
+
+    def __init__(self, inputs: int, settings: Settings, tokens: TokenIds) -> None:
+        super().__init__()
+        width, heads = settings.width, settings.heads
+        if width % heads:
+            raise EarwitnessError(
+                f"seq2seq.width {width} is not a multiple of seq2seq.heads {heads}; change one"
+            )
+        self.tokens, self.dropout = tokens, settings.dropout
+        self.scale = math.sqrt(width)  # of the embeddings
+        self.project = nn.Sequential(
+            nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(settings.dropout), nn.LayerNorm(width)
+        )
+        self.embedding = nn.Embedding(tokens.size, width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, settings.feed_forward, settings.dropout)
+            for _ in range(settings.decoder_layers)
+        )
+        self.classifier = nn.Linear(width, tokens.size, bias=False)
+        table = sinusoids(max(POSITIONS, settings.max_words + 1), width)
+        self.register_buffer("positions", table, persistent=False)
+        for module in (self.project, self.embedding, self.classifier):
+            for weight in module.parameters():
+                if weight.ndim > 1:
+                    nn.init.xavier_uniform_(weight)
+
+    def read(self, values: Tensor) -> Tensor:
+        return self.project(values)
+
+    def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
+        return self.classifier(self._advance(tokens, self._attended(memory), None)[0])
+
+    @torch.compiler.disable  # ``gold`` differs from step to step: each would be compiled anew
+    def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
+        """See :class:`WordDecoder`.
+
+        The gold steps are one pass over the caption. The own sequence needs the model at the own
+        steps alone, and is read through the cache up to each of them, so every token of it is read
+        once. The pass that picks a word is the one that has the gradient, with one dropout mask.
+        (The published code draws a new mask for the prefix of each step.)
+        """
+        attended = self._attended(memory)
+        hidden, _ = self._advance(tokens, attended, None)
+        own = [step for step in range(1, len(gold)) if not gold[step]]
+        if not own:
+            return self.classifier(hidden)
+        picked = self._pick(hidden[:, : own[-1]])  # (B, own[-1]), what follows each gold step
+        steps = list(hidden.unbind(1))
+        word, first = tokens[:, :1], 0  # the first token of the own sequence not yet read
+        past: Past | None = None
+        for step in own:
+            unread = torch.cat([word, picked[:, first:step]], 1)
+            states, past = self._advance(unread, attended, past)
+            steps[step] = states[:, -1]
+            word, first = self._pick(states[:, -1:]), step + 1
+        return self.classifier(torch.stack(steps, 1))
+
+    def stepper(self) -> TransformerStepper:
+        return TransformerStepper(self, self.tokens)
+
+    def embed(self, tokens: Tensor, first: int) -> Tensor:
+        """(B, L) tokens from position ``first`` on → (B, L, D)."""
+        words = F.dropout(self.embedding(tokens), self.dropout, self.training)
+        positions = self.positions[first : first + tokens.shape[1]]
+        return F.dropout(words * self.scale + positions, self.dropout, self.training)
+
+    def _attended(self, memory: Memory) -> Attended:
+        layers = tuple(layer.attended(memory.values) for layer in self.stack())
+        return Attended(layers, memory.mask[:, None, None, :])
+
+    def _advance(
+        self, tokens: Tensor, attended: Attended, past: Past | None
+    ) -> tuple[Tensor, Past]:
+        """(B, L) tokens after the past → (B, L, D), and the past of what follows."""
+        first = 0 if past is None else past.written.shape[1]
+        # padding is not read, even where the model wrote it itself: as the published code
+        written = tokens != self.tokens.pad
+        if past is not None:
+            written = torch.cat([past.written, written], 1)
+        ones = torch.ones(tokens.shape[1], written.shape[1], dtype=torch.bool, device=tokens.device)
+        mask = ones.tril(first) & written[:, None, None]
+        hidden = self.embed(tokens, first)
+        layers = []
+        for index, layer in enumerate(self.stack()):
+            before = None if past is None else past.layers[index]
+            read = attended.layers[index]
+            hidden, after = layer(hidden, mask, before, read, attended.mask)
+            layers.append(after)
+        return hidden, Past(tuple(layers), written)
+
+    @torch.no_grad()
+    def _pick(self, hidden: Tensor) -> Tensor:
+        """(B, L, D) → (B, L) int64, the most probable next words."""
+        return self.classifier(hidden).argmax(-1)
+
+    def stack(self) -> list[DecoderLayer]:
+        """The layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length, width) position codes, sine and cosine in turn (Vaswani et al. 2017, 3.5)."""
+    rate = 10000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(length)[:, None] * rate  # (length, ⌈width / 2⌉)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width].float()
