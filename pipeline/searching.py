@@ -33,17 +33,14 @@ def search_files(
         params: ``params.yaml``. data: the repository's data folder.
 
     Raises:
-        EarwitnessError: no such system, it is not trained yet, the query is empty, or there is no
-            sound file.
+        EarwitnessError: no such system, it is not trained yet, or the query is empty.
     """
     if not query.strip():
         raise EarwitnessError("the query is empty; say what to search for")
     members = _members(system, params, data)
-    there = sound_files(files)
-    if not there:
-        named = ", ".join(map(str, files)) or "nothing"
-        raise EarwitnessError(f"{named}: no sound files; name some, or a folder that has them")
+    there, empty = sound_files(files)
     sound, failed = decodable(there)
+    failed = [*empty, *failed]
     if not sound:
         return [], failed
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,15 +49,20 @@ def search_files(
     return sorted(zip(sound, scores, strict=True), key=lambda pair: (-pair[1], pair[0])), failed
 
 
-def sound_files(files: Iterable[Path]) -> list[Path]:
-    """The files, each once, with those of folders below in their place, in order of name.
+def sound_files(files: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The files, each once, with those of folders in their place; and the folders without any.
 
-    A folder's hidden files and those without a sound file's ending are passed over.
+    A folder is searched to its depth, in order of name; what is hidden, and files without a sound
+    file's ending, are passed over.
     """
     found: list[Path] = []
+    empty = []
     for path in files:
-        found += _walk(path) if path.is_dir() else [path]
-    return [*dict.fromkeys(found)]
+        own = _walk(path) if path.is_dir() else [path]
+        found += own
+        if not own:
+            empty.append(f"{path}: no sound files in this folder ({' '.join(sorted(SUFFIXES))})")
+    return [*dict.fromkeys(found)], empty
 
 
 def _walk(folder: Path) -> list[Path]:

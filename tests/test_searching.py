@@ -1,0 +1,164 @@
+"""Search of sound files: tones by their pitch, and the same scores as a dataset's features give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import DTypeLike
+from tiny_retrievers import save_retriever
+
+from pipeline import searching
+from pipeline.config import LogmelEncoder
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.errors import EarwitnessError
+from pipeline.features.extraction import extract
+from pipeline.features.store import FeatureStore
+from pipeline.plans import ExtractionPlan
+from pipeline.searching import search_files
+from pipeline.training.checkpoints import read_weights, save_weights
+from pipeline.training.retriever import load_retriever
+
+RATE = 16000
+PITCHES = {"a": 300.0, "b": 3000.0, "c": 900.0, "d": 6000.0, "e": 1600.0}
+MELS = 32
+PARAMS = """
+datasets: {toy: {layout: clotho, root: toy}}
+encoders: {logmel: {module: logmel}}
+text_encoders: {words: {module: sentence, weights: "package:none"}}
+retrievers:
+  pitch: {datasets: [toy], sound: [logmel], text: words}
+  other: {datasets: [toy], sound: [logmel], text: words}
+retrieval_systems:
+  one: {retrievers: [pitch]}
+  both: {retrievers: [pitch, other]}
+"""
+
+
+class Words(TextEncoder):
+    """Says of each word whether it is high, or the opposite, in two values a token."""
+
+    width = 2
+
+    def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:
+        tokens = [[1 - 2 * (word == "low") for word in caption.split()] for caption in captions]
+        values = np.array([[sign, -sign] for row in tokens for sign in row], dtype=dtype)
+        return Packed(values, np.array([len(row) for row in tokens]))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tones in folders, and two retrievers; ``pitch`` prefers a high or a low centroid."""
+    root = tmp_path_factory.mktemp("repository")
+    (root / "params.yaml").write_text(PARAMS)
+    for number, (name, pitch) in enumerate(PITCHES.items()):
+        folder = root / "sounds" / ("inner" if number % 2 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        time = np.arange(int(RATE * (0.5 + 0.3 * number))) / RATE
+        noise = 0.001 * np.random.default_rng(number).normal(size=len(time))
+        tone = 0.3 * np.sin(2 * np.pi * pitch * time) + noise
+        soundfile.write(folder / f"{name}.{'flac' if number == 2 else 'wav'}", tone, RATE)
+    encoder = LogmelEncoder(
+        module="logmel", sample_rate=RATE, n_fft=512, hop=160, mels=MELS, fmax=8000.0
+    )
+    plan = ExtractionPlan(
+        name="logmel", inputs={}, code="", dataset="toy", encoder=encoder,
+        spec_augment=None, weights=None,
+    )  # fmt: skip
+    plan.save(root / "data/plans/extraction/toy-logmel.json")
+    for name in ("pitch", "other"):
+        save_retriever(root, name, ["logmel"], [MELS], Words.width, 8)
+    file = root / "data/models/retrievers/pitch/model.safetensors"
+    weights = {name: torch.zeros_like(value) for name, value in read_weights(file, "").items()}
+    weights["sound_projection.weight"][0] = torch.linspace(-1, 1, MELS)  # high less low
+    weights["sound_projection.bias"][1] = 5.0  # so that the cosine tells how much
+    weights["text_projection.weight"][0, 0] = 1.0
+    save_weights(weights, file)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "build_text_encoder", lambda settings, device: Words())
+
+
+def search(
+    root: Path, query: str, *files: str, system: str | None = None
+) -> tuple[list[tuple[Path, float]], list[str]]:
+    paths = [root / file for file in files]
+    return search_files(query, paths, system, root / "params.yaml", root / "data")
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_tones_are_found_by_their_pitch(
+    repository: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "CHUNK", chunk)
+    rising = sorted(PITCHES, key=lambda name: PITCHES[name])
+    high, failed = search(repository, "a high tone", "sounds")
+    low, _ = search(repository, "low", "sounds")
+    assert [path.stem for path, _ in high] == rising[::-1]
+    assert [path.stem for path, _ in low] == rising
+    assert failed == []
+    scores = [score for _, score in high]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) == len(scores)
+
+
+def test_scores_are_those_of_stored_features(repository: Path, tmp_path: Path) -> None:
+    """A file that is searched is heard, window by window, as ``extract`` hears a dataset's."""
+    plan = ExtractionPlan.load(repository / "data/plans/extraction/toy-logmel.json")
+    files = sorted((repository / "sounds").rglob("*.*"))
+    clips = tuple(
+        Clip(path.stem, "evaluation", str(path.relative_to(repository)), 1.0, ("a",))
+        for path in files
+    )
+    extract(
+        Manifest("toy", ".", clips), repository, build_sound_encoder(plan.encoder, None), "", plan,
+        tmp_path / "partial", tmp_path / "toy" / "logmel.h5",
+    )  # fmt: skip
+    store = FeatureStore.open(tmp_path / "toy" / "logmel.h5")
+    mean = torch.zeros(len(files))
+    for name in ("pitch", "other"):
+        member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
+        sound = member.embed_sound([store], [clip.clip_id for clip in clips])
+        mean += (sound @ member.embed_queries(["so low"], Words()).T)[:, 0] / 2
+    found, _ = search(repository, "so low", "sounds", system="both")
+    assert dict(found) == pytest.approx(dict(zip(files, mean.tolist(), strict=True)), abs=1e-4)
+
+
+def test_what_is_no_sound_is_told_and_the_rest_is_found(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mixed" / ".hidden").mkdir(parents=True)
+    sound = (repository / "sounds" / "a.wav").read_bytes()
+    for name, content in {
+        "mixed/good.WAV": sound, "mixed/broken.wav": sound[:3000], "mixed/notes.txt": b"x",
+        "mixed/.hidden/b.wav": sound, "named.txt": b"no sound",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    names = ["empty", "mixed", "named.txt", "mixed/good.WAV", "gone.wav"]
+    found, failed = search(repository, "low", *(str(tmp_path / name) for name in names))
+    assert [path for path, _ in found] == [tmp_path / "mixed/good.WAV"]
+    assert [Path(reason.split(":")[0]).name for reason in failed] == [
+        "empty", "broken.wav", "named.txt", "gone.wav",
+    ]  # fmt: skip
+    assert all("\n" not in reason for reason in failed)
+
+
+def test_mistakes_are_one_line(repository: Path) -> None:
+    with pytest.raises(EarwitnessError, match="query is empty"):
+        search(repository, "  ", "sounds")
+    with pytest.raises(EarwitnessError, match=r"no retrieval system 'bth'; did you mean 'both'\?"):
+        search(repository, "low", "sounds", system="bth")
+    trained = repository / "data/models/retrievers/other"
+    away = trained.rename(trained.with_name("away"))
+    try:
+        with pytest.raises(EarwitnessError, match="no retriever; run `dvc repro"):
+            search(repository, "low", "sounds", system="both")
+    finally:
+        away.rename(trained)
