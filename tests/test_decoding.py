@@ -202,42 +202,6 @@ def test_greedy_equals_a_plain_loop_and_a_beam_of_one(ngram: int, shortest: int)
         assert rows(found, clip) == rows(beam, clip) == [row]
 
 
-class Mean:
-    """Two models as one stepper, each with a memory and a cache of its own."""
-
-    begin, end, pad = BEGIN, END, PAD
-
-    def __init__(self, one: Any, two: Any) -> None:
-        self.parts = (one, two)
-        self.vocabulary = one.vocabulary
-
-    def start(self, memory: tuple[Memory, Memory], beams: int, max_length: int) -> Any:
-        return [p.start(m, beams, max_length) for p, m in zip(self.parts, memory, strict=True)]
-
-    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        steps = [part.step(tokens, s) for part, s in zip(self.parts, state, strict=True)]
-        return (steps[0][0] + steps[1][0]) / 2, [s for _, s in steps]
-
-    def reorder(self, state: Any, parents: Tensor) -> Any:
-        return [p.reorder(s, parents) for p, s in zip(self.parts, state, strict=True)]
-
-    def select(self, state: Any, clips: Tensor) -> Any:
-        return [p.select(s, clips) for p, s in zip(self.parts, state, strict=True)]
-
-
-@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
-def test_several_models_are_one_stepper(method: Any):
-    """A mean of one model with itself is that model; of two, it is neither."""
-    model, memory = model_of(12, ending=3.0)
-    other, theirs = model_of(12, ending=3.0)
-    wider = Memory(theirs.values.repeat(1, 2, 1), theirs.mask.repeat(1, 2))
-    single = search(model.stepper(), memory, method=method)
-    twice = search(Mean(model.stepper(), model.stepper()), (memory, memory), method=method)
-    both = search(Mean(model.stepper(), other.stepper()), (memory, wider), method=method)
-    assert torch.equal(twice.tokens, single.tokens)
-    assert both.tokens.tolist() != single.tokens.tolist()
-
-
 @pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
 @pytest.mark.parametrize("ngram", [1, 2, 3])
 def test_no_ngram_twice(method: Any, ngram: int):
