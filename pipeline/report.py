@@ -14,6 +14,9 @@ from pipeline.corpora.manifest import Manifest
 Rows = list[dict[str, str]]
 SHOWN = 8  # captions at each end
 CURVE = "validation_cider_d"
+RETRIEVAL_CURVE = "validation_map10"
+BOTH_WAYS = ("r1", "r5", "r10", "map10", "median_rank")  # in the order of papers
+RETRIEVAL = ("N", "captions", *(f"{way}_{name}" for way in ("t2a", "a2t") for name in BOTH_WAYS))
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
@@ -31,6 +34,8 @@ def page(
     captions: Mapping[str, Mapping[str, Rows]],
     manifests: Mapping[str, Manifest],
     curves: Mapping[str, Rows],
+    retrieval: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    retrieval_curves: Mapping[str, Rows] | None = None,
 ) -> str:
     """The page as HTML; the same input gives the same bytes.
 
@@ -38,13 +43,22 @@ def page(
         scores: dataset → system → metric → value.
         captions: dataset → system → per-clip rows with ``clip_id``, ``caption``, ``cider_d``.
         curves: captioner → rows of its curves.csv.
+        retrieval: dataset → retrieval system → metric → value.
+        retrieval_curves: retriever → rows of its curves.csv.
     """
     parts = [f"<!doctype html><meta charset=utf-8><title>earwitness</title><style>{STYLE}</style>"]
     parts.append("<h1>earwitness</h1>")
     for dataset, values in scores.items():
         parts += [f"<h2>{html.escape(dataset)}</h2>", _scores(values)]
     if curves:
-        parts += ["<h2>Learning curves</h2>", _curves(curves)]
+        label = "validation CIDEr-D (greedy)"
+        parts += ["<h2>Learning curves</h2>", _curves(curves, CURVE, label)]
+    for dataset, values in (retrieval or {}).items():
+        parts += [f"<h2>Retrieval on {html.escape(dataset)}</h2>", _scores(values, RETRIEVAL)]
+    if retrieval_curves:
+        label = "validation mAP@10, text to audio"
+        drawn = _curves(retrieval_curves, RETRIEVAL_CURVE, label)
+        parts += ["<h2>Retrievers' learning curves</h2>", drawn]
     for dataset, systems in captions.items():
         references = {c.clip_id: c.captions for c in manifests[dataset].clips}
         for system, rows in systems.items():
@@ -68,8 +82,10 @@ def read_rows(path: Path) -> Rows:
         return list(csv.DictReader(stream))
 
 
-def _scores(systems: Mapping[str, Mapping[str, float]]) -> str:
+def _scores(systems: Mapping[str, Mapping[str, float]], first: Sequence[str] = ()) -> str:
+    """A row a system, and a column a score, those in ``first`` first."""
     names = list(dict.fromkeys(name for values in systems.values() for name in values))
+    names.sort(key=lambda name: first.index(name) if name in first else len(first))
     head = "".join(f"<th>{html.escape(name)}" for name in names)
     body = "".join(
         f"<tr><td>{html.escape(system)}" + "".join(f"<td>{_number(values, n)}" for n in names)
@@ -83,7 +99,7 @@ def _number(values: Mapping[str, float], name: str) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _curves(curves: Mapping[str, Rows]) -> str:
+def _curves(curves: Mapping[str, Rows], column: str, label: str) -> str:
     import matplotlib
 
     matplotlib.use("svg")
@@ -93,8 +109,8 @@ def _curves(curves: Mapping[str, Rows]) -> str:
     figure, axes = pyplot.subplots(figsize=(8, 4))
     for name, rows in curves.items():
         x = [float(row["epoch"]) for row in rows]
-        axes.plot(x, [float(row[CURVE]) for row in rows], marker=".", label=name)
-    axes.set(xlabel="epoch", ylabel="validation CIDEr-D (greedy)")
+        axes.plot(x, [float(row[column]) for row in rows], marker=".", label=name)
+    axes.set(xlabel="epoch", ylabel=label)
     axes.legend()
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
