@@ -15,7 +15,8 @@ from encoder_sounds import sound
 
 from pipeline.config import PannsEncoder as Settings
 from pipeline.encoders import build_sound_encoder, tagging_model
-from pipeline.encoders.panns import PannsEncoder, panns_models
+from pipeline.encoders.conv_blocks import panns_models
+from pipeline.encoders.panns import PannsEncoder
 from pipeline.errors import EarwitnessError
 
 SMALL = {"module": "panns", "channels": 4, "sample_rate": 16000, "n_fft": 512, "fmax": 8000}
@@ -120,7 +121,7 @@ import torch, torchlibrosa.augmentation, librosa.filters, soundfile  # which loo
 started = []
 sys.addaudithook(lambda event, args: started.append((event, args)) if event in
     ("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec") else None)
-from pipeline.encoders.panns import panns_models
+from pipeline.encoders.conv_blocks import panns_models
 panns_models().ConvBlock(1, 4)
 assert not started, started
 assert "panns_inference" not in sys.modules and "matplotlib" not in sys.modules

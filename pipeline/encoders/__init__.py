@@ -55,6 +55,12 @@ def _logmel(settings: Any, weights: Weights) -> SoundEncoder:
     return logmel.build(settings, weights)
 
 
+def _fbank(settings: Any, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import fbank
+
+    return fbank.build(settings, weights)
+
+
 def _waveform(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import waveform
 
@@ -104,6 +110,7 @@ SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
     "clap": _clap,
     "yamnet": _yamnet,
     "logmel": _logmel,
+    "fbank": _fbank,
     "waveform": _waveform,
 }
 

@@ -14,7 +14,6 @@ from transformers import ConvNextConfig, ConvNextModel
 from pipeline.config import ConvNextEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder, masked
-from pipeline.encoders.panns import FRONT_END, check_filters
 from pipeline.encoders.spectrogram import LogMel, at_least
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Padded
@@ -49,7 +48,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
             layer_scale_init_value=1.0,
         )
-        self.logmel = LogMel(*(getattr(settings, name) for name in FRONT_END))
+        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
         self.bn0 = nn.BatchNorm2d(settings.mels)
         self.model = ConvNextModel(config)
         self.sample_rate, self.width = settings.sample_rate, settings.widths[-1]
@@ -104,11 +103,5 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def build(settings: Settings, weights: Path | None) -> ConvNextEncoder:
     """The encoder with its weights: Pellegrini et al.'s, or those of the tagging stage."""
     encoder = ConvNextEncoder(settings)
-    location = files.locate(settings, weights, files.default_hub(settings))
-    if settings.weights == "tagging":
-        wanted = {name: getattr(settings, name) for name in FRONT_END}
-        files.check_front_end(wanted, files.trained_settings(location), location)
-    state = files.read_state(location)
-    check_filters(state.get("logmel_extractor.melW"), encoder.logmel, location)
-    files.load_state(encoder, convert(state), location, UNUSED)
+    files.load_trained(encoder, encoder.logmel, settings, weights, UNUSED, convert)
     return encoder

@@ -7,11 +7,11 @@ import importlib.util
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import URLError
 
 import numpy as np
@@ -20,11 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.config import Encoder
+from pipeline.config import Encoder, SoundTower
 from pipeline.config import TextEncoder as TextSettings
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
 
+if TYPE_CHECKING:
+    from pipeline.config import ConvNextEncoder, PannsEncoder
+    from pipeline.encoders.spectrogram import LogMel
+
+FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")  # of a log-mel
+TAGGED = "tagging:"  # a tower's weights: the encoder that the tagging stage trained
 HEAD = "head."  # of the names that the tagging stage saves; encoders leave them out
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
@@ -39,20 +45,27 @@ class Hub:
     md5: str | None = None  # as the record that holds the file states it
 
 
-def locate(settings: Encoder | TextSettings, trained: Path | None, hub: Hub) -> Path:
+class Loaded(NamedTuple):
+    """What :func:`load_trained` read."""
+
+    state: dict[str, Tensor]  # under the file's own names
+    source: Path
+
+
+def locate(settings: Encoder | TextSettings | SoundTower, trained: Path | None, hub: Hub) -> Path:
     """The file or folder that holds the weights, downloaded where it is on the hub.
 
     Args:
-        settings: ``weights`` is ``hub``, ``hub:owner/name``, ``package:NAME``, ``tagging`` or a
-            path.
-        trained: the tagging stage's file, where ``weights`` is ``tagging``.
+        settings: ``weights`` is ``hub``, ``hub:owner/name``, ``package:NAME``, ``tagging``,
+            ``tagging:ENCODER`` or a path.
+        trained: the tagging stage's file, where ``weights`` says so.
         hub: what ``hub`` stands for.
 
     Raises:
         EarwitnessError: they are not there, or the hub cannot be reached.
     """
     name = settings.weights
-    if name == "tagging":
+    if name == "tagging" or name.startswith(TAGGED):
         if trained is None or not trained.exists():
             raise EarwitnessError(
                 f"{settings.module}: no trained weights at {trained}; run `dvc repro tagging`"
@@ -226,12 +239,59 @@ def check_front_end(settings: Mapping[str, Any], saved: Mapping[str, Any], sourc
             )
 
 
+def check_filters(saved: Tensor | None, logmel: LogMel, source: Path) -> None:
+    """PANNs-like checkpoints hold their mel filters (n_fft // 2 + 1, M): they must be ours.
+
+    Raises:
+        EarwitnessError: they were trained with another front end.
+    """
+    if saved is None:
+        return
+    same = saved.shape == logmel.filters.shape and torch.allclose(
+        saved, logmel.filters, rtol=1e-2, atol=1e-5
+    )
+    if not same:
+        raise EarwitnessError(
+            f"{source}: its mel filters are not those of sample_rate, n_fft, mels, fmin and fmax"
+            " in the settings; set them to what it was trained with"
+        )
+
+
 def trained_settings(weights: Path) -> dict[str, Any]:
     """What the tagging stage wrote beside its weights."""
     saved = read_json(weights.with_suffix(".json"), "run `dvc repro tagging`")
     if not isinstance(saved, dict) or not isinstance(saved.get("encoder"), dict):
         raise EarwitnessError(f"{weights.with_suffix('.json')}: no encoder's settings in it")
     return dict(saved["encoder"])
+
+
+def load_trained(
+    encoder: nn.Module,
+    logmel: LogMel,
+    settings: PannsEncoder | ConvNextEncoder,
+    weights: Path | None,
+    unused: Sequence[str],
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+) -> Loaded:
+    """Gives an encoder on a log-mel its weights: the hub's, a file's or the tagging stage's.
+
+    Args:
+        logmel: its front end, which must be the one that the weights were trained with.
+        weights: the tagging stage's file, where ``settings.weights`` says so.
+        unused: beginnings of names that may be left over.
+        convert: from the checkpoint's names to the encoder's.
+
+    Raises:
+        EarwitnessError: they are not to be had, or are not this encoder's.
+    """
+    location = locate(settings, weights, default_hub(settings))
+    if settings.weights == "tagging" or settings.weights.startswith(TAGGED):
+        wanted = {name: getattr(settings, name) for name in FRONT_END}
+        check_front_end(wanted, trained_settings(location), location)
+    state = read_state(location)
+    check_filters(state.get("logmel_extractor.melW"), logmel, location)
+    load_state(encoder, convert(state), location, unused)
+    return Loaded(state, location)
 
 
 def digest(settings: Encoder | TextSettings, weights: Path | None) -> str:
@@ -254,7 +314,7 @@ def _model_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def default_hub(settings: Encoder | TextSettings) -> Hub:
+def default_hub(settings: Encoder | TextSettings | SoundTower) -> Hub:
     """What ``weights: hub`` stands for; nothing where ``weights`` says something else."""
     if settings.weights != "hub":
         return Hub()
@@ -273,6 +333,11 @@ HUBS: dict[str, Hub] = {
     "cnn10": Hub(
         url=f"{_PANNS}Cnn10_mAP%3D0.380.pth?download=1", md5="bfb1f1f9968938fa8ef4012b8471f5f6"
     ),
+    "wavegram_logmel_cnn14": Hub(
+        url=f"{_PANNS}Wavegram_Logmel_Cnn14_mAP%3D0.439.pth?download=1",
+        md5="17fa9ab65af3c0eb5ffbc5f65552c4e1",
+    ),
+    "ast": Hub(repository="MIT/ast-finetuned-audioset-10-10-0.4593"),
     "htsat": Hub(repository="laion/clap-htsat-unfused"),
     "clap": Hub(repository="laion/clap-htsat-unfused"),
     "clap_text": Hub(repository="laion/clap-htsat-unfused"),

@@ -1,0 +1,122 @@
+"""PANNs' convolution blocks (Kong et al. 2020), run so that padding is neither heard nor counted.
+
+The package panns_inference runs wget and writes to the home folder when it is imported, so only
+its module of model classes is executed here, under a parent that does nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.errors import EarwitnessError
+
+ALIAS = "_panns_models"  # the stub parent's name
+
+
+@cache
+def panns_models() -> ModuleType:
+    """panns_inference/models.py, executed without the package around it.
+
+    Its import of matplotlib, which it does not use and which writes a cache to the home folder, is
+    answered by an empty module.
+    """
+    spec = importlib.util.find_spec("panns_inference")  # finds it, does not run it
+    if spec is None or not spec.submodule_search_locations:
+        raise EarwitnessError("panns-inference is not installed; `pip install panns-inference`")
+    parent = ModuleType(ALIAS)
+    parent.__path__ = list(spec.submodule_search_locations)
+    pyplot = ModuleType("matplotlib.pyplot")
+    plotting = ModuleType("matplotlib")
+    plotting.pyplot = pyplot  # type: ignore[attr-defined]
+    stubs = {ALIAS: parent, "matplotlib": plotting, "matplotlib.pyplot": pyplot}
+    before = {name: sys.modules.get(name) for name in stubs}
+    import torchlibrosa.stft  # noqa: F401  heavy, and must not meet the stubs
+
+    sys.modules.update(stubs)
+    try:
+        return importlib.import_module(f"{ALIAS}.models")
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def conv_block(
+    block: Any, x: Tensor, lengths: Tensor, pool: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """PANNs' ConvBlock: twice convolution, batch norm and ReLU, then the mean over ``pool``.
+
+    Each clip ends in the convolutions' zeros, in a batch as alone.
+
+    Args:
+        block: a ConvBlock.
+        x: (B, C, T, M).
+        lengths: (B,) int64, valid frames.
+        pool: frames and bands that become one.
+
+    Returns:
+        (B, C', T // pool, M // pool) and (B,) valid frames of it.
+    """
+    x = F.relu_(masked_norm(block.bn1, block.conv1(zero_past(x, lengths)), lengths))
+    x = F.relu_(masked_norm(block.bn2, block.conv2(zero_past(x, lengths)), lengths))
+    if pool != (1, 1):
+        x, lengths = F.avg_pool2d(x, pool), lengths // pool[0]
+    return x, lengths
+
+
+def zero_past(values: Tensor, lengths: Tensor) -> Tensor:
+    """(B, C, T) or (B, C, T, M) with every frame past its clip's length set to zero."""
+    valid = torch.arange(values.shape[2], device=values.device) < lengths[:, None]
+    mask = valid[:, None] if values.ndim == 3 else valid[:, None, :, None]
+    return values * mask.to(values.dtype)
+
+
+def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
+    """Batch norm whose statistics in training are those of the valid frames alone.
+
+    Clips differ in length, and the frames that fill a batch up are no sound: counted, they would
+    pull the mean and the variance towards their own, by as much as the batch is padded.
+
+    Args:
+        norm: a BatchNorm1d or BatchNorm2d; its running statistics move as its own forward does.
+        values: (B, C, T) or (B, C, T, M).
+        lengths: (B,) int64, valid frames.
+
+    Returns:
+        The same shape; frames past a clip's length mean nothing.
+    """
+    if not norm.training:
+        out: Tensor = norm(values)
+        return out
+    values = zero_past(values, lengths)
+    others = [dim for dim in range(values.ndim) if dim != 1]
+    # float32 under autocast too; the norm makes no tensor of squares
+    count = lengths.sum() * math.prod(values.shape[3:])
+    mean = values.sum(others, dtype=torch.float32) / count
+    power = torch.linalg.vector_norm(values, dim=others, dtype=torch.float32).square() / count
+    variance = (power - mean.square()).clamp(min=0)
+    _move_statistics(norm, mean.detach(), variance.detach(), count)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    shift = norm.bias - mean * scale
+    each = (-1, *[1] * (values.ndim - 2))  # a value a channel
+    return torch.addcmul(shift.view(each), values, scale.view(each)).to(values.dtype)
+
+
+@torch.no_grad()
+def _move_statistics(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """As a BatchNorm's own forward does: the running variance is the unbiased one."""
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), norm.momentum)
+    norm.num_batches_tracked.add_(1)

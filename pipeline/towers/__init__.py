@@ -1,0 +1,67 @@
+"""Sound towers: what a retriever trains over stored features, each imported when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Encoder
+from pipeline.config import SoundTower as Settings
+from pipeline.errors import EarwitnessError
+
+if TYPE_CHECKING:
+    from pipeline.towers.base import SoundTower
+
+Weights = Path | None
+
+
+def _panns(settings: Any, input: Any, weights: Weights, pretrained: bool) -> SoundTower:
+    from pipeline.towers import panns
+
+    return panns.build(settings, input, weights, pretrained)
+
+
+def _wavegram(settings: Any, input: Any, weights: Weights, pretrained: bool) -> SoundTower:
+    from pipeline.towers import wavegram
+
+    return wavegram.build(settings, input, weights, pretrained)
+
+
+def _ast(settings: Any, input: Any, weights: Weights, pretrained: bool) -> SoundTower:
+    from pipeline.towers import ast
+
+    return ast.build(settings, input, weights, pretrained)
+
+
+SOUND_TOWERS: dict[str, Callable[[Any, Any, Weights, bool], SoundTower]] = {
+    "panns": _panns,
+    "wavegram": _wavegram,
+    "ast": _ast,
+}
+
+READS = {"panns": "logmel", "wavegram": "waveform", "ast": "fbank"}  # stored features, by tower
+
+
+def build_sound_tower(
+    settings: Settings, input: Encoder, weights: Weights, *, pretrained: bool = True
+) -> SoundTower:
+    """A tower in training mode, with the weights that its training starts with.
+
+    Args:
+        settings: its section of the parameters.
+        input: the settings of the stored feature that it reads; its front end is the tower's.
+        weights: the file that the tagging stage wrote, where ``settings.weights`` is
+            ``tagging:ENCODER``; else None.
+        pretrained: False for random weights that a trained retriever's replace: no file is read.
+
+    Raises:
+        EarwitnessError: the stored feature is not what the tower reads, or not what the weights
+            were trained with; or the weights are not to be had.
+    """
+    if input.module != READS[settings.module]:
+        raise EarwitnessError(
+            f"sound tower {settings.module} reads a stored {READS[settings.module]}, and"
+            f" {settings.input} is a {input.module}; name another encoder in its `input`"
+        )
+    return SOUND_TOWERS[settings.module](settings, input, weights, pretrained)

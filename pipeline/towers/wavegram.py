@@ -1,0 +1,42 @@
+"""PANNs' Wavegram-Logmel-CNN14 over a stored waveform, trained (SJTU 2.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import PannsEncoder, WaveformEncoder, WavegramTower
+from pipeline.encoders.wavegram import HOP, REDUCTION, WavegramEncoder
+from pipeline.models.batch import Padded
+from pipeline.towers.panns import SCRATCH, PannsPooling
+
+
+class WaveTower(PannsPooling):
+    """Frames of :class:`pipeline.encoders.wavegram.WavegramEncoder`, of samples stored in frames.
+
+    A clip is as long as its stored frames: up to one of them longer, in zeros, than its sound.
+    """
+
+    encoder: WavegramEncoder
+
+    def __init__(self, settings: PannsEncoder, frame: int) -> None:
+        super().__init__(WavegramEncoder(settings))
+        self.reduction = REDUCTION * HOP / frame
+
+    def frames(self, stored: Padded) -> Padded:
+        return self.encoder(stored.values.flatten(1), stored.lengths * stored.values.shape[2])
+
+
+def build(
+    settings: WavegramTower, input: WaveformEncoder, weights: Path | None, pretrained: bool
+) -> WaveTower:
+    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
+    network = PannsEncoder(
+        module="panns",
+        model="wavegram_logmel_cnn14",
+        sample_rate=input.sample_rate,
+        **settings.model_dump(exclude={"module", "input"}),
+    )
+    tower = WaveTower(network, input.frame)
+    if pretrained and settings.weights != SCRATCH:
+        tower.load(network, weights)
+    return tower
