@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import FeatureBank, choose_place, free_budgets
+from pipeline.features.bank import Crop, FeatureBank, choose_place, free_budgets, length_batches
+from pipeline.features.mixture import MixtureBank, open_mixture
 from pipeline.features.store import FeatureStore, Header, write_store
 
 PLENTY = 1 << 40
@@ -103,3 +104,78 @@ def test_an_unknown_id_is_named(tmp_path: Path) -> None:
     store = make(tmp_path / "clotho" / "panns.h5", 0, 2)
     with pytest.raises(EarwitnessError, match=r"'cat'; run `dvc repro -f extract@clotho-panns`"):
         FeatureBank(store, device_bytes=0, ram_bytes=0, ids=["clip-1", "cat"])
+
+
+@pytest.mark.parametrize("ram_bytes", [PLENTY, 0], ids=["ram", "mapped"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crop_is_a_slice(tmp_path: Path, seed: int, ram_bytes: int) -> None:
+    path = tmp_path / "x.h5"
+    random = np.random.default_rng(seed)
+    ids = [f"clip-{i}" for i in random.permutation(CLIPS)[:9]]
+    store = make(path, seed, 4)
+    bank = FeatureBank(store, device_bytes=0, ram_bytes=ram_bytes, ids=ids)
+    entries = torch.from_numpy(random.integers(0, len(bank), 20))
+    starts = [int(random.integers(0, bank.lengths[e] + 1)) for e in entries]
+    pairs = zip(starts, entries, strict=True)
+    lengths = [int(random.integers(0, bank.lengths[e] - s + 1)) for s, e in pairs]
+    batch = bank.batch(entries, Crop(torch.tensor(starts), torch.tensor(lengths)))
+    assert batch.lengths.tolist() == lengths and batch.values.shape[1] == max(lengths)
+    for row, (entry, start, length) in enumerate(zip(entries, starts, lengths, strict=True)):
+        clip, view = divmod(int(entry), VIEWS)
+        with h5py.File(path, "r") as file:
+            at = store.ids.index(ids[clip]) * VIEWS + view
+            whole = file["values"][file["offsets"][at] : file["offsets"][at + 1]]
+        expected = torch.zeros(max(lengths), 4)
+        expected[:length] = torch.from_numpy(whole[start : start + length]).float()
+        assert torch.equal(batch.values[row], expected)
+    for crop in (
+        Crop(torch.tensor([-1]), torch.tensor([1])),
+        Crop(bank.lengths[:1], entries[:1] + 1),
+    ):
+        with pytest.raises(ValueError, match="beyond"):
+            bank.batch(torch.tensor([0]), crop)
+
+
+def test_a_mixture_is_its_stores_one_after_another(tmp_path: Path) -> None:
+    """Whole and cropped, in any order, with parts of it absent from a batch."""
+    random = np.random.default_rng(0)
+    stores = [make(tmp_path / f"{i}.h5", i, 5) for i in range(3)]
+    ids = [[f"clip-{i}" for i in random.permutation(CLIPS)[:n]] for n in (4, 9, 2)]
+    mixture = open_mixture(stores, ids, torch.device("cpu"))
+    assert isinstance(mixture, MixtureBank) and len(mixture) == 15 * VIEWS
+    banks = [
+        FeatureBank(s, device_bytes=0, ram_bytes=0, ids=own)
+        for s, own in zip(stores, ids, strict=True)
+    ]
+    entries = [bank.entry(clip, view) for bank in banks for clip in range(len(bank.ids))
+               for view in range(VIEWS)]  # fmt: skip
+    assert mixture.lengths.tolist() == [len(entry) for entry in entries]
+    for size in (1, 2, 40):
+        wanted = torch.from_numpy(random.integers(0, len(entries), size))
+        starts = (mixture.lengths[wanted] * 0.3).long()
+        crop = Crop(starts, mixture.lengths[wanted] - starts)
+        for given, begins in ((None, [0] * size), (crop, starts.tolist())):
+            found = mixture.batch(wanted, given)
+            items = [entries[e][s:] for e, s in zip(wanted.tolist(), begins, strict=True)]
+            assert torch.equal(found.values, torch.nn.utils.rnn.pad_sequence(items, True))
+            assert found.lengths.tolist() == [len(item) for item in items]
+    alone = open_mixture(stores[:1], ids[:1], torch.device("cpu"))
+    assert isinstance(alone, FeatureBank)
+
+
+def test_a_mixture_is_of_one_kind(tmp_path: Path) -> None:
+    stores = [make(tmp_path / "a.h5", 1, 5), make(tmp_path / "b.h5", 2, 6)]
+    with pytest.raises(EarwitnessError, match=r"b.h5: width, frame .* \(6, 0.01, 3\)") as raised:
+        open_mixture(stores, [["clip-1"], ["clip-1"]], torch.device("cpu"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("frames", [1, 30, 1000])
+def test_batches_of_like_length(frames: int) -> None:
+    lengths = torch.from_numpy(np.random.default_rng(3).integers(0, 25, 57))
+    batches = length_batches(lengths, frames)
+    assert torch.cat(batches).sort().values.tolist() == list(range(57))
+    assert torch.equal(lengths[torch.cat(batches)], lengths.sort(descending=True).values)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * int(lengths[batch].max()) <= frames
+    assert length_batches(lengths[:0], frames) == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.losses.contrastive import Scale, clip_loss, infonce_loss
+from pipeline.losses.contrastive import Scale, clip_loss, infonce_loss, two_way_infonce
 from pipeline.losses.cross_entropy import cross_entropy
 
 CLIPS = [4, 7, 4, 1, 7, 4]
@@ -67,6 +67,32 @@ def test_infonce_is_audio_to_text_alone(clips: list[int] | None) -> None:
     given = None if clips is None else torch.tensor(clips)
     expected = one_way(scores(audio, text, "cosine", 0.07), clips)
     assert infonce_loss(audio, text, clips=given).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("clips", [None, CLIPS])
+def test_two_way_infonce_is_both_sums_of_equation_6(clips: list[int] | None) -> None:
+    audio, text = (side / side.norm(dim=1, keepdim=True) for side in pair())
+    scale = torch.tensor(1 / 0.2, requires_grad=True)
+    score = scores(audio, text, "none", 0.2)
+    across = [list(column) for column in zip(*score, strict=True)]
+    given = None if clips is None else torch.tensor(clips)
+    found = two_way_infonce(audio, text, scale, given)
+    assert found.audio_to_text.item() == pytest.approx(one_way(score, clips), rel=1e-5)
+    assert found.text_to_audio.item() == pytest.approx(one_way(across, clips), rel=1e-5)
+    (gradient,) = torch.autograd.grad(sum(found), scale)
+    ends = [
+        sum(
+            one_way(way, clips)
+            for way in (
+                scores(audio, text, "none", 1 / s),
+                [list(c) for c in zip(*scores(audio, text, "none", 1 / s), strict=True)],
+            )
+        )
+        for s in (4.999, 5.001)
+    ]
+    assert gradient.item() == pytest.approx((ends[1] - ends[0]) / 0.002, rel=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert two_way_infonce(audio, text, scale, given) == found
 
 
 def test_clip_loss_falls_as_pairs_draw_together() -> None:
