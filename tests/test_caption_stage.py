@@ -27,7 +27,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.batch import Padded
 from pipeline.plans import CaptionerPlan, DecodingPlan
-from pipeline.training.bundle import load_captioner
+from pipeline.training.bundle import Captioner, load_captioner
 from pipeline.training.captioning import train_captioner
 from pipeline.training.checkpoints import STATE
 from stages import decode
@@ -173,23 +173,24 @@ def test_log_probs_are_those_of_the_teacher_forced_model(trained: tuple[Path, Ma
     tiny = Ensemble((captioner,))
     found = caption_clips(tiny, [stores(root)[0]], clips, Decoding(beams=3), "tiny")
     compared = 0
-    for number, caption in enumerate(found):
+    for clip, caption in zip(clips, found, strict=True):
         assert len(caption.candidates) == 2
-        values = [store.entry(store.ids.index(clips[number])) for store in stores(root)[0]]
-        features = tuple(
-            Padded(torch.from_numpy(np.array(v)).float()[None], torch.tensor([len(v)]))
-            for v in values
-        )
-        with torch.no_grad():
-            memory = captioner.model.encode(features)
         for text, log_prob in ((caption.text, caption.log_prob), *caption.candidates):
-            ids = torch.tensor(captioner.tokenizer.encode([text], 24))
-            with torch.no_grad():
-                logits = captioner.model.logits(memory, ids[:, :-1])
-            plain = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).sum()
             # a search may spell a caption otherwise than the tokenizer does
-            compared += abs(float(plain) - log_prob) < 1e-3
+            compared += abs(log_prob_of(captioner, root, clip, text) - log_prob) < 1e-3
     assert compared >= 0.8 * 3 * len(found)
+
+
+@torch.no_grad()
+def log_prob_of(captioner: Captioner, root: Path, clip: str, text: str) -> float:
+    """Of one caption, as the tokenizer spells it."""
+    values = [store.entry(store.ids.index(clip)) for store in stores(root)[0]]
+    features = tuple(
+        Padded(torch.from_numpy(np.array(v)).float()[None], torch.tensor([len(v)])) for v in values
+    )
+    ids = torch.tensor(captioner.tokenizer.encode([text], 24))
+    logits = captioner.model.logits(captioner.model.encode(features), ids[:, :-1])
+    return float(logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).sum())
 
 
 def wait_for_checkpoints(process: subprocess.Popen[str], root: Path, count: int) -> None:
@@ -273,6 +274,36 @@ def test_decode_writes_the_same_table_twice(
         decode.main("toy", "five")
     with pytest.raises(EarwitnessError, match="run `dvc repro plan`"):
         decode.main("toy", "three")
+
+
+def test_decode_with_two_captioners(
+    trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different seeds: a caption's log-probability is the mean of what both give it."""
+    root, manifest = trained
+    folder = root / "data/models/captioners"
+    train(root, manifest, make_plan("second", epochs=3, seed=2), "data/models/captioners/second")
+    bart = make_plan().bart
+    assert bart is not None
+    fewer = make_plan("fewer", epochs=1).model_copy(
+        update={"bart": bart.model_copy(update={"vocabulary": 64})}
+    )
+    train(root, manifest, fewer, "data/models/captioners/fewer")
+    monkeypatch.chdir(root)
+    save_system(root, "two", "tiny", "second")
+    decode.main("toy", "two")
+    with (root / "data/predictions/toy/two.csv").open(encoding="utf-8") as file:
+        rows = {row["clip_id"]: row for row in csv.DictReader(file)}
+    assert accuracy(list(rows), [row["caption"] for row in rows.values()]) >= 0.9
+    members = [load_captioner(folder / name, "cpu") for name in ("tiny", "second")]
+    compared = 0
+    for clip, row in rows.items():
+        each = [log_prob_of(member, root, clip, row["caption"]) for member in members]
+        compared += abs(sum(each) / 2 - float(row["log_prob"])) < 1e-3
+    assert compared >= 0.8 * len(rows)
+    save_system(root, "odd", "tiny", "second", "fewer", combine="probs")
+    with pytest.raises(EarwitnessError, match="captioners tiny and fewer write in different voc"):
+        decode.main("toy", "odd")
 
 
 def test_predictions_are_csv_whatever_the_caption(tmp_path: Path) -> None:
