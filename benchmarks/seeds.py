@@ -16,11 +16,9 @@ from statistics import mean, stdev
 from typing import Annotated, Any
 
 import typer
-from pipeline.ranking import score_systems
-from pipeline.training.finetuning import finetune_captioner
-from pipeline.training.retrieval import train_retriever
 
 from pipeline.corpora.manifest import Manifest
+from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json
@@ -34,12 +32,16 @@ from pipeline.plans import (
     RankingPlan,
     RetrieverPlan,
 )
+from pipeline.ranking import score_systems
 from pipeline.text.ptb import tokenize
 from pipeline.training.bundle import load_captioner
 from pipeline.training.captioning import train_captioner
+from pipeline.training.finetuning import finetune_captioner
+from pipeline.training.retrieval import train_retriever
 from stages import paths
 
 FOLDER = paths.PARTIAL / "seeds"
+Trained = CaptionerPlan | FinetuningPlan | RetrieverPlan
 Scores = dict[str, dict[str, float]]  # system → metric → value
 
 
@@ -67,6 +69,22 @@ def changed(values: dict[str, Any], section: str, seed: int, settings: Mapping[s
     return values
 
 
+def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
+    """The plans of all that is trained, what others start from first."""
+    captioners = list(plans("captioners").values())
+    retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
+    of_kind: list[tuple[type[Trained], str, list[dict[str, Any]]]] = [
+        (CaptionerPlan, "training", [v for v in captioners if "scst" not in v]),
+        (FinetuningPlan, "scst", [v for v in captioners if "scst" in v]),
+        (RetrieverPlan, "training", sorted(retrievers, key=lambda v: v["start"] or "")),
+    ]
+    return [
+        kind.model_validate(changed(values, section, seed, settings))
+        for kind, section, own in of_kind
+        for values in own
+    ]
+
+
 def stores(dataset: str, names: Sequence[str], stage: str = "extract") -> list[FeatureStore]:
     return [FeatureStore.open(paths.FEATURES / dataset / f"{name}.h5", stage) for name in names]
 
@@ -81,7 +99,7 @@ def done(plan: Plan, output: Path) -> bool:
     return record.exists() and record.read_text() == plan.model_dump_json()
 
 
-def train(folder: Path, plan: CaptionerPlan | FinetuningPlan | RetrieverPlan) -> None:
+def train(folder: Path, plan: Trained) -> None:
     """Trains one model into ``folder``, unless it is there."""
     kind = "retrievers" if isinstance(plan, RetrieverPlan) else "captioners"
     output, checkpoints = folder / kind / plan.name, folder / "checkpoints"
@@ -117,7 +135,8 @@ def captioning_scores(folder: Path, plan: DecodingPlan, split: str) -> dict[str,
     clips = manifest(plan.dataset).split(split)
     read = [stores(plan.dataset, member.plan.features) for member in members]
     names = [clip.clip_id for clip in clips]
-    captions = caption_clips(members, read, names, plan.decoding, plan.combine)
+    ensemble = Ensemble(tuple(members), plan.combine)
+    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name)
     texts = tokenize([caption.text for caption in captions])
     cider_d = CiderD([tokenize(clip.captions) for clip in clips]).score(texts).corpus
     counted = diversity(texts)
@@ -142,29 +161,19 @@ def main(
     retrieval: dict[int, Scores] = {}
     for seed in seeds:
         folder = FOLDER / name / str(seed)
-        for job, values in plans("captioners").items():
-            if not wanted or job in wanted:
-                kind = FinetuningPlan if "scst" in values else CaptionerPlan
-                section = "scst" if "scst" in values else "training"
-                train(folder, kind.model_validate(changed(values, section, seed, given)))
+        for plan in jobs(seed, given):
+            if not wanted or plan.name in wanted:
+                train(folder, plan)
         captioning[seed], retrieval[seed] = {}, {}
         for job, values in plans("systems").items():
             if "captioners" in values and (not wanted or set(values["captioners"]) <= wanted):
-                plan = DecodingPlan.model_validate(values)
-                captioning[seed][plan.name] = captioning_scores(folder, plan, split)
-        for job, values in plans("retrievers").items():
-            if "biencoder" in values and (not wanted or job in wanted):
-                train(
-                    folder, RetrieverPlan.model_validate(changed(values, "training", seed, given))
-                )
-        for job, values in plans("systems").items():
+                decoding = DecodingPlan.model_validate(values)
+                captioning[seed][decoding.name] = captioning_scores(folder, decoding, split)
             if job.startswith("rank-") and not wanted:
                 ranking = RankingPlan.model_validate({**values, "split": split})
+                features = paths.FEATURES / ranking.name
                 retrieval[seed] |= score_systems(
-                    ranking,
-                    manifest(ranking.name),
-                    folder / "retrievers",
-                    paths.FEATURES / ranking.name,
+                    ranking, manifest(ranking.name), folder / "retrievers", features
                 )
     table(captioning, ("cider_d", "repetition", "length"))
     table(retrieval, ("t2a_map10", "t2a_r10", "a2t_map10"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ import typer
 from pipeline.errors import EarwitnessError
 
 app = typer.Typer(
-    help="Automated audio captioning: `dvc repro` trains and scores, these are tools around it.",
+    help="Audio captioning and search by text: `dvc repro` trains and scores, these are tools "
+    "around it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,21 +36,32 @@ def caption(
     for path, text in rows:
         print(f"{path!s:<{width}}  {text}")
     if out is not None:
-        from pipeline.files import replacing
+        _write_table(out, ("file", "caption"), rows)
+    _report_failed(failed)
 
-        with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as to:
-            writer = csv.writer(to)
-            writer.writerow(["file", "caption"])
-            writer.writerows((str(path), text) for path, text in rows)
-    for reason in failed:
-        print(f"error: {reason}", file=sys.stderr)
-    if failed:
-        raise typer.Exit(1)
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help='what to hear, such as "a dog barks"')],
+    files: Annotated[list[Path], typer.Argument(help="sound files, and folders of them")],
+    system: Annotated[str, typer.Option(help="a retrieval system of params.yaml")] = "",
+    top: Annotated[int, typer.Option(help="so many of the best", min=1)] = 10,
+    out: Annotated[Path | None, typer.Option(help="write a CSV of all of them here")] = None,
+) -> None:
+    """Find the sound files that a sentence describes, best first, with a trained retriever."""
+    from pipeline.searching import search_files
+
+    rows, failed = search_files(query, files, system or None, Path("params.yaml"), Path("data"))
+    for path, score in rows[:top]:
+        print(f"{score:6.3f}  {path}")
+    if out is not None:
+        _write_table(out, ("file", "score"), [(path, f"{score:.6f}") for path, score in rows])
+    _report_failed(failed)
 
 
 @app.command()
 def recipe(
-    paper: Annotated[str, typer.Argument(help="edtc, edtc-ablation …; nothing lists them")] = "",
+    paper: Annotated[str, typer.Argument(help="showcase, edtc, sjtu …; nothing lists them")] = "",
     dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
     params: Annotated[Path, typer.Option(help="the file to write")] = Path("params.yaml"),
     folder: Annotated[Path, typer.Option(help="where the recipes are")] = Path("recipes"),
@@ -96,6 +109,23 @@ def doctor() -> None:
         missing += not finding.there
         print(f"{'ok  ' if finding.there else 'MISS'}  {finding.what:<34}  {finding.detail}")
     raise typer.Exit(1 if missing else 0)
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from pipeline.files import replacing
+
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _report_failed(reasons: Sequence[str]) -> None:
+    """Says which files could not be used; exit code 1 if there are any."""
+    for reason in reasons:
+        print(f"error: {reason}", file=sys.stderr)
+    if reasons:
+        raise typer.Exit(1)
 
 
 def main() -> None:

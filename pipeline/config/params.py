@@ -102,6 +102,7 @@ class Params(Section):
         for name, system in self.systems.items():
             members = self.all_captioners
             known(f"systems.{name}.captioners", system.captioners, "captioners", members)
+            self._check_vocabularies(name, system)
         for name, retrieval in self.retrieval_systems.items():
             where = f"retrieval_systems.{name}.retrievers"
             known(where, retrieval.retrievers, "retrievers", self.all_retrievers)
@@ -157,6 +158,19 @@ class Params(Section):
         for name, finetuned in self.finetuned.items():
             where = f"finetuned.{name}.captioner"
             known(where, [finetuned.captioner], "captioners", self.captioners)
+
+    def _check_vocabularies(self, name: str, system: System) -> None:
+        """Members of an ensemble share a vocabulary: one kind of token, of one dataset."""
+        first, *others = system.captioners
+        own = self.base_captioner(first)
+        for other in others:
+            base = self.base_captioner(other)
+            if (base.architecture, base.dataset) != (own.architecture, own.dataset):
+                raise ValueError(
+                    f"systems.{name}: captioners {first} ({own.architecture}, {own.dataset}) and "
+                    f"{other} ({base.architecture}, {base.dataset}) write in different "
+                    "vocabularies; name captioners of one architecture and dataset"
+                )
 
 
 def _distinct(sections: Sequence[str], params: Params) -> None:
