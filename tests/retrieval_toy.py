@@ -65,7 +65,7 @@ def make_data(root: Path, dataset: str = "toy", splits: tuple[str, ...] = tuple(
     ):
         lengths = draw.integers(5, 20, len(ids) * views)
         which = np.repeat(own.repeat(views, 0), lengths, axis=0)  # (frames, 3)
-        values = directions[name][which].sum(1) + draw.normal(size=(len(which), WIDTHS[name]))
+        values = directions[name][which].sum(1) + 3 * draw.normal(size=(len(which), WIDTHS[name]))
         path = root / f"data/features/{dataset}/{name}.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
         header = Header(name, {}, "0", stage, views)
