@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from tiny_captioners import CAPTIONS, make_captioner
 from torch import Tensor
 
 from pipeline.config import Bart as BartSettings
@@ -28,12 +29,10 @@ from pipeline.decoding.search import Hypotheses, search
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models import build_captioner
 from pipeline.models.bart import Bart
 from pipeline.models.batch import Memory, Padded
 from pipeline.models.captioner import TokenIds
 from pipeline.models.seq2seq import DECODERS
-from pipeline.plans import CaptionerPlan
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.bundle import Captioner
 
@@ -202,35 +201,11 @@ def test_a_clip_does_not_depend_on_its_batch(method: Any) -> None:
 
 # Captioners with their features.
 
-CAPTIONS = ["a dog barks", "two bells ring", "rain falls on the roof", "an engine idles"]
 WIDTHS = {"one": 10, "two": 7}
 
 
-def make_captioner(
-    name: str,
-    feature: str,
-    decoder: str = "transformer",
-    captions: Sequence[str] = CAPTIONS,
-    seed: int = 0,
-    **training: Any,
-) -> Captioner:
-    plan = CaptionerPlan(
-        name=name, inputs={}, code="", architecture="seq2seq", dataset="toy", features=(feature,),
-        text=None, input=None, fuser=None, translator=None, twin=None, bart=None,
-        seq2seq=Seq2Seq(
-            encoder_layers=1, encoder_width=8, width=16, heads=2, feed_forward=32, decoder=decoder,
-            decoder_layers=1,
-        ),
-        training=Training(device="cpu", **training),
-    )  # fmt: skip
-    torch.manual_seed(seed)
-    vocabulary = Vocabulary.train(captions, 1)
-    tokens = TokenIds(vocabulary.size, vocabulary.begin, vocabulary.pad, vocabulary.end)
-    model: Any = build_captioner(plan, [WIDTHS[feature]], None, tokens).eval()
-    with torch.no_grad():
-        for weight in model.decoder.classifier.parameters():
-            weight.mul_(3)
-    return Captioner(plan, model, vocabulary, (WIDTHS[feature],))
+def captioner_of(name: str, feature: str, decoder: str = "transformer", **more: Any) -> Captioner:
+    return make_captioner(name, feature, WIDTHS[feature], decoder, **more)
 
 
 @pytest.fixture
@@ -261,7 +236,7 @@ def test_captions_of_one_captioner_are_its_own(
     stores: dict[str, FeatureStore], combine: Any, method: Any
 ) -> None:
     decoding = Decoding(method=method, batch=4, max_length=8)
-    captioner, clips = make_captioner("gru", "two", "gru"), stores["two"].ids[2:]
+    captioner, clips = captioner_of("gru", "two", "gru"), stores["two"].ids[2:]
     banks = open_banks([stores["two"]], clips, "cpu")
     alone = [c for batch in predict(captioner, bank_batches(banks, 4), decoding) for c in batch]
     one = Ensemble((captioner,), combine)
@@ -275,9 +250,9 @@ def test_captioners_of_other_kinds_seeds_and_features_write_together(
 ) -> None:
     """Each candidate's log-probability, from every member's logits of the whole caption."""
     members = (
-        make_captioner("transformer", "one", seed=1),
-        make_captioner("gru", "two", "gru", seed=2),
-        make_captioner("another", "one", seed=3),
+        captioner_of("transformer", "one", seed=1),
+        captioner_of("gru", "two", "gru", seed=2),
+        captioner_of("another", "one", seed=3),
     )
     own = [[stores[feature] for feature in each.plan.features] for each in members]
     clips, decoding = stores["one"].ids[::-1], Decoding(batch=4, max_length=8)
@@ -301,8 +276,11 @@ def test_captioners_of_other_kinds_seeds_and_features_write_together(
 
 
 def test_different_vocabularies_are_refused() -> None:
-    first, second = make_captioner("first", "one"), make_captioner("second", "two", "gru")
-    other = make_captioner("other", "one", captions=[*CAPTIONS, "a cat purrs"])
+    first, second = (
+        captioner_of("first", "one"),
+        captioner_of("second", "two", "gru"),
+    )
+    other = captioner_of("other", "one", captions=[*CAPTIONS, "a cat purrs"])
     Ensemble((first, second))
     with pytest.raises(EarwitnessError) as caught:
         Ensemble((first, second, other), "probs")
@@ -320,7 +298,10 @@ def test_different_vocabularies_are_refused() -> None:
 
 
 def test_features_of_another_width_are_refused(stores: dict[str, FeatureStore]) -> None:
-    members = make_captioner("first", "one"), make_captioner("second", "two", "gru")
+    members = (
+        captioner_of("first", "one"),
+        captioner_of("second", "two", "gru"),
+    )
     with pytest.raises(EarwitnessError, match=r"one.h5: 10 wide, but captioner second was trained"):
         caption_clips(
             Ensemble(members), [[stores["one"]], [stores["one"]]], ["clip1"], Decoding(), "both"
