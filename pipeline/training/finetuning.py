@@ -14,6 +14,7 @@ import torch
 
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
+from pipeline.decoding.ensemble import check_widths
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
@@ -99,12 +100,7 @@ def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[Feature
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
             f"{', '.join(plan.features)}; run `dvc repro plan`"
         )
-    for store, width in zip(features, captioner.widths, strict=True):
-        if store.width != width:
-            raise EarwitnessError(
-                f"{store.path}: {store.width} wide, but {plan.captioner} was trained on {width}; "
-                "extract with the same encoder, or train it again"
-            )
+    check_widths(captioner, [store.width for store in features], [store.path for store in features])
     share = base.training.validation_share
     if base.dataset == plan.dataset and share != plan.scst.validation_share:
         raise EarwitnessError(
