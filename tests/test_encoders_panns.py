@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from encoder_sounds import sound
+from panns_networks import randomise, save_checkpoint
 
 from pipeline.config import PannsEncoder as Settings
 from pipeline.encoders import build_sound_encoder, tagging_model
@@ -22,28 +22,13 @@ from pipeline.errors import EarwitnessError
 SMALL = {"module": "panns", "channels": 4, "sample_rate": 16000, "n_fft": 512, "fmax": 8000}
 
 
-def randomise(module: torch.nn.Module) -> torch.nn.Module:
-    """Weights, and batch norms' running statistics, that no other network has."""
-    generator = torch.Generator().manual_seed(3)
-    for name, value in module.state_dict().items():
-        if name.startswith(("spectrogram_extractor", "logmel_extractor")):
-            continue
-        if name.endswith(("running_var", "bn1.weight", "bn2.weight", "bn0.weight")):
-            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
-        elif value.is_floating_point():
-            value.copy_(value + 0.05 * torch.randn(value.shape, generator=generator))
-    return module.eval()
-
-
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Path]:
     """panns_inference's CNN14, and its checkpoint with the sampler's state beside the weights."""
     torch.manual_seed(0)
     network = randomise(panns_models().Cnn14(32000, 1024, 320, 64, 50, 14000, 527))
     path = tmp_path_factory.mktemp("panns") / "Cnn14_mAP=0.431.pth"
-    sampler = {"indexes": np.arange(5), "pointer": np.int64(3)}
-    torch.save({"iteration": 1, "model": network.state_dict(), "sampler": sampler}, path)
-    return network, path
+    return network, save_checkpoint(network, path)
 
 
 def test_frames_pooled_as_panns_are_its_embedding(

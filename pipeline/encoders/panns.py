@@ -33,9 +33,8 @@ class PannsEncoder(SpectrogramEncoder):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         if settings.model not in POOLS:
-            known = ", ".join(POOLS)
             raise EarwitnessError(
-                f"panns {settings.model} reads no log-mel alone; it can be {known}"
+                f"panns {settings.model} reads the waveform too; take {' or '.join(POOLS)} here"
             )
         self.pools = POOLS[settings.model]
         self.reduction = 2 ** self.pools.count(2)

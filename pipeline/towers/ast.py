@@ -153,8 +153,8 @@ def resample_positions(saved: Tensor, theirs: ASTConfig, ours: ASTConfig) -> Ten
 def _interpolation(count: int, wanted: int, stride: int, new_stride: int) -> Tensor:
     """(wanted, count) weights of ``count`` points at each of ``wanted``; every row's sum is 1."""
     step = min(new_stride / stride, (count - 1) / max(1, wanted - 1))
-    at = torch.arange(wanted)[:, None] * step
-    return (1 - (at - torch.arange(count)).abs()).clamp(min=0)
+    at = torch.arange(wanted, dtype=torch.float64)[:, None] * step
+    return (1 - (at - torch.arange(count)).abs()).clamp(min=0).float()
 
 
 def build(
