@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipeline import report
 from pipeline.config import load_params
 from pipeline.corpora.manifest import Manifest
@@ -20,11 +22,16 @@ def main() -> None:
         if (folder := paths.SCORES / dataset).is_dir()
     }
     manifests = {name: Manifest.load(paths.CORPORA / f"{name}.json") for name in captions}
-    curves = {
-        name: report.read_rows(paths.MODELS / "captioners" / name / "curves.csv")
-        for name in params.captioners
-    }
-    write_atomic(paths.DATA / "report.html", report.page(scores, captions, manifests, curves))
+    rankings = report.read_scores(paths.METRICS / "retrieval")
+    curves = _curves("captioners", params.all_captioners)
+    retrieval_curves = _curves("retrievers", params.all_retrievers)
+    page = report.page(scores, captions, manifests, curves, rankings, retrieval_curves)
+    write_atomic(paths.DATA / "report.html", page)
+
+
+def _curves(kind: str, names: Iterable[str]) -> dict[str, report.Rows]:
+    folder = paths.MODELS / kind
+    return {name: report.read_rows(folder / name / "curves.csv") for name in names}
 
 
 if __name__ == "__main__":

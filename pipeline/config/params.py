@@ -96,6 +96,8 @@ class Params(Section):
         _distinct(("encoders", "text_encoders", "sound_towers", "text_towers"), self)
         _distinct(("encoders", "retrievers", "adapted"), self)
         _distinct(("captioners", "finetuned"), self)
+        if "retrieval" in self.datasets:
+            raise ValueError("datasets: 'retrieval' is a folder of metrics; rename the dataset")
         self._check_encoders()
         self._check_retrievers()
         self._check_captioners()
