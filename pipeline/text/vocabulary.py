@@ -1,4 +1,9 @@
-"""A vocabulary of whole words: PTB tokens that occur often enough (SJTU's code)."""
+"""A vocabulary of whole words: PTB tokens that occur often enough (SJTU's code).
+
+``<unk>`` stands for all other words. As in the field's code it is a word like any other to the
+model, so a caption may come out with an ``<unk>`` where the training captions have rare words; with
+SJTU's ``min_count`` of 1 they have none.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +30,36 @@ class Vocabulary:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
+        """``words``: :data:`SPECIALS`, then others, each once."""
         self.words = tuple(words)
-        self.ids = {word: index for index, word in enumerate(self.words)}
         self.size = len(self.words)
-        self.pad, self.begin, self.end, self.unknown = (self.ids[word] for word in SPECIALS)
+        self.pad, self.begin, self.end, self.unknown = range(len(SPECIALS))
+        # a caption that has "<pad>" in it, say, means no padding by it
+        self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @staticmethod
     def train(captions: Sequence[str], min_count: int) -> Vocabulary:
         """The words of ``captions`` that occur ``min_count`` times, the most frequent first.
 
+        The same words in another order of captions give the same ids.
+
         Raises:
-            EarwitnessError: no such word.
+            EarwitnessError: a caption has no such word, so there is nothing in it to learn; or
+                there are no captions.
         """
-        counts = Counter(word for caption in captions for word in ptb_tokens(caption))
-        kept = [word for word, count in counts.items() if count >= min_count]
-        if not kept:
-            raise EarwitnessError(
-                f"vocabulary: no word occurs {min_count} times in {len(captions)} captions; "
-                "lower seq2seq.min_count"
-            )
+        if not captions:
+            raise EarwitnessError("vocabulary: no captions to train on")
+        tokens = [ptb_tokens(caption) for caption in captions]
+        counts = Counter(word for row in tokens for word in row if word not in SPECIALS)
+        kept = {word for word, count in counts.items() if count >= min_count}
+        for caption, row in zip(captions, tokens, strict=True):
+            if kept.isdisjoint(row):
+                often = "" if min_count == 1 else f" that occurs {min_count} times"
+                mend = "" if min_count == 1 else "lower seq2seq.min_count, or "
+                raise EarwitnessError(
+                    f"vocabulary: the training caption {caption!r} has no word{often}; "
+                    f"{mend}correct the caption or leave it out"
+                )
         return Vocabulary([*SPECIALS, *sorted(kept, key=lambda word: (-counts[word], word))])
 
     def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -73,9 +89,18 @@ class Vocabulary:
 
     @staticmethod
     def load(folder: Path) -> Vocabulary:
-        """What :meth:`save` wrote."""
-        path = folder / FILE
-        words = read_json(path, "train the captioner again")
-        if not isinstance(words, list) or not set(SPECIALS) <= set(words):
-            raise EarwitnessError(f"{path}: not a vocabulary; train the captioner again")
+        """What :meth:`save` wrote.
+
+        Raises:
+            EarwitnessError: it is missing or broken.
+        """
+        path, mend = folder / FILE, "train the captioner again"
+        words = read_json(path, mend)
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise EarwitnessError(f"{path}: not a list of words; {mend}")
+        if tuple(words[: len(SPECIALS)]) != SPECIALS:
+            raise EarwitnessError(f"{path}: does not begin with {', '.join(SPECIALS)}; {mend}")
+        if len(set(words)) < len(words):
+            twice = next(word for word, count in Counter(words).items() if count > 1)
+            raise EarwitnessError(f"{path}: {twice!r} is there twice; {mend}")
         return Vocabulary(words)
