@@ -198,7 +198,7 @@ def test_text_tower_is_trained_in_the_bi_encoder() -> None:
     square = sum(float((g**2).sum()) for g in gradients)
     with torch.no_grad():
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            parameter -= 0.01 / square * gradient
+            parameter.sub_(gradient, alpha=0.01 / square)
         assert before.item() - model.loss(batch).total.item() == pytest.approx(0.01, rel=0.1)
 
 

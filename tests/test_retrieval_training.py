@@ -45,7 +45,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 KILLS = int(os.environ.get("EARWITNESS_KILLS", "1"))
 FINISHED = {"model.safetensors", "model.json", "plan.json", "curves.csv"}
-KINDS = {"frozen": {}, "scratch": {"scratch": True}, "tower": {"tower": True, "scratch": True}}
+KINDS: dict[str, dict[str, Any]] = {
+    "frozen": {},
+    "scratch": {"scratch": True},
+    "tower": {"tower": True, "scratch": True},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -287,7 +291,7 @@ def stage(root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_checkpoints(process: subprocess.Popen[str], root: Path, count: int) -> None:
-    began, seen = time.monotonic(), set()
+    began, seen = time.monotonic(), set[int]()
     while process.poll() is None and time.monotonic() - began < 120 and len(seen) < count:
         for state in root.glob(f"data/checkpoints/*/{STATE}"):
             with suppress(FileNotFoundError):
@@ -368,7 +372,7 @@ def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
     macs = make_data(two, "macs", ("development",))
     names = ("toy", "macs", "more")
     manifests = {d: Manifest.load(two / f"data/corpora/{d}.json") for d in names}
-    clips, held_out = mixture_clips([manifests[d] for d in names], RetrievalTraining())
+    clips, held_out = mixture_clips(manifests, RetrievalTraining())
     assert list(clips) == list(names) and list(held_out) == ["toy", "more"]
     assert len(clips["macs"]) == len(macs.clips)
     plan = make_plan("mixed", datasets=names, epochs=1)
@@ -381,18 +385,17 @@ def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
     single = []
     for name in ("toy", "more"):
         own = make_plan("one", datasets=(name,))
-        given = ({name: m[name]} for m in (manifests, features, text))
-        other, alone = prepare(own, *given, None, CPU)
+        other, alone = prepare(own, manifests, features, text, None, CPU)
         other.model.load_state_dict(retriever.model.state_dict())
         other.model.eval()
         single.append(alone.validate())
     for key, value in both.items():
         assert value == pytest.approx((single[0][key] + single[1][key]) / 2)
     with pytest.raises(EarwitnessError, match="no validation split in macs; add a dataset"):
-        mixture_clips([macs], RetrievalTraining())
+        mixture_clips({"macs": macs}, RetrievalTraining())
     bare = replace(macs, clips=(*macs.clips, Clip("bare", "development", "x.wav", 1.0, ())))
     with pytest.raises(EarwitnessError, match="'bare' has no caption"):
-        mixture_clips([bare], RetrievalTraining())
+        mixture_clips({"macs": bare}, RetrievalTraining())
 
 
 class Words(TextEncoder):

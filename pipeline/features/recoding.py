@@ -93,9 +93,11 @@ def recode_features(
     Raises:
         EarwitnessError: other widths than the retriever's, no tower, or no GPU memory.
     """
-    retriever.check_widths([(own.shape[1], "these features") for own in features[:1]])
+    if not features:
+        return []
+    retriever.check_widths([(features[0].shape[1], "these features")])
     device = retriever.device
-    lengths = torch.tensor([len(own) for own in features], dtype=torch.int64)
+    lengths = torch.tensor([len(own) for own in features])
     found: dict[int, NDArray[np.float16]] = {}
     for batch in length_batches(lengths, BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"])):
         rows = batch.tolist()

@@ -101,7 +101,9 @@ def prepare(
     device: torch.device,
 ) -> tuple[Retriever, Task[Any]]:
     """The retriever before its training, and the run that trains it."""
-    clips, held_out = mixture_clips([manifests[name] for name in plan.datasets], plan.training)
+    clips, held_out = mixture_clips(
+        {name: manifests[name] for name in plan.datasets}, plan.training
+    )
     first = features[plan.datasets[0]]
     widths = tuple(store.width for store in first)
     text_width = None if plan.text else text[plan.datasets[0]].width
@@ -120,7 +122,7 @@ def prepare(
     return retriever, Task(model, batches, model.loss, *hooks, validate, SCORE)
 
 
-def mixture_clips(manifests: Sequence[Manifest], training: Optimisation) -> tuple[Clips, Clips]:
+def mixture_clips(manifests: Mapping[str, Manifest], training: Optimisation) -> tuple[Clips, Clips]:
     """The clips of each dataset to train on, and those to validate on, where there are some.
 
     A dataset without a validation split, such as MACS, is trained on alone.
@@ -129,8 +131,7 @@ def mixture_clips(manifests: Sequence[Manifest], training: Optimisation) -> tupl
         EarwitnessError: no dataset has one, or a clip has no caption.
     """
     clips, held_out = {}, {}
-    for manifest in manifests:
-        name = manifest.dataset
+    for name, manifest in manifests.items():
         if any(clip.split == "validation" for clip in manifest.clips):
             clips[name], held_out[name] = training_clips(manifest, training)
             continue
