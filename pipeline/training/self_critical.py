@@ -98,7 +98,7 @@ class SelfCritical:
     def _sample(self, batch: Batch) -> tuple[Rollout, list[Future[Tensor]]]:
         """All hypotheses, cut after the longest, and the rewards of each chunk to come.
 
-        Autocast's cache is off meanwhile: the casts of weights that it would keep have no gradient,
+        Autocast's cache is off meanwhile: in older torch its casts of weights have no gradient then,
         and the pass with gradients would be given them.
         """
         kind = batch.clips.device.type

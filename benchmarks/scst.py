@@ -1,0 +1,207 @@
+"""Self-critical training: the reward, and a whole step.
+
+The reward is compared with pycocoevalcap's scorer on the same batch, given the captions as tokens
+and the document frequencies of all training clips; ours has to find the tokens first. The step, at
+the paper's sizes (SJTU Table 1: BiGRU 3 × 256, Transformer 2 × 256, 64 clips), is compared with
+the same one whose hypotheses are sampled a clip at a time, every prefix read anew. Weights are
+random, so nearly all captions have the greatest length. The time of the second is taken on some
+clips and counted for all.
+
+Run it as ``python -m benchmarks.scst``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from pycocoevalcap.cider.cider_scorer import CiderScorer
+from torch import Tensor
+
+from benchmarks.timing import Row, compare, print_table
+from pipeline.config import Scst, Seq2Seq, Training
+from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
+from pipeline.metrics.rewards import END, Reward
+from pipeline.models import build_captioner
+from pipeline.models.batch import Batch, Memory, Padded
+from pipeline.models.captioner import TokenIds
+from pipeline.plans import CaptionerPlan, FinetuningPlan
+from pipeline.text.vocabulary import SPECIALS, Vocabulary
+from pipeline.training.bundle import Captioner
+from pipeline.training.self_critical import SelfCritical
+
+CLIPS, REFERENCES, CORPUS = 64, 5, 1000
+FRAMES, WIDTH = 32, 512
+LETTERS = "abcdefghij"
+WORDS = [f"{x}{y}{z}" for x in LETTERS for y in LETTERS for z in LETTERS]
+TOKENIZER = Vocabulary([*SPECIALS, *WORDS])
+TARGET = 5.0
+
+
+def main() -> None:
+    """Prints the rows, and the step's clips per second; half a minute on one core."""
+    torch.set_num_threads(1)
+    draw = random.Random(1)
+    corpus = [[caption(draw) for _ in range(REFERENCES)] for _ in range(CORPUS)]
+    rows = [reward_row(draw, corpus, hypotheses=6)]
+    for samples in (1, 5):
+        row = step_row(corpus, samples)
+        rows.append(row)
+        ours, theirs = CLIPS / row.fast, CLIPS / row.slow
+        print(f"{row.name}: {ours:.1f} clips per second, a clip at a time {theirs:.1f}")
+    print_table(rows)
+
+
+def caption(draw: random.Random) -> str:
+    """Words as captions have them: a few are very common."""
+    picked = [WORDS[int(draw.paretovariate(0.6)) % len(WORDS)] for _ in range(draw.randint(6, 16))]
+    return " ".join(picked)
+
+
+class WholeCorpus(CiderScorer):
+    """pycocoevalcap's, with document frequencies that were counted before."""
+
+    frequency: Any = None
+    ref_len = property(lambda self: np.log(float(CORPUS)), lambda self, value: None)
+
+    def scores(self) -> list[float]:
+        self.document_frequency = self.frequency
+        return self.compute_cider()
+
+
+def count(corpus: Sequence[Sequence[str]]) -> Any:
+    """The document frequencies of all clips."""
+    counter = CiderScorer()
+    for row in corpus:
+        counter += ("", [f"{text} {END}" for text in row])
+    counter.compute_doc_freq()
+    return counter.document_frequency
+
+
+def reference_reward(
+    texts: Sequence[str], clips: Sequence[int], ended: Sequence[bool], corpus: Sequence[Any]
+) -> list[float]:
+    """The rewards of tokenized captions by pycocoevalcap."""
+    scorer = WholeCorpus()
+    for text, clip, end in zip(texts, clips, ended, strict=True):
+        references = [f"{reference} {END}" for reference in corpus[clip]]
+        scorer += (f"{text} {END}" if end else text, references)
+    return scorer.scores()
+
+
+def reward_row(draw: random.Random, corpus: list[list[str]], hypotheses: int) -> Row:
+    """A batch's rewards; the captions are references with some words changed."""
+    clips = [clip for clip in draw.sample(range(CORPUS), CLIPS) for _ in range(hypotheses)]
+    texts = [
+        " ".join(
+            word if draw.random() < 0.7 else draw.choice(WORDS)
+            for word in draw.choice(corpus[clip]).split()
+        )
+        for clip in clips
+    ]
+    ended = [True] * len(texts)
+    reward = Reward(corpus, Scst(), "cpu")
+    WholeCorpus.frequency = count(corpus)
+
+    def theirs() -> list[float]:
+        return reference_reward(texts, clips, ended, corpus)
+
+    def ours() -> Any:
+        return reward(texts, clips, ended)
+
+    assert np.allclose(ours(), theirs(), atol=1e-6)
+    name = f"reward of {CLIPS} clips × {hypotheses} hypotheses × {REFERENCES} references"
+    return compare(name, theirs, ours, TARGET)
+
+
+def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
+    """One step, forward and backward; ``alone``: how many clips are sampled one by one."""
+    captioner = random_captioner()
+    model = captioner.model
+    scst = Scst(samples=samples, dropout=False, device="cpu")
+    plan = FinetuningPlan(
+        name="tuned", inputs={}, code="", captioner="", dataset="", features=("one",), scst=scst
+    )
+    reward = Reward(corpus, scst, "cpu")
+    features = (Padded(torch.randn(CLIPS, FRAMES, WIDTH), torch.full((CLIPS,), FRAMES)),)
+    batch = Batch(features, torch.zeros(CLIPS, 1), None, torch.arange(CLIPS))
+    some = Padded(*(part[:alone] for part in features[0]))
+    with ThreadPoolExecutor(1) as thread:
+        step = SelfCritical(plan, captioner, reward, thread, torch.device("cpu"))
+
+        def ours() -> None:
+            model.zero_grad()
+            step.loss(batch).total.backward()
+
+        def theirs() -> None:
+            model.zero_grad()
+            one_by_one(captioner, some, samples, corpus).backward()
+
+        name = f"SCST step, {samples} sampled + greedy"
+        row = compare(name, theirs, ours, TARGET, repeats=3)
+    return replace(row, slow=row.slow * CLIPS / alone)
+
+
+def random_captioner() -> Captioner:
+    """SJTU's two-layer Transformer captioner with random weights."""
+    torch.manual_seed(1)
+    parts: dict[str, Any] = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart"))
+    plan = CaptionerPlan(
+        name="base", inputs={}, code="", architecture="seq2seq", dataset="", features=("one",),
+        seq2seq=Seq2Seq(), training=Training(), **parts,
+    )  # fmt: skip
+    tokens = TokenIds(TOKENIZER.size, TOKENIZER.begin, TOKENIZER.pad, TOKENIZER.end)
+    return Captioner(plan, build_captioner(plan, [WIDTH], None, tokens), TOKENIZER, (WIDTH,))
+
+
+def one_by_one(
+    captioner: Captioner, features: Padded, samples: int, corpus: list[list[str]]
+) -> Tensor:
+    """The loss of one step by the obvious loops."""
+    model, longest = captioner.model.eval(), captioner.plan.max_tokens - 2
+    losses = []
+    for clip in range(len(features.lengths)):
+        memory = model.encode((Padded(*(part[clip : clip + 1] for part in features)),))
+        rows = [
+            uncached(captioner, memory, longest, sampled=n < samples) for n in range(samples + 1)
+        ]
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, True, TOKENIZER.pad)
+        texts = captioner.tokenizer.decode(tokens)
+        ended = [len(row) < longest + 2 for row in rows]
+        rewards = reference_reward(texts, [clip] * len(rows), ended, corpus)
+        gain = advantages(torch.tensor([rewards]), "greedy")
+        alike = Memory(*(part.expand(samples, *part.shape[1:]) for part in memory))
+        written = tokens[:samples]
+        log_probs = token_log_probs(
+            model.logits(alike, written[:, :-1]),
+            written[:, 1:],
+            begin=TOKENIZER.begin,
+            pad=TOKENIZER.pad,
+        )
+        losses.append(
+            self_critical_loss(log_probs[None], (written[None, :, 1:] != TOKENIZER.pad), gain)
+        )
+    return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def uncached(captioner: Captioner, memory: Memory, longest: int, *, sampled: bool) -> Tensor:
+    """(L,): one hypothesis, all of its prefix read at every step."""
+    tokens = torch.tensor([[TOKENIZER.begin]])
+    for _ in range(longest):
+        logits = captioner.model.logits(memory, tokens)[:, -1]
+        logits[:, [TOKENIZER.begin, TOKENIZER.pad]] = float("-inf")
+        chosen = logits.softmax(-1).multinomial(1) if sampled else logits.argmax(-1, keepdim=True)
+        tokens = torch.cat((tokens, chosen), 1)
+        if int(chosen) == TOKENIZER.end:
+            return tokens[0]
+    return torch.cat((tokens[0], torch.tensor([TOKENIZER.end])))
+
+
+if __name__ == "__main__":
+    main()
