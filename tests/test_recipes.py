@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
+from ruamel.yaml import YAML
 
 from pipeline import recipes
-from pipeline.config import load_params
+from pipeline.config import Params, Training, load_params
 from pipeline.errors import EarwitnessError
 
 FOLDER = REPOSITORY / "recipes"
+DATASETS = ["soundscapes", "clotho", "audiocaps", "realsounds"]
+WITH_CLOTHO = {"clotho", "audiocaps", "macs"}  # what SJTU's captioners' retriever hears
 
 
 @pytest.fixture
@@ -18,45 +22,183 @@ def params(tmp_path: Path) -> Path:
     return Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
 
 
+def applied(params: Path, paper: str, dataset: str) -> Params:
+    recipes.apply(params, FOLDER, paper, dataset)
+    return load_params(params)
+
+
 def test_the_default_is_a_recipe(params: Path) -> None:
     before = params.read_text(encoding="utf-8")
-    recipes.apply(params, FOLDER, "edtc", "soundscapes")
+    recipes.apply(params, FOLDER, "showcase", "soundscapes")
     assert params.read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize("paper", recipes.available(FOLDER, "paper"))
-@pytest.mark.parametrize("dataset", ["soundscapes", "clotho", "audiocaps"])
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_every_recipe_holds_together_and_leads_back(params: Path, paper: str, dataset: str) -> None:
     default = load_params(params)
-    recipes.apply(params, FOLDER, paper, dataset)
-    applied = load_params(params)
-    assert list(applied.datasets) == [dataset]
-    assert {captioner.dataset for captioner in applied.captioners.values()} == {dataset}
-    recipes.apply(params, FOLDER, "edtc", "soundscapes")
-    assert load_params(params) == default
+    now = applied(params, paper, dataset)
+    others = paper == "sjtu" and dataset in WITH_CLOTHO
+    assert next(iter(now.datasets)) == dataset
+    assert set(now.datasets) == (WITH_CLOTHO if others else {dataset})
+    assert {captioner.dataset for captioner in now.captioners.values()} == {dataset}
+    assert now.test_sets == (dataset,)
+    values = YAML(typ="safe").load(params.read_text(encoding="utf-8"))
+    assert set(values) == set(Params.model_fields)  # dvc.yaml reads them all
+    check_that_all_is_used(now)
+    assert applied(params, "showcase", "soundscapes") == default
+
+
+def check_that_all_is_used(now: Params) -> None:
+    """dvc.yaml makes a stage of every entry."""
+    captioners = {m for s in now.systems.values() for m in s.captioners}
+    captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
+    assert {*now.all_captioners} == captioners
+    heard = {f for c in now.captioners.values() for f in c.features}
+    assert {*now.encoded} == heard & {*now.all_retrievers}
+    retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
+    retrievers |= {*now.encoded}
+    retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
+    assert {*now.all_retrievers} == retrievers
+    sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
+    assert {*now.sound_towers, *now.text_towers} <= sides
+    inputs = {tower.input for tower in now.sound_towers.values()}
+    inputs |= {t.weights.removeprefix("tagging:") for t in now.sound_towers.values()}
+    assert {*now.encoders} <= inputs | sides | heard
+    assert {*now.training} == {c.training for c in now.captioners.values()}
 
 
 def test_the_papers_values_are_the_defaults_of_the_sections(params: Path) -> None:
-    """EDTC 3 and 4.3, as pipeline/config.py cites them."""
-    recipes.apply(params, FOLDER, "edtc", "clotho")
-    applied = load_params(params)
-    for section in ("features", "fuser", "translator", "twin", "training"):
-        assert getattr(applied, section) == type(getattr(applied, section))(), section
-    assert applied.bart.pretrained == "facebook/bart-base"
-    assert applied.captioners["edtc"].features == ("panns", "htsat", "convnext")
-    assert applied.decoding.beams == 4
+    """EDTC 3 and 4.3, as pipeline/config cites them."""
+    now = applied(params, "edtc", "clotho")
+    for section in ("features", "fuser", "translator", "twin"):
+        assert getattr(now, section) == type(getattr(now, section))(), section
+    assert now.training == {"edtc": Training()}
+    assert now.bart.pretrained == "facebook/bart-base"
+    assert now.captioners["edtc"].features == ("panns", "htsat", "convnext")
+    assert now.decoding.beams == 4
 
 
-def test_comments_on_keys_that_stay_are_kept(params: Path) -> None:
-    text = params.read_text(encoding="utf-8")
-    params.write_text(
-        text.replace("fuser:\n", "fuser: # my own note\n").replace("  layers: 1", "  layers: 2"),
-        encoding="utf-8",
+def test_sjtus_values_are_the_defaults_of_the_sections(params: Path) -> None:
+    """SJTU 3 and its code, as pipeline/config cites them."""
+    now = applied(params, "sjtu", "clotho")
+    for section in ("biencoder", "retrieval_training", "seq2seq", "sound_towers", "text_towers"):
+        value: Any = getattr(now, section)
+        values = list(value.values()) if isinstance(value, dict) else [value]
+        for one in values:
+            told = one.model_dump(include={"module", "input", "weights"} & one.model_fields_set)
+            assert one == type(one)(**told), section
+    assert now.scst == type(now.scst)(validation_share=0.1)
+    training = now.training["sjtu"]
+    assert (training.epochs, training.batch, training.optimizer) == (25, 64, "adam")
+    assert training.learning_rate == 5e-4 and training.warmup_steps == 3000
+    assert training.schedule == "exponential"
+    assert training.learning_rate * training.decay_to == pytest.approx(5e-7)
+    assert (training.label_smoothing, training.teacher_forcing) == (0.1, 0.7)
+    assert (training.average_epochs, training.validation_share) == (5, 0.1)
+    assert now.decoding.beams == 3
+    assert {t.weights for t in now.text_towers.values()} == {
+        "hub:google-bert/bert-base-uncased",
+        "hub:prajjwal1/bert-medium",
+        "hub:FacebookAI/roberta-base",
+    }
+
+
+def decoder(params: Params, name: str) -> tuple[str, int, int, int]:
+    """A captioner's decoder, its layers and width, and its seed (SJTU Table 1)."""
+    own = params.captioners[name].set
+    shared = params.seq2seq
+    return (
+        own.get("seq2seq.decoder", shared.decoder),
+        own.get("seq2seq.decoder_layers", shared.decoder_layers),
+        own.get("seq2seq.width", shared.width),
+        own.get("training.sjtu.seed", params.training["sjtu"].seed),
     )
+
+
+def test_every_row_of_sjtus_table_3_is_a_system(params: Path) -> None:
+    now = applied(params, "sjtu", "clotho")
+    two, four, gru = (("transformer", 2, 256), ("transformer", 4, 256), ("gru", 1, 512))
+    rows = {
+        *(((*model, 1),) for model in (two, four, gru)),
+        tuple((*two, seed) for seed in (1, 2)),
+        tuple((*model, seed) for model in (two, four) for seed in (1, 2)),
+        tuple((*model, seed) for model in (two, four, gru) for seed in (1, 2)),
+    }
+    found: dict[bool, set[Any]] = {False: set(), True: set()}
+    for system in now.systems.values():
+        rewarded = {name in now.finetuned for name in system.captioners}
+        members = [
+            now.finetuned[name].captioner if name in now.finetuned else name
+            for name in system.captioners
+        ]
+        found[rewarded.pop()].add(tuple(decoder(now, name) for name in members))
+        assert not rewarded  # of one kind
+    assert found == {False: rows, True: rows}
+
+
+def test_every_row_of_sjtus_table_4_and_each_submission_is_a_retrieval_system(
+    params: Path,
+) -> None:
+    now = applied(params, "sjtu", "clotho")
+    rows = first, second, third, fourth, _ = (
+        ("wlcnn14", "bert-base"),
+        ("cnn14", "bert-medium"),
+        ("cnn14", "bert-base"),
+        ("cnn14", "roberta-base"),
+        ("ast", "bert-base"),
+    )
+    systems = [
+        tuple((now.base_retriever(m).sound[0], now.base_retriever(m).text) for m in s.retrievers)
+        for s in now.retrieval_systems.values()
+    ]
+    assert systems == [
+        *((row,) for row in rows),
+        rows,
+        rows[:4],
+        (first, third, fourth),
+        (first, second, third),
+    ]
+    for system in now.retrieval_systems.values():
+        for name in system.retrievers:
+            adapted = now.adapted[name]
+            assert now.retrievers[adapted.retriever].datasets == ("audiocaps",)
+            assert adapted.datasets == ("clotho",)
+            assert adapted.set["retrieval_training.learning_rate"] == 2e-5
+    (heard,) = now.encoded
+    assert set(now.retrievers[heard].datasets) == WITH_CLOTHO
+
+
+def test_captioning_submissions_are_named(params: Path) -> None:
+    now = applied(params, "sjtu", "clotho")
+    lines = params.read_text(encoding="utf-8").splitlines()
+    named = {line.split(":")[0].strip(): line[-1] for line in lines if "# submission " in line}
+    counts = {number: len(now.systems[name].captioners) for name, number in named.items()}
+    assert counts == {"1": 1, "2": 2, "3": 4, "4": 6}
+
+
+def test_small_recordings_are_retrieved_by_frozen_features(params: Path) -> None:
+    for paper in ("sjtu", "showcase"):
+        now = applied(params, paper, "realsounds")
+        assert not now.sound_towers and not now.text_towers and not now.encoded
+        assert {(r.sound, r.text) for r in now.retrievers.values()} == {(("yamnet",), "minilm")}
+        assert {name for c in now.captioners.values() for name in c.features} == {"yamnet"}
+        seeds = [r.set.get("retrieval_training.seed", 1) for r in now.retrievers.values()]
+        assert seeds == [1, 2, 3]
+
+
+def test_comments_on_values_that_stay_are_kept(params: Path) -> None:
+    text = params.read_text(encoding="utf-8")
+    text = text.replace("fuser:\n", "# above\nfuser: # my own note\n", 1)
+    text = text.replace("  reduced: 64\n", "  reduced: 64 # of the 128\n", 1)
+    params.write_text(text.replace("\n  heads: 4\n", "\n  heads: 4 # four\n"), encoding="utf-8")
     recipes.apply(params, FOLDER, "edtc", "clotho")
     after = params.read_text(encoding="utf-8")
-    assert "fuser: # my own note" in after
-    assert "  layers: 3" in after
+    assert "\n# above\nfuser: # my own note\n  layers: 3\n" in after
+    assert "  reduced: 256\n" in after  # what stood there was about another value
+    assert after.startswith(text[: text.index("datasets:")])
+    recipes.apply(params, FOLDER, "sjtu", "clotho")
+    assert "# above\nfuser: {} # my own note\n" in params.read_text(encoding="utf-8")
 
 
 def test_a_wrong_name_gives_the_nearest_and_changes_nothing(params: Path) -> None:
@@ -67,10 +209,8 @@ def test_a_wrong_name_gives_the_nearest_and_changes_nothing(params: Path) -> Non
 
 
 def test_the_ablation_has_every_row_of_table_2(params: Path) -> None:
-    recipes.apply(params, FOLDER, "edtc-ablation", "clotho")
-    rows = {
-        (c.features, c.fuser, c.translator, c.twin) for c in load_params(params).captioners.values()
-    }
+    now = applied(params, "edtc-ablation", "clotho")
+    rows = {(c.features, c.fuser, c.translator, c.twin) for c in now.captioners.values()}
     three = ("panns", "htsat", "convnext")
     assert rows == {
         (("panns",), False, False, False),
@@ -83,3 +223,66 @@ def test_the_ablation_has_every_row_of_table_2(params: Path) -> None:
         (("htsat",), False, True, True),
         (three, True, True, True),
     }
+
+
+# --- the rules, on overlays small enough to see through ---------------------------------------
+
+
+def overlays(folder: Path, **texts: str) -> Path:
+    folder.mkdir()
+    shutil.copy(FOLDER / "empty.yaml", folder)
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+SETS = """kind: dataset
+names: {logmel: mine}
+datasets:
+  first: {layout: clotho, root: a}
+  second: {layout: clotho, root: b}
+  third: {layout: clotho, root: c}
+encoders:
+  mine: {module: logmel}
+  other: {module: logmel}
+papers:
+  base:
+    retrieval_systems:
+      $remove: all
+      only: {retrievers: [b]}
+"""
+BASE = """kind: paper
+base: empty
+names: {mixture: [$dataset, second]}
+text_encoders: {text: {module: sentence}}
+retrievers:
+  a: {datasets: $mixture, sound: [$logmel], text: text}
+  b: {datasets: $mixture, sound: [$logmel], text: text}
+retrieval_systems: {one: {retrievers: [a]}}
+retrieval_test_sets: [$dataset]
+"""
+
+
+def test_names_bases_and_what_a_dataset_says_for_one_paper(tmp_path: Path) -> None:
+    alone = BASE.replace("kind: paper\nbase: empty\n", "kind: paper\nbase: [empty]\n")
+    texts = {"base": BASE, "twice": "kind: paper\nbase: [base, base]\n", "alone": alone}
+    folder = overlays(tmp_path / "recipes", sets=SETS, **texts)
+    for paper, system, retriever in (("base", "only", "b"), ("twice", "only", "b")):
+        now = applied_to(tmp_path, folder, paper)
+        assert list(now.retrieval_systems) == [system] and list(now.retrievers) == [retriever]
+        assert now.retrievers[retriever].datasets == ("first", "second")
+        assert now.retrievers[retriever].sound == ("mine",)
+        assert set(now.datasets) == {"first", "second"} and set(now.encoders) == {"mine"}
+    now = applied_to(tmp_path, folder, "alone")
+    assert list(now.retrieval_systems) == ["one"] and list(now.retrievers) == ["a"]
+
+
+def applied_to(base: Path, folder: Path, paper: str) -> Params:
+    recipes.apply(base / "params.yaml", folder, paper, "sets")
+    return load_params(base / "params.yaml")
+
+
+def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    folder = overlays(tmp_path / "recipes", sets=SETS, lost="kind: paper\nbase: nowhere\n")
+    with pytest.raises(EarwitnessError, match=r"nowhere\.yaml: not there"):
+        applied_to(tmp_path, folder, "lost")
