@@ -14,7 +14,6 @@ import torch
 
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
-from pipeline.decoding.ensemble import check_widths
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
@@ -75,9 +74,8 @@ def finetune_captioner(
         torch.manual_seed(plan.scst.seed)
         schedule = build_schedule(plan.scst, task.batches.steps)
         optimizer = build_optimizer(task.model, plan.scst)
-        eager = plan.scst.model_copy(
-            update={"compile": "off"}
-        )  # self_critical.py compiles what can be
+        # self_critical.py compiles its own pass: the rest of its step cannot be
+        eager = plan.scst.model_copy(update={"compile": "off"})
         progress = fit(task, optimizer, schedule, eager, saved, plan.name)
         named = captioner.plan.model_copy(update={"name": plan.name})
         tuned = Captioner(named, captioner.model, captioner.tokenizer, captioner.widths)
@@ -100,7 +98,12 @@ def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[Feature
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
             f"{', '.join(plan.features)}; run `dvc repro plan`"
         )
-    check_widths(captioner, [store.width for store in features], [store.path for store in features])
+    for store, width in zip(features, captioner.widths, strict=True):
+        if store.width != width:
+            raise EarwitnessError(
+                f"{store.path}: {store.width} wide, but captioner {base.name} was trained on "
+                f"{width}; extract with the same encoder, or train it again"
+            )
     share = base.training.validation_share
     if base.dataset == plan.dataset and share != plan.scst.validation_share:
         raise EarwitnessError(

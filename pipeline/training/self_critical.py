@@ -98,8 +98,8 @@ class SelfCritical:
     def _sample(self, batch: Batch) -> tuple[Rollout, list[Future[Tensor]]]:
         """All hypotheses, cut after the longest, and the rewards of each chunk to come.
 
-        Autocast's cache is off meanwhile: in older torch its casts of weights have no gradient then,
-        and the pass with gradients would be given them.
+        Autocast's cache is off meanwhile: in older torch the casts of weights that it keeps have no
+        gradient then, and the pass with gradients would be given them.
         """
         kind = batch.clips.device.type
         with torch.autocast(
