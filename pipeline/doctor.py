@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config import Params, load_params
+from pipeline.corpora.checks import missing_weights
 from pipeline.errors import EarwitnessError
 
 
@@ -36,10 +37,12 @@ def examine(params: Path, data: Path) -> Iterator[Finding]:
     yield from _datasets(settings, data)
     yield from _weights(settings, data)
     yield from _evaluation(settings)
-    for name in settings.captioners:
-        folder = data / "models" / "captioners" / name
-        there = (folder / "model.safetensors").is_file()
-        yield Finding(f"captioner {name}", there, str(folder) if there else "run `dvc repro`")
+    retrievers, captioners = [*settings.all_retrievers], [*settings.all_captioners]
+    for kind, names in (("retriever", retrievers), ("captioner", captioners)):
+        for name in names:
+            folder = data / "models" / f"{kind}s" / name
+            there = (folder / "model.safetensors").is_file()
+            yield Finding(f"{kind} {name}", there, str(folder) if there else "run `dvc repro`")
 
 
 def _cuda() -> Finding:
@@ -73,16 +76,26 @@ def _datasets(params: Params, data: Path) -> Iterator[Finding]:
 
 def _weights(params: Params, data: Path) -> Iterator[Finding]:
     for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        if encoder.weights in ("none", "hub") or encoder.weights.startswith(("hub:", "package:")):
-            there, detail = True, f"{encoder.weights} (loaded when extracting)"
-        elif encoder.weights == "tagging":
-            path = data / "models" / "encoders" / name / "model.safetensors"
-            there = path.is_file()
-            detail = str(path) if there else "run `dvc repro tagging`"
-        else:
-            there = Path(encoder.weights).exists()
-            detail = encoder.weights if there else f"{encoder.weights}: not there; correct the path"
-        yield Finding(f"weights of {name}", there, detail)
+        yield _weights_of(name, name, encoder.weights, data, "extracting")
+    for name, tower in {**params.sound_towers, **params.text_towers}.items():
+        trained = tower.weights.removeprefix("tagging:")
+        weights = "tagging" if trained != tower.weights else tower.weights
+        yield _weights_of(f"tower {name}", trained, weights, data, "training")
+    if params.scst.rewards.sbert and params.scst.sbert:
+        yield _weights_of("the sbert reward", "", params.scst.sbert, data, "training")
+
+
+def _weights_of(what: str, trained: str, weights: str, data: Path, when: str) -> Finding:
+    """``trained``: the encoder that the tagging stage trains, where ``weights`` are ``tagging``."""
+    if weights == "tagging":
+        path = data / "models" / "encoders" / trained / "model.safetensors"
+        missing = None if path.is_file() else "run `dvc repro tagging`"
+        found = str(path)
+    else:
+        missing = missing_weights(weights)
+        remote = weights == "hub" or weights.startswith(("hub:", "package:"))
+        found = f"{weights} (loaded when {when})" if remote else weights
+    return Finding(f"weights of {what}", missing is None, missing or found)
 
 
 def _evaluation(params: Params) -> Iterator[Finding]:
