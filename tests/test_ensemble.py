@@ -124,6 +124,10 @@ def test_the_mean_is_its_definition(combine: Any) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     assert (found[..., 5] == -math.inf).all()
     assert (found[..., 3] == -math.inf).all() == (combine == "log_probs")
+    rare = [torch.tensor([-150.0, -0.0]), torch.tensor([-152.0, -0.0])]  # below float32's smallest
+    expected = plain_mean(rare, combine)
+    found = combine_log_probs([each.clone() for each in rare], combine)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)
     if combine == "probs":  # a distribution where its members are
         whole = combine_log_probs(
             list(torch.randn(5, 4, 9).mul(20).log_softmax(-1).unbind()), combine
