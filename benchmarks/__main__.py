@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("extraction", "bank", "translator", "beam", "cider", "ranking")
+ALL = (
+    *("extraction", "bank", "translator", "beam", "cider"),
+    *("ranking", "scheduled_sampling", "scst", "ensemble"),
+)
 
 
 def main() -> None:

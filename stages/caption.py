@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.corpora.manifest import Manifest
-from pipeline.features.store import FeatureStore
 from pipeline.plans import CaptionerPlan
 from stages import paths
 from stages.run import run
+from stages.stores import open_store, open_text_store
 
 
 def main(captioner: str) -> None:
@@ -14,12 +14,11 @@ def main(captioner: str) -> None:
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
     from pipeline.training.captioning import train_captioner  # seconds: after what fails at once
 
-    folder = paths.FEATURES / plan.dataset
     progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        [FeatureStore.open(folder / f"{encoder}.h5") for encoder in plan.features],
-        FeatureStore.open(folder / f"{plan.text}.h5", "embed") if plan.text else None,
+        [open_store(plan.dataset, encoder) for encoder in plan.features],
+        open_text_store(plan.dataset, plan.text) if plan.text else None,
         output=paths.MODELS / "captioners" / captioner,
         checkpoints=paths.CHECKPOINTS,
     )

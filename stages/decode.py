@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from pipeline.corpora.manifest import Manifest
-from pipeline.features.store import FeatureStore
 from pipeline.plans import DecodingPlan
 from stages import paths
 from stages.run import run
+from stages.stores import open_store
 
 
 def main(dataset: str, system: str) -> None:
@@ -23,9 +23,8 @@ def main(dataset: str, system: str) -> None:
     ensemble = Ensemble(tuple(captioners), plan.combine)
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(plan.split)]
-    folder = paths.FEATURES / dataset
     names = {name for captioner in captioners for name in captioner.plan.features}
-    stores = {name: FeatureStore.open(folder / f"{name}.h5") for name in names}
+    stores = {name: open_store(dataset, name) for name in names}
     own = [[stores[name] for name in captioner.plan.features] for captioner in captioners]
     began = time.perf_counter()
     captions = caption_clips(ensemble, own, clips, plan.decoding, system)

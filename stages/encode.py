@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipeline.corpora.manifest import Manifest
-from pipeline.features.store import FeatureStore
 from pipeline.files import sha256
 from pipeline.plans import EncodingPlan
 from stages import paths
 from stages.run import run
+from stages.stores import open_store
 
 
 def main(dataset: str, retriever: str) -> None:
@@ -23,7 +23,7 @@ def main(dataset: str, retriever: str) -> None:
     index, report = recode(
         plan,
         Manifest.load(paths.CORPORA / f"{dataset}.json"),
-        FeatureStore.open(paths.FEATURES / dataset / f"{plan.feature}.h5"),
+        open_store(dataset, plan.feature),
         load_retriever(folder),
         sha256(folder / WEIGHTS),
         paths.PARTIAL,

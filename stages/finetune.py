@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.corpora.manifest import Manifest
-from pipeline.features.store import FeatureStore
 from pipeline.plans import FinetuningPlan
 from stages import paths
 from stages.run import run
+from stages.stores import open_store
 
 
 def main(name: str) -> None:
@@ -16,12 +16,11 @@ def main(name: str) -> None:
     from pipeline.training.finetuning import finetune_captioner
 
     captioners = paths.MODELS / "captioners"
-    folder = paths.FEATURES / plan.dataset
     progress = finetune_captioner(
         plan,
         load_captioner(captioners / plan.captioner, plan.scst.device),
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        [FeatureStore.open(folder / f"{encoder}.h5") for encoder in plan.features],
+        [open_store(plan.dataset, encoder) for encoder in plan.features],
         output=captioners / name,
         checkpoints=paths.CHECKPOINTS,
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.corpora.manifest import Manifest
-from pipeline.features.store import FeatureStore
 from pipeline.plans import RetrieverPlan
 from stages import paths
 from stages.run import run
+from stages.stores import open_store, open_text_store
 
 
 def main(retriever: str) -> None:
@@ -14,16 +14,12 @@ def main(retriever: str) -> None:
     plan = RetrieverPlan.load(paths.PLANS / "retrievers" / f"{retriever}.json")
     from pipeline.training.retrieval import train_retriever  # seconds: after what fails at once
 
-    folders = {dataset: paths.FEATURES / dataset for dataset in plan.datasets}
     text = plan.text_features
     progress = train_retriever(
         plan,
         {dataset: Manifest.load(paths.CORPORA / f"{dataset}.json") for dataset in plan.datasets},
-        {
-            dataset: [FeatureStore.open(folder / f"{name}.h5") for name in plan.features]
-            for dataset, folder in folders.items()
-        },
-        {d: FeatureStore.open(f / f"{text}.h5", "embed") for d, f in folders.items() if text},
+        {dataset: [open_store(dataset, e) for e in plan.features] for dataset in plan.datasets},
+        {dataset: open_text_store(dataset, text) for dataset in plan.datasets} if text else {},
         start=paths.MODELS / "retrievers" / plan.start if plan.start else None,
         output=paths.MODELS / "retrievers" / retriever,
         checkpoints=paths.CHECKPOINTS,

@@ -23,13 +23,15 @@ from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLay
 
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Memory
-
-
-class Affine(NamedTuple):
-    """A linear layer's weight and bias."""
-
-    weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
+from pipeline.models.cached import (
+    Affine,
+    LayerCache,
+    affine,
+    joined,
+    product_dtype,
+    reordered,
+    with_own_slots,
+)
 
 
 class LayerWeights(NamedTuple):
@@ -42,15 +44,6 @@ class LayerWeights(NamedTuple):
     up: Affine
     down: Affine
     module: BartDecoderLayer  # for its norms and its activation
-
-
-class LayerCache(NamedTuple):
-    """What one layer attends to. S slots: K for each step, d is the width of a head."""
-
-    keys: Tensor  # (B, H, S, d)
-    values: Tensor  # (B, H, S, d)
-    memory_keys: Tensor  # (B, H, T, d)
-    memory_values: Tensor  # (B, H, T, d)
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ class BartStepper:
                 f"{self.decoder.config.max_position_embeddings} positions; lower max_length"
             )
         device = memory.values.device
-        dtype = _product_dtype(device, self.bias.dtype)
+        dtype = product_dtype(self.bias)
         slots = steps * beams
         clips = memory.values.shape[0]
         state = BartState(
@@ -131,34 +124,22 @@ class BartStepper:
 
     def reorder(self, state: BartState, parents: Tensor) -> BartState:
         """See :class:`Stepper`; the caches stay where they are."""
-        past = state.past.gather(1, parents[..., None].expand_as(state.past))
-        return replace(state, past=past)
+        return replace(state, past=reordered(state.past, parents))
 
     def select(self, state: BartState, clips: Tensor) -> BartState:
         """See :class:`Stepper`; only the slots in use are copied."""
         used = state.steps * state.past.shape[1]
-
-        def kept(cache: LayerCache) -> LayerCache:
-            return LayerCache(
-                _rows(cache.keys, clips, used),
-                _rows(cache.values, clips, used),
-                cache.memory_keys[clips],
-                cache.memory_values[clips],
-            )
-
         return replace(
             state,
-            caches=tuple(kept(cache) for cache in state.caches),
+            caches=tuple(cache.select(clips, used) for cache in state.caches),
             memory_mask=state.memory_mask[clips],
             past=state.past[clips],
         )
 
     def _advance(self, tokens: Tensor, state: BartState) -> tuple[Tensor, BartState]:
         """The last layer's states of (B, K) tokens, (B, K, D), and the state after them."""
-        beams = tokens.shape[1]
-        first, used = state.steps * beams, (state.steps + 1) * beams
-        past = state.past.clone()
-        past[:, :, first:used] = torch.eye(beams, dtype=torch.bool, device=past.device)
+        used = (state.steps + 1) * tokens.shape[1]
+        past = with_own_slots(state.past, state.steps)
         positions = self.decoder.embed_positions
         hidden = self.decoder.embed_tokens(tokens)
         hidden = hidden + positions.weight[state.steps + positions.offset]
@@ -173,14 +154,11 @@ class BartStepper:
     ) -> Tensor:
         """(B, K, D) to (B, K, D); this step's keys and values go to the last K slots in use."""
         module, dtype = layer.module, layer.qkv.weight.dtype
-        beams, used = hidden.shape[1], own.shape[-1]
         qkv = F.linear(hidden.to(dtype), *layer.qkv).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, K, d)
-        keys, values = cache.keys[:, :, :used], cache.values[:, :, :used]
-        keys[:, :, used - beams :] = key
-        values[:, :, used - beams :] = value
+        keys, values = cache.write(key, value, own.shape[-1])
         read = F.scaled_dot_product_attention(query, keys, values, attn_mask=own)
-        hidden = hidden + F.linear(_joined(read), *layer.self_out)
+        hidden = hidden + F.linear(joined(read), *layer.self_out)
         hidden = module.self_attn_layer_norm(hidden)
 
         query = F.linear(hidden.to(dtype), *layer.query)
@@ -188,7 +166,7 @@ class BartStepper:
         read = F.scaled_dot_product_attention(
             query, cache.memory_keys, cache.memory_values, attn_mask=mask
         )
-        hidden = hidden + F.linear(_joined(read), *layer.cross_out)
+        hidden = hidden + F.linear(joined(read), *layer.cross_out)
         hidden = module.encoder_attn_layer_norm(hidden)
 
         inner = module.activation_fn(F.linear(hidden.to(dtype), *layer.up))
@@ -200,48 +178,23 @@ class BartStepper:
     ) -> LayerCache:
         """Keys and values of the memory (B, T, D), and empty slots."""
         keys, values = (
-            F.linear(memory.to(dtype), *_affine(projection, dtype))
+            F.linear(memory.to(dtype), *affine(projection, dtype))
             .unflatten(-1, (self.heads, -1))
             .transpose(1, 2)
-            .contiguous()
             for projection in (attention.k_proj, attention.v_proj)
         )
-        shape = (memory.shape[0], self.heads, slots, keys.shape[-1])
-        return LayerCache(keys.new_empty(shape), keys.new_empty(shape), keys, values)
-
-
-def _product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Autocast's, where it is on: its cast of each weight in each step is then done once."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return dtype
-
-
-def _affine(linear: torch.nn.Linear, dtype: torch.dtype) -> Affine:
-    return Affine(linear.weight.to(dtype), linear.bias.to(dtype))
+        return LayerCache.empty(keys, values, slots)
 
 
 def _weights(layer: BartDecoderLayer, dtype: torch.dtype) -> LayerWeights:
     own, cross = layer.self_attn, layer.encoder_attn
-    three = [_affine(linear, dtype) for linear in (own.q_proj, own.k_proj, own.v_proj)]
+    three = [affine(linear, dtype) for linear in (own.q_proj, own.k_proj, own.v_proj)]
     return LayerWeights(
         qkv=Affine(torch.cat([a.weight for a in three]), torch.cat([a.bias for a in three])),
-        self_out=_affine(own.out_proj, dtype),
-        query=_affine(cross.q_proj, dtype),
-        cross_out=_affine(cross.out_proj, dtype),
-        up=_affine(layer.fc1, dtype),
-        down=_affine(layer.fc2, dtype),
+        self_out=affine(own.out_proj, dtype),
+        query=affine(cross.q_proj, dtype),
+        cross_out=affine(cross.out_proj, dtype),
+        up=affine(layer.fc1, dtype),
+        down=affine(layer.fc2, dtype),
         module=layer,
     )
-
-
-def _joined(heads: Tensor) -> Tensor:
-    """(B, H, K, d) to (B, K, D)."""
-    return heads.transpose(1, 2).flatten(2)
-
-
-def _rows(cache: Tensor, clips: Tensor, used: int) -> Tensor:
-    """Some clips of a cache (B, H, S, d), its first ``used`` slots filled."""
-    kept = cache.new_empty(len(clips), *cache.shape[1:])
-    kept[:, :, :used] = cache[:, :, :used][clips]
-    return kept

@@ -11,22 +11,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Memory
+from pipeline.models.cached import (
+    Affine,
+    LayerCache,
+    affine,
+    joined,
+    product_dtype,
+    reordered,
+    with_own_slots,
+)
 from pipeline.models.captioner import TokenIds
 
 if TYPE_CHECKING:
     from pipeline.models.transformer_decoder import DecoderLayer, TransformerDecoder
-
-
-class Affine(NamedTuple):
-    """A linear layer's weight and bias."""
-
-    weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
 
 
 class LayerWeights(NamedTuple):
@@ -39,15 +41,6 @@ class LayerWeights(NamedTuple):
     cross_out: Affine
     up: Affine
     down: Affine
-
-
-class LayerCache(NamedTuple):
-    """What one layer attends to. S slots: K for each step, d is the width of a head."""
-
-    keys: Tensor  # (B, H, S, d)
-    values: Tensor  # (B, H, S, d)
-    memory_keys: Tensor  # (B, H, T, d)
-    memory_values: Tensor  # (B, H, T, d)
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class TransformerStepper:
             )
         layers = self.decoder.stack()
         device, slots = memory.values.device, max_length * beams
-        dtype = _product_dtype(self.decoder.classifier.weight)
+        dtype = product_dtype(self.decoder.classifier.weight)
         clips = memory.values.shape[0]
         return TransformerState(
             layers=tuple(_weights(layer, dtype) for layer in layers),
@@ -94,10 +87,8 @@ class TransformerStepper:
     @torch.no_grad()
     def step(self, tokens: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """(B, K) tokens to (B, K, V) log-probabilities; see :class:`Stepper`."""
-        beams = tokens.shape[1]
-        first, used = state.steps * beams, (state.steps + 1) * beams
-        past = state.past.clone()
-        past[:, :, first:used] = torch.eye(beams, dtype=torch.bool, device=past.device)
+        used = (state.steps + 1) * tokens.shape[1]
+        past = with_own_slots(state.past, state.steps)
         decoder = self.decoder
         hidden = decoder.embedding(tokens) * decoder.scale + decoder.positions[state.steps]
         own = past[:, None, :, :used]  # (B, 1, K, slots in use)
@@ -109,21 +100,12 @@ class TransformerStepper:
 
     def reorder(self, state: TransformerState, parents: Tensor) -> TransformerState:
         """See :class:`Stepper`; the caches stay where they are."""
-        past = state.past.gather(1, parents[..., None].expand_as(state.past))
-        return replace(state, past=past)
+        return replace(state, past=reordered(state.past, parents))
 
     def select(self, state: TransformerState, clips: Tensor) -> TransformerState:
         """See :class:`Stepper`; only the slots in use are copied."""
         used = state.steps * state.past.shape[1]
-        caches = tuple(
-            LayerCache(
-                _rows(cache.keys, clips, used),
-                _rows(cache.values, clips, used),
-                cache.memory_keys[clips],
-                cache.memory_values[clips],
-            )
-            for cache in state.caches
-        )
+        caches = tuple(cache.select(clips, used) for cache in state.caches)
         return replace(
             state, caches=caches, memory_mask=state.memory_mask[clips], past=state.past[clips]
         )
@@ -134,53 +116,25 @@ def _advance(
 ) -> Tensor:
     """(B, K, D) to (B, K, D); this step's keys and values go to the last K slots in use."""
     dtype = layer.qkv.weight.dtype
-    beams, used = hidden.shape[1], own.shape[-1]
     query, key, value = layer.module.split(F.linear(hidden.to(dtype), *layer.qkv), 3)
-    keys, values = cache.keys[:, :, :used], cache.values[:, :, :used]
-    keys[:, :, used - beams :] = key
-    values[:, :, used - beams :] = value
+    keys, values = cache.write(key, value, own.shape[-1])
     read = F.scaled_dot_product_attention(query, keys, values, attn_mask=own)
-    hidden = layer.module.self_norm(hidden + F.linear(_joined(read), *layer.self_out))
+    hidden = layer.module.self_norm(hidden + F.linear(joined(read), *layer.self_out))
     (query,) = layer.module.split(F.linear(hidden.to(dtype), *layer.query), 1)
     read = F.scaled_dot_product_attention(
         query, cache.memory_keys, cache.memory_values, attn_mask=shown
     )
-    hidden = layer.module.cross_norm(hidden + F.linear(_joined(read), *layer.cross_out))
+    hidden = layer.module.cross_norm(hidden + F.linear(joined(read), *layer.cross_out))
     inner = F.linear(hidden.to(dtype), *layer.up).relu()
     return layer.module.final_norm(hidden + F.linear(inner, *layer.down))
 
 
 def _cache(layer: DecoderLayer, memory: Tensor, slots: int, dtype: torch.dtype) -> LayerCache:
     """Keys and values of the memory (B, T, D), and empty slots."""
-    both = layer.split(F.linear(memory.to(dtype), *_affine(layer.memory, dtype)), 2)
-    keys, values = (each.contiguous() for each in both)
-    shape = (memory.shape[0], layer.heads, slots, keys.shape[-1])
-    return LayerCache(keys.new_empty(shape), keys.new_empty(shape), keys, values)
-
-
-def _product_dtype(weight: Tensor) -> torch.dtype:
-    """Autocast's, where it is on: its cast of each weight in each step is then done once."""
-    if torch.is_autocast_enabled(weight.device.type):
-        return torch.get_autocast_dtype(weight.device.type)
-    return weight.dtype
-
-
-def _affine(linear: nn.Linear, dtype: torch.dtype) -> Affine:
-    return Affine(linear.weight.to(dtype), linear.bias.to(dtype))
+    keys, values = layer.split(F.linear(memory.to(dtype), *affine(layer.memory, dtype)), 2)
+    return LayerCache.empty(keys, values, slots)
 
 
 def _weights(layer: DecoderLayer, dtype: torch.dtype) -> LayerWeights:
     parts = (layer.qkv, layer.self_out, layer.query, layer.cross_out, layer.up, layer.down)
-    return LayerWeights(layer, *(_affine(part, dtype) for part in parts))
-
-
-def _joined(heads: Tensor) -> Tensor:
-    """(B, H, K, d) to (B, K, D)."""
-    return heads.transpose(1, 2).flatten(2)
-
-
-def _rows(cache: Tensor, clips: Tensor, used: int) -> Tensor:
-    """Some clips of a cache (B, H, S, d), its first ``used`` slots filled."""
-    kept = cache.new_empty(len(clips), *cache.shape[1:])
-    kept[:, :, :used] = cache[:, :, :used][clips]
-    return kept
+    return LayerWeights(layer, *(affine(part, dtype) for part in parts))

@@ -120,7 +120,7 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     alphabet = {byte for text in texts for byte in f" {text}".encode()}
     if vocabulary < len(alphabet) + len(SPECIALS):
         raise EarwitnessError(
-            f"bart.vocabulary is {vocabulary}, but the captions have {len(alphabet)} different "
+            f"the vocabulary is {vocabulary}, but the captions have {len(alphabet)} different "
             f"bytes; give at least {len(alphabet) + len(SPECIALS)}"
         )
     backend = Backend(BPE(unk_token=UNKNOWN))

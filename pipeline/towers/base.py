@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,3 +38,7 @@ class TextTowerModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, L) int64 ids, padded, and (B,) int64 → (B, embedding_width)."""
+
+    @abstractmethod
+    def form(self) -> dict[str, Any]:
+        """All that is needed, beside its settings, to build it again with no network; JSON."""

@@ -48,8 +48,8 @@ def load_captioner(folder: Path, device: str = "auto") -> Captioner:
         EarwitnessError: a file is missing, broken, or of another model.
     """
     if not folder.is_dir():
-        raise EarwitnessError(f"{folder}: no captioner; run `dvc repro caption@{folder.name}`")
-    mend = f"run `dvc repro -f caption@{folder.name}`"
+        raise EarwitnessError(f"{folder}: no captioner; run `dvc repro caption finetune`")
+    mend = f"delete {folder} and run `dvc repro caption finetune`"
     plan = CaptionerPlan.load(folder / PLAN)
     form = read_json(folder / FORM, mend)
     try:

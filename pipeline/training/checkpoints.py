@@ -161,11 +161,13 @@ class Checkpoints:
             for older in sorted(self.folder.glob("epoch-*.safetensors"))[:-last]:
                 older.unlink()
 
-    def average(self) -> dict[str, Tensor]:
-        """The mean of the epochs' weights that are kept; of integers the last."""
+    def average(self) -> dict[str, Tensor] | None:
+        """The mean of the epochs' weights that are kept; of integers the last. None: none kept."""
         files = sorted(self.folder.glob("epoch-*.safetensors"))
         mend = f"delete {self.folder} to train from the start"
         epochs = [read_weights(file, mend) for file in files]
+        if not epochs:
+            return None
         return {
             name: torch.stack([one[name].double() for one in epochs]).mean(0).to(last.dtype)
             if last.is_floating_point()

@@ -62,9 +62,9 @@ def fit(
     """Trains from the last checkpoint, or from the start, to the end.
 
     The weights that are left in the model are those of the best validation or, with
-    ``training.average_epochs``, the mean of the last epochs' ends. A checkpoint is written at every
-    validation. On a CPU a run that was killed and started again ends with the same bits as one
-    that was not.
+    ``training.average_epochs``, the mean of the last epochs' ends, if one was reached. A checkpoint
+    is written at every validation. On a CPU a run that was killed and started again ends with the
+    same bits as one that was not.
 
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
@@ -87,8 +87,8 @@ def fit(
                     checkpoints.save(task.model, optimizer, progress, improved=improved)
                     if run.out_of_patience(progress):
                         break
-    if training.average_epochs:
-        load_weights(task.model, checkpoints.average(), str(checkpoints.folder))
+    if average := checkpoints.average() if training.average_epochs else None:
+        load_weights(task.model, average, str(checkpoints.folder))
         run.validate_again(progress)
     else:
         load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))

@@ -280,8 +280,8 @@ def load_retriever(folder: Path, device: str = "auto") -> Retriever:
         EarwitnessError: a file is missing, broken, or of another model.
     """
     if not folder.is_dir():
-        raise EarwitnessError(f"{folder}: no retriever; run `dvc repro retrieve@{folder.name}`")
-    mend = f"run `dvc repro -f retrieve@{folder.name}`"
+        raise EarwitnessError(f"{folder}: no retriever; run `dvc repro retrieve adapt`")
+    mend = f"delete {folder} and run `dvc repro retrieve adapt`"
     plan = RetrieverPlan.load(folder / PLAN)
     form = read_json(folder / FORM, mend)
     try:
