@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 # settings reach a job through its plan, and these hold nothing else that could change a result
 NEUTRAL = frozenset({"config", "errors", "files", "plans", "provenance", "cli"})
@@ -24,22 +26,35 @@ def code_digest(modules: Iterable[str], package: Path, stop: frozenset[str] = fr
         stop: registries that are not followed, because they import every entry; a job names the
             entry that it uses among ``modules``.
     """
-    trees: dict[str, ast.Module] = {}
+    found: dict[str, _Module] = {}
     waiting = list(modules)
     if missing := [name for name in waiting if _source(package, name) is None]:
         raise ValueError(f"{package} has no module {missing[0]}")
     while waiting:
         name = waiting.pop()
         path = _source(package, name)
-        if name in trees or name.split(".")[0] in NEUTRAL or name in stop or path is None:
+        if name in found or name.split(".")[0] in NEUTRAL or name in stop or path is None:
             continue
-        trees[name] = ast.parse(path.read_text(encoding="utf-8"))
-        waiting += _imports(trees[name], package)
+        found[name] = _read(path, package.name, path.stat().st_mtime_ns)
+        waiting += found[name].imports
     digest = hashlib.sha256()
-    for name in sorted(trees):
+    for name in sorted(found):
         digest.update(name.encode())
-        digest.update(ast.dump(_without_docstrings(trees[name])).encode())
+        digest.update(found[name].tree)
     return digest.hexdigest()
+
+
+class _Module(NamedTuple):
+    imports: tuple[str, ...]  # of this package, relative to it
+    tree: bytes  # its syntax without docstrings
+
+
+@cache
+def _read(path: Path, package: str, changed: int) -> _Module:
+    """One file, read once for all plans; ``changed`` is when it was written."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(_imports(tree, package))
+    return _Module(imports, ast.dump(_without_docstrings(tree)).encode())
 
 
 def _source(package: Path, name: str) -> Path | None:
@@ -50,8 +65,8 @@ def _source(package: Path, name: str) -> Path | None:
     return None
 
 
-def _imports(tree: ast.Module, package: Path) -> Iterator[str]:
-    prefix = f"{package.name}."
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    prefix = f"{package}."
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
