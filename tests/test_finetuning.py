@@ -45,7 +45,7 @@ WIDTHS = {"one": 12, "two": 20}
 NAMES = ("edtc", "transformer", "gru")
 SCST = {
     "epochs": 8, "batch": 20, "learning_rate": 2e-3, "validations_per_epoch": 2, "samples": 3,
-    "device": "cpu",
+    "dropout": False, "device": "cpu",
 }  # fmt: skip
 
 
@@ -177,8 +177,8 @@ def expected_reward(
 @pytest.mark.parametrize(
     ("base", "settings"),
     [
-        ("edtc", {"baseline": "others"}),
-        ("transformer", {"baseline": "others", "dropout": False, "chunks": 1}),
+        ("edtc", {"baseline": "others", "dropout": True}),
+        ("transformer", {"baseline": "others", "chunks": 1}),
         ("gru", {"learning_rate": 5e-4, "epochs": 12, "samples": 5, "chunks": 3}),
     ],
 )
@@ -265,9 +265,7 @@ def by_hand(batch: Batch, captioner: Captioner, reward: Reward, scst: Scst) -> T
 def test_a_step_is_what_it_says(trained: tuple[Path, Manifest], base: str, chunks: int) -> None:
     """However it is cut, and with the weights of this step: they were changed just before."""
     with ThreadPoolExecutor(1) as thread:
-        step, batch, captioner, reward = make_step(
-            trained, thread, base, dropout=False, chunks=chunks
-        )
+        step, batch, captioner, reward = make_step(trained, thread, base, chunks=chunks)
         with torch.no_grad():
             for parameter in captioner.model.parameters():
                 parameter.add_(0.1 * parameter.std(correction=0) * torch.randn_like(parameter))
@@ -289,7 +287,7 @@ def test_a_step_is_what_it_says(trained: tuple[Path, Manifest], base: str, chunk
 def test_autocast_keeps_the_gradients(trained: tuple[Path, Manifest], base: str) -> None:
     """Casts of weights made while sampling have none, and must not be used again."""
     with ThreadPoolExecutor(1) as thread:
-        step, batch, captioner, _ = make_step(trained, thread, base, dropout=False, samples=8)
+        step, batch, captioner, _ = make_step(trained, thread, base, samples=8)
         found = []
         for bf16 in (False, True):
             captioner.model.zero_grad()
@@ -332,7 +330,8 @@ def test_a_killed_run_ends_with_the_same_bytes(
     """With dropout, views and checkpoints in the midst of an epoch."""
     root, _ = trained
     models = root / "data/models/captioners"
-    make_plan("edtc", "killed", epochs=5).save(root / "data/plans/captioners/killed.json")
+    plan = make_plan("edtc", "killed", epochs=5, baseline="others", dropout=True)
+    plan.save(root / "data/plans/captioners/killed.json")
     process, began = stage(root, "killed"), time.monotonic()
     seen: set[int] = set()
     while process.poll() is None and len(seen) < 3 and time.monotonic() - began < 60:
@@ -368,6 +367,7 @@ def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) 
     other = make_plan().model_copy(update={"features": ("two", "one")})
     refused(other, sounds, r"edtc reads one, two, the plan names two, one; run `dvc repro plan`")
     refused(make_plan(validation_share=0.2), sounds, r"trained with validation_share null; set")
+    refused(make_plan(dropout=True), sounds, r"set scst.dropout: false, or scst.baseline: others")
     sbert = {"rewards": Rewards(sbert=1.0), "sbert": "no/such/folder"}
     refused(make_plan(**sbert), sounds, r"no/such/folder")
     code = stage(root, "none")

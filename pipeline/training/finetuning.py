@@ -87,12 +87,17 @@ def finetune_captioner(
 
 
 def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[FeatureStore]) -> None:
-    """Refuses what would train on other features, or be chosen on clips that were trained on.
+    """Refuses what cannot learn, and what would be chosen on clips that were trained on.
 
     Raises:
         EarwitnessError: so it is.
     """
     base = captioner.plan
+    if plan.scst.dropout and plan.scst.baseline == "greedy":  # see self_critical.py
+        raise EarwitnessError(
+            f"{plan.name}: scst.dropout with the greedy baseline unlearns the captioner; set "
+            "scst.dropout: false, or scst.baseline: others"
+        )
     if base.features != plan.features:
         raise EarwitnessError(
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "

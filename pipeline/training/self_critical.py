@@ -7,9 +7,14 @@ rewards are computed in a thread: those of one chunk of the batch while the next
 of the last during the pass with gradients, which does not wait for them. Samples and gradients are
 of the same weights.
 
-With ``scst.dropout`` that last pass has dropout, as in SJTU's code, and the batch norms of FUSER
-and others normalise by the batch and go on averaging, as in cross-entropy training; without it the
-pass has the very log-probabilities that the samples were drawn from, and batch norms stand still.
+Without ``scst.dropout`` that last pass has the very log-probabilities that the samples were drawn
+with, and batch norms (FUSER's) stand still: the gradient is the expected reward's. With it the pass
+has dropout, and batch norms go by the batch, as in cross-entropy training. Then the mean of ∇ log p
+over samples is no longer zero, and a baseline that all of a clip's samples lie below, as they do
+below the greedy caption of a trained model, drives the model away from what it writes until nothing
+is left of it. So dropout goes with the baseline ``others`` alone, whose advantages cancel in each
+clip. (SJTU's code has dropout beside the greedy baseline, but samples under it too, in the pass
+whose gradient it takes.)
 
 The search, the thread and the rewards cannot be compiled: ``scst.compile`` is of the pass with
 gradients alone.
