@@ -104,7 +104,7 @@ TINY: dict[str, Any] = {
         "transformer": WORDS,
         "gru": {**WORDS, "set": {"seq2seq.decoder": "gru"}},
     },
-    "scst": {"epochs": 1, "batch": 8},
+    "scst": {"epochs": 1, "batch": 8, "validation_share": 0.2},
     "finetuned": {"transformer-scst": {"captioner": "transformer"}},
     "decoding": {},
     "systems": {

@@ -84,7 +84,9 @@ class Scst(Optimisation):
     samples: int = Field(1, ge=1)  # of each clip; SJTU's code
     baseline: Literal["greedy", "others"] = "greedy"  # others: the mean of a clip's other samples
     temperature: float = Field(1.0, gt=0)  # SJTU's code
-    dropout: bool = True  # in the pass that has gradients (SJTU's code: on)
+    # in the pass that has gradients; samples are drawn without it, so that with the greedy baseline
+    # the gradient would be biased (SJTU's code draws with it)
+    dropout: bool = False
     chunks: int = Field(2, ge=1)  # a batch is sampled in so many: rewards of one, draws of the next
     rewards: Rewards = Rewards()
     sbert: str | None = None  # weights of the sbert reward: hub:…, package:… or a path
@@ -93,6 +95,8 @@ class Scst(Optimisation):
     def _consistent(self) -> Scst:
         if self.baseline == "others" and self.samples < 2:
             raise ValueError("baseline: others needs samples of 2 or more")
+        if self.baseline == "greedy" and self.dropout:
+            raise ValueError("dropout: true needs baseline: others; with greedy training collapses")
         if self.rewards.sbert and self.sbert is None:
             raise ValueError("rewards.sbert needs sbert: hub:owner/name, package:NAME or a path")
         if not any(self.rewards.model_dump().values()):
