@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
 from pipeline.training.batches import CaptionBatches, pad_tokens
 from pipeline.training.bundle import Captioner
-from pipeline.training.checkpoints import Checkpoints, Progress
-from pipeline.training.device import deterministic, resolve_device
-from pipeline.training.lock import exclusive
+from pipeline.training.checkpoints import Progress
+from pipeline.training.device import resolve_device
+from pipeline.training.jobs import training_job
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.schedules import build_schedule
@@ -57,15 +56,9 @@ def train_captioner(
     Raises:
         EarwitnessError: what the user can mend, such as a clip without features or captions.
     """
-    job = f"captioner-{plan.name}"
-    where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
-    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:16]
     device = resolve_device(plan.training.device)
-    with (
-        exclusive(checkpoints / f"{job}-to-{where}.lock"),
-        Checkpoints(checkpoints, job, digest) as saved,
-        deterministic(device),
-    ):
+    identity = plan.model_dump_json().encode()
+    with training_job(f"captioner-{plan.name}", identity, output, checkpoints, device) as saved:
         torch.manual_seed(plan.training.seed)
         captioner, task = prepare(plan, manifest, features, text, device)
         schedule = build_schedule(plan.training, task.batches.steps)
@@ -73,7 +66,6 @@ def train_captioner(
         progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
         with replacing_folder(output) as folder:
             captioner.save(folder, curves_csv(progress.curves))
-        saved.remove()
     return progress
 
 

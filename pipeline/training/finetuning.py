@@ -24,9 +24,9 @@ from pipeline.plans import FinetuningPlan
 from pipeline.training.batches import CaptionBatches
 from pipeline.training.bundle import Captioner
 from pipeline.training.captioning import SCORE, validation
-from pipeline.training.checkpoints import Checkpoints, Progress, weights
-from pipeline.training.device import deterministic, resolve_device
-from pipeline.training.lock import exclusive
+from pipeline.training.checkpoints import Progress, weights
+from pipeline.training.device import resolve_device
+from pipeline.training.jobs import training_job
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.schedules import build_schedule
@@ -60,14 +60,11 @@ def finetune_captioner(
         EarwitnessError: what the user can mend, such as a reward whose weights are absent.
     """
     check(plan, captioner, features)
-    job = f"captioner-{plan.name}"
-    where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
     device = resolve_device(plan.scst.device)
     captioner.model.to(device)
+    identity = _identity(plan, captioner)
     with (
-        exclusive(checkpoints / f"{job}-to-{where}.lock"),
-        Checkpoints(checkpoints, job, _digest(plan, captioner)) as saved,
-        deterministic(device),
+        training_job(f"captioner-{plan.name}", identity, output, checkpoints, device) as saved,
         ThreadPoolExecutor(1, "rewards") as thread,
     ):
         task = prepare(plan, captioner, manifest, features, thread, device)
@@ -82,7 +79,6 @@ def finetune_captioner(
         with replacing_folder(output) as folder:
             tuned.save(folder, curves_csv(progress.curves))
             plan.save(folder / PLAN)
-        saved.remove()
     return progress
 
 
@@ -157,15 +153,15 @@ def make_batches(
     )
 
 
-def _digest(plan: FinetuningPlan, captioner: Captioner) -> str:
-    """Of all that a checkpoint depends on: the plan, and the captioner that it starts from."""
+def _identity(plan: FinetuningPlan, captioner: Captioner) -> bytes:
+    """All that a checkpoint depends on: the plan, and the captioner that it starts from."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
     digest.update(captioner.plan.model_dump_json().encode())
     digest.update(captioner.tokenizer.digest().encode())
     for name, tensor in weights(captioner.model).items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return digest.digest()
 
 
 def _yaml(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +21,9 @@ from pipeline.files import replacing_folder, sha256
 from pipeline.metrics.retrieval import ranking_scores
 from pipeline.plans import RetrieverPlan
 from pipeline.training.bundle import WEIGHTS
-from pipeline.training.checkpoints import Checkpoints, Progress, load_weights, weights
-from pipeline.training.device import deterministic, resolve_device
-from pipeline.training.lock import exclusive
+from pipeline.training.checkpoints import Progress, load_weights, weights
+from pipeline.training.device import resolve_device
+from pipeline.training.jobs import training_job
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.pairs import PairBatches, Texts
@@ -73,14 +72,9 @@ def train_retriever(
     Raises:
         EarwitnessError: what the user can mend, such as a clip without features or captions.
     """
-    job = f"retriever-{plan.name}"
-    where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
     device = resolve_device(plan.training.device)
-    with (
-        exclusive(checkpoints / f"{job}-to-{where}.lock"),
-        Checkpoints(checkpoints, job, _digest(plan, start)) as saved,
-        deterministic(device),
-    ):
+    identity = _identity(plan, start)
+    with training_job(f"retriever-{plan.name}", identity, output, checkpoints, device) as saved:
         torch.manual_seed(plan.training.seed)
         retriever, task = prepare(plan, manifests, features, text, start, device)
         schedule = build_schedule(plan.training, task.batches.steps)
@@ -88,7 +82,6 @@ def train_retriever(
         progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
         with replacing_folder(output) as folder:
             retriever.save(folder, curves_csv(progress.curves))
-        saved.remove()
     return progress
 
 
@@ -266,10 +259,10 @@ def _untrained(
     return Retriever(plan, model.to(device), tokenizer, widths, text_width)
 
 
-def _digest(plan: RetrieverPlan, start: Path | None) -> str:
-    """Of all that the run's checkpoints depend on; the plan says nothing of the start's weights."""
+def _identity(plan: RetrieverPlan, start: Path | None) -> bytes:
+    """All that the run's checkpoints depend on; the plan says nothing of the start's weights."""
     began = sha256(start / WEIGHTS) if start and (start / WEIGHTS).is_file() else ""
-    return hashlib.sha256((plan.model_dump_json() + began).encode()).hexdigest()[:16]
+    return (plan.model_dump_json() + began).encode()
 
 
 def _short(value: object) -> str:
