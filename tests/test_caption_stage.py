@@ -332,7 +332,7 @@ def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) 
     captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
     with pytest.raises(EarwitnessError, match=r"two.h5: 40 wide, but captioner tiny was trained"):
         caption_clips(Ensemble((captioner,)), [sounds[::-1]], ["evaluation-0"], Decoding(), "tiny")
-    with pytest.raises(EarwitnessError, match=r"no captioner; run `dvc repro caption@none`"):
+    with pytest.raises(EarwitnessError, match=r"no captioner; run `dvc repro caption finetune`"):
         load_captioner(root / "data/models/captioners/none")
     bare = Clip("bare", "development", "x.wav", 1.0, ())
     with pytest.raises(EarwitnessError, match=r"'bare' of development has no caption"):

@@ -171,6 +171,7 @@ def test_a_name_that_is_nowhere_is_refused(changes: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("scst", "message"),
     [
+        ({"dropout": True}, "needs baseline: others"),
         ({"baseline": "others"}, "baseline: others needs samples of 2 or more"),
         ({"rewards": {"sbert": 1.0}}, "rewards.sbert needs sbert: hub:owner/name"),
         ({"rewards": {"cider_d": 0.0}}, "rewards are all 0; give one a weight"),

@@ -166,6 +166,15 @@ def test_a_clip_without_captions_stops_before_any_training(
             PHASES[phase](context)
 
 
+def test_finetuning_on_another_split_stops_before_any_training(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    other = with_settings(params, {"scst.validation_share": None}, "test")
+    context = Context(other, manifests, PACKAGE, made / "models", made / "index")
+    with pytest.raises(EarwitnessError, match=r"trained with validation_share 0.2, scst has null"):
+        PHASES["captioners"](context)
+
+
 def test_a_plan_is_read_back_as_it_was_written(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.config import EdtcCaptioner, Params, Seq2SeqCaptioner, with_settings
+from pipeline.config import EdtcCaptioner, Params, Scst, Seq2SeqCaptioner, with_settings
 from pipeline.corpora.checks import check_captions, check_reward_weights
+from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context, captions, weights
 from pipeline.plans import CaptionerPlan, FinetuningPlan, Plan
 
@@ -53,6 +54,7 @@ def _captioner_plan(
 def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> FinetuningPlan:
     captioner = params.captioners[base]
     check_reward_weights(params.scst, f"finetuned.{name}")
+    _check_split(context.params, params.scst, name, base)
     inputs = _inputs(context, captioner, [])
     if params.scst.rewards.sbert and params.scst.sbert:
         inputs["sbert weights"] = weights(params.scst.sbert)
@@ -65,6 +67,22 @@ def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> 
         features=captioner.features,
         scst=params.scst,
     )
+
+
+def _check_split(params: Params, scst: Scst, name: str, base: str) -> None:
+    """Finetuning is chosen on the clips that its captioner was chosen on.
+
+    Raises:
+        EarwitnessError: it would be chosen on clips that were trained on.
+    """
+    captioner = params.captioners[base]
+    own = with_settings(params, captioner.set, f"params.yaml: captioners.{base}.set")
+    share = own.training[captioner.training].validation_share
+    if share != scst.validation_share:
+        raise EarwitnessError(
+            f"finetuned.{name}: {base} is trained with validation_share {share or 'null'}, scst "
+            f"has {scst.validation_share or 'null'}; set scst.validation_share to the same"
+        )
 
 
 def _inputs(

@@ -89,11 +89,6 @@ def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[Feature
         EarwitnessError: so it is.
     """
     base = captioner.plan
-    if plan.scst.dropout and plan.scst.baseline == "greedy":  # see self_critical.py
-        raise EarwitnessError(
-            f"{plan.name}: scst.dropout with the greedy baseline unlearns the captioner; set "
-            "scst.dropout: false, or scst.baseline: others"
-        )
     if base.features != plan.features:
         raise EarwitnessError(
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
