@@ -41,7 +41,7 @@ def check_captions(manifest: Manifest, splits: Sequence[str], min_count: int = 1
     for clip, caption, count in _commonest_words(manifest, tuple(splits)):
         if count < min_count:
             kinds = f"no word that occurs {min_count} times" if count else "no word"
-            lower = ", or lower seq2seq.min_count" if count else ""
+            lower = ", or lower min_count" if count else ""
             raise EarwitnessError(
                 f"dataset {manifest.dataset}: caption {_short(caption)} of clip {clip.clip_id!r} "
                 f"({clip.split}) has {kinds}; correct or remove it{lower}"
