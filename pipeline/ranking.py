@@ -150,7 +150,7 @@ def embed(
     sound = [FeatureStore.open(features / f"{name}.h5") for name in retriever.plan.features]
     text = retriever.plan.text_features
     stored = FeatureStore.open(features / f"{text}.h5", "embed") if text else None
-    return Embeddings(
+    return retriever.pair(
         retriever.embed_captions(queries.captions, stored, queries.ids),
         retriever.embed_sound(sound, [clip.clip_id for clip in clips]),
     )

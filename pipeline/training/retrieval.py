@@ -19,7 +19,7 @@ from pipeline.features.embedding import caption_id
 from pipeline.features.mixture import open_mixture
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder, sha256
-from pipeline.metrics.retrieval import ranking_scores
+from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.plans import RetrieverPlan
 from pipeline.training.bundle import WEIGHTS
 from pipeline.training.checkpoints import Checkpoints, Progress, load_weights, weights
@@ -158,7 +158,7 @@ def check_start(
         "input": (began.input, plan.input),
         "text tower": (began.text, plan.text),
         "text features": (began.text_features, plan.text_features),
-        "biencoder.width": (began.biencoder.width, plan.biencoder.width),
+        "biencoder": (_layers(began), _layers(plan)),
         "features' widths": (tuple(start.widths), tuple(widths)),
         "text features' width": (start.text_width, text_width),
     }
@@ -168,6 +168,11 @@ def check_start(
                 f"{plan.name}: cannot start from retriever {began.name}, whose {what} is not the "
                 f"same ({_short(own)}, not {_short(wanted)}); take that setting out of its `set`"
             )
+
+
+def _layers(plan: RetrieverPlan) -> dict[str, Any]:
+    """What of ``biencoder`` is in the weights."""
+    return plan.biencoder.model_dump(include={"width", "project", "shared"})
 
 
 class Split(NamedTuple):
@@ -199,8 +204,8 @@ def validation(
         found = []
         for split in splits:
             captions = retriever.embed_texts(split.texts)
-            with torch.autocast(device.type, enabled=False):
-                similarity = captions @ retriever.embed_banks(split.sound).T
+            embedded = retriever.pair(captions, retriever.embed_banks(split.sound))
+            similarity = mean_similarity([embedded], slice(None))
             found.append(ranking_scores(similarity, split.clip_of))
         return {
             curve: sum(scores[key] for scores in found) / len(found)
