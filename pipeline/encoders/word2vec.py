@@ -116,8 +116,9 @@ class WordVectors:
             space = data.find(b" ", at, at + LINE)
             if space < 0:
                 raise self._unfit(f"it ends before its {form.words} words")
+            end = self._end(space)
             yield hash(data[at:space]), at
-            at = self._end(space)
+            at = end
 
     def _end(self, space: int) -> int:
         """The byte behind a word's vector."""
