@@ -9,7 +9,15 @@ from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
 from pipeline import recipes
-from pipeline.config import Params, Training, load_params
+from pipeline.config import (
+    Bart,
+    Cmu,
+    EventsEncoder,
+    Params,
+    Training,
+    VggishEncoder,
+    load_params,
+)
 from pipeline.errors import EarwitnessError
 
 FOLDER = REPOSITORY / "recipes"
@@ -57,13 +65,14 @@ def check_that_all_is_used(now: Params) -> None:
     heard = {f for c in now.captioners.values() for f in c.features}
     assert {*now.encoded} == heard & {*now.all_retrievers}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
-    retrievers |= {*now.encoded}
+    retrievers |= {*now.encoded, *now.represented}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
     assert {*now.all_retrievers} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
     assert {*now.sound_towers, *now.text_towers} <= sides
-    inputs = {tower.input for tower in now.sound_towers.values()}
-    inputs |= {t.weights.removeprefix("tagging:") for t in now.sound_towers.values()}
+    inputs = {name for tower in now.sound_towers.values() for name in tower.inputs}
+    starts = (*now.sound_towers.values(), *now.encoders.values())
+    inputs |= {one.weights.removeprefix("tagging:") for one in starts}
     assert {*now.encoders} <= inputs | sides | heard
     assert {*now.training} == {c.training for c in now.captioners.values()}
 
@@ -223,6 +232,68 @@ def test_the_ablation_has_every_row_of_table_2(params: Path) -> None:
         (("htsat",), False, True, True),
         (three, True, True, True),
     }
+
+
+def variant(params: Params, name: str) -> tuple[Any, ...]:
+    """What a row of CMU's tables is: where BART is from, encoder, memory, adapter, layers."""
+    own, cmu, bart = params.captioners[name].set, params.cmu, params.bart
+    return (
+        own.get("bart.pretrained", bart.pretrained),
+        own.get("cmu.encoder", cmu.encoder),
+        own.get("cmu.memory", cmu.memory),
+        own.get("cmu.adapter_layers", cmu.adapter_layers),
+        own.get("bart.encoder_layers", bart.encoder_layers),
+        own.get("bart.decoder_layers", bart.decoder_layers),
+    )
+
+
+def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
+    """Tables 1 to 9 without retrieval's, and what 7 proposes."""
+    now = applied(params, "cmu-captioning", "clotho")
+    rows = {
+        "pretrained": ("facebook/bart-base", "bart", "last", 1, 6, 6),
+        "scratch": (None, "bart", "last", 1, 6, 6),
+        "crnn": (None, "crnn", "last", 1, 6, 6),
+        "mean": (None, "bart", "mean", 1, 6, 6),
+        "last-two": (None, "bart", "last_two", 1, 6, 6),
+        "adapter-2": (None, "bart", "last", 2, 6, 6),
+        "layers-7": (None, "bart", "last", 1, 7, 7),
+        "final": (None, "bart", "last_two", 2, 7, 7),
+        "final-events": (None, "bart", "last_two", 2, 7, 7),
+    }
+    assert {name: variant(now, name) for name in now.captioners} == rows
+    assert {name: system.captioners for name, system in now.systems.items()} == {
+        name: (name,) for name in rows
+    }
+    heard = {name: now.heard(name) for name in rows}
+    assert heard.pop("final-events") == ("vggish", "events")
+    assert set(heard.values()) == {("vggish",)}
+    assert now.encoders["vggish"] == VggishEncoder(module="vggish")
+    assert now.encoders["events"] == EventsEncoder(module="events")
+    assert now.cmu == Cmu()
+    assert now.bart == Bart(pretrained=None, tokenizer="facebook/bart-base")
+
+
+def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
+    now = applied(params, "cmu-captioning", "clotho")
+    training = now.training["cmu"]
+    assert (training.epochs, training.batch, training.accumulate) == (20, 4, 2)
+    assert (training.optimizer, training.learning_rate) == ("adamw", 1e-5)
+    assert (training.label_smoothing, training.gradient_clip) == (0.0, 1.0)
+    decoding = now.decoding
+    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 5, 100)
+    assert decoding.no_repeat_ngram == 3
+
+
+def test_cmus_small_rows_differ_and_need_no_hub(params: Path) -> None:
+    for dataset in ("soundscapes", "realsounds"):
+        now = applied(params, "cmu-captioning", dataset)
+        rows = {(variant(now, name), now.heard(name)) for name in now.captioners}
+        assert len(rows) == len(now.systems) == 8
+        assert now.bart.encoder_layers == 2  # else both means would be the same
+        used = [now.bart.pretrained, now.bart.tokenizer]
+        used += [encoder.weights for encoder in now.encoders.values()]
+        assert not any(str(name).startswith(("hub", "facebook")) for name in used)
 
 
 # --- the rules, on overlays small enough to see through ---------------------------------------
