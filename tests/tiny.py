@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
             "fmax": 8000.0,
         },
         "logmel": {"module": "logmel", "sample_rate": 16000, "mels": 16, "fmax": 8000.0},
+        "events": {"module": "events", "weights": "tagging:panns"},
     },
     "text_encoders": {"minilm": {"module": "sentence"}},
     "tagging": {"dataset": "soundscapes", "encoders": ["panns"], "epochs": 1},
@@ -97,12 +98,33 @@ TINY: dict[str, Any] = {
             "average_epochs": 2,
             "validation_share": 0.2,
         },
+        "rlssr": {
+            "epochs": 1,
+            "batch": 4,
+            "accumulate": 2,
+            "validations_per_epoch": 1,
+            "schedule": "constant",
+        },
     },
+    "cmu": {"adapter_layers": 2, "adapter_width": 8, "memory": "last_two"},
+    "rlssr": {"decoder_layers": 1, "width": 16, "heads": 2, "feed_forward": 16},
     "captioners": {
         "edtc": EDTC,
         "plain": PLAIN,
         "transformer": WORDS,
         "gru": {**WORDS, "set": {"seq2seq.decoder": "gru"}},
+        "bart": {
+            "architecture": "bart",
+            "dataset": "soundscapes",
+            "training": "edtc",
+            "features": ["panns", "events"],
+        },
+        "rlssr": {
+            "architecture": "rlssr",
+            "dataset": "soundscapes",
+            "training": "rlssr",
+            "tower": "cnn10",
+        },
     },
     "scst": {"epochs": 1, "batch": 8, "validation_share": 0.2},
     "finetuned": {"transformer-scst": {"captioner": "transformer"}},
@@ -110,6 +132,8 @@ TINY: dict[str, Any] = {
     "systems": {
         "edtc": {"captioners": ["edtc"]},
         "plain": {"captioners": ["plain"]},
+        "rlssr": {"captioners": ["rlssr"]},
+        "bart": {"captioners": ["bart"]},
         "ensemble": {
             "captioners": ["transformer-scst", "gru"],
             "combine": "probs",
@@ -119,6 +143,7 @@ TINY: dict[str, Any] = {
     "retrieval_systems": {
         "towers": {"retrievers": ["cnn10-minilm"]},
         "both": {"retrievers": ["cnn10-minilm", "adapted"]},
+        "captioned": {"captions_of": "edtc", "text": "minilm"},
     },
     "test_sets": ["soundscapes"],
     "retrieval_test_sets": ["soundscapes"],
