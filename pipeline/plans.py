@@ -187,8 +187,17 @@ class EvaluationPlan(Plan):
     evaluation: Evaluation
 
 
+class CaptionedSystem(Section):
+    """Rank clips by the captions that a captioning system gave them."""
+
+    captions_of: str  # data/predictions/<dataset>/<system>.csv
+    text: str  # name of the stored text features of the queries
+    encoder: TextEncoder  # that made them, and embeds the captions
+
+
 class RankingPlan(Plan):
     """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
 
     split: str
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
+    captioned: dict[str, CaptionedSystem] = {}  # those that rank by captions

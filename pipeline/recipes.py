@@ -32,7 +32,11 @@ KINDS = ("paper", "dataset")
 # section → key of its entries → the sections whose entries it names
 USES: dict[str, dict[str, tuple[str, ...]]] = {
     "systems": {"captioners": ("captioners", "finetuned")},
-    "retrieval_systems": {"retrievers": ("retrievers", "adapted")},
+    "retrieval_systems": {
+        "retrievers": ("retrievers", "adapted"),
+        "captions_of": ("systems",),
+        "text": ("text_encoders",),
+    },
     "finetuned": {"captioner": ("captioners",)},
     "captioners": {
         "features": ("encoders", "retrievers", "adapted"),

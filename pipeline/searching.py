@@ -31,7 +31,7 @@ def search_files(
 
     Args:
         files: sound files, and folders, in which those with a sound file's ending are taken.
-        system: of ``retrieval_systems``; None takes the only or first one.
+        system: of ``retrieval_systems``; None takes the only or first one that has retrievers.
         params: ``params.yaml``. data: the repository's data folder.
 
     Raises:
@@ -83,9 +83,15 @@ def _members(system: str | None, params: Path, data: Path) -> list[Retriever]:
     systems = load_params(params).retrieval_systems
     if not systems:
         raise EarwitnessError(f"{params}: retrieval_systems is empty; add one and run `dvc repro`")
-    name = system or next(iter(systems))
+    heard = [name for name, own in systems.items() if own.retrievers]
+    name = system or next(iter(heard or systems))
     if name not in systems:
         raise EarwitnessError(f"no retrieval system '{name}'{nearest(name, systems)}")
+    if name not in heard:
+        raise EarwitnessError(
+            f"retrieval system '{name}' ranks by captions, which files that are searched have not; "
+            "name one of retrievers"
+        )
     folder = data / "models" / "retrievers"
     return [load_retriever(folder / member) for member in systems[name].retrievers]
 

@@ -16,11 +16,13 @@ from tiny import TINY
 
 from pipeline.config import BiEncoder, LogmelEncoder, Params, Word2VecEncoder, parse_params
 from pipeline.config.retrievers import CrnnTower
-from pipeline.corpora.manifest import Manifest
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.decoding.predict import Caption
+from pipeline.decoding.predictions import write_predictions
 from pipeline.encoders import build_text_encoder
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import FeatureStore
-from pipeline.plans import RankingPlan, RetrieverPlan
+from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.plans import CaptionedSystem, RankingPlan, RetrieverPlan
 from pipeline.ranking import queries_of, rank
 from pipeline.training.checkpoints import Progress, read_weights
 from pipeline.training.retriever import load_retriever
@@ -177,6 +179,57 @@ def test_a_query_of_unknown_words_is_one_line(
         retriever.embed_queries(["the flugelhorn"], encoder)
 
 
+def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
+    """Against plain cosines of means of the words' vectors."""
+    draw = np.random.default_rng(0)
+    names = ["dog", "bell", "engine", "bird", "river", "crowd", "rain", "loudly", "softly"]
+    vectors = {word: tuple(draw.normal(size=6).tolist()) for word in names}
+    (tmp_path / "vectors.bin").write_bytes(binary(vectors))
+    settings = Word2VecEncoder(
+        module="word2vec", weights=str(tmp_path / "vectors.bin"), pooling="tokens"
+    )
+
+    def sentence() -> str:
+        return " ".join(draw.choice(names, draw.integers(2, 6)))
+
+    clips = [
+        Clip(f"c{n}", "evaluation", f"{n}.wav", 1.0, tuple(sentence() for _ in range(1 + n % 3)))
+        for n in range(12)
+    ]
+    heard = {clip.clip_id: sentence() for clip in clips}
+    written = [Caption(heard[clip.clip_id], -1.0, ()) for clip in clips]
+    (tmp_path / "predictions").mkdir()
+    ids = [clip.clip_id for clip in clips]
+    write_predictions(tmp_path / "predictions/neat.csv", ids, written)
+    queries = queries_of(clips)
+    packed = build_text_encoder(settings).encode(queries.captions, np.float16)
+    (tmp_path / "features").mkdir()
+    header = Header("w2v", {}, "0", 0.0)
+    write_store(
+        tmp_path / "features/w2v.h5", header, queries.ids, packed.lengths, 6, [packed.values]
+    )
+    captioned = CaptionedSystem(captions_of="neat", text="w2v", encoder=settings)
+    found = rank(
+        RankingPlan(name="t", inputs={}, code="", split="evaluation", systems={},
+                    captioned={"by-captions": captioned}),
+        Manifest("t", "audio", tuple(clips)), retrievers=tmp_path, features=tmp_path / "features",
+        rankings=tmp_path / "r", metrics=tmp_path / "m", predictions=tmp_path / "predictions",
+        device="cpu",
+    )  # fmt: skip
+
+    def embedded(caption: str) -> np.ndarray:
+        mean = np.mean([vectors[word] for word in caption.split()], axis=0)
+        return np.asarray(mean / np.linalg.norm(mean))
+
+    ranks = []
+    for caption, own in zip(queries.captions, queries.clip_of.tolist(), strict=True):
+        row = [float(embedded(caption) @ embedded(heard[name])) for name in ids]
+        ranks.append(sum(score >= row[own] - 1e-6 for score in row))
+    for k in (1, 5, 10):
+        expected = sum(r <= k for r in ranks) / len(ranks)
+        assert found["by-captions"][f"t2a_r{k}"] == pytest.approx(expected)
+
+
 def params_with(**sections: Any) -> Params:
     return parse_params({**TINY, **sections})
 
@@ -184,6 +237,7 @@ def params_with(**sections: Any) -> Params:
 def test_parameters_that_do_not_hold_together_are_one_line() -> None:
     crnn = {"module": "crnn", "input": "logmel"}
     towers = {**TINY["sound_towers"], "crnn": crnn}
+    by_captions = {"captions_of": "edtc", "text": "minilm"}
     for sections, message in (
         ({"biencoder": {"loss": "triplet", "mask_same_clip": False}}, "mask_same_clip: true"),
         ({"sound_towers": {**towers, "crnn": {**crnn, "weights": "hub"}}}, "weights: scratch"),
@@ -207,6 +261,19 @@ def test_parameters_that_do_not_hold_together_are_one_line() -> None:
             "encoded: 'crnn-minilm' reads features beside its tower's input",
         ),
         ({"text_encoders": {"w": {"module": "word2vec"}}}, "text_encoders.w.weights: missing"),
+        ({"retrieval_systems": {"a": {"captions_of": "edtc"}}}, "captions_of and text, which"),
+        (
+            {"retrieval_systems": {"a": {**by_captions, "captions_of": "etc"}}},
+            r"a.captions_of: 'etc' is not in systems; did you mean 'edtc'",
+        ),
+        (
+            {
+                "retrieval_systems": {"a": {"captions_of": "edtc", "text": "minilm"}},
+                "test_sets": [],
+            },
+            "no captions of soundscapes; add it to test_sets",
+        ),
+        ({"retrieval_systems": {"a": {}}}, "give either retrievers"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
             params_with(**sections)

@@ -95,7 +95,11 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("retrievers.frozen.set", {"retrieval_training.epochs": 3}, {"frozen", "adapted"}),
         ("encoders.panns.fmin", 60.0, {"panns", "soundscapes-panns"}),
         ("encoders.logmel.fmin", 60.0, {"soundscapes-logmel", "cnn10-minilm", "rlssr"}),
-        ("text_encoders.minilm.prompt", "a ", {"soundscapes-minilm", *RETRIEVERS}),
+        (
+            "text_encoders.minilm.prompt",
+            "a ",
+            {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
+        ),
         ("tagging.epochs", 2, {"panns"}),
         ("decoding.min_length", 1, {f"soundscapes-{system}" for system in TINY["systems"]}),
         ("systems.ensemble.combine", "log_probs", {"soundscapes-ensemble"}),

@@ -138,6 +138,7 @@ class Params(Section):
         for name, retrieval in self.retrieval_systems.items():
             where = f"retrieval_systems.{name}.retrievers"
             known(where, retrieval.retrievers, "retrievers", self.all_retrievers)
+            self._check_captioned(f"retrieval_systems.{name}", retrieval)
         known("test_sets", self.test_sets, "datasets", self.datasets)
         known("retrieval_test_sets", self.retrieval_test_sets, "datasets", self.datasets)
         return self
@@ -187,11 +188,11 @@ class Params(Section):
                 raise ValueError(
                     f"encoded: '{name}' trains projections alone; name its encoder instead"
                 )
-            for trained in set(self.base_retriever(name).sound) & self.sound_towers.keys():
-                if len(self.sound_towers[trained].inputs) > 1:
+            for own in set(self.base_retriever(name).sound) & self.sound_towers.keys():
+                if len(self.sound_towers[own].inputs) > 1:
                     raise ValueError(
                         f"encoded: '{name}' reads features beside its tower's input; take them out "
-                        f"of sound_towers.{trained}.beside"
+                        f"of sound_towers.{own}.beside"
                     )
 
     def _check_captioners(self) -> None:
@@ -236,6 +237,16 @@ class Params(Section):
         if captioner.sound_dataset is not None:
             named = [captioner.sound_dataset]
             known(f"{where}.sound_dataset", named, "datasets", self.datasets)
+
+    def _check_captioned(self, where: str, system: RetrievalSystem) -> None:
+        """Captions that a clip is found by are those of the ranked datasets."""
+        if system.captions_of is None:
+            return
+        known(f"{where}.captions_of", [system.captions_of], "systems", self.systems)
+        known(f"{where}.text", [system.text or ""], "text_encoders", self.text_encoders)
+        for dataset in self.retrieval_test_sets:
+            if dataset not in self.test_sets:
+                raise ValueError(f"{where}: no captions of {dataset}; add it to test_sets")
 
     def _check_vocabularies(self, name: str, system: System) -> None:
         """Members of an ensemble share a vocabulary: one kind of token, of one dataset."""

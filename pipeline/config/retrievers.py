@@ -152,6 +152,18 @@ class Adapted(Section):
 
 
 class RetrievalSystem(Section):
-    """What is ranked and scored: one retriever, or several, whose similarities are averaged."""
+    """What is ranked and scored: one retriever, or several, whose similarities are averaged; or a
+    captioning system, whose captions are compared with the query as texts (CMU 3.2).
+    """
 
-    retrievers: tuple[str, ...] = Field(min_length=1)  # of `retrievers` and `adapted`
+    retrievers: tuple[str, ...] = ()  # of `retrievers` and `adapted`
+    captions_of: str | None = None  # of `systems`
+    text: str | None = None  # of `text_encoders`: what compares, by the cosine of means
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RetrievalSystem:
+        if bool(self.retrievers) == bool(self.captions_of):
+            raise ValueError("give either retrievers, one or more, or captions_of and text")
+        if (self.captions_of is None) != (self.text is None):
+            raise ValueError("captions_of and text, which compares captions, go together")
+        return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config import PrefixCaptioner, with_settings
 from pipeline.planning.context import Context, architecture, captions, digest, weights
 from pipeline.planning.retrievers import sound_features, tower_modules
-from pipeline.plans import DecodingPlan, EvaluationPlan, Plan, RankingPlan
+from pipeline.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 
 
 def system_plans(context: Context) -> dict[str, Plan]:
@@ -85,10 +85,21 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         stored = [] if text in params.text_towers else [text]
         for encoder in (*sound_features(params, member), *stored):
             inputs[encoder] = context.fingerprint(dataset, encoder)
+    captioned = {
+        name: CaptionedSystem(
+            captions_of=s.captions_of, text=s.text, encoder=params.text_encoders[s.text]
+        )
+        for name, s in params.retrieval_systems.items()
+        if s.captions_of is not None and s.text is not None
+    }
+    for system in captioned.values():  # what they wrote is a dependency of the stage itself
+        inputs[system.text] = context.fingerprint(dataset, system.text)
+        modules.append(f"encoders.{system.encoder.module}")
     return RankingPlan(
         name=dataset,
         inputs=inputs,
         code=context.code(dict.fromkeys(modules)),
         split=params.evaluation.split,
-        systems={name: s.retrievers for name, s in params.retrieval_systems.items()},
+        systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
+        captioned=captioned,
     )
