@@ -13,10 +13,13 @@ from pipeline.config import (
     Bart,
     Cmu,
     EventsEncoder,
+    LogmelEncoder,
     Params,
+    RlssrCaptioner,
     Training,
     VggishEncoder,
     load_params,
+    with_settings,
 )
 from pipeline.errors import EarwitnessError
 
@@ -62,13 +65,14 @@ def check_that_all_is_used(now: Params) -> None:
     captioners = {m for s in now.systems.values() for m in s.captioners}
     captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
     assert {*now.all_captioners} == captioners
-    heard = {f for c in now.captioners.values() for f in c.features}
+    heard = {f for name in now.captioners for f in now.heard(name)}
     assert {*now.encoded} == heard & {*now.all_retrievers}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
     retrievers |= {*now.encoded, *now.represented}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
     assert {*now.all_retrievers} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
+    sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptioner)}
     assert {*now.sound_towers, *now.text_towers} <= sides
     inputs = {name for tower in now.sound_towers.values() for name in tower.inputs}
     starts = (*now.sound_towers.values(), *now.encoders.values())
@@ -176,6 +180,43 @@ def test_every_row_of_sjtus_table_4_and_each_submission_is_a_retrieval_system(
             assert adapted.set["retrieval_training.learning_rate"] == 2e-5
     (heard,) = now.encoded
     assert set(now.retrievers[heard].datasets) == WITH_CLOTHO
+
+
+def test_rlssrs_values_are_the_defaults_of_the_sections(params: Path) -> None:
+    """RLSSR 3 and 4, as pipeline/config cites them."""
+    now = applied(params, "rlssr", "clotho")
+    told = now.rlssr.model_copy(update={"reconstruction": type(now.rlssr)().reconstruction})
+    assert told == type(now.rlssr)()
+    assert now.rlssr.reconstruction == type(told.reconstruction)(distance="none")
+    assert now.encoders["logmel"] == LogmelEncoder(module="logmel", window_seconds=30.0)
+    training = now.training["rlssr"]
+    assert (training.epochs, training.batch, training.accumulate) == (200, 64, 4)
+    assert (training.learning_rate, training.label_smoothing) == (3e-4, 0.0)
+    assert training.patience_epochs < training.epochs  # early stopping
+    assert now.decoding.beams == 4
+
+
+@pytest.mark.parametrize("dataset", ["clotho", "soundscapes"])
+def test_every_row_of_rlssrs_tables_is_a_system(params: Path, dataset: str) -> None:
+    """Weights, distance and layers of the Transformer encoder; Tables 1 and 2, and 3.3."""
+    now = applied(params, "rlssr", dataset)
+    pann = {"clotho": "hub", "soundscapes": "tagging:panns"}[dataset]
+    layers = now.rlssr.encoder_layers
+    rows = set()
+    for system in now.systems.values():
+        (name,) = system.captioners
+        captioner = now.captioners[name]
+        assert isinstance(captioner, RlssrCaptioner)
+        tower = now.sound_towers[captioner.tower]
+        assert tower.module == "panns" and tower.model == "cnn10" and tower.input == "logmel"
+        own = with_settings(now, captioner.set, "test").rlssr
+        rows.add((tower.weights, own.reconstruction.distance, own.encoder_layers))
+    assert layers == 2 and rows == {
+        *((weights, "none", count) for weights in ("scratch", pann) for count in (layers, 0)),
+        *((weights, distance, 2) for weights in ("scratch", pann) for distance in ("l1", "l2")),
+        *((pann, distance, 2) for distance in ("cosine", "huber")),
+    }
+    assert len(rows) == len(now.systems)
 
 
 def test_captioning_submissions_are_named(params: Path) -> None:
