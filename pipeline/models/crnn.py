@@ -13,7 +13,7 @@ from pipeline.encoders.conv_blocks import masked_norm, zero_past
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Padded
 from pipeline.models.bigru import BiRecurrence
-from pipeline.models.features import resize_matrix
+from pipeline.models.features import resize_to
 
 POOLS = {0: (2, 4), 2: (2, 4), 4: (1, 4)}  # after which block: frames and bands that become one
 REDUCTION, BANDS = 4, 64  # what all pools together make one
@@ -66,7 +66,7 @@ class Crnn(nn.Module):
         """(B, T, W) and others (B, T″, W″), which are resized to its frames → (B, T', D)."""
         read = self._convolved(stored) if self.settings.convolutions else stored
         values = self.dropout(read.values.float())
-        others = [_resized(own, read) for own in beside]
+        others = [resize_to(own, read) for own in beside]
         return Padded(
             self.recurrence(Padded(torch.cat([values, *others], -1), read.lengths)), read.lengths
         )
@@ -100,11 +100,3 @@ def lp_pool(x: Tensor, power: float, kernel: tuple[int, int]) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         mean = F.avg_pool2d(x.float().abs().pow(power), kernel)
         return (mean * (kernel[0] * kernel[1])).clamp(min=TINY).pow(1 / power)
-
-
-def _resized(padded: Padded, read: Padded) -> Tensor:
-    """(B, T″, W″) → (B, T', W″) float32, each clip to its own number of frames."""
-    frames = read.values.shape[1]
-    weights = resize_matrix(padded.lengths, read.lengths, padded.values.shape[1], frames)
-    with torch.autocast(padded.values.device.type, enabled=False):
-        return weights @ padded.values.float()
