@@ -180,7 +180,8 @@ def _together(layers: Mapping[str, Layer]) -> Layer:
         overlay = _over(overlay, {k: v for k, v in layer.values.items() if k != PAPERS})
         comments |= {place: comment for place, comment in layer.comments.items() if comment.behind}
     for layer in layers.values():
-        for name in layers.keys() & layer.values.get(PAPERS, {}).keys():
+        own = layer.values.get(PAPERS, {})
+        for name in [name for name in layers if name in own]:  # of a paper's base before its own
             overlay = _over(overlay, layer.values[PAPERS][name])
             start = (PAPERS, name)
             comments |= {place[2:]: c for place, c in comments.items() if place[:2] == start}

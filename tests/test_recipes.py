@@ -219,6 +219,56 @@ def test_every_row_of_rlssrs_tables_is_a_system(params: Path, dataset: str) -> N
     assert len(rows) == len(now.systems)
 
 
+def test_every_row_of_cmus_table_10_is_a_retrieval_system(params: Path) -> None:
+    """And what was proposed and not run. The settings of each, as its plan will have them."""
+    now = applied(params, "cmu-retrieval", "clotho")
+
+    def row(name: str) -> tuple[Any, ...]:
+        (member,) = now.retrieval_systems[name].retrievers
+        retriever = now.retrievers[member]
+        own = with_settings(now, retriever.set, "test")
+        tower: Any = own.sound_towers[retriever.sound[0]]
+        heard = tuple(own.encoders[encoder].module for encoder in tower.inputs)
+        space = own.biencoder
+        assert (space.project, space.margin, space.by_distance) == (
+            "none", 1.0, space.loss == "exp_distance",
+        )  # fmt: skip
+        return (heard, tower.cell, 2 * tower.width, retriever.text, space.loss, space.similarity,
+                space.impostors, space.shared)  # fmt: skip
+
+    first = (("logmel",), "gru", 300, "word2vec", "triplet", "dot", "random", 0)
+    expected: dict[str, dict[int, Any]] = {  # place in the row → what differs from the baseline
+        "baseline": {},
+        "lstm": {1: "lstm"},
+        "vggish-crnn": {0: ("vggish",)},
+        "shared-space": {7: 1024},
+        "sentence-transformer": {2: 384, 3: "sentence"},
+        "exp-distance": {4: "exp_distance"},
+        "sound-events": {0: ("logmel", "events")},
+        "official": {5: "cosine"},
+        "hardest": {6: "hardest"},
+    }
+    for name, changes in expected.items():
+        assert row(name) == tuple(changes.get(n, value) for n, value in enumerate(first)), name
+    captions = now.retrieval_systems["captions"]
+    assert (captions.captions_of, captions.text) == ("final", "sentence")
+    assert {*now.retrieval_systems} == {*expected, "captions"}
+    training = now.retrieval_training
+    assert (training.epochs, training.batch, training.optimizer) == (50, 32, "adam")
+    assert (training.learning_rate, training.schedule) == (1e-3, "plateau")
+    logmel: Any = now.encoders["logmel-40ms"]
+    assert (logmel.mels, logmel.n_fft / 44100, logmel.hop / 44100) == (64, 0.04, 0.02)
+
+
+def test_small_datasets_have_cmus_retrievers_but_no_word_vectors(params: Path) -> None:
+    for dataset in ("soundscapes", "realsounds"):
+        now = applied(params, "cmu-retrieval", dataset)
+        assert {*now.text_encoders} == {"sentence"}
+        assert len(now.retrieval_systems) == 9 and "sentence-transformer" not in now.retrievers
+        widths = {2 * tower.width for tower in now.sound_towers.values()}  # type: ignore[union-attr]
+        assert widths == {384}
+
+
 def test_captioning_submissions_are_named(params: Path) -> None:
     now = applied(params, "sjtu", "clotho")
     lines = params.read_text(encoding="utf-8").splitlines()
