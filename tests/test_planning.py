@@ -22,9 +22,10 @@ from pipeline.towers import SOUND_TOWERS
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
+REPRESENTED = "representing/soundscapes-cnn10-minilm"
 RETRIEVERS = {"cnn10-minilm", "frozen", "adapted"}
 READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears with them
-    *("edtc", "rlssr", *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
+    *("edtc", "rlssr", REPRESENTED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
     *("encoding/soundscapes-cnn10-minilm", "soundscapes", "rank-soundscapes"),
 }
 DECODED = {"soundscapes-edtc", "soundscapes-plain"}
@@ -49,7 +50,7 @@ def made(tmp_path: Path, params: Params) -> Path:
     """What earlier stages leave: trained models and the features' fingerprints."""
     for name in (*params.encoders, *params.text_encoders):
         write_json(tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name})
-    for name in params.encoded:
+    for name in params.recoded:
         write_json(tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name})
     kinds = {
         "encoders": params.tagging.encoders,
@@ -83,6 +84,9 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("seq2seq.dropout", 0.3, WORDS),
         ("training.edtc.epochs", 2, {"edtc", "plain", "bart"}),
         ("training.words.epochs", 3, WORDS),
+        ("prefix.noise", 0.1, {"wsac"}),
+        ("training.wsac.step_factor", 0.5, {"wsac"}),
+        ("memory.temperature", 0.1, {"soundscapes-wsac"}),
         ("scst.samples", 2, {"transformer-scst"}),
         ("finetuned.transformer-scst.set", {"scst.samples": 2}, {"transformer-scst"}),
         ("biencoder.width", 8, RETRIEVERS),
@@ -138,7 +142,7 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         ),
         (
             "index/frozen/soundscapes/minilm.json",
-            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes"},
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", REPRESENTED},
         ),
         (
             "index/encoded/soundscapes/cnn10-minilm.json",
@@ -173,6 +177,10 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
     assert changed(before, after) == {*extracted, "cnn10-minilm", "rlssr"}
     plan = after["rlssr"]
     assert isinstance(plan, CaptionerPlan) and plan.weights == str(file)
+    assert plan.spec_augment == params.spec_augment
+    off = with_settings(tagged, {"rlssr.spec_augment": False}, "test")
+    plan = all_plans(off, manifests, made)["rlssr"]
+    assert isinstance(plan, CaptionerPlan) and plan.spec_augment is None
 
 
 def test_new_captions_change_text_and_training_but_no_sound(
@@ -186,6 +194,8 @@ def test_new_captions_change_text_and_training_but_no_sound(
         "soundscapes-minilm",
         *params.all_captioners,
         *params.all_retrievers,
+        REPRESENTED,
+        "soundscapes-wsac",
         "soundscapes",
         "rank-soundscapes",
     }

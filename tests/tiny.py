@@ -62,6 +62,7 @@ TINY: dict[str, Any] = {
     },
     "adapted": {"adapted": {"retriever": "frozen", "datasets": ["soundscapes"]}},
     "encoded": ["cnn10-minilm"],
+    "represented": ["cnn10-minilm"],
     "features": {"frames": 8, "width": 16},
     "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16},
     "translator": {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 16},
@@ -98,6 +99,7 @@ TINY: dict[str, Any] = {
             "average_epochs": 2,
             "validation_share": 0.2,
         },
+        "wsac": {"epochs": 2, "batch": 16, "validations_per_epoch": 1, "schedule": "step"},
         "rlssr": {
             "epochs": 1,
             "batch": 4,
@@ -105,6 +107,15 @@ TINY: dict[str, Any] = {
             "validations_per_epoch": 1,
             "schedule": "constant",
         },
+    },
+    "prefix": {
+        "vocabulary": 300,
+        "mapping_width": 16,
+        "layers": 1,
+        "heads": 2,
+        "width": 16,
+        "noise": "captions",
+        "shift": True,
     },
     "cmu": {"adapter_layers": 2, "adapter_width": 8, "memory": "last_two"},
     "rlssr": {"decoder_layers": 1, "width": 16, "heads": 2, "feed_forward": 16},
@@ -118,6 +129,13 @@ TINY: dict[str, Any] = {
             "dataset": "soundscapes",
             "training": "edtc",
             "features": ["panns", "events"],
+        },
+        "wsac": {
+            "architecture": "prefix",
+            "dataset": "soundscapes",
+            "training": "wsac",
+            "features": ["cnn10-minilm-sound"],
+            "text": "cnn10-minilm-text",
         },
         "rlssr": {
             "architecture": "rlssr",
@@ -134,6 +152,7 @@ TINY: dict[str, Any] = {
         "plain": {"captioners": ["plain"]},
         "rlssr": {"captioners": ["rlssr"]},
         "bart": {"captioners": ["bart"]},
+        "wsac": {"captioners": ["wsac"], "set": {"memory.method": "projection"}},
         "ensemble": {
             "captioners": ["transformer-scst", "gru"],
             "combine": "probs",
