@@ -133,9 +133,10 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
         build_sound_encoder(Settings(weights=str(path), **SMALL), None)
 
 
+@pytest.mark.parametrize("normalise", [False, True])
 @torch.inference_mode()
-def test_a_clip_is_the_same_in_a_batch_and_alone() -> None:
-    encoder = VggishEncoder(Settings(weights="none", **SMALL)).eval()
+def test_a_clip_is_the_same_in_a_batch_and_alone(normalise: bool) -> None:
+    encoder = VggishEncoder(Settings(weights="none", normalise=normalise, **SMALL)).eval()
     waveform, lengths = sound(40000, 15360, 900)
     values, frames = encoder(waveform, lengths)
     assert frames.tolist() == [3, 1, 1]
@@ -145,8 +146,30 @@ def test_a_clip_is_the_same_in_a_batch_and_alone() -> None:
         torch.testing.assert_close(values[row, : frames[row]], alone.values[0])
 
 
-def test_the_tagging_loss_reaches_every_weight() -> None:
-    model = tagging_model(Settings(weights="tagging", **SMALL), classes=5)
+def test_batch_norms_count_the_patches_of_clips_alone() -> None:
+    """In training: as torch's own over just those, in both outputs and running statistics."""
+    encoder = VggishEncoder(Settings(weights="none", normalise=True, **SMALL)).train()
+    waveform, lengths = sound(40000, 15360, 900)
+    logmel, frames = encoder.frontend(waveform, lengths)
+    values, count = encoder.trunk(logmel, frames)
+    patches = [logmel[row, at * 96 : at * 96 + 96] for row in range(3) for at in range(count[row])]
+    maps, norms = torch.stack(patches)[:, None], []
+    for layer in encoder.features:
+        maps = layer(maps)
+        if isinstance(layer, nn.Conv2d):
+            norms.append(nn.BatchNorm2d(layer.out_channels))
+            maps = norms[-1](maps)
+    own = encoder.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+    heard = torch.cat([values[row, : count[row]] for row in range(3)])
+    torch.testing.assert_close(heard, own, atol=1e-4, rtol=1e-3)
+    for mine, theirs in zip(encoder.norms, norms, strict=True):
+        torch.testing.assert_close(mine.running_var, theirs.running_var, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(mine.running_mean, theirs.running_mean, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_tagging_loss_reaches_every_weight(normalise: bool) -> None:
+    model = tagging_model(Settings(weights="tagging", normalise=normalise, **SMALL), classes=5)
     model(*sound(32000, 20000)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

@@ -84,6 +84,7 @@ class VggishEncoder(SoundEncoder):
     channels: int = Field(64, ge=2)  # of the first convolution; the last has 8 times as many
     hidden: int = Field(4096, ge=8)  # of the two layers before the last
     width: int = Field(128, ge=4)  # of a frame
+    normalise: bool = False  # batch norm before each ReLU (ours): one trained here needs it
 
 
 class EventsEncoder(SoundEncoder):

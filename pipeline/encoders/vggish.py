@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.config import VggishEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.fbank import kaldi_filters
 from pipeline.encoders.spectrogram import at_least
 from pipeline.models.batch import Padded
@@ -44,6 +45,10 @@ class VggishEncoder(SpectrogramEncoder):
         super().__init__()
         self.hop = max(1, round(settings.hop_seconds * SAMPLE_RATE / HOP))  # log-mel frames
         self.features, channels = _convolutions(settings.channels)
+        convolutions = [each for each in self.features if isinstance(each, nn.Conv2d)]
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(each.out_channels) for each in convolutions if settings.normalise
+        )
         flat = channels * (PATCH // REDUCTION) * (MELS // REDUCTION)
         self.embeddings = nn.Sequential(
             nn.Linear(flat, settings.hidden),
@@ -73,10 +78,24 @@ class VggishEncoder(SpectrogramEncoder):
         return Padded(values, frames)
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        count = (lengths - PATCH) // self.hop + 1
         patches = logmel.unfold(1, PATCH, self.hop).transpose(2, 3)  # (B, N, 96, M)
-        values = self.features(patches.flatten(0, 1)[:, None])  # (B N, C, 6, 4)
+        heard = torch.arange(patches.shape[1], device=count.device) < count[:, None]
+        values = self._maps(patches.flatten(0, 1)[:, None], heard.flatten())  # (B N, C, 6, 4)
         values = self.embeddings(values.permute(0, 2, 3, 1).flatten(1))  # TensorFlow's order
-        return Padded(values.unflatten(0, patches.shape[:2]), (lengths - PATCH) // self.hop + 1)
+        return Padded(values.unflatten(0, patches.shape[:2]), count)
+
+    def _maps(self, values: Tensor, heard: Tensor) -> Tensor:
+        """(B N, 1, 96, M) patches, (B N,) true where one is of a clip → (B N, C, 6, 4)."""
+        if not self.norms:
+            out: Tensor = self.features(values)
+            return out
+        norms = iter(self.norms)
+        for layer in self.features:
+            values = layer(values)
+            if isinstance(layer, nn.Conv2d):
+                values = masked_norm(next(norms), values, heard * values.shape[2])
+        return values
 
 
 def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
