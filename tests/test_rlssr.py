@@ -243,6 +243,28 @@ def test_begins_with_panns_weights_and_needs_none_to_be_loaded(tmp_path: Path) -
     assert torch.equal(model.encode(sound).values, again.encode(sound).values)
 
 
+def test_begins_with_a_checkpoint_of_another_sample_rate(tmp_path: Path) -> None:
+    """PANNs' own holds mel filters and a classifier; of RLSSR's log-mel the filters are others."""
+    torch.manual_seed(8)
+    theirs = model_of().tower
+    state = theirs.encoder.state_dict() | {
+        f"fc1.{n}": v for n, v in theirs.fc1.state_dict().items()
+    }
+    state |= {
+        "logmel_extractor.melW": torch.randn(257, MELS),
+        "fc_audioset.weight": torch.randn(527, theirs.width),
+    }
+    path = tmp_path / "Cnn10.pth"
+    torch.save({"model": state}, path)
+    tower = TOWER.model_copy(update={"weights": str(path)})
+    with pytest.raises(EarwitnessError, match="mel filters are not those"):
+        Rlssr.from_plan(plan_of(tower), [MELS], None, TOKENS)
+    tower = tower.model_copy(update={"any_front_end": True})
+    ours = Rlssr.from_plan(plan_of(tower), [MELS], None, TOKENS).tower.encoder
+    for name, value in theirs.encoder.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+
+
 def test_everything_is_trained_but_a_retrievers_pooling() -> None:
     model = model_of().train()
     model.loss(batch_of()).total.backward()
