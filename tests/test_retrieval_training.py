@@ -352,7 +352,7 @@ def test_a_start_that_does_not_fit(
         with pytest.raises(EarwitnessError, match=f"whose {what} is not the same") as raised:
             train(toy[0], plan.model_copy(update=change), "x", "data/models/retrievers/tower")
         assert "\n" not in str(raised.value)
-    with pytest.raises(EarwitnessError, match="run `dvc repro retrieve@none`"):
+    with pytest.raises(EarwitnessError, match="run `dvc repro retrieve adapt`"):
         train(toy[0], plan, "x", "data/models/retrievers/none")
 
 
@@ -481,7 +481,7 @@ def test_what_a_person_can_mend(
         (lambda: frozen.embed_captions(["a dog"], one, ["toy-1"]), "with words, 12 wide"),
         (lambda: frozen.embed_queries(["a dog"]), "give that encoder"),
         (lambda: frozen.tower, "trains projections alone"),
-        (lambda: load_retriever(tmp_path / "none"), "no retriever; run `dvc repro retrieve@none`"),
+        (lambda: load_retriever(tmp_path / "none"), "no retriever; run `dvc repro retrieve adapt`"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
             call()

@@ -158,7 +158,10 @@ def check_start(
         "input": (began.input, plan.input),
         "text tower": (began.text, plan.text),
         "text features": (began.text_features, plan.text_features),
-        "biencoder": (_layers(began), _layers(plan)),
+        **{
+            f"biencoder.{name}": (getattr(began.biencoder, name), getattr(plan.biencoder, name))
+            for name in ("width", "project", "shared")
+        },
         "features' widths": (tuple(start.widths), tuple(widths)),
         "text features' width": (start.text_width, text_width),
     }
@@ -168,11 +171,6 @@ def check_start(
                 f"{plan.name}: cannot start from retriever {began.name}, whose {what} is not the "
                 f"same ({_short(own)}, not {_short(wanted)}); take that setting out of its `set`"
             )
-
-
-def _layers(plan: RetrieverPlan) -> dict[str, Any]:
-    """What of ``biencoder`` is in the weights."""
-    return plan.biencoder.model_dump(include={"width", "project", "shared"})
 
 
 class Split(NamedTuple):
