@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from pipeline.models.batch import Padded
 
-
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
