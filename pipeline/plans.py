@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pydantic import Field
+
 from pipeline.config import (
     Bart,
     BiEncoder,
@@ -200,4 +202,4 @@ class RankingPlan(Plan):
 
     split: str
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
-    captioned: dict[str, CaptionedSystem] = {}  # those that rank by captions
+    captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

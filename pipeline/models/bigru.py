@@ -17,8 +17,8 @@ class BiRecurrence(nn.Module):
     """As ``nn.GRU(bidirectional=True)`` or ``nn.LSTM`` on packed sequences, and no wait for the
     device.
 
-    Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the backward
-    one reads each clip's valid frames in reverse order, so that padding comes last for both and no
+    Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the one
+    backwards reads each clip's valid frames in reverse order, so that padding comes last for both and no
     valid frame's output depends on it.
     """
 
