@@ -18,8 +18,8 @@ class BiRecurrence(nn.Module):
     device.
 
     Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the one
-    backwards reads each clip's valid frames in reverse order, so that padding comes last for both and no
-    valid frame's output depends on it.
+    backwards reads each clip's valid frames in reverse order, so that padding comes last for both
+    and no valid frame's output depends on it.
     """
 
     def __init__(
