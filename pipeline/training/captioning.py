@@ -99,8 +99,10 @@ def prepare(
     model = build_captioner(plan, widths, text_width, tokens).to(device)
     captioner = Captioner(plan, model, tokenizer, widths)
     prefix = plan.prefix
-    paired = features if prefix is None or prefix.supervised else []
-    batches = make_batches(plan, clips, paired, text, tokenizer, device)
+    supervised = prefix is not None and prefix.supervised
+    paired = features if prefix is None or supervised else []  # of text only: no sound
+    read = None if supervised else text
+    batches = make_batches(plan, clips, paired, read, tokenizer, device)
     sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
     sound = None
     if prefix is not None and prefix.shift:
