@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import load_params, nearest, with_settings
 from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
+from pipeline.decoding.memory import open_memory, read_sound
 from pipeline.errors import EarwitnessError
 from pipeline.hearing import decodable, encode
 from pipeline.models.batch import Padded
@@ -39,27 +40,31 @@ def caption_files(
     if name not in settings.systems:
         raise EarwitnessError(f"no system '{name}'{nearest(name, settings.systems)}")
     chosen = settings.systems[name]
-    decoding = with_settings(settings, chosen.set, f"{params}: systems.{name}.set").decoding
+    own = with_settings(settings, chosen.set, f"{params}: systems.{name}.set")
+    decoding = own.decoding
     folder = data / "models" / "captioners"
     members = tuple(load_captioner(folder / member) for member in chosen.captioners)
     ensemble = Ensemble(members, chosen.combine)
     sound, failed = decodable(files)
     if not sound:
         return [], failed
-    features = hear(sound, ensemble, settings.encoded, data)
-    batches = _batches(features, ensemble, len(sound), decoding.batch)
+    features = hear(sound, ensemble, settings.recoded, data)
+    folders = data / "corpora", data / "features"
+    memories = [open_memory(own.memory, m.plan, *folders, ensemble.device) for m in members]
+    gathered = _batches(features, ensemble, len(sound), decoding.batch)
+    batches = (read_sound(memories, batch) for batch in gathered)
     captions = [c.text for batch in predict_ensemble(ensemble, batches, decoding) for c in batch]
     return list(zip(sound, captions, strict=True)), failed
 
 
 def hear(
-    sound: Sequence[Path], ensemble: Ensemble, encoded: Sequence[str], data: Path
+    sound: Sequence[Path], ensemble: Ensemble, encoded: Mapping[str, str], data: Path
 ) -> dict[Feature, Entries]:
     """Every feature that a member reads, by the encoders and code of its training set.
 
     Args:
         sound: decodable files.
-        encoded: the features that are a retriever's frames.
+        encoded: the features that a retriever makes, and the retriever of each.
         data: the repository's data folder.
 
     Raises:
@@ -70,7 +75,8 @@ def hear(
     )
     frozen = {key: encode(sound, *key, data) for key in wanted if key[1] not in encoded}
     recoded = {key for key in wanted if key[1] in encoded}
-    features = frozen | (_recoded(sound, recoded, frozen, data) if recoded else {})
+    names = {key: encoded[key[1]] for key in recoded}
+    features = frozen | (_recoded(sound, names, frozen, data) if recoded else {})
     for member in ensemble.captioners:
         own = [features[member.plan.dataset, feature] for feature in member.plan.features]
         check_widths(member, [each[0].shape[1] for each in own], member.plan.features)
@@ -78,20 +84,28 @@ def hear(
 
 
 def _recoded(
-    sound: Sequence[Path], wanted: set[Feature], frozen: Mapping[Feature, Entries], data: Path
+    sound: Sequence[Path],
+    wanted: Mapping[Feature, str],
+    frozen: Mapping[Feature, Entries],
+    data: Path,
 ) -> dict[Feature, Entries]:
-    """Frames of retrievers, from the stored features that their towers read."""
+    """Frames or embeddings of retrievers, from the stored features that they read."""
     from pipeline.features.recoding import recode_features  # a second, for those who need it
     from pipeline.training.retriever import load_retriever
 
     stored = dict(frozen)
-    features = {}
-    for dataset, name in sorted(wanted):
+    features: dict[Feature, Entries] = {}
+    for (dataset, feature), name in sorted(wanted.items()):
         retriever = load_retriever(data / "models" / "retrievers" / name)
-        read = dataset, retriever.plan.features[0]
-        if read not in stored:  # several towers may read the same
-            stored[read] = encode(sound, *read, data)
-        features[dataset, name] = recode_features(stored[read], retriever)
+        for read in retriever.plan.features:  # several towers may read the same
+            if (dataset, read) not in stored:
+                stored[dataset, read] = encode(sound, dataset, read, data)
+        own = [stored[dataset, read] for read in retriever.plan.features]
+        if feature == name:
+            features[dataset, feature] = recode_features(own[0], retriever)
+        else:
+            embeddings = retriever.embed_features(own).half().numpy()
+            features[dataset, feature] = [row[None] for row in embeddings]
     return features
 
 

@@ -76,7 +76,9 @@ def _datasets(params: Params, data: Path) -> Iterator[Finding]:
 
 def _weights(params: Params, data: Path) -> Iterator[Finding]:
     for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        yield _weights_of(name, name, encoder.weights, data, "extracting")
+        named, _, tagged = encoder.weights.partition(":")
+        weights = "tagging" if named == "tagging" else encoder.weights
+        yield _weights_of(name, tagged or name, weights, data, "extracting")
     for name, tower in {**params.sound_towers, **params.text_towers}.items():
         trained = tower.weights.removeprefix("tagging:")
         weights = "tagging" if trained != tower.weights else tower.weights

@@ -9,15 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pydantic import Field
+
 from pipeline.config import (
     Bart,
     BiEncoder,
+    Cmu,
     Decoding,
     Encoder,
     Evaluation,
     FeatureInput,
     Fuser,
+    Prefix,
     RetrievalTraining,
+    Rlssr,
     Scst,
     Section,
     Seq2Seq,
@@ -25,6 +30,7 @@ from pipeline.config import (
     SpecAugment,
     Tagging,
     TextEncoder,
+    TextMemory,
     TextTower,
     Training,
     Translator,
@@ -108,22 +114,51 @@ class CaptionerPlan(Plan):
     architecture: str
     dataset: str
     features: tuple[str, ...]  # sound encoders, E of them, in order
-    text: str | None  # text encoder of the twin's branch
+    text: str | None  # text encoder of the twin's branch, or of a prefix's captions
     input: FeatureInput | None
     fuser: Fuser | None
     translator: Translator | None
     twin: Twin | None
     bart: Bart | None
     seq2seq: Seq2Seq | None
+    cmu: Cmu | None = None
+    rlssr: Rlssr | None = None
+    sound: SoundTower | None = None  # the tower that is trained with it
+    sound_input: Encoder | None = None  # the settings of the stored feature that the tower reads
+    # data/models/encoders/<name>/model.safetensors where the tower starts there
+    weights: str | None = None
+    spec_augment: SpecAugment | None = None  # of each batch in training; null: off
     training: Training
+    prefix: Prefix | None = None
+    sound_dataset: str | None = None  # whose sound a prefix reads; null: the dataset's own
+
+    @property
+    def reads_sound(self) -> bool:
+        """Whether training reads stored sound: not where it is of text only."""
+        return self.prefix is None or self.prefix.reads_sound
+
+    @property
+    def words(self) -> Seq2Seq | Rlssr | None:
+        """The settings of a captioner that writes words; null: of one that writes subwords."""
+        return self.seq2seq or self.rlssr
 
     @property
     def max_tokens(self) -> int:
         """Of a caption in training, with its begin and its end."""
-        if self.seq2seq is not None:
-            return self.seq2seq.max_words + 2
+        if self.prefix is not None:
+            return self.prefix.max_tokens
+        if self.words is not None:
+            return self.words.max_words + 2
         assert self.bart is not None
         return self.bart.max_tokens
+
+
+class RepresentationPlan(Plan):
+    """Put one dataset's sound and captions into a trained retriever's space."""
+
+    dataset: str
+    features: tuple[str, ...]  # stored sound features that it reads
+    text_features: str | None  # stored text features that it reads, where it has no text tower
 
 
 class FinetuningPlan(Plan):
@@ -143,6 +178,7 @@ class DecodingPlan(Plan):
     captioners: tuple[str, ...]
     combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: Decoding
+    memory: TextMemory | None = None  # null: sound is read as it is
 
 
 class EvaluationPlan(Plan):
@@ -153,8 +189,17 @@ class EvaluationPlan(Plan):
     evaluation: Evaluation
 
 
+class CaptionedSystem(Section):
+    """Rank clips by the captions that a captioning system gave them."""
+
+    captions_of: str  # data/predictions/<dataset>/<system>.csv
+    text: str  # name of the stored text features of the queries
+    encoder: TextEncoder  # that made them, and embeds the captions
+
+
 class RankingPlan(Plan):
     """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
 
     split: str
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
+    captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

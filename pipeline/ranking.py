@@ -1,6 +1,7 @@
 """A split's clips ranked by its captions, by each retrieval system, and the other way round.
 
-A system is one retriever or several, whose similarities are averaged (SJTU 3). N clips, M captions.
+A system is one retriever or several, whose similarities are averaged (SJTU 3), or a captioning
+system (CMU 3.2; pipeline/captions_ranking.py). N clips, M captions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.captions_ranking import embed_captioned
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.embedding import caption_id
@@ -62,6 +64,7 @@ def rank(
     features: Path,
     rankings: Path,
     metrics: Path,
+    predictions: Path | None = None,
     device: str = "auto",
 ) -> Scores:
     """Ranks with every system, writes what it found, and gives each system's scores and chance.
@@ -71,13 +74,14 @@ def rank(
         features: folder of the dataset's feature files.
         rankings: gets ``<system>.csv``, a row a caption; see :func:`write_ranking`.
         metrics: gets ``<system>.json`` and ``yardstick_chance.json``.
+        predictions: folder of the dataset's captions, for systems that rank by them.
 
     Raises:
         EarwitnessError: see :func:`rank_systems`.
     """
     clips = manifest.split(plan.split)
     queries = queries_of(clips)
-    ranked = rank_systems(plan, manifest, retrievers, features, device)
+    ranked = rank_systems(plan, manifest, retrievers, features, device, predictions)
     found = {system: scores(own.ranks, queries.clip_of) for system, own in ranked.items()}
     found[CHANCE] = chance_scores(queries.clip_of, len(clips))
     names = file_names(clips)
@@ -96,19 +100,26 @@ def rank(
 def score_systems(
     plan: RankingPlan, manifest: Manifest, retrievers: Path, features: Path, device: str = "auto"
 ) -> Scores:
-    """Each system's scores, and no files; see :func:`rank`."""
+    """The scores of each system of retrievers, and no files; see :func:`rank`."""
+    plan = plan.model_copy(update={"captioned": {}})
     ranked = rank_systems(plan, manifest, retrievers, features, device)
     clip_of = queries_of(manifest.split(plan.split)).clip_of
     return {system: scores(own.ranks, clip_of) for system, own in ranked.items()}
 
 
 def rank_systems(
-    plan: RankingPlan, manifest: Manifest, retrievers: Path, features: Path, device: str
+    plan: RankingPlan,
+    manifest: Manifest,
+    retrievers: Path,
+    features: Path,
+    device: str,
+    predictions: Path | None = None,
 ) -> dict[str, Ranked]:
     """Every system's ranks; a retriever of several systems is loaded, and embeds, once.
 
     Raises:
-        EarwitnessError: a retriever is not trained, features are missing, or no clip has captions.
+        EarwitnessError: a retriever is not trained, features or a captioning system's captions are
+            missing, or no clip has captions.
     """
     clips = manifest.split(plan.split)
     queries = queries_of(clips)
@@ -129,6 +140,11 @@ def rank_systems(
     for system, own in plan.systems.items():
         similar = [embedded[name] for name in own]
         ranked[system] = Ranked(similar, ensemble_ranks(similar, queries.clip_of))
+    for system, captioned in plan.captioned.items():
+        assert predictions is not None
+        names = [clip.clip_id for clip in clips]
+        texts = embed_captioned(captioned, names, queries.ids, features, predictions, device)
+        ranked[system] = Ranked([texts], ensemble_ranks([texts], queries.clip_of))
     return ranked
 
 
@@ -150,7 +166,7 @@ def embed(
     sound = [FeatureStore.open(features / f"{name}.h5") for name in retriever.plan.features]
     text = retriever.plan.text_features
     stored = FeatureStore.open(features / f"{text}.h5", "embed") if text else None
-    return Embeddings(
+    return retriever.pair(
         retriever.embed_captions(queries.captions, stored, queries.ids),
         retriever.embed_sound(sound, [clip.clip_id for clip in clips]),
     )

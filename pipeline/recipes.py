@@ -32,13 +32,19 @@ KINDS = ("paper", "dataset")
 # section → key of its entries → the sections whose entries it names
 USES: dict[str, dict[str, tuple[str, ...]]] = {
     "systems": {"captioners": ("captioners", "finetuned")},
-    "retrieval_systems": {"retrievers": ("retrievers", "adapted")},
+    "retrieval_systems": {
+        "retrievers": ("retrievers", "adapted"),
+        "captions_of": ("systems",),
+        "text": ("text_encoders",),
+    },
     "finetuned": {"captioner": ("captioners",)},
     "captioners": {
         "features": ("encoders", "retrievers", "adapted"),
-        "text": ("text_encoders",),
+        "text": ("text_encoders", "retrievers", "adapted"),
         "training": ("training",),
         "dataset": ("datasets",),
+        "sound_dataset": ("datasets",),
+        "tower": ("sound_towers",),
     },
     "adapted": {"retriever": ("retrievers",), "datasets": ("datasets",)},
     "retrievers": {
@@ -46,7 +52,12 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "text": ("text_towers", "text_encoders"),
         "datasets": ("datasets",),
     },
-    "sound_towers": {"input": ("encoders",), "weights": ("encoders",)},  # of tagging:ENCODER
+    "encoders": {"weights": ("encoders",)},  # of tagging:ENCODER
+    "sound_towers": {
+        "input": ("encoders",),
+        "beside": ("encoders",),
+        "weights": ("encoders",),  # of tagging:ENCODER
+    },
 }
 NAMED = {section for keys in USES.values() for sections in keys.values() for section in sections}
 
@@ -169,7 +180,8 @@ def _together(layers: Mapping[str, Layer]) -> Layer:
         overlay = _over(overlay, {k: v for k, v in layer.values.items() if k != PAPERS})
         comments |= {place: comment for place, comment in layer.comments.items() if comment.behind}
     for layer in layers.values():
-        for name in layers.keys() & layer.values.get(PAPERS, {}).keys():
+        own = layer.values.get(PAPERS, {})
+        for name in [name for name in layers if name in own]:  # of a paper's base before its own
             overlay = _over(overlay, layer.values[PAPERS][name])
             start = (PAPERS, name)
             comments |= {place[2:]: c for place, c in comments.items() if place[:2] == start}
@@ -205,12 +217,19 @@ def _leave_out_unused(overlay: dict[str, Any]) -> None:
     captioners = overlay["captioners"].values()
     heard = {name for captioner in captioners for name in captioner.get("features", ())}
     overlay["encoded"] = [name for name in overlay["encoded"] if name in heard]
+    texts = {captioner.get("text") or "" for captioner in captioners}
+    spaces = {_retriever(name) for name in heard | texts if name != _retriever(name)}
+    overlay["represented"] = [name for name in overlay["represented"] if name in spaces]
     tagging = overlay["tagging"]
     tagging["encoders"] = [name for name in tagging["encoders"] if name in overlay["encoders"]]
     architectures = {captioner.get("architecture") for captioner in captioners}
     readers = {
-        "features fuser translator twin bart": "edtc" in architectures,
+        "features fuser translator twin": "edtc" in architectures,
+        "bart": {"edtc", "bart"} & architectures,
+        "cmu": "bart" in architectures,
         "seq2seq": "seq2seq" in architectures,
+        "rlssr": "rlssr" in architectures,
+        "prefix memory": "prefix" in architectures,
         "scst": overlay["finetuned"],
         "biencoder retrieval_training": overlay["retrievers"],
     }
@@ -234,8 +253,15 @@ def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
         for key, sections in USES.get(section, {}).items():
             value = overlay[section][name].get(key) or []
             for other in [value] if isinstance(value, str) else value:
-                waiting += [(target, other.removeprefix("tagging:")) for target in sections]
+                other = other.removeprefix("tagging:")
+                both = (other, _retriever(other))
+                waiting += [(target, name) for target in sections for name in both]
     return used
+
+
+def _retriever(feature: str) -> str:
+    """Whose space a captioner reads: of ``x-sound`` and ``x-text`` it is x."""
+    return feature.removesuffix("-sound").removesuffix("-text")
 
 
 def _text(

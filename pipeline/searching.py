@@ -14,6 +14,7 @@ from pipeline.config import load_params, nearest
 from pipeline.encoders import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.hearing import Entries, decodable, listener
+from pipeline.metrics.retrieval import mean_similarity
 from pipeline.training.retriever import Retriever, load_retriever
 
 SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"))
@@ -25,11 +26,12 @@ def search_files(
 ) -> tuple[list[tuple[Path, float]], list[str]]:
     """The files that can be decoded, best first, and the reasons of those that cannot.
 
-    A file's score is the mean over the system's retrievers of its cosine with the query.
+    A file's score is the mean over the system's retrievers of its similarity with the query: the
+    cosine, or what else they were trained with.
 
     Args:
         files: sound files, and folders, in which those with a sound file's ending are taken.
-        system: of ``retrieval_systems``; None takes the only or first one.
+        system: of ``retrieval_systems``; None takes the only or first one that has retrievers.
         params: ``params.yaml``. data: the repository's data folder.
 
     Raises:
@@ -81,18 +83,24 @@ def _members(system: str | None, params: Path, data: Path) -> list[Retriever]:
     systems = load_params(params).retrieval_systems
     if not systems:
         raise EarwitnessError(f"{params}: retrieval_systems is empty; add one and run `dvc repro`")
-    name = system or next(iter(systems))
+    heard = [name for name, own in systems.items() if own.retrievers]
+    name = system or next(iter(heard or systems))
     if name not in systems:
         raise EarwitnessError(f"no retrieval system '{name}'{nearest(name, systems)}")
+    if name not in heard:
+        raise EarwitnessError(
+            f"retrieval system '{name}' ranks by captions, which files that are searched have not; "
+            "name one of retrievers"
+        )
     folder = data / "models" / "retrievers"
     return [load_retriever(folder / member) for member in systems[name].retrievers]
 
 
 def _embed_query(member: Retriever, query: str, device: str) -> Tensor:
-    """(D,) unit length."""
+    """(1, D)."""
     settings = member.plan.text_encoder
     encoder = build_text_encoder(settings, device) if settings is not None else None
-    return member.embed_queries([query], encoder)[0]
+    return member.embed_queries([query], encoder)
 
 
 def _scores(
@@ -118,7 +126,7 @@ def _chunk_scores(
     members: Sequence[Retriever], queries: Sequence[Tensor], heard: dict[str, Entries]
 ) -> Tensor:
     similar = [
-        member.embed_features([heard[name] for name in member.plan.features]) @ query
+        member.pair(query, member.embed_features([heard[name] for name in member.plan.features]))
         for member, query in zip(members, queries, strict=True)
     ]
-    return torch.stack(similar).mean(dim=0)
+    return mean_similarity(similar, slice(None))[0]

@@ -14,13 +14,16 @@ def main(captioner: str) -> None:
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
     from pipeline.training.captioning import train_captioner  # seconds: after what fails at once
 
+    heard = plan.sound_dataset or plan.dataset
+    read = plan.features if plan.reads_sound else ()
     progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        [open_store(plan.dataset, encoder) for encoder in plan.features],
+        [open_store(heard, encoder) for encoder in read],
         open_text_store(plan.dataset, plan.text) if plan.text else None,
         output=paths.MODELS / "captioners" / captioner,
         checkpoints=paths.CHECKPOINTS,
+        heard=Manifest.load(paths.CORPORA / f"{heard}.json") if plan.sound_dataset else None,
     )
     best = f"validation CIDEr-D {progress.best_score:.3f}"
     print(f"{captioner}: {best}, the best in {progress.step} steps")

@@ -16,6 +16,7 @@ def main(dataset: str, system: str) -> None:
     plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
     # seconds: after what fails at once
     from pipeline.decoding.ensemble import Ensemble
+    from pipeline.decoding.memory import open_memory
     from pipeline.decoding.predictions import caption_clips, write_predictions
     from pipeline.training.bundle import load_captioner
 
@@ -26,8 +27,12 @@ def main(dataset: str, system: str) -> None:
     names = {name for captioner in captioners for name in captioner.plan.features}
     stores = {name: open_store(dataset, name) for name in names}
     own = [[stores[name] for name in captioner.plan.features] for captioner in captioners]
+    memories = [
+        open_memory(plan.memory, captioner.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
+        for captioner in captioners
+    ]
     began = time.perf_counter()
-    captions = caption_clips(ensemble, own, clips, plan.decoding, system)
+    captions = caption_clips(ensemble, own, clips, plan.decoding, system, memories)
     seconds = time.perf_counter() - began
     write_predictions(paths.PREDICTIONS / dataset / f"{system}.csv", clips, captions)
     print(f"{system} on {dataset}: {len(clips)} clips, {len(clips) / seconds:.1f} clips per second")

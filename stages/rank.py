@@ -21,6 +21,7 @@ def main(dataset: str) -> None:
         features=paths.FEATURES / dataset,
         rankings=paths.RANKINGS / dataset,
         metrics=paths.METRICS / "retrieval" / dataset,
+        predictions=paths.PREDICTIONS / dataset,
     )
     print(table(found))
 

@@ -100,7 +100,7 @@ class TinyTower(SoundTower):
         return (frames.values * frames.mask[..., None]).sum(1) / frames.lengths[:, None]
 
 
-def build_tiny_tower(*_: Any, pretrained: bool = True) -> TinyTower:
+def build_tiny_tower(*_: Any, **__: Any) -> TinyTower:
     """In the place of ``pipeline.towers.build_sound_tower``."""
     return TinyTower()
 

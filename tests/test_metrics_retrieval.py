@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean, median
 
 import numpy as np
@@ -100,12 +101,17 @@ def test_blocks_and_ensembles_equal_the_whole_matrix(monkeypatch: pytest.MonkeyP
         Embeddings(whole_numbers(70, width, seed=width), whole_numbers(13, width, seed=width + 1))
         for width in (5, 16)
     ]
-    products = [captions @ clips.T for captions, clips in members]
+    products = [member.captions @ member.clips.T for member in members]
+    near = Embeddings(*members[0][:2], distance=True)
+    apart = torch.tensor([[-math.dist(a, b) for b in near.clips.tolist()]
+                          for a in near.captions.tolist()])  # fmt: skip
     monkeypatch.setattr(retrieval, "BLOCK", 97)
     monkeypatch.setattr(retrieval, "WHOLE", 0)
     for chosen, whole in (
         (members[:1], products[0]),
         (members, (products[0] + products[1]) / 2),
+        ([near], apart),
+        ([members[1], near], (products[1] + apart) / 2),
     ):
         expected = matrix_ranks(whole, owner)
         found = ensemble_ranks(chosen, owner)

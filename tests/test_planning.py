@@ -14,13 +14,20 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
+from pipeline.models import CAPTIONERS
 from pipeline.planning import PHASES, Context
-from pipeline.plans import Plan
+from pipeline.planning.context import architecture
+from pipeline.plans import CaptionerPlan, Plan
 from pipeline.towers import SOUND_TOWERS
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
+REPRESENTED = "representing/soundscapes-cnn10-minilm"
 RETRIEVERS = {"cnn10-minilm", "frozen", "adapted"}
+READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears with them
+    *("edtc", "rlssr", REPRESENTED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
+    *("encoding/soundscapes-cnn10-minilm", "soundscapes", "rank-soundscapes"),
+}
 DECODED = {"soundscapes-edtc", "soundscapes-plain"}
 
 
@@ -43,7 +50,7 @@ def made(tmp_path: Path, params: Params) -> Path:
     """What earlier stages leave: trained models and the features' fingerprints."""
     for name in (*params.encoders, *params.text_encoders):
         write_json(tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name})
-    for name in params.encoded:
+    for name in params.recoded:
         write_json(tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name})
     kinds = {
         "encoders": params.tagging.encoders,
@@ -72,24 +79,39 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
     [
         ("fuser.layers", 3, {"edtc"}),
         ("twin.momentum", 0.9, {"edtc"}),
-        ("bart.heads", 1, {"edtc", "plain"}),
+        ("bart.heads", 1, {"edtc", "plain", "bart"}),
+        ("cmu.memory", "mean", {"bart"}),
         ("seq2seq.dropout", 0.3, WORDS),
-        ("training.edtc.epochs", 2, {"edtc", "plain"}),
+        ("training.edtc.epochs", 2, {"edtc", "plain", "bart"}),
         ("training.words.epochs", 3, WORDS),
+        ("prefix.noise", 0.1, {"wsac"}),
+        ("training.wsac.step_factor", 0.5, {"wsac"}),
+        ("memory.temperature", 0.1, {"soundscapes-wsac"}),
         ("scst.samples", 2, {"transformer-scst"}),
         ("finetuned.transformer-scst.set", {"scst.samples": 2}, {"transformer-scst"}),
         ("biencoder.width", 8, RETRIEVERS),
-        ("sound_towers.cnn10.channels", 8, {"cnn10-minilm"}),
+        ("sound_towers.cnn10.channels", 8, {"cnn10-minilm", "rlssr"}),
+        ("rlssr.reconstruction", {"distance": "l2"}, {"rlssr"}),
+        ("rlssr.min_count", 2, {"rlssr"}),
+        ("spec_augment.time_masks", 3, {"rlssr"}),
+        ("training.rlssr.accumulate", 1, {"rlssr"}),
         ("adapted.adapted.set", {"retrieval_training.epochs": 3}, {"adapted"}),
         ("retrievers.frozen.set", {"retrieval_training.epochs": 3}, {"frozen", "adapted"}),
         ("encoders.panns.fmin", 60.0, {"panns", "soundscapes-panns"}),
-        ("encoders.logmel.fmin", 60.0, {"soundscapes-logmel", "cnn10-minilm"}),
-        ("text_encoders.minilm.prompt", "a ", {"soundscapes-minilm", *RETRIEVERS}),
+        ("encoders.logmel.fmin", 60.0, {"soundscapes-logmel", "cnn10-minilm", "rlssr"}),
+        (
+            "text_encoders.minilm.prompt",
+            "a ",
+            {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
+        ),
         ("tagging.epochs", 2, {"panns"}),
-        ("decoding.min_length", 1, {f"soundscapes-{s}" for s in ("edtc", "plain", "ensemble")}),
+        ("decoding.min_length", 1, {f"soundscapes-{system}" for system in TINY["systems"]}),
         ("systems.ensemble.combine", "log_probs", {"soundscapes-ensemble"}),
         ("systems.plain.set", {"decoding.beams": 2}, {"soundscapes-plain"}),
         ("retrieval_systems.both.retrievers", ["frozen"], {"rank-soundscapes"}),
+        ("retrieval_systems.captioned.captions_of", "plain", {"rank-soundscapes"}),
+        ("biencoder.loss", "triplet", RETRIEVERS),
+        ("retrievers.frozen.set", {"biencoder.impostors": "hardest"}, {"frozen", "adapted"}),
         ("evaluation.spice", False, set()),
         ("evaluation.fluency_penalty", 0.8, {"soundscapes"}),
         ("captioners.plain.set", {"bart.heads": 1}, {"plain"}),
@@ -113,17 +135,22 @@ def test_a_setting_changes_only_the_plans_that_read_it(
     [
         (
             "index/frozen/soundscapes/panns.json",
-            {"edtc", "plain", "frozen", "adapted", "rank-soundscapes", *DECODED, "soundscapes"},
+            {
+                *("edtc", "plain", "bart", "frozen", "adapted"),
+                *("rank-soundscapes", *DECODED, "soundscapes-bart", "soundscapes"),
+            },
         ),
         (
             "index/frozen/soundscapes/minilm.json",
-            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes"},
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", REPRESENTED},
         ),
         (
             "index/encoded/soundscapes/cnn10-minilm.json",
             {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
         ),
-        ("models/encoders/panns/model.safetensors", {"soundscapes-panns"}),
+        ("index/frozen/soundscapes/logmel.json", READ_LOGMEL),
+        ("index/frozen/soundscapes/events.json", {"bart", "soundscapes-bart", "soundscapes"}),
+        ("models/encoders/panns/model.safetensors", {"soundscapes-panns", "soundscapes-events"}),
         ("models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
         ("models/captioners/transformer/model.safetensors", set()),  # no system has it
         ("models/captioners/gru/model.safetensors", {"soundscapes-ensemble"}),
@@ -138,6 +165,24 @@ def test_what_was_made_anew_changes_only_the_plans_of_what_reads_it(
     assert changed(before, all_plans(params, manifests, made)) == expected
 
 
+def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    tagged = with_settings(params, {"sound_towers.cnn10.weights": "tagging:panns"}, "test")
+    before = all_plans(tagged, manifests, made)
+    file = made / "models/encoders/panns/model.safetensors"
+    file.write_text("{}")
+    after = all_plans(tagged, manifests, made)
+    extracted = {"soundscapes-panns", "soundscapes-events"}
+    assert changed(before, after) == {*extracted, "cnn10-minilm", "rlssr"}
+    plan = after["rlssr"]
+    assert isinstance(plan, CaptionerPlan) and plan.weights == str(file)
+    assert plan.spec_augment == params.spec_augment
+    off = with_settings(tagged, {"rlssr.spec_augment": False}, "test")
+    plan = all_plans(off, manifests, made)["rlssr"]
+    assert isinstance(plan, CaptionerPlan) and plan.spec_augment is None
+
+
 def test_new_captions_change_text_and_training_but_no_sound(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
@@ -149,6 +194,8 @@ def test_new_captions_change_text_and_training_but_no_sound(
         "soundscapes-minilm",
         *params.all_captioners,
         *params.all_retrievers,
+        REPRESENTED,
+        "soundscapes-wsac",
         "soundscapes",
         "rank-soundscapes",
     }
@@ -199,6 +246,13 @@ def test_missing_features_say_what_to_run(
 @pytest.mark.parametrize("module", sorted({*SOUND_ENCODERS, *TEXT_ENCODERS}))
 def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None:
     assert (PACKAGE / "encoders" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(CAPTIONERS))
+def test_every_architecture_has_the_module_that_its_plan_digests(name: str) -> None:
+    """The one that its class stands in."""
+    module = PACKAGE / (architecture(name).replace(".", "/") + ".py")
+    assert f"class {CAPTIONERS[name]().__name__}(" in module.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", sorted(SOUND_TOWERS))

@@ -9,7 +9,18 @@ from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
 from pipeline import recipes
-from pipeline.config import Params, Training, load_params
+from pipeline.config import (
+    Bart,
+    Cmu,
+    EventsEncoder,
+    LogmelEncoder,
+    Params,
+    RlssrCaptioner,
+    Training,
+    VggishEncoder,
+    load_params,
+    with_settings,
+)
 from pipeline.errors import EarwitnessError
 
 FOLDER = REPOSITORY / "recipes"
@@ -54,16 +65,18 @@ def check_that_all_is_used(now: Params) -> None:
     captioners = {m for s in now.systems.values() for m in s.captioners}
     captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
     assert {*now.all_captioners} == captioners
-    heard = {f for c in now.captioners.values() for f in c.features}
+    heard = {f for name in now.captioners for f in now.heard(name)}
     assert {*now.encoded} == heard & {*now.all_retrievers}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
-    retrievers |= {*now.encoded}
+    retrievers |= {*now.encoded, *now.represented}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
     assert {*now.all_retrievers} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
+    sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptioner)}
     assert {*now.sound_towers, *now.text_towers} <= sides
-    inputs = {tower.input for tower in now.sound_towers.values()}
-    inputs |= {t.weights.removeprefix("tagging:") for t in now.sound_towers.values()}
+    inputs = {name for tower in now.sound_towers.values() for name in tower.inputs}
+    starts = (*now.sound_towers.values(), *now.encoders.values())
+    inputs |= {one.weights.removeprefix("tagging:") for one in starts}
     assert {*now.encoders} <= inputs | sides | heard
     assert {*now.training} == {c.training for c in now.captioners.values()}
 
@@ -169,6 +182,93 @@ def test_every_row_of_sjtus_table_4_and_each_submission_is_a_retrieval_system(
     assert set(now.retrievers[heard].datasets) == WITH_CLOTHO
 
 
+def test_rlssrs_values_are_the_defaults_of_the_sections(params: Path) -> None:
+    """RLSSR 3 and 4, as pipeline/config cites them."""
+    now = applied(params, "rlssr", "clotho")
+    told = now.rlssr.model_copy(update={"reconstruction": type(now.rlssr)().reconstruction})
+    assert told == type(now.rlssr)()
+    assert now.rlssr.reconstruction == type(told.reconstruction)(distance="none")
+    assert now.encoders["logmel"] == LogmelEncoder(module="logmel", window_seconds=30.0)
+    training = now.training["rlssr"]
+    assert (training.epochs, training.batch, training.accumulate) == (200, 64, 4)
+    assert (training.learning_rate, training.label_smoothing) == (3e-4, 0.0)
+    assert training.patience_epochs < training.epochs  # early stopping
+    assert now.decoding.beams == 4
+
+
+@pytest.mark.parametrize("dataset", ["clotho", "soundscapes"])
+def test_every_row_of_rlssrs_tables_is_a_system(params: Path, dataset: str) -> None:
+    """Weights, distance and layers of the Transformer encoder; Tables 1 and 2, and 3.3."""
+    now = applied(params, "rlssr", dataset)
+    pann = {"clotho": "hub", "soundscapes": "tagging:panns"}[dataset]
+    layers = now.rlssr.encoder_layers
+    rows = set()
+    for system in now.systems.values():
+        (name,) = system.captioners
+        captioner = now.captioners[name]
+        assert isinstance(captioner, RlssrCaptioner)
+        tower = now.sound_towers[captioner.tower]
+        assert tower.module == "panns" and tower.model == "cnn10" and tower.input == "logmel"
+        own = with_settings(now, captioner.set, "test").rlssr
+        rows.add((tower.weights, own.reconstruction.distance, own.encoder_layers))
+    assert layers == 2 and rows == {
+        *((weights, "none", count) for weights in ("scratch", pann) for count in (layers, 0)),
+        *((weights, distance, 2) for weights in ("scratch", pann) for distance in ("l1", "l2")),
+        *((pann, distance, 2) for distance in ("cosine", "huber")),
+    }
+    assert len(rows) == len(now.systems)
+
+
+def test_every_row_of_cmus_table_10_is_a_retrieval_system(params: Path) -> None:
+    """And what was proposed and not run. The settings of each, as its plan will have them."""
+    now = applied(params, "cmu-retrieval", "clotho")
+
+    def row(name: str) -> tuple[Any, ...]:
+        (member,) = now.retrieval_systems[name].retrievers
+        retriever = now.retrievers[member]
+        own = with_settings(now, retriever.set, "test")
+        tower: Any = own.sound_towers[retriever.sound[0]]
+        heard = tuple(own.encoders[encoder].module for encoder in tower.inputs)
+        space = own.biencoder
+        assert (space.project, space.margin, space.by_distance) == (
+            "none", 1.0, space.loss == "exp_distance",
+        )  # fmt: skip
+        return (heard, tower.cell, 2 * tower.width, retriever.text, space.loss, space.similarity,
+                space.impostors, space.shared)  # fmt: skip
+
+    first = (("logmel",), "gru", 300, "word2vec", "triplet", "dot", "random", 0)
+    expected: dict[str, dict[int, Any]] = {  # place in the row → what differs from the baseline
+        "baseline": {},
+        "lstm": {1: "lstm"},
+        "vggish-crnn": {0: ("vggish",)},
+        "shared-space": {7: 1024},
+        "sentence-transformer": {2: 384, 3: "sentence"},
+        "exp-distance": {4: "exp_distance"},
+        "sound-events": {0: ("logmel", "events")},
+        "official": {5: "cosine"},
+        "hardest": {6: "hardest"},
+    }
+    for name, changes in expected.items():
+        assert row(name) == tuple(changes.get(n, value) for n, value in enumerate(first)), name
+    captions = now.retrieval_systems["captions"]
+    assert (captions.captions_of, captions.text) == ("final", "sentence")
+    assert {*now.retrieval_systems} == {*expected, "captions"}
+    training = now.retrieval_training
+    assert (training.epochs, training.batch, training.optimizer) == (50, 32, "adam")
+    assert (training.learning_rate, training.schedule) == (1e-3, "plateau")
+    logmel: Any = now.encoders["logmel-40ms"]
+    assert (logmel.mels, logmel.n_fft / 44100, logmel.hop / 44100) == (64, 0.04, 0.02)
+
+
+def test_small_datasets_have_cmus_retrievers_but_no_word_vectors(params: Path) -> None:
+    for dataset in ("soundscapes", "realsounds"):
+        now = applied(params, "cmu-retrieval", dataset)
+        assert {*now.text_encoders} == {"sentence"}
+        assert len(now.retrieval_systems) == 9 and "sentence-transformer" not in now.retrievers
+        widths = {2 * tower.width for tower in now.sound_towers.values()}  # type: ignore[union-attr]
+        assert widths == {384}
+
+
 def test_captioning_submissions_are_named(params: Path) -> None:
     now = applied(params, "sjtu", "clotho")
     lines = params.read_text(encoding="utf-8").splitlines()
@@ -223,6 +323,68 @@ def test_the_ablation_has_every_row_of_table_2(params: Path) -> None:
         (("htsat",), False, True, True),
         (three, True, True, True),
     }
+
+
+def variant(params: Params, name: str) -> tuple[Any, ...]:
+    """What a row of CMU's tables is: where BART is from, encoder, memory, adapter, layers."""
+    own, cmu, bart = params.captioners[name].set, params.cmu, params.bart
+    return (
+        own.get("bart.pretrained", bart.pretrained),
+        own.get("cmu.encoder", cmu.encoder),
+        own.get("cmu.memory", cmu.memory),
+        own.get("cmu.adapter_layers", cmu.adapter_layers),
+        own.get("bart.encoder_layers", bart.encoder_layers),
+        own.get("bart.decoder_layers", bart.decoder_layers),
+    )
+
+
+def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
+    """Tables 1 to 9 without retrieval's, and what 7 proposes."""
+    now = applied(params, "cmu-captioning", "clotho")
+    rows = {
+        "pretrained": ("facebook/bart-base", "bart", "last", 1, 6, 6),
+        "scratch": (None, "bart", "last", 1, 6, 6),
+        "crnn": (None, "crnn", "last", 1, 6, 6),
+        "mean": (None, "bart", "mean", 1, 6, 6),
+        "last-two": (None, "bart", "last_two", 1, 6, 6),
+        "adapter-2": (None, "bart", "last", 2, 6, 6),
+        "layers-7": (None, "bart", "last", 1, 7, 7),
+        "final": (None, "bart", "last_two", 2, 7, 7),
+        "final-events": (None, "bart", "last_two", 2, 7, 7),
+    }
+    assert {name: variant(now, name) for name in now.captioners} == rows
+    assert {name: system.captioners for name, system in now.systems.items()} == {
+        name: (name,) for name in rows
+    }
+    heard = {name: now.heard(name) for name in rows}
+    assert heard.pop("final-events") == ("vggish", "events")
+    assert set(heard.values()) == {("vggish",)}
+    assert now.encoders["vggish"] == VggishEncoder(module="vggish")
+    assert now.encoders["events"] == EventsEncoder(module="events")
+    assert now.cmu == Cmu()
+    assert now.bart == Bart(pretrained=None, tokenizer="facebook/bart-base")
+
+
+def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
+    now = applied(params, "cmu-captioning", "clotho")
+    training = now.training["cmu"]
+    assert (training.epochs, training.batch, training.accumulate) == (20, 4, 2)
+    assert (training.optimizer, training.learning_rate) == ("adamw", 1e-5)
+    assert (training.label_smoothing, training.gradient_clip) == (0.0, 1.0)
+    decoding = now.decoding
+    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 5, 100)
+    assert decoding.no_repeat_ngram == 3
+
+
+def test_cmus_small_rows_differ_and_need_no_hub(params: Path) -> None:
+    for dataset in ("soundscapes", "realsounds"):
+        now = applied(params, "cmu-captioning", dataset)
+        rows = {(variant(now, name), now.heard(name)) for name in now.captioners}
+        assert len(rows) == len(now.systems) == 8
+        assert now.bart.encoder_layers == 2  # else both means would be the same
+        used = [now.bart.pretrained, now.bart.tokenizer]
+        used += [encoder.weights for encoder in now.encoders.values()]
+        assert not any(str(name).startswith(("hub", "facebook")) for name in used)
 
 
 # --- the rules, on overlays small enough to see through ---------------------------------------

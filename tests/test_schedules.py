@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
+import torch
 
 from pipeline.config import RetrievalTraining, Scst, Training
 from pipeline.errors import EarwitnessError
@@ -108,6 +110,32 @@ def test_the_cosine_is_sjtu_3() -> None:
     floored = cosine(RetrievalTraining(decay_to=0.2), 100)
     assert floored(100 + 1899 // 3, ()) == pytest.approx(0.8)
     assert floored(1999, ()) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("waits", [0.5, 1, 2])
+def test_the_plateau_is_torchs(parts: int, waits: float) -> None:
+    """Each validation's rate, against ReduceLROnPlateau's with the same scores."""
+    draw = random.Random(parts + int(2 * waits))
+    scores = [round(draw.uniform(0, 1 + n / 30), 1) for n in range(60)]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD([parameter], lr=1.0), "max", 0.3, int(waits * parts), 0.0, min_lr=0.005
+    )
+    training = RetrievalTraining(
+        schedule="plateau", plateau_factor=0.3, plateau_epochs=waits, decay_to=0.005,
+        validations_per_epoch=parts, warmup_epochs=0,
+    )  # fmt: skip
+    schedule = build_schedule(training, 10)
+    for seen, score in enumerate(scores):
+        assert schedule(5 * seen, scores[:seen]) == pytest.approx(theirs.get_last_lr()[0])
+        theirs.step(score)
+    assert theirs.get_last_lr()[0] < 0.1  # it did fall
+
+
+def test_the_plateau_warms_up() -> None:
+    schedule = build_schedule(RetrievalTraining(schedule="plateau", warmup_epochs=1), 4)
+    assert [schedule(step, ()) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
 
 
 def test_the_constant_is_constant() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,9 +36,11 @@ text_encoders: {words: {module: sentence, weights: "package:none"}}
 retrievers:
   pitch: {datasets: [toy], sound: [logmel], text: words}
   other: {datasets: [toy], sound: [logmel], text: words}
+  far: {datasets: [toy], sound: [logmel], text: words}
 retrieval_systems:
   one: {retrievers: [pitch]}
   both: {retrievers: [pitch, other]}
+  mixed: {retrievers: [pitch, far]}
 """
 
 
@@ -74,6 +77,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan.save(root / "data/plans/extraction/toy-logmel.json")
     for name in ("pitch", "other"):
         save_retriever(root, name, ["logmel"], [MELS], Words.width, 8)
+    apart = {"loss": "exp_distance", "similarity": "dot", "shared": 3}
+    save_retriever(root, "far", ["logmel"], [MELS], Words.width, 8, **apart)
     file = root / "data/models/retrievers/pitch/model.safetensors"
     weights = {name: torch.zeros_like(value) for name, value in read_weights(file, "").items()}
     weights["sound_projection.weight"][0] = torch.linspace(-1, 1, MELS)  # high less low
@@ -123,13 +128,17 @@ def test_scores_are_those_of_stored_features(repository: Path, tmp_path: Path) -
         tmp_path / "partial", tmp_path / "toy" / "logmel.h5",
     )  # fmt: skip
     store = FeatureStore.open(tmp_path / "toy" / "logmel.h5")
-    mean = torch.zeros(len(files))
-    for name in ("pitch", "other"):
+    scores = {}
+    for name in ("pitch", "other", "far"):
         member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
         sound = member.embed_sound([store], [clip.clip_id for clip in clips])
-        mean += (sound @ member.embed_queries(["so low"], Words()).T)[:, 0] / 2
-    found, _ = search(repository, "so low", "sounds", system="both")
-    assert dict(found) == pytest.approx(dict(zip(files, mean.tolist(), strict=True)), abs=1e-4)
+        query = member.embed_queries(["so low"], Words())[0]
+        distances = [-math.dist(one, query.tolist()) for one in sound.tolist()]
+        scores[name] = torch.tensor(distances) if name == "far" else sound @ query
+    for system, other in (("both", "other"), ("mixed", "far")):
+        mean = ((scores["pitch"] + scores[other]) / 2).tolist()
+        found, _ = search(repository, "so low", "sounds", system=system)
+        assert dict(found) == pytest.approx(dict(zip(files, mean, strict=True)), abs=1e-4)
 
 
 def test_what_is_no_sound_is_told_and_the_rest_is_found(repository: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from pipeline import config
 from pipeline.config import (
     AstTower,
+    CrnnTower,
     FbankEncoder,
     LogmelEncoder,
     PannsEncoder,
@@ -43,6 +44,7 @@ WAVEGRAM = {
     "input": "waveform",
     **{name: value for name, value in SMALL.items() if name != "sample_rate"},
 }
+CRNN = {"module": "crnn", "input": "logmel", "channels": (4, 6, 6, 6, 6), "width": 5}
 AST: dict[str, Any] = {
     "module": "ast",
     "input": "fbank",
@@ -63,6 +65,7 @@ def scratch(module: str) -> SoundTower:
             WavegramTower(**WAVEGRAM, weights="scratch"), WAVEFORM, None
         ),
         "ast": lambda: build_sound_tower(AstTower(**AST, weights="scratch"), FBANK, None),
+        "crnn": lambda: build_sound_tower(CrnnTower(**CRNN), LOGMEL, None, widths=[64]),
     }[module]()
     randomise(tower)
     return tower
@@ -70,8 +73,10 @@ def scratch(module: str) -> SoundTower:
 
 def stored(module: str, *lengths: int, seed: int = 0) -> Padded:
     """Stored features of clips, padded with a loud constant that no tower may hear."""
-    width = {"panns": 32, "wavegram": 160, "ast": 32}[module]
-    scale, mean = {"panns": (10, -50), "wavegram": (0.1, 0), "ast": (4, -6)}[module]
+    width = {"panns": 32, "wavegram": 160, "ast": 32, "crnn": 64}[module]
+    scale, mean = {
+        "panns": (10, -50), "wavegram": (0.1, 0), "ast": (4, -6), "crnn": (10, -50),
+    }[module]  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     values = torch.full((len(lengths), max(lengths), width), 0.9)
     for row, length in enumerate(lengths):
@@ -348,7 +353,7 @@ def test_training_reaches_every_parameter_and_ignores_padding(module: str) -> No
     assert batch.values.grad[batch.mask].abs().sum() > 0
 
 
-@pytest.mark.parametrize("module", SOUND_TOWERS)
+@pytest.mark.parametrize("module", sorted({*SOUND_TOWERS} - {"crnn"}))  # it starts from none
 def test_a_trained_towers_weights_need_no_other_file(module: str, tmp_path: Path) -> None:
     """``pretrained=False`` looks for no weights, and takes a trained tower's, buffers and all."""
     trained = scratch(module).eval()

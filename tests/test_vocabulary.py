@@ -50,7 +50,7 @@ def test_equals_a_plain_count(min_count: int):
 def test_a_caption_of_rare_words():
     with pytest.raises(EarwitnessError, match=r"'A zebra\.' has no word that occurs 2 times"):
         Vocabulary.train(["rain falls", "A zebra.", "rain falls"], 2)
-    with pytest.raises(EarwitnessError, match=r"lower seq2seq\.min_count, or correct"):
+    with pytest.raises(EarwitnessError, match=r"lower min_count, or correct"):
         Vocabulary.train(["rain falls", "A zebra.", "rain falls"], 2)
 
 

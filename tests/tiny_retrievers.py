@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,19 @@ from pipeline.training.retriever import Retriever, build_biencoder
 
 
 def save_retriever(
-    root: Path, name: str, features: Sequence[str], widths: Sequence[int], text: int, width: int
+    root: Path,
+    name: str,
+    features: Sequence[str],
+    widths: Sequence[int],
+    text: int,
+    width: int,
+    **biencoder: Any,
 ) -> None:
     """Into ``root/data/models/retrievers/<name>``; its weights follow from its name.
 
     Args:
-        widths: W of each feature. text: W of the text features ``words``. width: D.
+        widths: W of each feature. text: W of the text features ``words``. width: D, less a shared
+            layer's.
     """
     plan = RetrieverPlan(
         name=name,
@@ -35,7 +43,7 @@ def save_retriever(
         text=None,
         text_features="words",
         text_encoder=SentenceEncoder(module="sentence", weights="package:none"),
-        biencoder=BiEncoder(width=width),
+        biencoder=BiEncoder(width=width, **biencoder),
         training=RetrievalTraining(device="cpu"),
         start=None,
     )

@@ -6,10 +6,10 @@ key is refused with the nearest known one.
 
 from __future__ import annotations
 
+from pipeline.config.captioner_base import CaptionerBase
 from pipeline.config.captioners import (
     Bart,
     Captioner,
-    CaptionerBase,
     EdtcCaptioner,
     FeatureInput,
     Finetuned,
@@ -19,8 +19,11 @@ from pipeline.config.captioners import (
     Translator,
     Twin,
 )
+from pipeline.config.cmu import BartCaptioner, Cmu
+from pipeline.config.crnn import Crnn
 from pipeline.config.datasets import (
     AudioCapsDataset,
+    CaptionsDataset,
     ClothoDataset,
     Dataset,
     MacsDataset,
@@ -31,6 +34,7 @@ from pipeline.config.encoders import (
     ClapTextEncoder,
     ConvNextEncoder,
     Encoder,
+    EventsEncoder,
     FbankEncoder,
     HtsatEncoder,
     InstructorEncoder,
@@ -42,7 +46,9 @@ from pipeline.config.encoders import (
     Tagging,
     TextEncoder,
     TextEncoderBase,
+    VggishEncoder,
     WaveformEncoder,
+    Word2VecEncoder,
     YamnetEncoder,
 )
 from pipeline.config.evaluation import (
@@ -60,6 +66,7 @@ from pipeline.config.retrievers import (
     Adapted,
     AstTower,
     BiEncoder,
+    CrnnTower,
     PannsTower,
     RetrievalSystem,
     Retriever,
@@ -68,6 +75,7 @@ from pipeline.config.retrievers import (
     TextTower,
     WavegramTower,
 )
+from pipeline.config.rlssr import Reconstruction, Rlssr, RlssrCaptioner
 from pipeline.config.section import (
     Section,
     known,
@@ -81,24 +89,31 @@ from pipeline.config.training import (
     Scst,
     Training,
 )
+from pipeline.config.wsac import Prefix, PrefixCaptioner, TextMemory
 
 __all__ = [
     "Adapted",
     "AstTower",
     "AudioCapsDataset",
     "Bart",
+    "BartCaptioner",
     "BiEncoder",
     "Captioner",
     "CaptionerBase",
+    "CaptionsDataset",
     "ClapEncoder",
     "ClapTextEncoder",
     "ClothoDataset",
+    "Cmu",
     "ConvNextEncoder",
+    "Crnn",
+    "CrnnTower",
     "Dataset",
     "Decoding",
     "EdtcCaptioner",
     "Encoder",
     "Evaluation",
+    "EventsEncoder",
     "FbankEncoder",
     "FeatureInput",
     "Finetuned",
@@ -111,10 +126,15 @@ __all__ = [
     "PannsEncoder",
     "PannsTower",
     "Params",
+    "Prefix",
+    "PrefixCaptioner",
+    "Reconstruction",
     "RetrievalSystem",
     "RetrievalTraining",
     "Retriever",
     "Rewards",
+    "Rlssr",
+    "RlssrCaptioner",
     "Scst",
     "Section",
     "SentenceEncoder",
@@ -129,12 +149,15 @@ __all__ = [
     "Tagging",
     "TextEncoder",
     "TextEncoderBase",
+    "TextMemory",
     "TextTower",
     "Training",
     "Translator",
     "Twin",
+    "VggishEncoder",
     "WaveformEncoder",
     "WavegramTower",
+    "Word2VecEncoder",
     "YamnetEncoder",
     "known",
     "load_params",

@@ -6,7 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.captioner_base import CaptionerBase
+from pipeline.config.cmu import BartCaptioner
+from pipeline.config.rlssr import RlssrCaptioner
 from pipeline.config.section import Section
+from pipeline.config.wsac import PrefixCaptioner
 
 
 class FeatureInput(Section):
@@ -55,6 +59,8 @@ class Bart(Section):
 
     pretrained: str | None = "facebook/bart-base"  # EDTC 3.1.3
     vocabulary: int = Field(3000, ge=64)  # subwords of the tokenizer trained on the captions
+    # a BART's own by hub name or path, in the place of that one (CMU 5.1); null: as said above
+    tokenizer: str | None = None
     encoder_layers: int = Field(6, ge=0)  # EDTC 3.1.3
     decoder_layers: int = Field(6, ge=1)  # EDTC 3.1.3
     heads: int = Field(12, ge=1)
@@ -79,13 +85,6 @@ class Seq2Seq(Section):
     dropout: float = Field(0.2, ge=0, lt=1)  # SJTU's code; of the decoder
     min_count: int = Field(1, ge=1)  # of a word in the training captions, SJTU's code
     max_words: int = Field(20, ge=1)  # SJTU's code
-
-
-class CaptionerBase(Section):
-    dataset: str  # trained on its development split, chosen on its validation split
-    training: str  # of the section `training`
-    # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
-    set: dict[str, Any] = Field(default_factory=dict)
 
 
 class EdtcCaptioner(CaptionerBase):
@@ -118,7 +117,10 @@ class Seq2SeqCaptioner(CaptionerBase):
     features: tuple[str, ...] = Field(min_length=1, max_length=1)  # a sound encoder or `encoded`
 
 
-Captioner = Annotated[EdtcCaptioner | Seq2SeqCaptioner, Field(discriminator="architecture")]
+Captioner = Annotated[
+    EdtcCaptioner | Seq2SeqCaptioner | RlssrCaptioner | PrefixCaptioner | BartCaptioner,
+    Field(discriminator="architecture"),
+]
 
 
 class Finetuned(Section):

@@ -48,7 +48,17 @@ class MacsDataset(Section):
     bad_audio: Literal["refuse", "skip"] = "skip"
 
 
+class CaptionsDataset(Section):
+    """Captions without sound, one CSV file a split: for text-only training (WSAC)."""
+
+    layout: Literal["captions"]
+    root: str
+    development: str  # file below root, with file_name, and caption or caption_1 …
+    validation: str | None = None
+    evaluation: str | None = None
+
+
 Dataset = Annotated[
-    SoundscapesDataset | ClothoDataset | AudioCapsDataset | MacsDataset,
+    SoundscapesDataset | ClothoDataset | AudioCapsDataset | MacsDataset | CaptionsDataset,
     Field(discriminator="layout"),
 ]

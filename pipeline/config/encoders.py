@@ -75,6 +75,28 @@ class YamnetEncoder(SoundEncoder):
     output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
 
 
+class VggishEncoder(SoundEncoder):
+    """VGGish (Hershey et al. 2017): an embedding of each 0.96 s, at 16 kHz (CMU 5.1)."""
+
+    module: Literal["vggish"]
+    window_seconds: float = Field(96.0, gt=0)  # whole patches, at 0.96 s and at 1 s
+    hop_seconds: float = Field(0.96, gt=0)  # VGGish; the page of DCASE 2022's task says 1 s
+    channels: int = Field(64, ge=2)  # of the first convolution; the last has 8 times as many
+    hidden: int = Field(4096, ge=8)  # of the two layers before the last
+    width: int = Field(128, ge=4)  # of a frame
+    normalise: bool = False  # batch norm before each ReLU (ours): one trained here needs it
+
+
+class EventsEncoder(SoundEncoder):
+    """Sound-event vectors: a tagger's probabilities in time (CMU 7).
+
+    ``weights``: ``hub`` is PANNs' Cnn14_DecisionLevelMax (CMU 7), ``tagging:ENCODER`` what the
+    tagging stage trained for that encoder.
+    """
+
+    module: Literal["events"]
+
+
 class LogmelEncoder(SoundEncoder):
     module: Literal["logmel"]
     weights: str = "none"
@@ -110,6 +132,8 @@ Encoder = Annotated[
     | ConvNextEncoder
     | ClapEncoder
     | YamnetEncoder
+    | VggishEncoder
+    | EventsEncoder
     | LogmelEncoder
     | FbankEncoder
     | WaveformEncoder,
@@ -143,8 +167,17 @@ class ClapTextEncoder(TextEncoderBase):
     pooling: Literal["tokens", "mean"] = "mean"
 
 
+class Word2VecEncoder(TextEncoderBase):
+    """Word vectors of a file, in word2vec's binary or text format (CMU 5.2: Google News)."""
+
+    module: Literal["word2vec"]
+    weights: str  # its path
+    pooling: Literal["tokens", "mean"] = "mean"  # CMU 5.2
+
+
 TextEncoder = Annotated[
-    InstructorEncoder | SentenceEncoder | ClapTextEncoder, Field(discriminator="module")
+    InstructorEncoder | SentenceEncoder | ClapTextEncoder | Word2VecEncoder,
+    Field(discriminator="module"),
 ]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.config.crnn import Crnn
 from pipeline.config.section import Section
 
 
@@ -19,6 +20,11 @@ class SoundTowerBase(Section):
     weights: str = "hub"
     input: str  # of `encoders`: a logmel, a waveform or an fbank; its front end is the tower's
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The stored features that it reads, the one whose frames are the tower's first."""
+        return (self.input,)
+
 
 class PannsTower(SoundTowerBase):
     """PANNs' CNN14 or CNN10 over a stored log-mel (SJTU 2.2)."""
@@ -26,6 +32,9 @@ class PannsTower(SoundTowerBase):
     module: Literal["panns"]
     model: Literal["cnn14", "cnn10"] = "cnn14"
     channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
+    # lets weights start from that were trained on another log-mel: PANNs' is of 32 kHz, RLSSR's of
+    # 44.1 kHz (RLSSR 4.1, 4.2)
+    any_front_end: bool = False
 
 
 class WavegramTower(SoundTowerBase):
@@ -54,7 +63,28 @@ class AstTower(SoundTowerBase):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-SoundTower = Annotated[PannsTower | WavegramTower | AstTower, Field(discriminator="module")]
+class CrnnTower(SoundTowerBase, Crnn):
+    """DCASE 2022's CRNN over any stored feature, a log-mel or frames (CMU 5.2, 6.2.2)."""
+
+    module: Literal["crnn"]
+    weights: str = "scratch"  # there are none to start with
+    beside: tuple[str, ...] = ()  # more of `encoders`, such as sound-event vectors (CMU 7): resized
+    # to the frames that the recurrence reads, and laid beside them
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, *self.beside)
+
+    @model_validator(mode="after")
+    def _from_scratch(self) -> CrnnTower:
+        if self.weights != "scratch":
+            raise ValueError("a crnn tower has no weights to start with; set weights: scratch")
+        return self
+
+
+SoundTower = Annotated[
+    PannsTower | WavegramTower | AstTower | CrnnTower, Field(discriminator="module")
+]
 
 
 class TextTower(Section):
@@ -79,6 +109,29 @@ class BiEncoder(Section):
     temperature: float = Field(0.07, gt=0)  # τ at the start, SJTU's code
     learn_temperature: bool = True  # SJTU 2.2
     mask_same_clip: bool = True  # captions of one clip are no negatives; SJTU's code: they are
+    # what follows is of CMU's variants; SJTU: a projection each, cosine, InfoNCE
+    loss: Literal["infonce", "triplet", "exp_distance"] = "infonce"  # CMU 5.2: triplet; 6.2.5
+    similarity: Literal["cosine", "dot"] = "cosine"  # cosine: embeddings are unit vectors
+    project: Literal["both", "sound", "text", "none"] = "both"  # sides with a projection to `width`
+    shared: int = Field(0, ge=0)  # width of one more linear layer, of both sides (CMU 6.2.3: 1024)
+    margin: float = Field(1.0, ge=0)  # of triplet, the baseline's code
+    # of triplet and exp_distance, one a side: another clip of the batch at random (CMU 5.2), or the
+    # one that is nearest
+    impostors: Literal["random", "hardest"] = "random"
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether clips are ranked by their distance, rather than by a dot product."""
+        return self.loss == "exp_distance"
+
+    @model_validator(mode="after")
+    def _masked(self) -> BiEncoder:
+        if self.loss != "infonce" and not self.mask_same_clip:
+            raise ValueError(
+                f"loss: {self.loss} never takes an impostor of the same clip; set "
+                "mask_same_clip: true"
+            )
+        return self
 
 
 class Retriever(Section):
@@ -99,6 +152,18 @@ class Adapted(Section):
 
 
 class RetrievalSystem(Section):
-    """What is ranked and scored: one retriever, or several, whose similarities are averaged."""
+    """What is ranked and scored: one retriever, or several, whose similarities are averaged; or a
+    captioning system, whose captions are compared with the query as texts (CMU 3.2).
+    """
 
-    retrievers: tuple[str, ...] = Field(min_length=1)  # of `retrievers` and `adapted`
+    retrievers: tuple[str, ...] = ()  # of `retrievers` and `adapted`
+    captions_of: str | None = None  # of `systems`
+    text: str | None = None  # of `text_encoders`: what compares, by the cosine of means
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RetrievalSystem:
+        if bool(self.retrievers) == bool(self.captions_of):
+            raise ValueError("give either retrievers, one or more, or captions_of and text")
+        if (self.captions_of is None) != (self.text is None):
+            raise ValueError("captions_of and text, which compares captions, go together")
+        return self

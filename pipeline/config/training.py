@@ -8,21 +8,29 @@ from pydantic import Field, model_validator
 
 from pipeline.config.section import Section
 
+Schedule = Literal["cyclic_cosine", "cosine", "exponential", "constant", "plateau", "step"]
+
 
 class Optimisation(Section):
     """What every training run has."""
 
     epochs: int = Field(20, ge=1)  # EDTC 4.3
     batch: int = Field(32, ge=1)  # EDTC 4.3
+    accumulate: int = Field(1, ge=1)  # batches of an optimizer step (RLSSR 4.2: 4); see loop.py
     learning_rate: float = Field(3e-5, gt=0)  # the highest; EDTC 4.3
     optimizer: Literal["adamw", "adam"] = "adamw"  # EDTC 4.3
-    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "cyclic_cosine"
+    schedule: Schedule = "cyclic_cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear, before any schedule (ours in EDTC)
     warmup_steps: int = Field(0, ge=0)  # the same in steps; both add up
-    decay_to: float = Field(0.0, ge=0, le=1)  # of cosine and exponential: the factor at the end
+    decay_to: float = Field(0.0, ge=0, le=1)  # of cosine and exponential: the factor at the end; of
+    # plateau: the smallest
+    plateau_factor: float = Field(0.1, gt=0, lt=1)  # of plateau: the rate is multiplied by it
+    plateau_epochs: float = Field(5, gt=0)  # when the score did not rise in more than so many
     cycle_epochs: float = Field(4, gt=0)  # of cyclic_cosine, EDTC 4.3
     cycle_floor: float = Field(0.1, gt=0, le=1)  # falls tenfold in a cycle, EDTC 4.3
     halve_epochs: float = Field(4, gt=0)  # the base rate halves every so many, EDTC 4.3
+    step_epochs: float = Field(10, gt=0)  # of step: WSAC 4.2, counted from the warm-up's end
+    step_factor: float = Field(0.2, gt=0, le=1)  # and what the rate is multiplied by, WSAC 4.2
     weight_decay: float = Field(0.01, ge=0)  # of adamw: its default
     gradient_clip: float = Field(1.0, ge=0)  # 0: off (ours)
     validations_per_epoch: int = Field(3, ge=1)  # EDTC 4.3
@@ -51,7 +59,7 @@ class RetrievalTraining(Optimisation):
     batch: int = Field(128, ge=2)  # SJTU 3
     learning_rate: float = Field(1e-4, gt=0)  # SJTU 3; fine-tuning: 2e-5
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
-    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "cosine"  # SJTU 3
+    schedule: Schedule = "cosine"  # SJTU 3
     warmup_epochs: float = Field(1.0, ge=0)  # SJTU 3
     weight_decay: float = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
@@ -76,7 +84,7 @@ class Scst(Optimisation):
     batch: int = Field(64, ge=1)  # clips; SJTU 3
     learning_rate: float = Field(5e-5, gt=0)  # SJTU 3
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
-    schedule: Literal["cyclic_cosine", "cosine", "exponential", "constant"] = "constant"
+    schedule: Schedule = "constant"
     weight_decay: float = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
     patience_epochs: float = Field(100, gt=0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.config import Scst
+from pipeline.config import Prefix, Scst
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
@@ -41,11 +41,31 @@ def check_captions(manifest: Manifest, splits: Sequence[str], min_count: int = 1
     for clip, caption, count in _commonest_words(manifest, tuple(splits)):
         if count < min_count:
             kinds = f"no word that occurs {min_count} times" if count else "no word"
-            lower = ", or lower seq2seq.min_count" if count else ""
+            lower = ", or lower min_count" if count else ""
             raise EarwitnessError(
                 f"dataset {manifest.dataset}: caption {_short(caption)} of clip {clip.clip_id!r} "
                 f"({clip.split}) has {kinds}; correct or remove it{lower}"
             )
+
+
+def check_sound(manifest: Manifest, where: str, prefix: Prefix) -> None:
+    """Refuses a captioner that asks for the sound of a dataset of captions alone.
+
+    Args:
+        where: whose settings these are, such as ``captioners.wsac``.
+
+    Raises:
+        EarwitnessError: the dataset has none.
+    """
+    if manifest.sounding:
+        return
+    asked = "supervised: true" if prefix.supervised else "shift: true"
+    if not (prefix.supervised or prefix.shift):
+        asked = "validation: sound"
+    raise EarwitnessError(
+        f"{where}: prefix.{asked} needs sound, and dataset {manifest.dataset} has none; name a "
+        "sound_dataset, or change that setting"
+    )
 
 
 @lru_cache(maxsize=8)  # many captioners and retrievers learn from one dataset

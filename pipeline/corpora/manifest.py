@@ -19,6 +19,8 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 class Clip:
     """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
 
+    Captions alone have no ``path``, and no duration.
+
     ``digest``: SHA-256 of the sound file, so that what reads a replaced recording is run again.
     """
 
@@ -45,6 +47,11 @@ class Manifest:
     root: str
     clips: tuple[Clip, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sounding(self) -> tuple[Clip, ...]:
+        """The clips that have sound: all but those of a dataset of captions alone."""
+        return tuple(clip for clip in self.clips if clip.path)
 
     def split(self, name: str) -> tuple[Clip, ...]:
         """The clips of one split, in the manifest's order; none is an error."""

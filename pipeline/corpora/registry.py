@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Dataset
-from pipeline.corpora import audiocaps, clotho, macs, soundscapes
+from pipeline.corpora import audiocaps, captions, clotho, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
@@ -16,6 +16,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "clotho": clotho.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
+    "captions": captions.prepare,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pipeline.config import Decoding
 from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
+from pipeline.decoding.memory import TextMemory, read_sound
 from pipeline.decoding.predict import Caption, bank_batches
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
@@ -33,21 +34,26 @@ def caption_clips(
     clips: Sequence[str],
     decoding: Decoding,
     name: str,
+    memories: Sequence[TextMemory | None] = (),
 ) -> list[Caption]:
     """The captions of ``clips``, in their order.
 
     Args:
         stores: M × E, the stored features of each captioner; what several read is held once.
         name: of the system, for the progress bar.
+        memories: M, what each captioner reads sound through; none where there are none.
 
     Raises:
         EarwitnessError: features of another width than a captioner was trained on.
     """
     for captioner, own in zip(ensemble.captioners, stores, strict=True):
         check_widths(captioner, [store.width for store in own], [store.path for store in own])
-    batches = predict_ensemble(
-        ensemble, _batches(stores, clips, ensemble.device, decoding.batch), decoding
+    gathered: Iterable[Sequence[tuple[Padded, ...]]] = _batches(
+        stores, clips, ensemble.device, decoding.batch
     )
+    if any(memories):
+        gathered = (read_sound(memories, batch) for batch in gathered)
+    batches = predict_ensemble(ensemble, gathered, decoding)
     captions: list[Caption] = []
     with tqdm(total=len(clips), desc=name, unit="clip", disable=None) as bar:
         for batch in batches:

@@ -49,6 +49,18 @@ def _yamnet(settings: Any, weights: Weights) -> SoundEncoder:
     return yamnet.build(settings, weights)
 
 
+def _vggish(settings: Any, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import vggish
+
+    return vggish.build(settings, weights)
+
+
+def _events(settings: Any, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import events
+
+    return events.build(settings, weights, TRUNKS)
+
+
 def _logmel(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import logmel
 
@@ -85,6 +97,12 @@ def _clap_text(settings: Any, device: str) -> TextEncoder:
     return clap_text.build(settings, device)
 
 
+def _word2vec(settings: Any, device: str) -> TextEncoder:
+    from pipeline.encoders import word2vec
+
+    return word2vec.build(settings, device)
+
+
 def _panns_trunk(settings: Any) -> SpectrogramEncoder:
     from pipeline.encoders.panns import PannsEncoder
 
@@ -103,12 +121,20 @@ def _convnext_trunk(settings: Any) -> SpectrogramEncoder:
     return ConvNextEncoder(settings)
 
 
+def _vggish_trunk(settings: Any) -> SpectrogramEncoder:
+    from pipeline.encoders.vggish import VggishEncoder
+
+    return VggishEncoder(settings)
+
+
 SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
     "panns": _panns,
     "htsat": _htsat,
     "convnext": _convnext,
     "clap": _clap,
     "yamnet": _yamnet,
+    "vggish": _vggish,
+    "events": _events,
     "logmel": _logmel,
     "fbank": _fbank,
     "waveform": _waveform,
@@ -118,12 +144,14 @@ TRUNKS: dict[str, Callable[[Any], SpectrogramEncoder]] = {
     "panns": _panns_trunk,
     "htsat": _htsat_trunk,
     "convnext": _convnext_trunk,
+    "vggish": _vggish_trunk,
 }
 
 TEXT_ENCODERS: dict[str, Callable[[Any, str], TextEncoder]] = {
     "instructor": _instructor,
     "sentence": _sentence,
     "clap_text": _clap_text,
+    "word2vec": _word2vec,
 }
 
 

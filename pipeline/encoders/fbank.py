@@ -40,7 +40,10 @@ class FbankEncoder(SpectrogramEncoder):
         self.n_fft = 1 << (self.samples - 1).bit_length()
         self.frame_seconds = self.hop / settings.sample_rate
         window = torch.hann_window(self.samples, periodic=False)
-        filters = torch.from_numpy(kaldi_filters(settings.sample_rate, self.n_fft, settings.mels))
+        highest = float(settings.sample_rate // 2)
+        filters = torch.from_numpy(
+            kaldi_filters(settings.sample_rate, self.n_fft, settings.mels, LOWEST_HZ, highest)
+        )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
@@ -61,13 +64,18 @@ class FbankEncoder(SpectrogramEncoder):
         return Padded(logmel, lengths)
 
 
-def kaldi_filters(sample_rate: int, n_fft: int, mels: int) -> NDArray[np.float32]:
-    """(n_fft // 2 + 1, M) filters that are triangles of height 1 on Kaldi's mel scale."""
+def kaldi_filters(
+    sample_rate: int, n_fft: int, mels: int, fmin: float, fmax: float
+) -> NDArray[np.float32]:
+    """(n_fft // 2 + 1, M) filters that are triangles of height 1 on Kaldi's mel scale.
+
+    They are triangles over mel and not over Hz; TensorFlow's, and so VGGish's, are the same.
+    """
 
     def mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
         return 1127.0 * np.log1p(hertz / 700.0)
 
-    lowest, highest = mel(np.array([LOWEST_HZ, sample_rate // 2]))
+    lowest, highest = mel(np.array([fmin, fmax]))
     edges = np.linspace(lowest, highest, mels + 2)
     bins = mel(np.arange(n_fft // 2 + 1) * sample_rate / n_fft)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])

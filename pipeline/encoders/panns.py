@@ -56,13 +56,22 @@ class PannsEncoder(SpectrogramEncoder):
         return self.logmel(*at_least(waveform, lengths, shortest))
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        return frequency_mean(*self.maps(logmel, lengths))
+
+    def maps(self, logmel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, M) → (B, D, T', M') after the last block, and (B,) valid frames of it."""
         x = masked_norm(self.bn0, logmel[:, None].transpose(1, 3), lengths)  # (B, M, T, 1)
         x = x.transpose(1, 3)
         for index, pool in enumerate(self.pools):
             block = getattr(self, f"conv_block{index + 1}")
             x, lengths = conv_block(block, x, lengths, (pool, pool))
             x = F.dropout(x, p=0.2, training=self.training)  # PANNs' own
-        return Padded(x.mean(3).transpose(1, 2), lengths)
+        return x, lengths
+
+
+def frequency_mean(maps: Tensor, lengths: Tensor) -> Padded:
+    """(B, D, T, M) and (B,) → frames (B, T, D)."""
+    return Padded(maps.mean(3).transpose(1, 2), lengths)
 
 
 def build(settings: Settings, weights: Path | None) -> SoundEncoder:

@@ -43,6 +43,7 @@ class Hub:
     repository: str | None = None
     url: str | None = None
     md5: str | None = None  # as the record that holds the file states it
+    sha256: str | None = None
 
 
 class Loaded(NamedTuple):
@@ -72,7 +73,7 @@ def locate(settings: Encoder | TextSettings | SoundTower, trained: Path | None, 
             )
         return trained
     if name == "hub":
-        return _fetched(hub.url, hub.md5) if hub.url else _snapshot(str(hub.repository))
+        return _fetched(hub.url, hub) if hub.url else _snapshot(str(hub.repository))
     if name.startswith("hub:"):
         return _snapshot(name.removeprefix("hub:"))
     if name.startswith("package:"):
@@ -101,8 +102,8 @@ def _snapshot(repository: str) -> Path:
     return folder
 
 
-def _fetched(url: str, md5: str | None) -> Path:
-    """A file in torch's own cache, downloaded once and checked against ``md5``."""
+def _fetched(url: str, hub: Hub) -> Path:
+    """A file in torch's own cache, downloaded once and checked against the hub's digests."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1].split("?")[0]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +111,13 @@ def _fetched(url: str, md5: str | None) -> Path:
             torch.hub.download_url_to_file(url, str(path), progress=False)
         except (URLError, OSError) as error:
             raise _unreachable(url, error) from None
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if md5 is not None and found != md5:
-        raise EarwitnessError(f"{path}: not the file that {url} should be; delete it and try again")
+    for kind, wanted in (("md5", hub.md5), ("sha256", hub.sha256)):
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, kind).hexdigest() if wanted else None
+        if found != wanted:
+            raise EarwitnessError(
+                f"{path}: not the file that {url} should be; delete it and try again"
+            )
     return path
 
 
@@ -267,7 +271,7 @@ def trained_settings(weights: Path) -> dict[str, Any]:
 
 def load_trained(
     encoder: nn.Module,
-    logmel: LogMel,
+    logmel: LogMel | None,
     settings: PannsEncoder | ConvNextEncoder,
     weights: Path | None,
     unused: Sequence[str],
@@ -276,7 +280,8 @@ def load_trained(
     """Gives an encoder on a log-mel its weights: the hub's, a file's or the tagging stage's.
 
     Args:
-        logmel: its front end, which must be the one that the weights were trained with.
+        logmel: its front end, which must be the one that the weights were trained with; None for
+            any, where the weights are only a start.
         weights: the tagging stage's file, where ``settings.weights`` says so.
         unused: beginnings of names that may be left over.
         convert: from the checkpoint's names to the encoder's.
@@ -285,11 +290,13 @@ def load_trained(
         EarwitnessError: they are not to be had, or are not this encoder's.
     """
     location = locate(settings, weights, default_hub(settings))
-    if settings.weights == "tagging" or settings.weights.startswith(TAGGED):
+    tagged = settings.weights == "tagging" or settings.weights.startswith(TAGGED)
+    if tagged and logmel is not None:
         wanted = {name: getattr(settings, name) for name in FRONT_END}
         check_front_end(wanted, trained_settings(location), location)
     state = read_state(location)
-    check_filters(state.get("logmel_extractor.melW"), logmel, location)
+    if logmel is not None:
+        check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, convert(state), location, unused)
     return Loaded(state, location)
 
@@ -336,6 +343,11 @@ HUBS: dict[str, Hub] = {
     "wavegram_logmel_cnn14": Hub(
         url=f"{_PANNS}Wavegram_Logmel_Cnn14_mAP%3D0.439.pth?download=1",
         md5="17fa9ab65af3c0eb5ffbc5f65552c4e1",
+    ),
+    "events": Hub(url=f"{_PANNS}Cnn14_DecisionLevelMax_mAP%3D0.385.pth?download=1"),
+    "vggish": Hub(
+        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
     ),
     "ast": Hub(repository="MIT/ast-finetuned-audioset-10-10-0.4593"),
     "htsat": Hub(repository="laion/clap-htsat-unfused"),

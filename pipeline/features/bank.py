@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, job_of
 from pipeline.models.batch import Padded
 
 Place = Literal["device", "ram", "mapped"]
@@ -130,13 +130,16 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
 def open_banks(
     stores: Sequence[FeatureStore], ids: Sequence[str], device: torch.device | str
 ) -> list[FeatureBank]:
-    """A bank for each store; one encoder that stands three times is held once."""
+    """A bank for each store; one encoder that stands three times is held once.
+
+    Of stored captions a clip's id stands for its first.
+    """
     held: dict[Path, FeatureBank] = {}
     for store in stores:
         if store.path not in held:
             on_device, in_ram = free_budgets(device)
             held[store.path] = FeatureBank(
-                store, device, device_bytes=on_device, ram_bytes=in_ram, ids=ids
+                store, device, device_bytes=on_device, ram_bytes=in_ram, ids=store.names(ids)
             )
     return [held[store.path] for store in stores]
 
@@ -198,7 +201,7 @@ def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:
     if odd := next((name for name in ids if name not in position), None):
         raise EarwitnessError(
             f"{store.path}: no features of {odd!r}; "
-            f"run `dvc repro -f {store.stage}@{store.path.parent.name}-{store.path.stem}`"
+            f"run `dvc repro -f {job_of(store.path, store.stage)}`"
         )
     clips = np.array([position[name] for name in ids], dtype=np.int64)
     return (clips[:, None] * store.views + np.arange(store.views)).reshape(-1)

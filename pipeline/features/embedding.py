@@ -13,15 +13,10 @@ from pipeline.encoders.base import TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.parts import Parts, folder_name
 from pipeline.features.report import Report
-from pipeline.features.store import Header, Index
+from pipeline.features.store import Header, Index, caption_id
 from pipeline.plans import EmbeddingPlan
 
 PART = 1024  # captions that are encoded, and kept, together
-
-
-def caption_id(clip_id: str, number: int) -> str:
-    """The name of a clip's caption in a feature file."""
-    return f"{clip_id}#{number}"
 
 
 def embed(

@@ -56,7 +56,7 @@ def extract(
     source = f"data/corpora/{manifest.dataset}.json"
     recordings = [
         Recording(clip.clip_id, inside(root, clip.path, source), clip.duration)
-        for clip in manifest.clips
+        for clip in manifest.sounding
     ]
     batches = make_batches([clip.duration for clip in recordings], settings)
     header = Header(
@@ -67,7 +67,7 @@ def extract(
         views=settings.views,
     )
     # parts of another plan, of other clips or of the CPU's float32 must not get into this file
-    clips = [[clip.clip_id, clip.path, clip.duration, clip.digest] for clip in manifest.clips]
+    clips = [[clip.clip_id, clip.path, clip.duration, clip.digest] for clip in manifest.sounding]
     content = [plan.model_dump(mode="json"), weights, device_of(encoder).type, clips]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     views = np.arange(settings.views)[:, None]

@@ -66,6 +66,8 @@ class Parts:
 
     def assemble(self, path: Path, header: Header, ids: Sequence[str]) -> Index:
         """Puts all parts together as one feature file."""
+        if not self._entries:  # of a dataset of captions alone
+            return write_store(path, header, ids, np.zeros(0, np.int64), self._width, ())
         entries = np.concatenate(self._entries)
         loaded = [self._loaded(part) for part in range(len(self._entries))]
         part_of = np.repeat(np.arange(len(loaded)), [len(own) for own in self._entries])

@@ -63,7 +63,7 @@ def recode(
             values do not fit float16, no GPU memory, or another process is at the same work.
     """
     tower = retriever.tower
-    store.check_ids([clip.clip_id for clip in manifest.clips], f"dataset {manifest.dataset}")
+    store.check_ids([clip.clip_id for clip in manifest.sounding], f"dataset {manifest.dataset}")
     retriever.check_widths([(store.width, str(store.path))])
     header = Header(
         encoder=plan.name,

@@ -30,6 +30,11 @@ FORMAT_VERSION = 1
 LIBVER = ("v110", "v110")  # fixed, so that the bytes do not depend on the library's default
 
 
+def caption_id(clip_id: str, number: int) -> str:
+    """The name of a clip's caption in a feature file."""
+    return f"{clip_id}#{number}"
+
+
 class Index(Section):
     """What later jobs know of a feature file: a fingerprint of its content, and its size."""
 
@@ -127,7 +132,7 @@ class FeatureStore:
         Raises:
             EarwitnessError: missing, cut short, of another format, or inconsistent.
         """
-        job = f"{stage}@{path.parent.name}-{path.stem}"
+        job = job_of(path, stage)
         if not path.is_file():
             raise EarwitnessError(f"{path}: no features; run `dvc repro {job}`")
         try:
@@ -160,11 +165,17 @@ class FeatureStore:
         at = clip * self.views + view
         return self.values[self.offsets[at] : self.offsets[at + 1]]
 
+    def names(self, clips: Sequence[str]) -> list[str]:
+        """``clips`` as the file names them: of captions (``<clip>#<k>``), each clip's first."""
+        if not self.ids or "#" not in self.ids[0]:
+            return list(clips)
+        return [clip if "#" in clip else caption_id(clip, 0) for clip in clips]
+
     def check_ids(self, expected: Sequence[str], source: str) -> None:
         """Refuses other ids than ``expected``, in order; ``source`` names where those are from."""
         if self.ids == tuple(expected):
             return
-        job = f"{self.stage}@{self.path.parent.name}-{self.path.stem}"
+        job = job_of(self.path, self.stage)
         pairs = enumerate(zip(self.ids, expected, strict=False))
         first = next((i for i, (own, other) in pairs if own != other), None)
         odd = (
@@ -175,6 +186,12 @@ class FeatureStore:
         raise EarwitnessError(
             f"{self.path}: not the clips of {source} ({odd}); run `dvc repro -f {job}`"
         )
+
+
+def job_of(path: Path, stage: str) -> str:
+    """The DVC stage that writes ``<dataset>/<encoder>.h5``."""
+    name = path.stem.rpartition("-")[0] if stage == "represent" else path.stem
+    return f"{stage}@{path.parent.name}-{name}"
 
 
 def _read(file: h5py.File, path: Path, stage: str) -> FeatureStore:

@@ -26,10 +26,25 @@ Block = Callable[[slice], Tensor]
 
 
 class Embeddings(NamedTuple):
-    """Of one retriever: (M, D) captions and (N, D) clips, unit rows."""
+    """Of one retriever: (M, D) captions and (N, D) clips.
+
+    Their similarity is the dot product, of unit rows the cosine; or minus the Euclidean distance.
+    """
 
     captions: Tensor
     clips: Tensor
+    distance: bool = False
+
+    def similarity(self, rows: slice) -> Tensor:
+        """(m, N) of the chosen captions with every clip."""
+        if self.distance:  # not by squares, whose rounding makes ties of near ones
+            exact = "donot_use_mm_for_euclid_dist"
+            return -torch.cdist(self.captions[rows], self.clips, compute_mode=exact)
+        return self.captions[rows] @ self.clips.T
+
+    def turned(self) -> Embeddings:
+        """Clips as captions, and captions as clips."""
+        return Embeddings(self.clips, self.captions, self.distance)
 
 
 class Ranks(NamedTuple):
@@ -83,7 +98,7 @@ def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
         return matrix_ranks(mean_similarity(members, slice(None)), clip_of)
     return _ranks(
         lambda rows: mean_similarity(members, rows),
-        lambda columns: mean_similarity([Embeddings(b, a) for a, b in members], columns),
+        lambda columns: mean_similarity([member.turned() for member in members], columns),
         clip_of,
         captions,
         clips,
@@ -96,9 +111,12 @@ def mean_similarity(members: Sequence[Embeddings], rows: slice) -> Tensor:
     In the embeddings' own precision, even where autocast is on: bfloat16 would make ties.
     """
     with torch.autocast(members[0].clips.device.type, enabled=False):
-        total = members[0].captions[rows] @ members[0].clips.T
+        total = members[0].similarity(rows)
         for member in members[1:]:
-            total.addmm_(member.captions[rows], member.clips.T)
+            if member.distance:
+                total += member.similarity(rows)
+            else:
+                total.addmm_(member.captions[rows], member.clips.T)
         return total.div_(len(members))
 
 

@@ -24,7 +24,31 @@ def _seq2seq() -> type[Captioner]:
     return Seq2Seq
 
 
-CAPTIONERS: dict[str, Callable[[], type[Captioner]]] = {"edtc": _edtc, "seq2seq": _seq2seq}
+def _rlssr() -> type[Captioner]:
+    from pipeline.models.rlssr import Rlssr
+
+    return Rlssr
+
+
+def _bart() -> type[Captioner]:
+    from pipeline.models.bart_captioner import BartCaptioner
+
+    return BartCaptioner
+
+
+def _prefix() -> type[Captioner]:
+    from pipeline.models.prefix import Prefix
+
+    return Prefix
+
+
+CAPTIONERS: dict[str, Callable[[], type[Captioner]]] = {
+    "edtc": _edtc,
+    "seq2seq": _seq2seq,
+    "bart": _bart,
+    "rlssr": _rlssr,
+    "prefix": _prefix,
+}
 
 
 def build_captioner(

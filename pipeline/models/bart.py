@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -33,6 +33,8 @@ from pipeline.models.batch import Memory
 
 CONFIGURATION = "bart.json"
 WEIGHTS = "model.safetensors"
+
+Read = Literal["last", "mean", "last_two"]  # of the encoder's hidden states: see Bart.encode
 
 
 class Bart(nn.Module):
@@ -158,12 +160,14 @@ class Bart(nn.Module):
         model.final_logits_bias.copy_(whole.final_logits_bias[0])
         return model
 
-    def encode(self, values: Tensor, mask: Tensor) -> Memory:
+    def encode(self, values: Tensor, mask: Tensor, read: Read = "last") -> Memory:
         """What the decoder attends to, through BART's encoder where there is one.
 
         Args:
             values: (B, T, D) features, D being ``input_width``.
             mask: (B, T) bool, true where valid; at least one frame of each clip.
+            read: the encoder's last hidden state, the mean of all of them, of which its embedding
+                of the frames is the first, or the mean of the last two (CMU 6.1.2).
 
         Returns:
             (B, T, D) values of ``width``, and the same mask.
@@ -174,11 +178,20 @@ class Bart(nn.Module):
             if values.shape[1] > self.config.max_position_embeddings:
                 raise EarwitnessError(
                     f"bart: {values.shape[1]} frames, but the encoder has "
-                    f"{self.config.max_position_embeddings} positions; lower features.frames"
+                    f"{self.config.max_position_embeddings} positions; lower features.frames, or "
+                    "take a feature of fewer frames a second"
                 )
             # a mask of four dimensions is taken as it is: made otherwise, it waits for the GPU
             attention = mask[:, None, None, :].expand(-1, -1, values.shape[1], -1)
-            values = self.encoder(inputs_embeds=values, attention_mask=attention).last_hidden_state
+            output = self.encoder(
+                inputs_embeds=values,
+                attention_mask=attention,
+                output_hidden_states=read != "last",
+            )
+            values = output.last_hidden_state
+            if read != "last":
+                states = output.hidden_states if read == "mean" else output.hidden_states[-2:]
+                values = torch.stack(states).mean(0)
         return Memory(values, mask)
 
     def hidden(self, memory: Memory, tokens: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shapes, everywhere: B clips, K beams, T frames, L tokens, D width, V vocabulary,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -43,3 +43,15 @@ class Memory(NamedTuple):
 
     values: Tensor  # (B, T, D)
     mask: Tensor  # (B, T) bool, true where valid
+
+
+class Bank(Protocol):
+    """Stored features; what :class:`pipeline.features.bank.FeatureBank` gives."""
+
+    views: int  # a clip, the clean one included
+
+    def __len__(self) -> int:
+        """Entries: clips × views."""
+
+    def batch(self, entries: Tensor) -> Padded:
+        """(B,) int64 entries, ``clip * views + view``, as (B, T, D)."""

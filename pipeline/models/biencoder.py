@@ -1,4 +1,5 @@
-"""The bi-encoder: sound and text, each encoded alone, meet in one space (SJTU 2.2, eq. 4–6).
+"""The bi-encoder: sound and text, each encoded alone, meet in one space (SJTU 2.2, eq. 4–6; CMU
+5.2).
 
 Each side is a trained tower, or stored features of frozen encoders whose means are projected.
 """
@@ -7,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import BiEncoder as Settings
+from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import two_way_infonce
+from pipeline.losses.exp_distance import exp_distance_loss
+from pipeline.losses.triplet import triplet_loss
 from pipeline.models.batch import Padded
+from pipeline.models.pooling import mean
 from pipeline.towers.base import SoundTower, TextTowerModel
 
 MAX_SCALE = 100.0  # of 1 / τ, as CLIP's
@@ -42,41 +47,38 @@ class Losses(NamedTuple):
     total: Tensor
     audio_to_text: Tensor
     text_to_audio: Tensor
-    temperature: Tensor  # τ
+    temperature: Tensor | None  # τ, of InfoNCE
 
 
 class StoredMeans(nn.Module):
     """Stored features as one embedding: each one's mean over time, layer-normed, side by side.
 
     Has no weights: activations of different encoders differ by orders of magnitude, and the norm
-    makes them alike before the one trained projection.
+    makes them alike before the one trained projection. Without one the means stay as they are.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], norm: bool = True) -> None:
         """``widths``: W of each of the E features."""
         super().__init__()
-        self.widths = tuple(widths)
+        self.widths, self.norm = tuple(widths), norm
         self.embedding_width = sum(widths)
 
     def forward(self, features: Sequence[Padded]) -> Tensor:
         """E × (B, T, W) → (B, ΣW) float32."""
-        return torch.cat(
-            [F.layer_norm(mean(padded), padded.values.shape[-1:]) for padded in features], -1
-        )
-
-
-def mean(padded: Padded) -> Tensor:
-    """(B, T, W) → (B, W) float32, over the valid frames; zeros where there are none."""
-    weights = padded.mask / padded.lengths.clamp(min=1)[:, None]  # (B, T)
-    with torch.autocast(padded.values.device.type, enabled=False):
-        return (weights[:, None] @ padded.values.float())[:, 0]
+        means = [mean(padded) for padded in features]
+        if self.norm:
+            means = [F.layer_norm(own, own.shape[-1:]) for own in means]
+        return torch.cat(means, -1)
 
 
 class BiEncoder(nn.Module):
     """Two sides, a linear projection each, and the trainable temperature.
 
+    CMU's variants leave projections out, and lay one linear layer more over both sides.
+
     Attributes:
-        log_scale: () log(1 / τ), at most log 100.
+        width: D of the common space.
+        log_scale: () log(1 / τ), at most log 100; of InfoNCE.
     """
 
     def __init__(
@@ -85,39 +87,60 @@ class BiEncoder(nn.Module):
         text: TextTowerModel | StoredMeans,
         settings: Settings,
     ) -> None:
+        """
+        Raises:
+            EarwitnessError: a side without a projection is not as wide as the other.
+        """
         super().__init__()
         self.sound, self.text, self.settings = sound, text, settings
-        self.sound_projection = nn.Linear(sound.embedding_width, settings.width)
-        self.text_projection = nn.Linear(text.embedding_width, settings.width)
+        self.sound_projection = _projection(sound.embedding_width, settings, "sound")
+        self.text_projection = _projection(text.embedding_width, settings, "text")
+        widths = [
+            settings.width if isinstance(projection, nn.Linear) else side.embedding_width
+            for side, projection in ((sound, self.sound_projection), (text, self.text_projection))
+        ]
+        if widths[0] != widths[1]:
+            raise EarwitnessError(
+                f"biencoder.project: {settings.project} makes sound {widths[0]} wide and text "
+                f"{widths[1]}; give the tower, or biencoder.width, the other's width"
+            )
+        self.shared = nn.Linear(widths[0], settings.shared) if settings.shared else nn.Identity()
+        self.width = settings.shared or widths[0]
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(settings.temperature)).clamp(max=math.log(MAX_SCALE)),
-            requires_grad=settings.learn_temperature,
+            requires_grad=settings.learn_temperature and settings.loss == "infonce",
         )
 
     def embed_sound(self, sound: Sequence[Padded]) -> Tensor:
-        """E × (B, T, W) stored features → (B, D) float32 unit vectors (eq. 4, 5)."""
+        """E × (B, T, W) stored features → (B, D) float32, unit vectors for cosine (eq. 4, 5)."""
         if isinstance(self.sound, StoredMeans):
             embedding: Tensor = self.sound(sound)
         else:
-            embedding = self.sound.pool(self.sound.frames(sound[0]))
-        return _unit(embedding, self.sound_projection)
+            embedding = self.sound.embed(sound)
+        return self._common(embedding, self.sound_projection)
 
     def embed_text(self, text: Tokens | Padded) -> Tensor:
-        """B captions' tokens or (B, L, W) stored features → (B, D) float32 unit vectors."""
+        """B captions' tokens or (B, L, W) stored features → (B, D) float32, as the sound's."""
         if isinstance(text, Tokens):
-            return _unit(self.text(text.ids, text.lengths), self.text_projection)
-        return _unit(self.text([text]), self.text_projection)
+            return self._common(self.text(text.ids, text.lengths), self.text_projection)
+        return self._common(self.text([text]), self.text_projection)
 
     def loss(self, batch: Pairs) -> Losses:
-        """InfoNCE both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
-        both = two_way_infonce(
-            self.embed_sound(batch.sound),
-            self.embed_text(batch.text),
-            self.log_scale.exp(),
-            batch.clips if self.settings.mask_same_clip else None,
-        )
-        total = both.audio_to_text + both.text_to_audio
-        return Losses(total, *both, (-self.log_scale.detach()).exp())
+        """Both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
+        own = self.settings
+        audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
+        temperature = None
+        if own.loss == "infonce":
+            clips = batch.clips if own.mask_same_clip else None
+            both = two_way_infonce(audio, text, self.log_scale.exp(), clips)
+            temperature = (-self.log_scale.detach()).exp()
+        elif own.loss == "triplet":
+            both = triplet_loss(
+                audio, text, batch.clips, margin=own.margin, impostors=own.impostors
+            )
+        else:
+            both = exp_distance_loss(audio, text, batch.clips, impostors=own.impostors)
+        return Losses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:
         """Nothing changes on the way."""
@@ -128,8 +151,20 @@ class BiEncoder(nn.Module):
         """Keeps 1 / τ within bounds: beyond them a few pairs are all that is learned from."""
         self.log_scale.clamp_(max=math.log(MAX_SCALE))
 
+    def _common(self, embedding: Tensor, projection: nn.Module) -> Tensor:
+        """(B, W) → (B, D), in float32: bf16 has too few digits for vectors that are ranked."""
+        with torch.autocast(embedding.device.type, enabled=False):
+            common: Tensor = self.shared(projection(embedding.float()))
+            return F.normalize(common, dim=-1) if self.settings.similarity == "cosine" else common
 
-def _unit(embedding: Tensor, projection: nn.Linear) -> Tensor:
-    """(B, W) → (B, D), in float32: bf16 has too few digits for vectors that are ranked."""
-    with torch.autocast(embedding.device.type, enabled=False):
-        return F.normalize(projection(embedding.float()), dim=-1)
+
+def has_projection(settings: Settings, side: Literal["sound", "text"]) -> bool:
+    """Whether that side has a projection to ``settings.width``."""
+    return settings.project in ("both", side)
+
+
+def _projection(
+    embedding: int, settings: Settings, side: Literal["sound", "text"]
+) -> nn.Linear | nn.Identity:
+    linear = has_projection(settings, side)
+    return nn.Linear(embedding, settings.width) if linear else nn.Identity()

@@ -1,6 +1,8 @@
-"""Bidirectional GRU over padded sequences (SJTU 2.1, Table 1: 3 × 256)."""
+"""Bidirectional recurrences over padded sequences (SJTU 2.1, Table 1: a GRU, 3 × 256)."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,21 +10,27 @@ from torch.nn import functional as F
 
 from pipeline.models.batch import Padded
 
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
-class BiGru(nn.Module):
-    """As ``nn.GRU(bidirectional=True)`` on packed sequences, and no wait for the device.
 
-    Packing wants the lengths on the CPU. Here each direction is a GRU of its own, and the backward
-    one reads each clip's valid frames in reverse order, so that padding comes last for both and no
-    valid frame's output depends on it.
+class BiRecurrence(nn.Module):
+    """As ``nn.GRU(bidirectional=True)`` or ``nn.LSTM`` on packed sequences, and no wait for the
+    device.
+
+    Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the one
+    backwards reads each clip's valid frames in reverse order, so that padding comes last for both
+    and no valid frame's output depends on it.
     """
 
-    def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(
+        self, cell: Literal["gru", "lstm"], inputs: int, width: int, layers: int, dropout: float
+    ) -> None:
         """``inputs``: W. ``width``: D of each direction. ``dropout``: between layers."""
         super().__init__()
+        layer = CELLS[cell]
         sizes = [inputs] + [2 * width] * (layers - 1)
-        self.forwards = nn.ModuleList(nn.GRU(size, width, batch_first=True) for size in sizes)
-        self.backwards = nn.ModuleList(nn.GRU(size, width, batch_first=True) for size in sizes)
+        self.forwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
         self.dropout = dropout
 
     @torch.compiler.disable  # cuDNN's recurrence is one kernel, which tracing would take apart
@@ -40,6 +48,13 @@ class BiGru(nn.Module):
                 reverse = back(_ordered(values, order))[0]
                 values = torch.cat([ahead(values)[0], _ordered(reverse, order)], -1)
         return values
+
+
+class BiGru(BiRecurrence):
+    """Of GRUs."""
+
+    def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__("gru", inputs, width, layers, dropout)
 
 
 def _ordered(values: Tensor, order: Tensor) -> Tensor:

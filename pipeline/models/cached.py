@@ -51,12 +51,17 @@ class LayerCache(NamedTuple):
         )
 
 
-def with_own_slots(past: Tensor, steps: int) -> Tensor:
-    """(B, K, S) bool of a step more: each hypothesis' own new slot is its past from now on."""
+def with_own_slots(past: Tensor, steps: int, prefix: int = 0) -> Tensor:
+    """(B, K, S) bool of a step more: each hypothesis' own new slot is its past from now on.
+
+    Args:
+        prefix: slots before the first step's, which all hypotheses share.
+    """
     beams = past.shape[1]
     past = past.clone()
     own = torch.eye(beams, dtype=torch.bool, device=past.device)
-    past[:, :, steps * beams : (steps + 1) * beams] = own
+    first = prefix + steps * beams
+    past[:, :, first : first + beams] = own
     return past
 
 

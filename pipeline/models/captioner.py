@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from pipeline.decoding.stepper import Stepper
-from pipeline.models.batch import Batch, Memory, Padded
+from pipeline.models.batch import Bank, Batch, Memory, Padded
 from pipeline.plans import CaptionerPlan
 
 
@@ -81,6 +81,16 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def stepper(self) -> Stepper:
         """One decoding step, cached and without gradients, over the memory of :meth:`encode`."""
+
+    def calibrate(self, sound: Bank | None, text: Bank | None, captions: Tensor) -> None:
+        """Called once before training, also before it is resumed, with all that is trained on.
+
+        Args:
+            sound: the first stored feature of the clips, where the plan reads sound. text: of the
+                captions, clip by clip, where the plan names some.
+            captions: (clips,) int64, how many captions each clip has.
+        """
+        return
 
     def before_step(self, step: int, steps: int) -> None:
         """Called before the training step ``step`` of all ``steps``, both from 0."""

@@ -14,7 +14,9 @@ from pipeline.config import FeatureInput
 from pipeline.models.batch import Padded
 
 
-def resize_matrix(lengths: Tensor, size: int, longest: int) -> Tensor:
+def resize_matrix(
+    lengths: Tensor, size: int | Tensor, longest: int, rows: int | None = None
+) -> Tensor:
     """Weights that resize each row's first ``lengths[b]`` items to ``size``.
 
     As torch's ``adaptive_avg_pool1d`` where a row is longer than ``size``, as its linear
@@ -22,12 +24,17 @@ def resize_matrix(lengths: Tensor, size: int, longest: int) -> Tensor:
 
     Args:
         lengths: (B,) int64, at most ``longest``.
+        size: of every row, or (B,) int64, of each, at most ``rows``.
 
     Returns:
-        (B, size, longest) float32.
+        (B, size or rows, longest) float32; rows beyond a row's own size mean nothing.
     """
+    if isinstance(size, Tensor):
+        size, count = size[:, None, None], rows
+    else:
+        count = size
     item = torch.arange(longest, device=lengths.device)  # (longest,)
-    place = torch.arange(size, device=lengths.device)[:, None]  # (size, 1)
+    place = torch.arange(count or 0, device=lengths.device)[:, None]  # (size, 1)
     length = lengths[:, None, None]  # (B, 1, 1)
     start = place * length // size
     end = -(-(place + 1) * length // size)  # rounded up
@@ -44,6 +51,14 @@ def resize_frames(padded: Padded, frames: int) -> Tensor:
     """(B, T, W) with their lengths → (B, frames, W) float32, in one batched product."""
     weights = resize_matrix(padded.lengths, frames, padded.values.shape[1])
     return weights @ padded.values.to(weights.dtype)
+
+
+def resize_to(padded: Padded, like: Padded) -> Tensor:
+    """(B, T, W) → (B, T', W) float32, each clip to as many frames as it has in ``like``."""
+    frames = like.values.shape[1]
+    weights = resize_matrix(padded.lengths, like.lengths, padded.values.shape[1], frames)
+    with torch.autocast(padded.values.device.type, enabled=False):
+        return weights @ padded.values.float()
 
 
 def span_mask(rows: int, size: int, spans: int, width: float, device: torch.device) -> Tensor:

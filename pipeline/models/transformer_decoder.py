@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import Seq2Seq as Settings
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Memory
 from pipeline.models.captioner import TokenIds
@@ -24,6 +23,23 @@ from pipeline.models.transformer_stepper import TransformerStepper
 from pipeline.models.word_decoder import WordDecoder
 
 POSITIONS = 512  # the longest caption that can be decoded
+
+
+class Settings(Protocol):
+    """The part of a section of the parameters that a decoder is built from."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def decoder_layers(self) -> int: ...
+    @property
+    def max_words(self) -> int: ...
 
 
 class KeysValues(NamedTuple):
@@ -123,7 +139,8 @@ class TransformerDecoder(WordDecoder):
     them, in place of the whole prefix.
 
     Args:
-        inputs: W of the encoder.
+        inputs: W of the encoder; None where it is D already, and nothing is projected.
+        section: the settings' name, for errors.
 
     Raises:
         EarwitnessError: a width that the heads do not divide.
@@ -131,18 +148,21 @@ class TransformerDecoder(WordDecoder):
 
     positions: Tensor
 
-    def __init__(self, inputs: int, settings: Settings, tokens: TokenIds) -> None:
+    def __init__(
+        self, inputs: int | None, settings: Settings, tokens: TokenIds, section: str = "seq2seq"
+    ) -> None:
         super().__init__()
         width, heads = settings.width, settings.heads
         if width % heads:
             raise EarwitnessError(
-                f"seq2seq.width {width} is not a multiple of seq2seq.heads {heads}; change one"
+                f"{section}.width {width} is not a multiple of {section}.heads {heads}; change one"
             )
-        self.tokens, self.dropout = tokens, settings.dropout
+        self.tokens, self.dropout, self.section = tokens, settings.dropout, section
         self.scale = math.sqrt(width)  # of the embeddings
-        self.project = nn.Sequential(
-            nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(settings.dropout), nn.LayerNorm(width)
-        )
+        self.project: nn.Module = nn.Identity()
+        if inputs is not None:
+            linear, drop = nn.Linear(inputs, width), nn.Dropout(settings.dropout)
+            self.project = nn.Sequential(linear, nn.ReLU(), drop, nn.LayerNorm(width))
         self.embedding = nn.Embedding(tokens.size, width)
         self.layers = nn.ModuleList(
             DecoderLayer(width, heads, settings.feed_forward, settings.dropout)
@@ -157,10 +177,15 @@ class TransformerDecoder(WordDecoder):
                     nn.init.xavier_uniform_(weight)
 
     def read(self, values: Tensor) -> Tensor:
-        return self.project(values)
+        projected: Tensor = self.project(values)
+        return projected
 
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
-        return self.classifier(self._advance(tokens, self._attended(memory), None)[0])
+        return self.classifier(self.states(memory, tokens)[-1])
+
+    def states(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, ...]:
+        """(B, L, D) after each layer, of tokens (B, L); the classifier's are the last."""
+        return self._advance(tokens, self._attended(memory), None)[0]
 
     @torch.compiler.disable  # ``gold`` differs from step to step: each would be compiled anew
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
@@ -172,7 +197,7 @@ class TransformerDecoder(WordDecoder):
         (The published code draws a new mask for the prefix of each step.)
         """
         attended = self._attended(memory)
-        hidden, _ = self._advance(tokens, attended, None)
+        hidden = self._advance(tokens, attended, None)[0][-1]
         own = [step for step in range(1, len(gold)) if not gold[step]]
         if not own:
             return self.classifier(hidden)
@@ -183,8 +208,8 @@ class TransformerDecoder(WordDecoder):
         for step in own:
             unread = torch.cat([word, picked[:, first:step]], 1)
             states, past = self._advance(unread, attended, past)
-            steps[step] = states[:, -1]
-            word, first = self._pick(states[:, -1:]), step + 1
+            steps[step] = states[-1][:, -1]
+            word, first = self._pick(states[-1][:, -1:]), step + 1
         return self.classifier(torch.stack(steps, 1))
 
     def stepper(self) -> TransformerStepper:
@@ -202,8 +227,8 @@ class TransformerDecoder(WordDecoder):
 
     def _advance(
         self, tokens: Tensor, attended: Attended, past: Past | None
-    ) -> tuple[Tensor, Past]:
-        """(B, L) tokens after the past → (B, L, D), and the past of what follows."""
+    ) -> tuple[tuple[Tensor, ...], Past]:
+        """(B, L) tokens after the past → each layer's (B, L, D), and the past of what follows."""
         first = 0 if past is None else past.written.shape[1]
         # padding is not read, even where the model wrote it itself: as the published code
         written = tokens != self.tokens.pad
@@ -212,13 +237,14 @@ class TransformerDecoder(WordDecoder):
         ones = torch.ones(tokens.shape[1], written.shape[1], dtype=torch.bool, device=tokens.device)
         mask = ones.tril(first) & written[:, None, None]
         hidden = self.embed(tokens, first)
-        layers = []
+        states, layers = [], []
         for index, layer in enumerate(self.stack()):
             before = None if past is None else past.layers[index]
             read = attended.layers[index]
             hidden, after = layer(hidden, mask, before, read, attended.mask)
+            states.append(hidden)
             layers.append(after)
-        return hidden, Past(tuple(layers), written)
+        return tuple(states), Past(tuple(layers), written)
 
     @torch.no_grad()
     def _pick(self, hidden: Tensor) -> Tensor:

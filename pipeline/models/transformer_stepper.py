@@ -68,8 +68,8 @@ class TransformerStepper:
         longest = self.decoder.positions.shape[0]
         if max_length > longest:
             raise EarwitnessError(
-                f"seq2seq: {max_length} words, but the decoder has {longest} positions; "
-                "lower max_length"
+                f"{self.decoder.section}: {max_length} words, but the decoder has {longest} "
+                "positions; lower max_length"
             )
         layers = self.decoder.stack()
         device, slots = memory.values.device, max_length * beams

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from pipeline.config import EdtcCaptioner, Params, Scst, Seq2SeqCaptioner, with_settings
-from pipeline.corpora.checks import check_captions, check_reward_weights
+from pipeline.config import (
+    BartCaptioner,
+    Captioner,
+    EdtcCaptioner,
+    Params,
+    PrefixCaptioner,
+    RlssrCaptioner,
+    Scst,
+    with_settings,
+)
+from pipeline.corpora.checks import check_captions, check_reward_weights, check_sound
 from pipeline.errors import EarwitnessError
-from pipeline.planning.context import Context, captions, weights
+from pipeline.planning.context import Context, architecture, captions, weights
 from pipeline.plans import CaptionerPlan, FinetuningPlan, Plan
 
 SPLITS = ("development", "validation")
@@ -17,8 +26,8 @@ def captioner_plans(context: Context) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
     for name, captioner in params.captioners.items():
         own = with_settings(params, captioner.set, f"params.yaml: captioners.{name}.set")
-        words = isinstance(captioner, Seq2SeqCaptioner)
-        min_count = own.seq2seq.min_count if words else 1
+        counts = {"seq2seq": own.seq2seq.min_count, "rlssr": own.rlssr.min_count}
+        min_count = counts.get(captioner.architecture, 1)
         check_captions(context.manifests[captioner.dataset], SPLITS, min_count)
         plans[name] = _captioner_plan(context, own, name, captioner)
     for name, finetuned in params.finetuned.items():
@@ -28,26 +37,76 @@ def captioner_plans(context: Context) -> dict[str, Plan]:
 
 
 def _captioner_plan(
-    context: Context, params: Params, name: str, captioner: EdtcCaptioner | Seq2SeqCaptioner
+    context: Context, params: Params, name: str, captioner: Captioner
 ) -> CaptionerPlan:
     """``params``: with the captioner's own settings."""
     edtc = captioner if isinstance(captioner, EdtcCaptioner) else None
     text = edtc.text if edtc and edtc.twin else None
+    if isinstance(captioner, PrefixCaptioner):
+        return _prefix_plan(context, params, name, captioner)
+    rlssr = captioner if isinstance(captioner, RlssrCaptioner) else None
+    tower = params.sound_towers[rlssr.tower] if rlssr else None
+    trained = context.tower_weights(tower) if tower else None
+    inputs = _inputs(context, captioner.dataset, (*params.heard(name), *([text] if text else [])))
+    if tower:
+        inputs["sound weights"] = weights(tower.weights, trained)
     return CaptionerPlan(
         name=name,
-        inputs=_inputs(context, captioner, [text] if text else []),
-        code=context.code(["training.captioning", f"models.{captioner.architecture}"]),
+        inputs=inputs,
+        code=context.code(["training.captioning", architecture(captioner.architecture)]),
         architecture=captioner.architecture,
         dataset=captioner.dataset,
-        features=captioner.features,
+        features=params.heard(name),
         text=text,
         input=params.features if edtc else None,
         fuser=params.fuser if edtc and edtc.fuser else None,
         translator=params.translator if edtc and edtc.translator else None,
         twin=params.twin if edtc and edtc.twin else None,
-        bart=params.bart if edtc else None,
-        seq2seq=None if edtc else params.seq2seq,
+        bart=params.bart if isinstance(captioner, EdtcCaptioner | BartCaptioner) else None,
+        cmu=params.cmu if isinstance(captioner, BartCaptioner) else None,
+        seq2seq=params.seq2seq if captioner.architecture == "seq2seq" else None,
+        rlssr=params.rlssr if rlssr else None,
+        sound=tower,
+        sound_input=params.encoders[tower.input] if tower else None,
+        weights=str(trained) if trained else None,
+        spec_augment=params.spec_augment if rlssr and params.rlssr.spec_augment else None,
         training=params.training[captioner.training],
+    )
+
+
+def _prefix_plan(
+    context: Context, params: Params, name: str, captioner: PrefixCaptioner
+) -> CaptionerPlan:
+    """Its captions are of one dataset; its sound, where it reads any, may be another's."""
+    heard = captioner.sound_dataset or captioner.dataset
+    if params.prefix.supervised and heard != captioner.dataset:
+        raise EarwitnessError(
+            f"captioners.{name}: prefix.supervised: true pairs captions with their own sound; "
+            "leave sound_dataset out"
+        )
+    inputs = _inputs(context, captioner.dataset, (captioner.text,))
+    if params.prefix.reads_sound:
+        if captioner.features[0] not in params.embedded:
+            check_sound(context.manifests[heard], f"captioners.{name}", params.prefix)
+        own = _inputs(context, heard, captioner.features)
+        inputs |= own if heard == captioner.dataset else {f"{heard}: {k}": own[k] for k in own}
+    return CaptionerPlan(
+        name=name,
+        inputs=inputs,
+        code=context.code(["training.captioning", architecture(captioner.architecture)]),
+        architecture=captioner.architecture,
+        dataset=captioner.dataset,
+        features=captioner.features,
+        text=captioner.text,
+        input=None,
+        fuser=None,
+        translator=None,
+        twin=None,
+        bart=None,
+        seq2seq=None,
+        training=params.training[captioner.training],
+        prefix=params.prefix,
+        sound_dataset=captioner.sound_dataset,
     )
 
 
@@ -55,16 +114,16 @@ def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> 
     captioner = params.captioners[base]
     check_reward_weights(params.scst, f"finetuned.{name}")
     _check_split(context.params, params.scst, name, base)
-    inputs = _inputs(context, captioner, [])
+    inputs = _inputs(context, captioner.dataset, params.heard(base))
     if params.scst.rewards.sbert and params.scst.sbert:
         inputs["sbert weights"] = weights(params.scst.sbert)
     return FinetuningPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.finetuning", f"models.{captioner.architecture}"]),
+        code=context.code(["training.finetuning", architecture(captioner.architecture)]),
         captioner=base,
         dataset=captioner.dataset,
-        features=captioner.features,
+        features=params.heard(base),
         scst=params.scst,
     )
 
@@ -85,10 +144,8 @@ def _check_split(params: Params, scst: Scst, name: str, base: str) -> None:
         )
 
 
-def _inputs(
-    context: Context, captioner: EdtcCaptioner | Seq2SeqCaptioner, text: list[str]
-) -> dict[str, str]:
-    inputs = {"clips": captions(context.manifests[captioner.dataset].clips)}
-    for encoder in (*captioner.features, *text):
-        inputs[encoder] = context.fingerprint(captioner.dataset, encoder)
+def _inputs(context: Context, dataset: str, features: tuple[str, ...]) -> dict[str, str]:
+    inputs = {"clips": captions(context.manifests[dataset].clips)}
+    for encoder in features:
+        inputs[encoder] = context.fingerprint(dataset, encoder)
     return inputs

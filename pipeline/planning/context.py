@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Params
+from pipeline.config import Params, SoundTower
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
@@ -17,6 +17,7 @@ from pipeline.provenance import code_digest
 
 # registries import every entry; a job names the one that it uses
 REGISTRIES = frozenset({"encoders", "models", "corpora", "towers"})
+MODULES = {"bart": "bart_captioner"}  # architectures whose file has another name
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,32 @@ class Context:
 
     def fingerprint(self, dataset: str, encoder: str) -> str:
         """Of stored features, a frozen encoder's or a retriever's."""
-        kind = "encoded" if encoder in self.params.encoded else "frozen"
+        kind = "encoded" if encoder in self.params.recoded else "frozen"
         path = self.index / kind / dataset / f"{encoder}.json"
         if not path.is_file():
-            stages = "encode" if kind == "encoded" else "extract embed"
+            own = "encode" if encoder in self.params.encoded else "represent"
+            stages = own if kind == "encoded" else "extract embed"
             raise EarwitnessError(f"{path}: features not made yet; run `dvc repro {stages}`")
         return sha256(path)
 
     def tagged(self, encoder: str) -> Path:
         """The weights that the tagging stage trained for an encoder."""
         return self.models / "encoders" / encoder / "model.safetensors"
+
+    def encoder_weights(self, name: str) -> Path | None:
+        """Of an encoder that the tagging stage trained, or of the tagger whose events it gives."""
+        named, _, encoder = self.params.encoders[name].weights.partition(":")
+        return self.tagged(encoder or name) if named == "tagging" else None
+
+    def tower_weights(self, tower: SoundTower) -> Path | None:
+        """Of the encoder that a tower starts as, where the tagging stage trained that."""
+        named, _, encoder = tower.weights.partition(":")
+        return self.tagged(encoder) if named == "tagging" and encoder else None
+
+
+def architecture(name: str) -> str:
+    """The module of a captioner's architecture."""
+    return f"models.{MODULES.get(name, name)}"
 
 
 def sound(clip: Clip) -> list[Any]:

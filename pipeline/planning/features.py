@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config import Params
 from pipeline.planning.context import Context, digest, sound, weights
 from pipeline.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 
@@ -23,6 +24,14 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     return plans
 
 
+def encoder_modules(params: Params, name: str) -> list[str]:
+    """The module of a frozen encoder, and of the one whose events it gives."""
+    encoder = params.encoders[name]
+    tagged = encoder.weights.removeprefix("tagging:")
+    others = [tagged] if tagged != encoder.weights else []
+    return [f"encoders.{params.encoders[each].module}" for each in (name, *others)]
+
+
 def extraction_plans(context: Context) -> dict[str, Plan]:
     """``<dataset>-<encoder>`` → plan to encode it, for sound and for text."""
     params = context.params
@@ -30,11 +39,12 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
     for dataset, manifest in context.manifests.items():
         sounds = digest([manifest.root, [sound(clip) for clip in manifest.clips]])
         for name, encoder in params.encoders.items():
-            trained = context.tagged(name) if encoder.weights == "tagging" else None
+            trained = context.encoder_weights(name)
+            modules = ["features.extraction", *encoder_modules(params, name)]
             plans[f"{dataset}-{name}"] = ExtractionPlan(
                 name=name,
                 inputs={"clips": sounds, "weights": weights(encoder.weights, trained)},
-                code=context.code(["features.extraction", f"encoders.{encoder.module}"]),
+                code=context.code(modules),
                 dataset=dataset,
                 encoder=encoder,
                 spec_augment=params.spec_augment if encoder.views else None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.config import Params, with_settings
 from pipeline.corpora.checks import check_captions
-from pipeline.planning.context import Context, captions, weights
-from pipeline.plans import EncodingPlan, Plan, RetrieverPlan
+from pipeline.planning.context import Context, captions, digest, weights
+from pipeline.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -24,6 +24,10 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
     for name in params.encoded:
         for dataset in params.datasets:
             plans[f"encoding/{dataset}-{name}"] = _encoding_plan(context, name, dataset)
+    for name in params.represented:
+        for dataset in params.datasets:
+            plan = _representation_plan(context, name, dataset)
+            plans[f"representing/{dataset}-{name}"] = plan
     return plans
 
 
@@ -36,8 +40,8 @@ def tower_modules(params: Params, name: str) -> list[str]:
 
 def sound_features(params: Params, name: str) -> tuple[str, ...]:
     """The stored sound features that a retriever reads."""
-    inputs = tuple(params.sound_towers[tower].input for tower in _towers(params, name))
-    return inputs or params.base_retriever(name).sound
+    towers = [params.sound_towers[tower] for tower in _towers(params, name)]
+    return tuple(i for tower in towers for i in tower.inputs) or params.base_retriever(name).sound
 
 
 def _towers(params: Params, name: str) -> tuple[str, ...]:
@@ -59,10 +63,8 @@ def _retriever_plan(
         inputs[f"{dataset}: clips"] = captions(context.manifests[dataset].clips)
         for encoder in stored:
             inputs[f"{dataset}: {encoder}"] = context.fingerprint(dataset, encoder)
-    trained = None
+    trained = context.tower_weights(tower) if tower else None
     if tower is not None:
-        if tower.weights.startswith("tagging:"):
-            trained = context.tagged(tower.weights.removeprefix("tagging:"))
         inputs["sound weights"] = weights(tower.weights, trained)
     if text is not None:
         inputs["text weights"] = weights(text.weights)
@@ -93,4 +95,25 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
         code=context.code(modules),
         dataset=dataset,
         feature=feature,
+    )
+
+
+def _representation_plan(context: Context, name: str, dataset: str) -> RepresentationPlan:
+    params = context.params
+    text = params.base_retriever(name).text
+    stored = None if text in params.text_towers else text
+    features = sound_features(params, name)
+    manifest = context.manifests[dataset]
+    inputs = {
+        encoder: context.fingerprint(dataset, encoder)
+        for encoder in (*features, *([stored] if stored else []))
+    }
+    inputs["clips"] = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
+    return RepresentationPlan(
+        name=name,
+        inputs=inputs,
+        code=context.code(["features.representing", *tower_modules(params, name)]),
+        dataset=dataset,
+        features=features,
+        text_features=stored,
     )

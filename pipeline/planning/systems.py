@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.config import with_settings
-from pipeline.planning.context import Context, captions, digest, weights
+from pipeline.config import PrefixCaptioner, with_settings
+from pipeline.planning.context import Context, architecture, captions, digest, weights
 from pipeline.planning.retrievers import sound_features, tower_modules
-from pipeline.plans import DecodingPlan, EvaluationPlan, Plan, RankingPlan
+from pipeline.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 
 
 def system_plans(context: Context) -> dict[str, Plan]:
@@ -29,12 +29,17 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     clips = context.manifests[dataset].split(params.evaluation.split)
     inputs = {"clips": digest([clip.clip_id for clip in clips])}
     modules = ["decoding.predictions", "training.bundle"]
+    memory = None
     for member in system.captioners:
         captioner = params.base_captioner(member)
         inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
-        modules.append(f"models.{captioner.architecture}")
-        for encoder in captioner.features:
+        modules.append(architecture(captioner.architecture))
+        for encoder in params.heard(member):
             inputs[encoder] = context.fingerprint(dataset, encoder)
+        if isinstance(captioner, PrefixCaptioner) and own.memory.method != "none":
+            where, memory = captioner.dataset, own.memory
+            inputs[f"memory {where}"] = captions(context.manifests[where].clips)
+            inputs[f"memory {where}: {captioner.text}"] = context.fingerprint(where, captioner.text)
     return DecodingPlan(
         name=name,
         inputs=inputs,
@@ -44,6 +49,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         captioners=system.captioners,
         combine=system.combine,
         decoding=own.decoding,
+        memory=memory,
     )
 
 
@@ -53,7 +59,8 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
     heard = {
         encoder: context.fingerprint(dataset, encoder)
         for member in members
-        for encoder in params.base_captioner(member).features
+        for encoder in params.heard(member)
+        if encoder not in params.embedded
     }
     modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.report"]
     return EvaluationPlan(
@@ -78,10 +85,21 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         stored = [] if text in params.text_towers else [text]
         for encoder in (*sound_features(params, member), *stored):
             inputs[encoder] = context.fingerprint(dataset, encoder)
+    captioned = {
+        name: CaptionedSystem(
+            captions_of=s.captions_of, text=s.text, encoder=params.text_encoders[s.text]
+        )
+        for name, s in params.retrieval_systems.items()
+        if s.captions_of is not None and s.text is not None
+    }
+    for system in captioned.values():  # what they wrote is a dependency of the stage itself
+        inputs[system.text] = context.fingerprint(dataset, system.text)
+        modules.append(f"encoders.{system.encoder.module}")
     return RankingPlan(
         name=dataset,
         inputs=inputs,
         code=context.code(dict.fromkeys(modules)),
         split=params.evaluation.split,
-        systems={name: s.retrievers for name, s in params.retrieval_systems.items()},
+        systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
+        captioned=captioned,
     )

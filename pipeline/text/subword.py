@@ -136,8 +136,14 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     return Tokenizer(backend, "subword tokenizer")
 
 
-def pretrained(name_or_path: str) -> Tokenizer:
-    """The tokenizer of a pretrained BART, by hub name (``facebook/bart-base``) or folder."""
+def pretrained(name_or_path: str, section: str = "bart") -> Tokenizer:
+    """The tokenizer of a pretrained BART or GPT-2, by hub name (``facebook/bart-base``) or folder.
+
+    A GPT-2 has one token for begin, padding and end: BART's three are added to it.
+
+    Args:
+        section: of the parameters that name it, for the error's sake.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -151,7 +157,10 @@ def pretrained(name_or_path: str) -> Tokenizer:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EarwitnessError(
-            f"bart.pretrained: no tokenizer '{name_or_path}' ({reason}); "
+            f"{section}.pretrained: no tokenizer '{name_or_path}' ({reason}); "
             "give a folder that has one, or null to train from scratch"
         ) from None
+    if section == "prefix":
+        lacking = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
+        backend.add_special_tokens(lacking)
     return Tokenizer(backend, name_or_path)

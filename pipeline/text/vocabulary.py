@@ -55,7 +55,7 @@ class Vocabulary:
         for caption, row in zip(captions, tokens, strict=True):
             if kept.isdisjoint(row):
                 often = "" if min_count == 1 else f" that occurs {min_count} times"
-                mend = "" if min_count == 1 else "lower seq2seq.min_count, or "
+                mend = "" if min_count == 1 else "lower min_count, or "
                 raise EarwitnessError(
                     f"vocabulary: the training caption {caption!r} has no word{often}; "
                     f"{mend}correct the caption or leave it out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ class SoundTower(nn.Module, ABC):
     @abstractmethod
     def frames(self, stored: Padded) -> Padded:
         """(B, T, W) stored values of any length → (B, T', D); each clip has at least one frame."""
+
+    def embed(self, stored: Sequence[Padded]) -> Tensor:
+        """E × (B, T, W) stored features → (B, embedding_width); most towers read one."""
+        return self.pool(self.frames(stored[0]))
 
     @abstractmethod
     def pool(self, frames: Padded) -> Tensor:

@@ -40,7 +40,9 @@ class PannsPooling(SoundTower):
         pooled = F.dropout(mean + peak, p=0.5, training=self.training)
         return F.dropout(F.relu(self.fc1(pooled)), p=0.5, training=self.training)
 
-    def load(self, settings: PannsEncoder, weights: Path | None) -> None:
+    def load(
+        self, settings: PannsEncoder, weights: Path | None, *, any_front_end: bool = False
+    ) -> None:
         """Starts from PANNs' own checkpoint, or from what the tagging stage trained.
 
         The tagging stage trains no ``fc1``, so it stays as drawn.
@@ -48,7 +50,7 @@ class PannsPooling(SoundTower):
         Raises:
             EarwitnessError: the weights are not to be had, or are not this tower's.
         """
-        logmel = self.encoder.logmel
+        logmel = None if any_front_end else self.encoder.logmel
         state, source = files.load_trained(self.encoder, logmel, settings, weights, panns.UNUSED)
         if not settings.weights.startswith(files.TAGGED):
             own = {name: value for name, value in state.items() if name.startswith("fc1.")}
@@ -65,10 +67,14 @@ class CnnTower(PannsPooling):
         self.reduction = self.encoder.reduction
 
     def frames(self, stored: Padded) -> Padded:
+        return panns.frequency_mean(*self.maps(stored))
+
+    def maps(self, stored: Padded) -> tuple[Tensor, Tensor]:
+        """(B, T, M) → (B, D, T', M'), :meth:`frames` before their mean over frequency; and (B,)."""
         shortest = self.encoder.reduction
         values = stored.values.float().masked_fill(~stored.mask[..., None], FLOOR_DB)
         values = F.pad(values, (0, 0, 0, max(0, shortest - values.shape[1])), value=FLOOR_DB)
-        return self.encoder.trunk(values, stored.lengths.clamp(min=shortest))
+        return self.encoder.maps(values, stored.lengths.clamp(min=shortest))
 
 
 def build(
@@ -80,5 +86,5 @@ def build(
     network = PannsEncoder(module="panns", **own, **front_end)
     tower = CnnTower(network)
     if pretrained and settings.weights != SCRATCH:
-        tower.load(network, weights)
+        tower.load(network, weights, any_front_end=settings.any_front_end)
     return tower

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Batch, Padded
-
-
-class Bank(Protocol):
-    """What :class:`pipeline.features.bank.FeatureBank` gives."""
-
-    views: int  # a clip, the clean one included
-
-    def batch(self, entries: Tensor) -> Padded:
-        """(B,) int64 entries, ``clip * views + view``, as (B, T, D)."""
+from pipeline.models.batch import Bank, Batch
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,7 @@ def train_captioner(
     text: FeatureStore | None,
     output: Path,
     checkpoints: Path,
+    heard: Manifest | None = None,
 ) -> Progress:
     """Trains on the development split; the best on the validation split goes to ``output``.
 
@@ -49,9 +50,11 @@ def train_captioner(
     of threads ends with the same bytes.
 
     Args:
-        features: of ``plan.features``, in their order. text: of ``plan.text``.
+        features: of ``plan.features``, in their order, where ``plan.reads_sound``; of the dataset
+            ``heard`` where that is another. text: of ``plan.text``.
         output: a folder, there whole or not at all (see pipeline/training/bundle.py).
         checkpoints: folder of all jobs' checkpoints.
+        heard: the dataset ``plan.sound_dataset``, where the plan names one.
 
     Raises:
         EarwitnessError: what the user can mend, such as a clip without features or captions.
@@ -60,7 +63,7 @@ def train_captioner(
     identity = plan.model_dump_json().encode()
     with training_job(f"captioner-{plan.name}", identity, output, checkpoints, device) as saved:
         torch.manual_seed(plan.training.seed)
-        captioner, task = prepare(plan, manifest, features, text, device)
+        captioner, task = prepare(plan, manifest, features, text, device, heard)
         schedule = build_schedule(plan.training, task.batches.steps)
         optimizer = build_optimizer(task.model, plan.training)
         progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
@@ -75,28 +78,48 @@ def prepare(
     features: Sequence[FeatureStore],
     text: FeatureStore | None,
     device: torch.device,
+    heard: Manifest | None = None,
 ) -> tuple[Captioner, Task]:
     """The untrained captioner, and the run that trains it."""
     clips, held_out = training_clips(manifest, plan.training)
     tokenizer = make_tokenizer(plan, [caption for clip in clips for caption in clip.captions])
-    widths = tuple(store.width for store in features)
     text_width = text.width if text is not None else None
+    widths = tuple(store.width for store in features)
+    if text_width is not None and not plan.reads_sound:
+        widths = (text_width,)
     tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
     model = build_captioner(plan, widths, text_width, tokens).to(device)
     captioner = Captioner(plan, model, tokenizer, widths)
-    batches = make_batches(plan, clips, features, text, tokenizer, device)
-    validate = validation(captioner, held_out, features, device)
+    prefix = plan.prefix
+    supervised = prefix is not None and prefix.supervised
+    paired = features if prefix is None or supervised else []  # of text only: no sound
+    read = None if supervised else text
+    batches = make_batches(plan, clips, paired, read, tokenizer, device)
+    sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
+    sound = None
+    if prefix is not None and prefix.shift:
+        (sound,) = open_banks(features, [clip.clip_id for clip in sounding[0]], device)
+    model.calibrate(sound, batches.text, batches.counts)
+    if prefix is not None and text is not None and prefix.validation == "text":
+        validate = validation(captioner, held_out, [text], device)
+    else:
+        validate = validation(captioner, sounding[1], features, device)
     hooks = model.before_step, model.after_step
     return captioner, Task(model, batches, model.loss, *hooks, validate, SCORE)
 
 
 def make_tokenizer(plan: CaptionerPlan, captions: Sequence[str]) -> Tokenizer:
-    """Words, the pretrained BART's own, or subwords trained on the captions."""
-    if plan.seq2seq is not None:
-        return Vocabulary.train(captions, plan.seq2seq.min_count)
+    """Words, a BART's own subwords, or those trained on the captions."""
+    if plan.words is not None:
+        return Vocabulary.train(captions, plan.words.min_count)
+    if plan.prefix is not None:
+        if plan.prefix.pretrained is not None:
+            return pretrained(plan.prefix.pretrained, "prefix")
+        return train_subword(captions, plan.prefix.vocabulary)
     assert plan.bart is not None
-    if plan.bart.pretrained is not None:
-        return pretrained(plan.bart.pretrained)
+    named = plan.bart.pretrained or plan.bart.tokenizer
+    if named is not None:
+        return pretrained(named)
     return train_subword(captions, plan.bart.vocabulary)
 
 

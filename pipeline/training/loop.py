@@ -7,6 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from pipeline.config import Optimisation
 from pipeline.errors import EarwitnessError
 from pipeline.training.checkpoints import Checkpoints, Progress, load_weights
 from pipeline.training.device import autocast, compiled
-from pipeline.training.schedules import Schedule
+from pipeline.training.schedules import Schedule, optimizer_steps
 
 B = TypeVar("B", covariant=True)
 READ_SECONDS = 1.0  # between two looks at the running loss, each of which waits for the device
@@ -33,7 +34,7 @@ class Batches(Protocol[B]):
 
 
 class Task(NamedTuple, Generic[B]):
-    """What one training run is made of.
+    """What one training run is made of. A step is one of the optimizer.
 
     ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its ``total``
     is descended. ``before_step`` is given each step's number and how many there are in all;
@@ -66,23 +67,30 @@ def fit(
     is written at every validation. On a CPU a run that was killed and started again ends with the
     same bits as one that was not.
 
+    A step takes ``training.accumulate`` batches, an epoch's last one what is left, and descends the
+    mean of their losses. Where a loss is a mean over equally many items in each batch, that is the
+    loss of one large batch; what looks across a batch (batch norms, contrastive losses) still sees
+    each on its own.
+
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
     """
     progress = checkpoints.restore(task.model, optimizer)
     run = _Run(task, optimizer, schedule, training)
-    total = training.epochs * task.batches.steps
+    steps = optimizer_steps(training, task.batches.steps)  # in an epoch
+    total = training.epochs * steps
     with tqdm(
         total=total, initial=progress.step, desc=description, unit="step", disable=None
     ) as bar:
         while progress.step < total and not run.out_of_patience(progress):
-            epoch, start = divmod(progress.step, task.batches.steps)
-            for batch in task.batches.epoch(epoch, start):
-                run.step(batch, progress, total)
+            epoch, start = divmod(progress.step, steps)
+            batches = task.batches.epoch(epoch, start * training.accumulate)
+            while parts := tuple(islice(batches, training.accumulate)):
+                run.step(parts, progress, total)
                 run.show(bar, progress)
-                if (progress.step - 1) % task.batches.steps + 1 in run.validation_steps:
+                if (progress.step - 1) % steps + 1 in run.validation_steps:
                     improved = run.validate(progress)
-                    if progress.step % task.batches.steps == 0:
+                    if progress.step % steps == 0:
                         checkpoints.keep_epoch(task.model, progress, training.average_epochs)
                     checkpoints.save(task.model, optimizer, progress, improved=improved)
                     if run.out_of_patience(progress):
@@ -118,7 +126,8 @@ class _Run:
         self.sums: Tensor | None = None  # (terms,) since the last validation
         self.steps = 0  # in the sums
         self.looked = time.monotonic()
-        steps, parts = task.batches.steps, training.validations_per_epoch
+        parts = training.validations_per_epoch
+        self.epoch_steps = steps = optimizer_steps(training, task.batches.steps)
         self.validation_steps = {math.ceil(steps * (i + 1) / parts) for i in range(parts)}
         task.model.train()
 
@@ -127,16 +136,14 @@ class _Run:
         patience = self.training.patience_epochs * len(self.validation_steps)
         return progress.since_best >= patience
 
-    def step(self, batch: Any, progress: Progress, total: int) -> None:
-        """One batch: ``before_step``, forward, backward, clip, optimizer, ``after_step``."""
+    def step(self, batches: Sequence[Any], progress: Progress, total: int) -> None:
+        """``before_step``, each batch forward and backward, clip, optimizer, ``after_step``."""
         self.task.before_step(progress.step, total)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress)
+        self.optimizer.zero_grad(set_to_none=True)
         try:
-            with autocast(self.training.precision, self.device):
-                losses = self.loss(batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()
+            terms = self._descend(batches)
         except (torch.OutOfMemoryError, MemoryError):
             raise EarwitnessError(self._out_of_memory(progress)) from None
         except RuntimeError as error:
@@ -148,15 +155,23 @@ class _Run:
             nn.utils.clip_grads_with_norm_(self.trained, self.training.gradient_clip, norm)
         self.optimizer.step()
         self.task.after_step()
-        self._add({**losses._asdict(), "gradient_norm": norm})
-        progress.step += 1
-
-    def _add(self, terms: dict[str, Tensor | None]) -> None:
-        there = {name: term.detach() for name, term in terms.items() if term is not None}
-        self.names = tuple(there)
-        values = torch.stack([term.float() for term in there.values()])
+        self.names = (*self.names, "gradient_norm")
+        values = torch.cat([terms, norm.detach().float()[None]])
         self.sums = values if self.sums is None else self.sums + values
         self.steps += 1
+        progress.step += 1
+
+    def _descend(self, batches: Sequence[Any]) -> Tensor:
+        """Adds the gradients of the batches' mean loss; (terms,) the means of its terms."""
+        sums: list[Tensor] = []
+        for batch in batches:
+            with autocast(self.training.precision, self.device):
+                losses = self.loss(batch)
+            (losses.total / len(batches)).backward()
+            terms = {name: term for name, term in losses._asdict().items() if term is not None}
+            self.names = tuple(terms)
+            sums.append(torch.stack([term.detach().float() for term in terms.values()]))
+        return torch.stack(sums).mean(0)
 
     def _rate(self, progress: Progress) -> float:
         return self.training.learning_rate * self.schedule(progress.step, progress.scores)
@@ -165,7 +180,7 @@ class _Run:
         where = "GPU" if self.device.type == "cuda" else "main"
         return (
             f"out of {where} memory at step {progress.step + 1} with a batch of "
-            f"{self.training.batch}; set a smaller one and run again"
+            f"{self.training.batch}; set a smaller one, or accumulate several, and run again"
         )
 
     def _means(self, progress: Progress) -> dict[str, float]:
@@ -200,7 +215,7 @@ class _Run:
         progress.curves.append(
             {
                 "step": progress.step,
-                "epoch": progress.step / self.task.batches.steps,
+                "epoch": progress.step / self.epoch_steps,
                 "learning_rate": self._rate(progress),
                 **means,
                 **scores,

@@ -18,7 +18,7 @@ from pipeline.features.embedding import caption_id
 from pipeline.features.mixture import open_mixture
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder, sha256
-from pipeline.metrics.retrieval import ranking_scores
+from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.plans import RetrieverPlan
 from pipeline.training.bundle import WEIGHTS
 from pipeline.training.checkpoints import Progress, load_weights, weights
@@ -151,7 +151,10 @@ def check_start(
         "input": (began.input, plan.input),
         "text tower": (began.text, plan.text),
         "text features": (began.text_features, plan.text_features),
-        "biencoder.width": (began.biencoder.width, plan.biencoder.width),
+        **{
+            f"biencoder.{name}": (getattr(began.biencoder, name), getattr(plan.biencoder, name))
+            for name in ("width", "project", "shared")
+        },
         "features' widths": (tuple(start.widths), tuple(widths)),
         "text features' width": (start.text_width, text_width),
     }
@@ -192,8 +195,8 @@ def validation(
         found = []
         for split in splits:
             captions = retriever.embed_texts(split.texts)
-            with torch.autocast(device.type, enabled=False):
-                similarity = captions @ retriever.embed_banks(split.sound).T
+            embedded = retriever.pair(captions, retriever.embed_banks(split.sound))
+            similarity = mean_similarity([embedded], slice(None))
             found.append(ranking_scores(similarity, split.clip_of))
         return {
             curve: sum(scores[key] for scores in found) / len(found)

@@ -1,6 +1,6 @@
 """A trained retriever in a folder: all that is needed to embed sound and text, and no network.
 
-``model.safetensors`` (both towers, both projections, the temperature), ``model.json`` (its form),
+``model.safetensors`` (both towers, the projections, the temperature), ``model.json`` (its form),
 ``plan.json``, ``tokenizer.json`` where its text tower is trained, and ``curves.csv``.
 """
 
@@ -21,8 +21,9 @@ from pipeline.features.bank import length_batches, open_banks, padded_rows
 from pipeline.features.mixture import AnyBank
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json, write_atomic, write_json
+from pipeline.metrics.retrieval import Embeddings
 from pipeline.models.batch import Padded
-from pipeline.models.biencoder import BiEncoder, StoredMeans
+from pipeline.models.biencoder import BiEncoder, StoredMeans, has_projection
 from pipeline.plans import RetrieverPlan
 from pipeline.towers.base import SoundTower, TextTowerModel
 from pipeline.training.bundle import CURVES, FORM, PLAN, WEIGHTS
@@ -40,7 +41,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Retriever:
-    """A bi-encoder and what its inputs mean; embeddings are unit rows, float32, on the CPU."""
+    """A bi-encoder and what its inputs mean.
+
+    Embeddings are float32, on the CPU, and for cosine unit rows; :meth:`pair` compares them.
+    """
 
     plan: RetrieverPlan
     model: BiEncoder
@@ -55,7 +59,11 @@ class Retriever:
     @property
     def width(self) -> int:
         """D of the common space."""
-        return self.plan.biencoder.width
+        return self.model.width
+
+    def pair(self, captions: Tensor, clips: Tensor) -> Embeddings:
+        """(M, D) and (N, D), with the similarity that the retriever was trained with."""
+        return Embeddings(captions, clips, self.plan.biencoder.by_distance)
 
     @property
     def tower(self) -> SoundTower:
@@ -161,6 +169,11 @@ class Retriever:
         self._check_text(encoder.width, "this text encoder")
         packed = encoder.encode(captions, np.float16)  # as it is stored
         values, lengths = torch.from_numpy(packed.values), torch.from_numpy(packed.lengths)
+        if not bool(values.any()):
+            raise EarwitnessError(
+                f"no word of {captions[0]!r} is known to {self.plan.text_features}; say it with "
+                "other words"
+            )
         starts = lengths.cumsum(0) - lengths
 
         def embed(rows: Tensor) -> Tensor:
@@ -242,7 +255,7 @@ def build_biencoder(
     """The bi-encoder that training starts with, towers with the weights that the plan names."""
     text: TextTowerModel | StoredMeans
     if plan.text is None or tokenizer is None:
-        text = StoredMeans([text_width or 0])
+        text = _stored_text(plan, text_width or 0)
     else:
         from pipeline.towers.text import build_text_tower
 
@@ -254,7 +267,7 @@ def rebuild_biencoder(plan: RetrieverPlan, form: dict[str, Any]) -> BiEncoder:
     """The bi-encoder of a saved form, with random weights; no network."""
     text: TextTowerModel | StoredMeans
     if plan.text is None:
-        text = StoredMeans([form["text_width"]])
+        text = _stored_text(plan, form["text_width"])
     else:
         from pipeline.towers.text import rebuild_text_tower
 
@@ -266,11 +279,15 @@ def _sound_side(
     plan: RetrieverPlan, widths: Sequence[int], pretrained: bool
 ) -> SoundTower | StoredMeans:
     if plan.sound is None or plan.input is None:
-        return StoredMeans(widths)
+        return StoredMeans(widths, norm=has_projection(plan.biencoder, "sound"))
     from pipeline.towers import build_sound_tower
 
     trained = Path(plan.weights) if plan.weights else None
-    return build_sound_tower(plan.sound, plan.input, trained, pretrained=pretrained)
+    return build_sound_tower(plan.sound, plan.input, trained, widths=widths, pretrained=pretrained)
+
+
+def _stored_text(plan: RetrieverPlan, width: int) -> StoredMeans:
+    return StoredMeans([width], norm=has_projection(plan.biencoder, "text"))
 
 
 def load_retriever(folder: Path, device: str = "auto") -> Retriever:

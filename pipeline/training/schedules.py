@@ -63,6 +63,42 @@ def constant(training: Optimisation, steps_per_epoch: int) -> Schedule:
     return _warmed_up(training, steps_per_epoch, lambda share: 1.0)
 
 
+def step(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """Linear warm-up, then times ``step_factor`` every ``step_epochs`` (WSAC 4.2).
+
+    The epochs are counted from the warm-up's end: the rate "is *then* multiplied".
+    """
+    warmup = warmup_steps(training, steps_per_epoch)
+    each = training.step_epochs * steps_per_epoch
+
+    def factor(step: int, scores: Sequence[float]) -> float:
+        falls = math.floor(max(0.0, step - warmup) / each + 1e-9)
+        return linear_warmup(step + 1, warmup) * training.step_factor**falls
+
+    return factor
+
+
+def plateau(training: Optimisation, steps_per_epoch: int) -> Schedule:
+    """Linear warm-up, then 1, times ``plateau_factor`` whenever the validation score has not risen
+    in more than ``plateau_epochs`` epochs, down to ``decay_to`` (CMU 5.2).
+
+    As torch's ``ReduceLROnPlateau`` counts, with no threshold. The official baseline watches the
+    loss of the validation split; the score is what the best model is chosen by.
+    """
+    warmup = warmup_steps(training, steps_per_epoch)
+    patience = training.plateau_epochs * training.validations_per_epoch
+
+    def factor(step: int, scores: Sequence[float]) -> float:
+        best, waited, rate = -math.inf, 0, 1.0
+        for score in scores:
+            best, waited = (score, 0) if score > best else (best, waited + 1)
+            if waited > patience:
+                rate, waited = rate * training.plateau_factor, 0
+        return max(rate, training.decay_to) * linear_warmup(step + 1, warmup)
+
+    return factor
+
+
 def warmup_steps(training: Optimisation, steps_per_epoch: int) -> float:
     """The warm-up's length in steps."""
     return training.warmup_epochs * steps_per_epoch + training.warmup_steps
@@ -88,9 +124,16 @@ SCHEDULES: dict[str, Callable[[Optimisation, int], Schedule]] = {
     "cosine": cosine,
     "exponential": exponential,
     "constant": constant,
+    "plateau": plateau,
+    "step": step,
 }
 
 
-def build_schedule(training: Optimisation, steps_per_epoch: int) -> Schedule:
-    """The schedule that ``training`` names."""
-    return SCHEDULES[training.schedule](training, steps_per_epoch)
+def build_schedule(training: Optimisation, batches: int) -> Schedule:
+    """The schedule that ``training`` names, of epochs of so many ``batches``."""
+    return SCHEDULES[training.schedule](training, optimizer_steps(training, batches))
+
+
+def optimizer_steps(training: Optimisation, batches: int) -> int:
+    """Steps of the optimizer in an epoch of so many ``batches``."""
+    return -(-batches // training.accumulate)

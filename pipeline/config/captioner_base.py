@@ -1,0 +1,16 @@
+"""What every entry of ``captioners`` has, whatever its architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class CaptionerBase(Section):
+    dataset: str  # trained on its development split, chosen on its validation split
+    training: str  # of the section `training`
+    # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
+    set: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,38 @@
+"""Section ``cmu``, and the captioner that reads it: DCASE 2022's baseline and its variants."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.captioner_base import CaptionerBase
+from pipeline.config.crnn import Crnn
+from pipeline.config.section import Section
+
+
+class Cmu(Section):
+    """What stands around BART, whose sizes are the section ``bart`` (CMU 5.1, 6.1)."""
+
+    adapter_layers: int = Field(1, ge=1, le=2)  # CMU 5.1; 6.1.3: 2
+    adapter_width: int = Field(384, ge=8)  # between the two layers, CMU's code
+    adapter_activation: Literal["relu", "none"] = "relu"  # between the two, the baseline's code
+    encoder: Literal["bart", "crnn"] = "bart"  # crnn: in place of BART's own (CMU 6.1.1)
+    # what the decoder reads of BART's encoder: its last hidden state, the mean of all, of which
+    # the embedding is the first, or of the last two (CMU 6.1.2)
+    memory: Literal["last", "mean", "last_two"] = "last"
+    crnn: Crnn = Crnn()  # CMU Figure 1: that of the retrieval baseline
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Cmu:
+        if self.encoder == "crnn" and self.memory != "last":
+            raise ValueError(f"memory: {self.memory} is of BART's encoder; set encoder: bart")
+        return self
+
+
+class BartCaptioner(CaptionerBase):
+    """The baseline and every variant of CMU's tables, which are settings of ``cmu``."""
+
+    architecture: Literal["bart"]
+    # read at their own length; each but the first is resized to the frames of the first
+    features: tuple[str, ...] = Field(min_length=1)

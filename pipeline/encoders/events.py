@@ -1,0 +1,150 @@
+"""Sound-event vectors: what a tagger hears at each time step (CMU 7; Eren & Sert 2021).
+
+The tagger is PANNs' Cnn14_DecisionLevelMax, which CMU took, or an encoder of any kind that the
+tagging stage trained (``weights: tagging:ENCODER``).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config import Encoder, Section, SpecAugment, parse_section
+from pipeline.config import EventsEncoder as Settings
+from pipeline.config import PannsEncoder as PannsSettings
+from pipeline.encoders import weights as files
+from pipeline.encoders.base import SoundEncoder, SpectrogramEncoder
+from pipeline.encoders.conv_blocks import zero_past
+from pipeline.encoders.panns import PannsEncoder
+from pipeline.encoders.tagging import TaggingModel
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Padded
+
+Trunks = Mapping[str, Callable[[Any], SpectrogramEncoder]]
+SPAN = 3  # frames that PANNs' decision level pools together
+UNUSED = ("spectrogram_extractor.", "logmel_extractor.")
+
+
+class Trained(Section):
+    """What the tagging stage wrote beside its weights."""
+
+    encoder: Encoder
+
+
+class EventsEncoder(SoundEncoder):
+    """The probability of each of C events in each frame of the encoder that was tagged."""
+
+    augments = True
+
+    def __init__(self, encoder: SpectrogramEncoder, classes: int) -> None:
+        super().__init__()
+        self.width = classes
+        self.sample_rate, self.frame_seconds = encoder.sample_rate, encoder.frame_seconds
+
+    @abstractmethod
+    def frames(self, *sound: Any) -> Padded:
+        """(B, T, D) of the encoder; see :meth:`SoundEncoder.forward`."""
+
+    @abstractmethod
+    def logits(self, frames: Padded) -> Tensor:
+        """(B, T, D) frames → (B, T, C)."""
+
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        augment: SpecAugment | None = None,
+        seeds: Tensor | None = None,
+    ) -> Padded:
+        frames = self.frames(waveform, lengths, augment, seeds)
+        return Padded(self.logits(frames).float().sigmoid(), frames.lengths)
+
+
+class TaggedEvents(EventsEncoder):
+    """Of the tagging stage: what its model says of a clip that is this one frame."""
+
+    def __init__(self, model: TaggingModel, classes: int) -> None:
+        super().__init__(model.encoder, classes)
+        self.model = model
+
+    def frames(self, *sound: Any) -> Padded:
+        out: Padded = self.model.encoder(*sound)
+        return out
+
+    def logits(self, frames: Padded) -> Tensor:
+        out: Tensor = self.model.head(2 * frames.values)  # of one frame both mean and maximum
+        return out
+
+
+class PannsEvents(EventsEncoder):
+    """Of Cnn14_DecisionLevelMax: its ``segmentwise_output``, every 0.32 s (Kong et al. 2020)."""
+
+    def __init__(self, settings: PannsSettings, classes: int) -> None:
+        encoder = PannsEncoder(settings)
+        super().__init__(encoder, classes)
+        self.encoder = encoder
+        self.fc1 = nn.Linear(encoder.width, encoder.width)
+        self.fc_audioset = nn.Linear(encoder.width, classes)
+
+    def frames(self, *sound: Any) -> Padded:
+        out: Padded = self.encoder(*sound)
+        return out
+
+    def logits(self, frames: Padded) -> Tensor:
+        # frames are means of ReLUs: zeros past a clip's end are the pools' own padding
+        values = zero_past(frames.values.transpose(1, 2), frames.lengths)
+        near = SPAN, 1, SPAN // 2  # kernel, stride and padding
+        values = F.max_pool1d(values, *near) + F.avg_pool1d(values, *near)
+        out: Tensor = self.fc_audioset(F.relu(self.fc1(values.transpose(1, 2))))
+        return out
+
+
+def build(settings: Settings, weights: Path | None, trunks: Trunks) -> EventsEncoder:
+    """The encoder with its tagger's weights.
+
+    Args:
+        weights: the tagging stage's file, where ``settings.weights`` names an encoder.
+        trunks: what the tagging stage can train, by its module.
+
+    Raises:
+        EarwitnessError: they are not to be had, or are not a tagger's.
+    """
+    location = files.locate(settings, weights, files.default_hub(settings))
+    state = files.read_state(location)
+    if settings.weights.startswith(files.TAGGED):
+        return _tagged(state, location, trunks)
+    if "fc_audioset.bias" not in state:
+        raise EarwitnessError(
+            f"{location}: not PANNs' Cnn14_DecisionLevelMax; give that, or tagging:ENCODER"
+        )
+    encoder = PannsEvents(PannsSettings(module="panns"), len(state["fc_audioset.bias"]))
+    files.check_filters(state.get("logmel_extractor.melW"), encoder.encoder.logmel, location)
+    heads = {k: v for k, v in state.items() if k.startswith(("fc1.", "fc_audioset."))}
+    trunk = {k: v for k, v in state.items() if k not in heads}
+    files.load_state(encoder.encoder, trunk, location, UNUSED)
+    files.load_state(encoder, {**heads, **_named(encoder.encoder)}, location)
+    return encoder
+
+
+def _named(encoder: nn.Module) -> dict[str, Tensor]:
+    return {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+
+
+def _tagged(state: Mapping[str, Tensor], location: Path, trunks: Trunks) -> TaggedEvents:
+    """What the tagging stage wrote: the trunk, as its settings beside it say, and the head."""
+    about = {"encoder": files.trained_settings(location)}
+    settings = parse_section(Trained, about, str(location.with_suffix(".json"))).encoder
+    named = [name for name in state if name.startswith(files.HEAD)]
+    head = {name.removeprefix(files.HEAD): state[name] for name in named}
+    if "2.bias" not in head:
+        raise EarwitnessError(f"{location}: has no tagger's head; run `dvc repro -f tagging`")
+    classes = len(head["2.bias"])
+    model = TaggingModel(trunks[settings.module](settings), classes)
+    files.load_state(model.encoder, state, location, (files.HEAD,))
+    files.load_state(model.head, head, location)
+    return TaggedEvents(model, classes)

@@ -1,0 +1,165 @@
+"""Word vectors, such as word2vec's of Google News (Mikolov et al. 2013; CMU 5.2).
+
+The file is mapped, not read: one pass notes where each word stands, and a caption's words are
+looked up there. Both of word2vec's own formats are read, with numpy alone.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from tqdm import tqdm
+
+from pipeline.config import Word2VecEncoder as Settings
+from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.errors import EarwitnessError
+from pipeline.text.ptb import ptb_tokens
+
+LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
+NEWS = "GoogleNews-vectors-negative300.bin"
+
+
+class Word2VecTextEncoder(TextEncoder):
+    """A caption's words as the file has them, PTB tokens in lower case.
+
+    ``tokens``: a vector each; ``mean``: their mean. Words that the file lacks, such as "a" and
+    "of" in Google News, are passed over; a caption without any other is one vector of zeros, which
+    is as near to every sound as to any. (The baseline's code draws a vector at random for them.)
+    """
+
+    def __init__(self, settings: Settings, vectors: WordVectors) -> None:
+        self.vectors, self.width = vectors, vectors.width
+        self.mean = settings.pooling == "mean"
+        self._known: dict[str, NDArray[np.float32] | None] = {}
+
+    def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:
+        entries = [self._caption(caption) for caption in captions]
+        lengths = np.array([len(entry) for entry in entries], dtype=np.int64)
+        values = np.concatenate(entries) if entries else np.zeros((0, self.width))
+        return Packed(values.astype(dtype), lengths)
+
+    def _caption(self, caption: str) -> NDArray[np.float32]:
+        """(L, D), L at least 1."""
+        found = [
+            vector for word in ptb_tokens(caption) if (vector := self._vector(word)) is not None
+        ]
+        if not found:
+            return np.zeros((1, self.width), np.float32)
+        values = np.stack(found)
+        return values.mean(0, keepdims=True) if self.mean else values
+
+    def _vector(self, word: str) -> NDArray[np.float32] | None:
+        if word not in self._known:
+            self._known[word] = self.vectors.find(word)
+        return self._known[word]
+
+
+class Form(NamedTuple):
+    """What the beginning of a file says of it."""
+
+    words: int
+    width: int  # D
+    text: bool  # one line a word; else D float32 after each
+    start: int  # byte, of the first word
+
+
+class WordVectors:
+    """The vectors of a file, found by their words."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            EarwitnessError: no such file, or not one of word vectors, or cut short.
+        """
+        self.path = path
+        if not path.is_file():
+            raise EarwitnessError(
+                f"{path}: no word vectors; get {NEWS} (code.google.com/archive/p/word2vec), "
+                "unpack it, and give its path as the text encoder's weights"
+            )
+        if path.stat().st_size == 0:
+            raise self._unfit("it is empty")
+        with path.open("rb") as stream:
+            self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._form = self._read_form()
+        self.width = self._form.width
+        # 16 bytes a word, where a dictionary of 3 million would take half a gigabyte
+        places = np.fromiter(self._places(), dtype=np.dtype((np.int64, 2)), count=self._form.words)
+        self._hashes, order = np.unique(places[:, 0], return_index=True)  # the first of equals
+        self._starts = places[order, 1]
+
+    def find(self, word: str) -> NDArray[np.float32] | None:
+        """(D,) the word's vector, or None where the file has not that word."""
+        wanted = word.encode()
+        at = int(np.searchsorted(self._hashes, hash(wanted)))
+        if at == len(self._hashes) or self._hashes[at] != hash(wanted):
+            return None
+        start = int(self._starts[at])
+        after = start + len(wanted)
+        if self._bytes[start : after + 1] != wanted + b" ":
+            return None
+        if not self._form.text:
+            return np.frombuffer(self._bytes, "<f4", self.width, after + 1).astype(np.float32)
+        return np.array(self._line(after).split(), np.float32)
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Each word's hash and the byte where it starts, in the file's order."""
+        at, form, data = self._form.start, self._form, self._bytes
+        for _ in tqdm(range(form.words), "index words", unit="word", disable=None, leave=False):
+            while data[at : at + 1] == b"\n":  # word2vec's own program ends vectors with one
+                at += 1
+            space = data.find(b" ", at, at + LINE)
+            if space < 0:
+                raise self._unfit(f"it ends before its {form.words} words")
+            end = self._end(space)
+            yield hash(data[at:space]), at
+            at = end
+
+    def _end(self, space: int) -> int:
+        """The byte behind a word's vector."""
+        if self._form.text:
+            end = self._bytes.find(b"\n", space)
+            return len(self._bytes) if end < 0 else end + 1
+        end = space + 1 + 4 * self.width
+        if end > len(self._bytes):
+            raise self._unfit(f"it ends before its {self._form.words} words")
+        return end
+
+    def _read_form(self) -> Form:
+        head = self._line(0).split()
+        try:
+            words, width = (int(part) for part in head)
+        except ValueError:
+            raise self._unfit("its first line is not the number of words and their width") from None
+        if words < 1 or width < 1:
+            raise self._unfit("its first line says that it has none")
+        start = self._bytes.find(b"\n") + 1
+        return Form(words, width, self._is_text(start, width), start)
+
+    def _is_text(self, start: int, width: int) -> bool:
+        try:
+            numbers = self._line(start).decode().split()[1:]
+            return len(numbers) == width and bool(np.isfinite(np.array(numbers, np.float64)).all())
+        except ValueError:
+            return False
+
+    def _line(self, start: int) -> bytes:
+        """What stands before the next line's end."""
+        end = self._bytes.find(b"\n", start, start + LINE)
+        return self._bytes[start : end if end >= 0 else start + LINE]
+
+    def _unfit(self, what: str) -> EarwitnessError:
+        return EarwitnessError(
+            f"{self.path}: not word vectors in word2vec's binary or text format: {what}; "
+            "give the unpacked file"
+        )
+
+
+def build(settings: Settings, device: str) -> Word2VecTextEncoder:
+    """The encoder; it works on the CPU wherever the others do."""
+    return Word2VecTextEncoder(settings, WordVectors(Path(settings.weights)))

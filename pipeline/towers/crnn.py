@@ -1,0 +1,42 @@
+"""DCASE 2022's CRNN over stored features, trained from scratch (CMU 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from pipeline.config import CrnnTower as Settings
+from pipeline.models.batch import Padded
+from pipeline.models.biencoder import mean
+from pipeline.models.crnn import Crnn
+from pipeline.towers.base import SoundTower
+
+
+class CrnnTower(SoundTower):
+    """A clip's embedding is the mean of its frames."""
+
+    def __init__(self, widths: Sequence[int], settings: Settings) -> None:
+        """``widths``: W of each stored feature, ``input`` first."""
+        super().__init__()
+        first, *beside = widths
+        self.network = Crnn(first, beside, settings)
+        self.width = self.embedding_width = self.network.width
+        self.reduction = self.network.reduction
+
+    def embed(self, stored: Sequence[Padded]) -> Tensor:
+        first, *beside = stored
+        return self.pool(self.network(first, beside))
+
+    def frames(self, stored: Padded) -> Padded:
+        """Of a tower without features beside."""
+        frames: Padded = self.network(stored)
+        return frames
+
+    def pool(self, frames: Padded) -> Tensor:
+        return mean(frames)
+
+
+def build(settings: Settings, widths: Sequence[int]) -> CrnnTower:
+    """The tower, with no weights to start with; see :func:`pipeline.towers.build_sound_tower`."""
+    return CrnnTower(widths, settings)

@@ -1,0 +1,205 @@
+"""WSAC by parameters alone: captions of one dataset, sound of another, any test set."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from tiny import TINY
+
+from pipeline import recipes
+from pipeline.config import Params, load_params, parse_params, with_settings
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.files import write_json
+from pipeline.planning import PHASES, Context
+from pipeline.plans import CaptionerPlan, DecodingPlan, Plan, RepresentationPlan
+from pipeline.training.schedules import build_schedule
+
+ADAPTED: dict[str, Any] = {
+    "architecture": "prefix",
+    "dataset": "words",
+    "sound_dataset": "soundscapes",
+    "training": "wsac",
+    "features": ["cnn10-minilm-sound"],
+    "text": "cnn10-minilm-text",
+}
+OWN = {**ADAPTED, "sound_dataset": None, "set": {"prefix.validation": "text"}}
+DECODED = {"soundscapes-adapted", "soundscapes-words", "soundscapes-wsac"}
+
+
+def values() -> dict[str, Any]:
+    changed = deepcopy(TINY)
+    changed["datasets"]["words"] = {"layout": "captions", "root": "w", "development": "t.csv"}
+    changed["prefix"] = {}
+    changed["captioners"] |= {"adapted-words": ADAPTED, "words": OWN}
+    changed["systems"] |= {
+        "adapted": {"captioners": ["adapted-words"], "set": {"memory.method": "projection"}},
+        "words": {"captioners": ["words"]},
+    }
+    return changed
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """What earlier stages leave."""
+    params = parse_params(values())
+    for dataset in params.datasets:
+        for name in (*params.encoders, *params.text_encoders):
+            write_json(tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name})
+        for name in params.recoded:
+            write_json(tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name})
+    for kind, names in (
+        ("encoders", params.tagging.encoders),
+        ("retrievers", params.all_retrievers),
+        ("captioners", params.all_captioners),
+    ):
+        for name in names:
+            model = tmp_path / "models" / kind / name / "model.safetensors"
+            model.parent.mkdir(parents=True)
+            model.write_bytes(name.encode())
+    return tmp_path
+
+
+def plans(params: Params, made: Path) -> dict[str, Plan]:
+    manifests = {}
+    for name in ("soundscapes", "words"):
+        clips = tuple(
+            Clip(f"{name}{i}", split, f"{i}.wav" if name == "soundscapes" else "", 4.0, ("a b",))
+            for i, split in enumerate(("development", "validation", "evaluation"))
+        )
+        manifests[name] = Manifest(name, "raw", clips)
+    package = REPOSITORY / "pipeline"
+    context = Context(params, manifests, package, made / "models", made / "index")
+    return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
+
+
+def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_what_each_job_reads(made: Path) -> None:
+    found = plans(parse_params(values()), made)
+    adapted, own = found["adapted-words"], found["words"]
+    assert isinstance(adapted, CaptionerPlan) and isinstance(own, CaptionerPlan)
+    # the text is of one dataset, the sound of the other; without sound none is named
+    assert {*adapted.inputs} == {
+        "clips", "cnn10-minilm-text", "soundscapes: clips", "soundscapes: cnn10-minilm-sound",
+    }  # fmt: skip
+    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.reads_sound
+    decoding = found["soundscapes-adapted"]
+    assert isinstance(decoding, DecodingPlan) and decoding.memory is not None
+    assert {"memory words", "memory words: cnn10-minilm-text"} <= {*decoding.inputs}
+    plain = found["soundscapes-words"]
+    assert isinstance(plain, DecodingPlan) and plain.memory is None
+    space = found["representing/words-cnn10-minilm"]
+    assert isinstance(space, RepresentationPlan)
+    assert (space.features, space.text_features) == (("logmel",), "minilm")
+    for name, plan in found.items():
+        plan.save(made / f"{name}.json")
+        assert type(plan).load(made / f"{name}.json") == plan
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("prefix.layers", 2, {"wsac", "adapted-words", "words"}),
+        ("memory.temperature", 0.1, {"soundscapes-adapted", "soundscapes-wsac"}),
+        ("captioners.words.set", {"prefix.noise": 0.1, "prefix.validation": "text"}, {"words"}),
+    ],
+)
+def test_a_setting_changes_only_what_reads_it(
+    made: Path, setting: str, value: Any, expected: set[str]
+) -> None:
+    params = parse_params(values())
+    after = plans(with_settings(params, {setting: value}, "test"), made)
+    assert changed(plans(params, made), after) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("words/cnn10-minilm-text", {"adapted-words", "words", "soundscapes-adapted"}),
+        (
+            "soundscapes/cnn10-minilm-sound",
+            {"adapted-words", "wsac", *DECODED, "soundscapes"},
+        ),
+        ("soundscapes/cnn10-minilm-text", {"wsac", "soundscapes-wsac"}),
+        ("words/cnn10-minilm-sound", set()),
+    ],
+)
+def test_features_made_anew_change_only_what_reads_them(
+    made: Path, file: str, expected: set[str]
+) -> None:
+    params = parse_params(values())
+    before = plans(params, made)
+    (made / "index/encoded" / f"{file}.json").write_text("{}")
+    assert changed(before, plans(params, made)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set": {"prefix.validation": "sound"}}, "prefix.validation: sound needs sound.*words"),
+        ({"set": {"prefix.shift": True}}, "prefix.shift: true needs sound.*sound_dataset"),
+        ({"set": {"prefix.supervised": True}}, "prefix.supervised: true needs sound"),
+        (
+            {"set": {"prefix.supervised": True}, "sound_dataset": "soundscapes"},
+            "with their own sound; leave sound_dataset out",
+        ),
+        ({"text": "cnn10-minilm"}, "text: 'cnn10-minilm' is not in text_encoders or represented"),
+        ({"features": ["cnn10-minilm-soun"]}, "did you mean 'cnn10-minilm-sound'"),
+        ({"features": ["minilm"]}, "captions are read as text"),
+        ({"sound_dataset": "soundscape"}, "did you mean 'soundscapes'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_any_training(
+    made: Path, changes: dict[str, Any], message: str
+) -> None:
+    wrong = values()
+    wrong["captioners"]["words"] = {**OWN, **changes}
+    with pytest.raises(EarwitnessError, match=message) as caught:
+        plans(parse_params(wrong), made)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_that_are_missing_name_their_stage(made: Path) -> None:
+    (made / "index/encoded/words/cnn10-minilm-text.json").unlink()
+    with pytest.raises(EarwitnessError, match="run `dvc repro represent`"):
+        plans(parse_params(values()), made)
+
+
+def test_the_papers_rows_and_values(tmp_path: Path) -> None:
+    """WSAC 4.2 and Table 1, as pipeline/config cites them."""
+    params = tmp_path / "params.yaml"
+    recipes.apply(params, REPOSITORY / "recipes", "wsac", "clotho")
+    now = load_params(params)
+    assert now.prefix == type(now.prefix)(validation="text")
+    rows = {}
+    for name, system in now.systems.items():
+        (member,) = system.captioners
+        memory = system.set.get("memory.method", now.memory.method)
+        own = with_settings(now, now.captioners[member].set, "test").prefix
+        rows[name] = (own.noise, own.shift, own.supervised, memory)
+    sigma = rows["wsac-ni"][0]
+    assert isinstance(sigma, float) and sigma**2 == pytest.approx(0.013, rel=1e-3)
+    assert rows == {
+        "wsac": (None, False, False, "none"),
+        "wsac-ni": (sigma, False, False, "none"),
+        "wsac-es": (None, True, False, "none"),
+        "wsac-ni-es": (sigma, True, False, "none"),
+        "wsac-nnd": (None, False, False, "nearest"),
+        "wsac-pd": (None, False, False, "projection"),
+        "wsac-supervised": (None, False, True, "none"),
+    }
+    training = now.training["wsac"]
+    assert (training.epochs, training.batch, training.learning_rate) == (30, 64, 2e-5)
+    assert (now.decoding.method, now.decoding.max_length) == ("greedy", 30)
+    assert now.memory.temperature == 0.01
+    # warm-up over five epochs, then times 0.2 every ten
+    schedule = build_schedule(training, 100)
+    for epoch, factor in ((1, 0.2), (5, 1.0), (14.99, 1.0), (15, 0.2), (24.99, 0.2), (25, 0.04)):
+        assert schedule(round(100 * epoch) - (epoch <= 5), ()) == pytest.approx(factor)

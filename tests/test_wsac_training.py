@@ -1,0 +1,179 @@
+"""Text-only training through its stages: captions of one dataset, sound of another."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config import Decoding, TextMemory, Training
+from pipeline.config import Prefix as Settings
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
+from pipeline.errors import EarwitnessError
+from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.models.prefix import Prefix
+from pipeline.plans import CaptionerPlan, DecodingPlan
+from pipeline.training.bundle import load_captioner
+from stages import caption, decode
+from tests.test_caption_stage import contents
+
+WIDTH = 16
+THINGS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls", "child laughs")
+KINDS = tuple(f"a {thing} {where}" for thing in THINGS for where in ("outside", "in a hall"))
+DIRECTIONS = np.random.default_rng(0).normal(size=(len(KINDS), WIDTH))
+DIRECTIONS[:, -1] = 0
+GAP = 6.0  # of the sound, along the last axis
+
+
+class Killed(BaseException):
+    """Nothing in the pipeline catches it."""
+
+
+def plan_of(name: str = "wsac", sound_dataset: str | None = None, **settings: Any) -> CaptionerPlan:
+    own = {
+        "vocabulary": 200, "mapping_width": 32, "layers": 2, "heads": 2, "width": 32,
+        "dropout": 0.0, "max_tokens": 16, "validation": "text", **settings,
+    }  # fmt: skip
+    return CaptionerPlan(
+        name=name, inputs={}, code="", architecture="prefix", dataset="words",
+        features=("clap-sound",), text="clap-text", input=None, fuser=None, translator=None,
+        twin=None, bart=None, seq2seq=None, prefix=Settings(**own), sound_dataset=sound_dataset,
+        training=Training(
+            epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1,
+            step_epochs=16, average_epochs=1, validations_per_epoch=1, patience_epochs=20,
+            label_smoothing=0.0, device="cpu",
+        ),
+    )  # fmt: skip
+
+
+def write_embeddings(path: Path, ids: list[str], kinds: np.ndarray, gap: float) -> None:
+    draw = np.random.default_rng(sum(path.stem.encode()))
+    values = DIRECTIONS[kinds] + 0.2 * draw.normal(size=(len(ids), WIDTH))
+    values[:, -1] += gap
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ones = np.ones(len(ids), np.int64)
+    header = Header(path.stem, {}, "0", 0.0)
+    write_store(path, header, ids, ones, WIDTH, [values.astype(np.float16)])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``words`` has captions and no sound, two of a clip; ``heard`` has sound of the same kinds."""
+    for name, sizes in (
+        ("words", {"development": 72, "validation": 12}),
+        ("heard", {"development": 36, "validation": 12, "evaluation": 24}),
+    ):
+        clips = tuple(
+            Clip(
+                f"{name}-{split}-{i}", split, "" if name == "words" else f"{i}.wav", 1.0,
+                (KINDS[i % len(KINDS)],) * 2,
+            )
+            for split, count in sizes.items()
+            for i in range(count)
+        )  # fmt: skip
+        Manifest(name, "audio", clips).save(tmp_path / f"data/corpora/{name}.json")
+        kinds = np.array([int(clip.clip_id.split("-")[-1]) % len(KINDS) for clip in clips])
+        folder = tmp_path / "data/features" / name
+        captions = [f"{clip.clip_id}#{k}" for clip in clips for k in range(2)]
+        write_embeddings(folder / "clap-text.h5", captions, kinds.repeat(2), 0.0)
+        if name == "heard":
+            ids = [clip.clip_id for clip in clips]
+            write_embeddings(folder / "clap-sound.h5", ids, kinds, GAP)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(root: Path, plan: CaptionerPlan) -> Path:
+    plan.save(root / f"data/plans/captioners/{plan.name}.json")
+    caption.main(plan.name)
+    return root / "data/models/captioners" / plan.name
+
+
+def decoded(root: Path, captioner: str, dataset: str, method: Any = "none") -> float:
+    """The share of a split's clips whose caption is their own kind's, by the stage."""
+    DecodingPlan(
+        name="system", inputs={}, code="", dataset=dataset, split="evaluation",
+        captioners=(captioner,), combine="log_probs", memory=TextMemory(method=method),
+        decoding=Decoding(method="greedy", max_length=14),
+    ).save(root / f"data/plans/systems/{dataset}-system.json")  # fmt: skip
+    decode.main(dataset, "system")
+    path = root / f"data/predictions/{dataset}/system.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return float(np.mean([r["caption"] == kind_of(r["clip_id"]) for r in rows]))
+
+
+def kind_of(clip: str) -> str:
+    return KINDS[int(clip.split("-")[-1]) % len(KINDS)]
+
+
+def test_text_alone_teaches_captions_which_a_memory_finds_for_sound(root: Path) -> None:
+    """No sound is there in training at all; then it is of another dataset."""
+    assert not (root / "data/features/words/clap-sound.h5").exists()
+    folder = train(root, plan_of())
+    captioner = load_captioner(folder, "cpu")
+    store = FeatureStore.open(root / "data/features/words/clap-text.h5", "embed")
+    names = [name for name in store.ids if name.startswith("words-development")]
+    given_back = caption_clips(Ensemble((captioner,)), [[store]], names, Decoding(), "text")
+    texts = [caption.text for caption in given_back]
+    assert texts == [kind_of(name.split("#")[0]) for name in names]  # by heart
+    plain, nearest, projected = (
+        decoded(root, "wsac", "heard", method) for method in ("none", "nearest", "projection")
+    )
+    assert plain < nearest and projected >= 0.9 and nearest >= 0.9
+    with pytest.raises(EarwitnessError, match=r"clap-sound.h5: no features"):
+        train(root, plan_of("sound", validation="sound"))
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bytes(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With noise that is drawn in every step, σ from the captions, and the other dataset's mean."""
+    settings: dict[str, Any] = {"noise": "captions", "shift": True, "validation": "sound"}
+    settings["dropout"] = 0.1
+    whole = contents(train(root, plan_of("wsac", "heard", **settings)))
+    before_step, steps = Prefix.before_step, []
+
+    def killing(self: Prefix, step: int, total: int) -> None:
+        steps.append(step)
+        if len(steps) in (20, 50):
+            raise Killed
+        before_step(self, step, total)
+
+    (root / "data/models/captioners/wsac").rename(root / "whole")
+    monkeypatch.setattr(Prefix, "before_step", killing)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(root, plan_of("wsac", "heard", **settings))
+    resumed = contents(train(root, plan_of("wsac", "heard", **settings)))
+    assert len(steps) > len(set(steps)) > 80
+    assert resumed == whole
+    assert decoded(root, "wsac", "heard") >= 0.8  # the shift takes it to the sound
+
+
+def test_the_upper_bound_learns_from_pairs(root: Path) -> None:
+    plan = plan_of("bound", supervised=True, validation="sound")
+    train(root, plan.model_copy(update={"dataset": "heard"}))
+    assert decoded(root, "bound", "heard") >= 0.9
+
+
+def test_captions_of_held_out_captions(root: Path) -> None:
+    """``features`` that name the text itself: each clip's first caption stands for its sound."""
+    plan = plan_of("text", validation="sound").model_copy(update={"features": ("clap-text",)})
+    train(root, plan)
+    assert decoded(root, "text", "heard") == 1.0
+
+
+def test_sound_and_text_of_different_widths_are_one_line(root: Path) -> None:
+    ids = [clip.clip_id for clip in Manifest.load(root / "data/corpora/heard.json").clips]
+    ones = np.ones(len(ids), np.int64)
+    values = np.ones((len(ids), 10), np.float16)
+    path = root / "data/features/heard/clap-sound.h5"
+    write_store(path, Header("clap", {}, "0", 0.0), ids, ones, 10, [values])
+    with pytest.raises(EarwitnessError, match=r"clap-sound is 10 wide, but clap-text is 16; name"):
+        train(root, plan_of("wsac", "heard", validation="sound"))
