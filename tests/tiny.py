@@ -147,6 +147,7 @@ TINY: dict[str, Any] = {
     "scst": {"epochs": 1, "batch": 8, "validation_share": 0.2},
     "finetuned": {"transformer-scst": {"captioner": "transformer"}},
     "decoding": {},
+    "memory": {},
     "systems": {
         "edtc": {"captioners": ["edtc"]},
         "plain": {"captioners": ["plain"]},
