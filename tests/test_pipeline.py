@@ -22,7 +22,9 @@ from tiny import TINY
 from pipeline.planning import PHASES
 
 PLANS = {f"plan@{phase}" for phase in PHASES}
-AFTER_CAPTION = {"decode@soundscapes-edtc", "evaluate@soundscapes", "report"}
+# rank can search by a system's captions, so new predictions rank anew: seconds
+AFTER_DECODE = {"evaluate@soundscapes", "rank@soundscapes", "report"}
+AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 
 
 class Project:
@@ -158,10 +160,13 @@ def test_the_doctor_says_what_is_there(project: Project) -> None:
 
 
 def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
+    model = project.root / "data/models/captioners/edtc/model.safetensors"
+    before = model.stat().st_size
     ran = project.run("exp", "run", "-S", "fuser.layers=3")
     assert ran == PLANS | {"caption@edtc"} | AFTER_CAPTION
+    assert model.stat().st_size > before
     changed = json.loads(project.dvc("metrics", "diff", "--json"))
-    assert set(changed) == {"metrics/soundscapes/edtc.json"}
+    assert set(changed) <= {"metrics/soundscapes/edtc.json"}  # so small a model may write the same
     project._git(project.root, "checkout", "-q", ".")
     project.dvc("checkout", "-q")
     assert project.run("repro") == set()
@@ -169,11 +174,9 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
 
 def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) -> None:
     ran = project.run("exp", "run", "-S", "scst.samples=2")
-    assert ran == PLANS | {
+    assert ran == PLANS | AFTER_DECODE | {
         "finetune@transformer-scst",
         "decode@soundscapes-ensemble",
-        "evaluate@soundscapes",
-        "report",
     }
     project._git(project.root, "checkout", "-q", ".")
     project.dvc("checkout", "-q")

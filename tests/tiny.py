@@ -144,7 +144,7 @@ TINY: dict[str, Any] = {
             "tower": "cnn10",
         },
     },
-    "scst": {"epochs": 1, "batch": 8, "validation_share": 0.2},
+    "scst": {"epochs": 1, "batch": 8, "samples": 1, "validation_share": 0.2},
     "finetuned": {"transformer-scst": {"captioner": "transformer"}},
     "decoding": {},
     "memory": {},
