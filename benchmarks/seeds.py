@@ -1,9 +1,9 @@
-"""The default run's claims over several seeds: ``python -m benchmarks.seeds 1 2 3``.
+"""A run's claims over several seeds: ``python -m benchmarks.seeds 1 2 3`` after ``dvc repro``.
 
 Trains every captioner, finetuned captioner and retriever of ``data/plans`` anew with each seed, on
-the stored features, and scores every system and retrieval system in process: CIDEr-D and
-repetition, mAP@10 and R@10. What is done is kept in ``data/partial/seeds`` and not done again.
-``--only NAME`` leaves out the other captioners and systems, ``--set training.epochs=30`` changes a
+the stored features, and scores every system as the pipeline does, retrieval systems too. What is
+done is kept in ``data/partial/seeds`` and not done again. ``--only NAME`` leaves out all other
+captioners and retrievers, and the systems that need them; ``--set training.epochs=30`` changes a
 setting of every plan that has it: that is how settings were compared on the validation split.
 """
 
@@ -17,13 +17,16 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.config import Evaluation
 from pipeline.corpora.manifest import Manifest
 from pipeline.decoding.ensemble import Ensemble
-from pipeline.decoding.predictions import caption_clips
+from pipeline.decoding.memory import open_memory
+from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json
-from pipeline.metrics.cider_d import CiderD
-from pipeline.metrics.diversity import diversity
+from pipeline.metrics.evaluate import evaluate_sets
+from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.tools import find_tools
 from pipeline.plans import (
     CaptionerPlan,
     DecodingPlan,
@@ -33,7 +36,6 @@ from pipeline.plans import (
     RetrieverPlan,
 )
 from pipeline.ranking import score_systems
-from pipeline.text.ptb import tokenize
 from pipeline.training.bundle import load_captioner
 from pipeline.training.captioning import train_captioner
 from pipeline.training.finetuning import finetune_captioner
@@ -41,6 +43,7 @@ from pipeline.training.retrieval import train_retriever
 from stages import paths
 
 FOLDER = paths.PARTIAL / "seeds"
+COUNTED = ("vocabulary", "mean_length")
 Trained = CaptionerPlan | FinetuningPlan | RetrieverPlan
 Scores = dict[str, dict[str, float]]  # system → metric → value
 
@@ -116,80 +119,110 @@ def train(folder: Path, plan: Trained) -> None:
             output=output,
             checkpoints=checkpoints,
         )
+    elif isinstance(plan, CaptionerPlan):
+        heard = plan.sound_dataset or plan.dataset
+        train_captioner(
+            plan,
+            manifest(plan.dataset),
+            stores(heard, plan.features) if plan.reads_sound else [],
+            stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
+            output,
+            checkpoints,
+            heard=manifest(heard) if plan.sound_dataset else None,
+        )
     else:
+        base = load_captioner(folder / "captioners" / plan.captioner)
         features = stores(plan.dataset, plan.features)
-        if isinstance(plan, CaptionerPlan):
-            text = plan.text
-            embedded = stores(plan.dataset, [text], "embed")[0] if text else None
-            data = manifest(plan.dataset)
-            train_captioner(plan, data, features, embedded, output, checkpoints)
-        else:
-            base = load_captioner(folder / "captioners" / plan.captioner)
-            finetune_captioner(plan, base, manifest(plan.dataset), features, output, checkpoints)
+        finetune_captioner(plan, base, manifest(plan.dataset), features, output, checkpoints)
     (output / "seed.json").write_text(plan.model_dump_json())
 
 
-def captioning_scores(folder: Path, plan: DecodingPlan, split: str) -> dict[str, float]:
-    """CIDEr-D and repetition of one system, by PTB tokens made in process."""
+def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
+    """One system's captions of a split, kept as the pipeline keeps them, and its references."""
     members = [load_captioner(folder / "captioners" / name) for name in plan.captioners]
     clips = manifest(plan.dataset).split(split)
     read = [stores(plan.dataset, member.plan.features) for member in members]
     names = [clip.clip_id for clip in clips]
     ensemble = Ensemble(tuple(members), plan.combine)
-    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name)
-    texts = tokenize([caption.text for caption in captions])
-    cider_d = CiderD([tokenize(clip.captions) for clip in clips]).score(texts).corpus
-    counted = diversity(texts)
-    return {
-        "cider_d": cider_d,
-        "repetition": counted.repetition.corpus,
-        "length": counted.mean_length.corpus,
+    memories = [
+        open_memory(plan.memory, member.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
+        for member in members
+    ]
+    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories)
+    path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_predictions(path, names, captions)
+    return ScoredSet([caption.text for caption in captions], [clip.captions for clip in clips])
+
+
+def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scores:
+    """The scores of the systems whose retrievers, or whose captions, are there."""
+    captions = folder / "predictions" / plan.name
+    systems = {name: own for name, own in plan.systems.items() if set(own) <= trained}
+    captioned = {
+        name: own
+        for name, own in plan.captioned.items()
+        if (captions / f"{own.captions_of}.csv").exists()
     }
+    ranked = plan.model_copy(update={"systems": systems, "captioned": captioned})
+    features = paths.FEATURES / plan.name
+    return score_systems(ranked, manifest(plan.name), folder / "retrievers", features, captions)
 
 
 def main(
     seeds: Annotated[list[int], typer.Argument(help="each trains everything once")],
-    only: Annotated[list[str] | None, typer.Option(help="a captioner, retriever, system")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a captioner or retriever")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="dotted=value")] = None,
     split: Annotated[str, typer.Option(help="evaluation, or validation to compare")] = "evaluation",
     name: Annotated[str, typer.Option(help="folder for what is trained")] = "default",
 ) -> None:
     """Prints one table of captioning and one of retrieval, a column a seed."""
     given = {key: json.loads(value) for key, value in (s.split("=", 1) for s in settings or ())}
-    wanted = set(only or ())
-    captioning: dict[int, Scores] = {}
+    captioned: dict[tuple[int, str], ScoredSet] = {}
     retrieval: dict[int, Scores] = {}
     for seed in seeds:
         folder = FOLDER / name / str(seed)
-        for plan in jobs(seed, given):
-            if not wanted or plan.name in wanted:
-                train(folder, plan)
-        captioning[seed], retrieval[seed] = {}, {}
-        for job, values in plans("systems").items():
-            if "captioners" in values and (not wanted or set(values["captioners"]) <= wanted):
+        wanted = [plan for plan in jobs(seed, given) if not only or plan.name in only]
+        for plan in wanted:
+            train(folder, plan)
+        trained = {plan.name for plan in wanted}
+        systems = plans("systems")  # made after the training of a fresh run
+        for values in systems.values():
+            if "captioners" in values and set(values["captioners"]) <= trained:
                 decoding = DecodingPlan.model_validate(values)
-                captioning[seed][decoding.name] = captioning_scores(folder, decoding, split)
-            if job.startswith("rank-") and not wanted:
+                captioned[seed, decoding.name] = caption(folder, decoding, split)
+        retrieval[seed] = {}
+        for job, values in systems.items():
+            if job.startswith("rank-"):
                 ranking = RankingPlan.model_validate({**values, "split": split})
-                features = paths.FEATURES / ranking.name
-                retrieval[seed] |= score_systems(
-                    ranking, manifest(ranking.name), folder / "retrievers", features
-                )
-    table(captioning, ("cider_d", "repetition", "length"))
+                retrieval[seed] |= retrieval_scores(folder, ranking, trained)
+    if captioned:
+        table(captioning_scores(captioned), ("cider_d", "meteor", "spider", "repetition", *COUNTED))
     table(retrieval, ("t2a_map10", "t2a_r10", "a2t_map10"))
 
 
+def captioning_scores(captioned: Mapping[tuple[int, str], ScoredSet]) -> dict[int, Scores]:
+    """Seed → system → metric → value; Java starts once for all of them."""
+    evaluation = Evaluation(spice=True, sbert=None, fluency=None)
+    sets = {f"{seed} {system}": chosen for (seed, system), chosen in captioned.items()}
+    result = evaluate_sets(sets, evaluation, find_tools(paths.SPICE, paths.SPICE_CACHE))
+    scores: dict[int, Scores] = {}
+    for seed, system in captioned:
+        scores.setdefault(seed, {})[system] = result.scores[f"{seed} {system}"].corpus
+    return scores
+
+
 def table(scores: Mapping[int, Scores], metrics: Sequence[str]) -> None:
-    """× 100, but lengths as they are; mean and standard deviation last."""
+    """× 100, but counts as they are; mean and standard deviation last."""
     first = next(iter(scores.values()))
     if not first:
         return
     print("\n| | | " + " | ".join(f"seed {seed}" for seed in scores) + " | mean ± s.d. |")
     print("|---|---|" + "---:|" * (len(scores) + 1))
-    for system in first:
-        for metric in metrics:
+    for system, own in first.items():
+        for metric in (metric for metric in metrics if metric in own):
             values = [scores[seed][system][metric] for seed in scores]
-            values = values if metric == "length" else [100 * value for value in values]
+            values = values if metric in COUNTED else [100 * value for value in values]
             spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
             cells = " | ".join(f"{value:.1f}" for value in values)
             print(f"| {system} | {metric} | {cells} | {mean(values):.1f}{spread} |")

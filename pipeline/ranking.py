@@ -98,11 +98,15 @@ def rank(
 
 
 def score_systems(
-    plan: RankingPlan, manifest: Manifest, retrievers: Path, features: Path, device: str = "auto"
+    plan: RankingPlan,
+    manifest: Manifest,
+    retrievers: Path,
+    features: Path,
+    predictions: Path | None = None,
+    device: str = "auto",
 ) -> Scores:
-    """The scores of each system of retrievers, and no files; see :func:`rank`."""
-    plan = plan.model_copy(update={"captioned": {}})
-    ranked = rank_systems(plan, manifest, retrievers, features, device)
+    """The scores of each system, and no files; see :func:`rank`."""
+    ranked = rank_systems(plan, manifest, retrievers, features, device, predictions)
     clip_of = queries_of(manifest.split(plan.split)).clip_of
     return {system: scores(own.ranks, clip_of) for system, own in ranked.items()}
 
