@@ -59,6 +59,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "weights": ("encoders",),  # of tagging:ENCODER
     },
 }
+RETRIEVERS = ("retrievers", "adapted")  # a name may be of one of their two sides
 NAMED = {section for keys in USES.values() for sections in keys.values() for section in sections}
 
 # indent, key, value, what stands behind it; not an entry of a list
@@ -254,8 +255,10 @@ def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
             value = overlay[section][name].get(key) or []
             for other in [value] if isinstance(value, str) else value:
                 other = other.removeprefix("tagging:")
-                both = (other, _retriever(other))
-                waiting += [(target, name) for target in sections for name in both]
+                spaces = [
+                    (target, _retriever(other)) for target in sections if target in RETRIEVERS
+                ]
+                waiting += [*((target, other) for target in sections), *spaces]
     return used
 
 

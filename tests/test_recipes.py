@@ -26,6 +26,12 @@ from pipeline.errors import EarwitnessError
 FOLDER = REPOSITORY / "recipes"
 DATASETS = ["soundscapes", "clotho", "audiocaps", "realsounds"]
 WITH_CLOTHO = {"clotho", "audiocaps", "macs"}  # what SJTU's captioners' retriever hears
+WORDS = {  # whose captions wsac-domains learns from, for the sound of each dataset
+    "soundscapes": "others",
+    "clotho": "audiocaps",
+    "audiocaps": "clotho",
+    "realsounds": "audiocaps-captions",
+}
 
 
 @pytest.fixture
@@ -49,15 +55,34 @@ def test_the_default_is_a_recipe(params: Path) -> None:
 def test_every_recipe_holds_together_and_leads_back(params: Path, paper: str, dataset: str) -> None:
     default = load_params(params)
     now = applied(params, paper, dataset)
-    others = paper == "sjtu" and dataset in WITH_CLOTHO
+    words = WORDS[dataset] if paper == "wsac-domains" else dataset
+    mixture = WITH_CLOTHO if paper == "sjtu" and dataset in WITH_CLOTHO else set()
     assert next(iter(now.datasets)) == dataset
-    assert set(now.datasets) == (WITH_CLOTHO if others else {dataset})
-    assert {captioner.dataset for captioner in now.captioners.values()} == {dataset}
+    assert set(now.datasets) == {dataset, words} | mixture
+    assert {captioner.dataset for captioner in now.captioners.values()} == {words}
     assert now.test_sets == (dataset,)
     values = YAML(typ="safe").load(params.read_text(encoding="utf-8"))
     assert set(values) == set(Params.model_fields)  # dvc.yaml reads them all
     check_that_all_is_used(now)
     assert applied(params, "showcase", "soundscapes") == default
+
+
+def test_captions_alone_teach_wsacs_decoder(params: Path) -> None:
+    now = applied(params, "wsac-text", "clotho-captions")
+    (captioner,) = now.captioners.values()
+    assert captioner.features == (captioner.text,) == ("minilm-mean",)
+    assert not now.encoders and not now.prefix.reads_sound
+    check_that_all_is_used(now)
+
+
+def test_across_domains_sound_is_heard_where_it_is(params: Path) -> None:
+    for dataset, words in WORDS.items():
+        now = applied(params, "wsac-domains", dataset)
+        heard = {name: captioner.sound_dataset for name, captioner in now.captioners.items()}
+        sound = {"wsac-es": dataset, "wsac-ni-es": dataset}
+        assert heard == {"wsac": None, "wsac-ni": None, **sound}
+        assert {retriever.datasets for retriever in now.retrievers.values()} <= {(dataset,)}
+        assert words in now.datasets and now.test_sets == (dataset,)
 
 
 def check_that_all_is_used(now: Params) -> None:
