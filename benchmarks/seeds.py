@@ -124,7 +124,7 @@ def train(folder: Path, plan: Trained) -> None:
         train_captioner(
             plan,
             manifest(plan.dataset),
-            stores(heard, plan.features) if plan.reads_sound else [],
+            stores(heard, plan.features) if plan.reads.any_sound else [],
             stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
             output,
             checkpoints,

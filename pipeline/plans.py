@@ -21,6 +21,7 @@ from pipeline.config import (
     FeatureInput,
     Fuser,
     Prefix,
+    Reads,
     RetrievalTraining,
     Rlssr,
     Scst,
@@ -133,24 +134,21 @@ class CaptionerPlan(Plan):
     sound_dataset: str | None = None  # whose sound a prefix reads; null: the dataset's own
 
     @property
-    def reads_sound(self) -> bool:
-        """Whether training reads stored sound: not where it is of text only."""
-        return self.prefix is None or self.prefix.reads_sound
+    def reads(self) -> Reads:
+        """What its training reads of the stored features."""
+        return Reads() if self.prefix is None else self.prefix.reads
 
     @property
-    def words(self) -> Seq2Seq | Rlssr | None:
-        """The settings of a captioner that writes words; null: of one that writes subwords."""
-        return self.seq2seq or self.rlssr
+    def decoder(self) -> Prefix | Seq2Seq | Rlssr | Bart:
+        """The section of what writes the captions."""
+        own = self.prefix or self.seq2seq or self.rlssr or self.bart
+        assert own is not None
+        return own
 
     @property
     def max_tokens(self) -> int:
         """Of a caption in training, with its begin and its end."""
-        if self.prefix is not None:
-            return self.prefix.max_tokens
-        if self.words is not None:
-            return self.words.max_words + 2
-        assert self.bart is not None
-        return self.bart.max_tokens
+        return self.decoder.max_tokens
 
 
 class RepresentationPlan(Plan):

@@ -71,7 +71,7 @@ def test_captions_alone_teach_wsacs_decoder(params: Path) -> None:
     now = applied(params, "wsac-text", "clotho-captions")
     (captioner,) = now.captioners.values()
     assert captioner.features == (captioner.text,) == ("minilm-mean",)
-    assert not now.encoders and not now.prefix.reads_sound
+    assert not now.encoders and not now.prefix.reads.any_sound
     check_that_all_is_used(now)
 
 

@@ -89,7 +89,7 @@ def test_what_each_job_reads(made: Path) -> None:
     assert {*adapted.inputs} == {
         "clips", "cnn10-minilm-text", "soundscapes: clips", "soundscapes: cnn10-minilm-sound",
     }  # fmt: skip
-    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.reads_sound
+    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.reads.any_sound
     decoding = found["soundscapes-adapted"]
     assert isinstance(decoding, DecodingPlan) and decoding.memory is not None
     assert {"memory words", "memory words: cnn10-minilm-text"} <= {*decoding.inputs}

@@ -62,6 +62,7 @@ from pipeline.config.params import (
     parse_params,
     with_settings,
 )
+from pipeline.config.reads import Reads
 from pipeline.config.retrievers import (
     Adapted,
     AstTower,
@@ -82,6 +83,7 @@ from pipeline.config.section import (
     nearest,
     parse_section,
 )
+from pipeline.config.tokens import Subwords, Words
 from pipeline.config.training import (
     Optimisation,
     RetrievalTraining,
@@ -128,6 +130,7 @@ __all__ = [
     "Params",
     "Prefix",
     "PrefixCaptioner",
+    "Reads",
     "Reconstruction",
     "RetrievalSystem",
     "RetrievalTraining",
@@ -145,6 +148,7 @@ __all__ = [
     "SoundTowerBase",
     "SoundscapesDataset",
     "SpecAugment",
+    "Subwords",
     "System",
     "Tagging",
     "TextEncoder",
@@ -158,6 +162,7 @@ __all__ = [
     "WaveformEncoder",
     "WavegramTower",
     "Word2VecEncoder",
+    "Words",
     "YamnetEncoder",
     "known",
     "load_params",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import CaptionerBase
 from pipeline.config.section import Section
+from pipeline.config.tokens import Words
 
 
 class Reconstruction(Section):
@@ -36,6 +37,14 @@ class Rlssr(Section):
     spec_augment: bool = True  # on the fly, by the section `spec_augment`; RLSSR 4.2
     cross_entropy_weight: float = Field(1.0, ge=0)  # α of eq. 2; RLSSR 4.2
     reconstruction: Reconstruction = Reconstruction()
+
+    @property
+    def max_tokens(self) -> int:
+        return self.max_words + 2
+
+    @property
+    def tokens(self) -> Words:
+        return Words(self.min_count)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rlssr:

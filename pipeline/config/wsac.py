@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import CaptionerBase
+from pipeline.config.reads import Reads
 from pipeline.config.section import Section
+from pipeline.config.tokens import Subwords
 
 
 class Prefix(Section):
@@ -36,9 +38,12 @@ class Prefix(Section):
     validation: Literal["sound", "text"] = "sound"
 
     @property
-    def reads_sound(self) -> bool:
-        """Whether training needs stored sound at all."""
-        return self.supervised or self.shift or self.validation == "sound"
+    def reads(self) -> Reads:
+        return Reads(self.supervised, not self.supervised, self.shift, self.validation)
+
+    @property
+    def tokens(self) -> Subwords:
+        return Subwords(self.vocabulary, self.pretrained, "prefix")
 
     @model_validator(mode="after")
     def _consistent(self) -> Prefix:

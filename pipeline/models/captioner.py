@@ -86,8 +86,8 @@ class Captioner(nn.Module, ABC):
         """Called once before training, also before it is resumed, with all that is trained on.
 
         Args:
-            sound: the first stored feature of the clips, where the plan reads sound. text: of the
-                captions, clip by clip, where the plan names some.
+            sound: the first stored feature of the clips, where ``plan.reads.all_sound``.
+            text: of the captions, clip by clip, where ``plan.reads.text``.
             captions: (clips,) int64, how many captions each clip has.
         """
         return

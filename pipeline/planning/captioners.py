@@ -85,7 +85,7 @@ def _prefix_plan(
             "leave sound_dataset out"
         )
     inputs = _inputs(context, captioner.dataset, (captioner.text,))
-    if params.prefix.reads_sound:
+    if params.prefix.reads.any_sound:
         if captioner.features[0] not in params.embedded:
             check_sound(context.manifests[heard], f"captioners.{name}", params.prefix)
         own = _inputs(context, heard, captioner.features)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import Decoding
+from pipeline.config import Decoding, Subwords, Words
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.decoding.predict import bank_batches, predict
@@ -50,8 +50,9 @@ def train_captioner(
     of threads ends with the same bytes.
 
     Args:
-        features: of ``plan.features``, in their order, where ``plan.reads_sound``; of the dataset
-            ``heard`` where that is another. text: of ``plan.text``.
+        features: of ``plan.features``, in their order, where ``plan.reads.any_sound``; of the
+            dataset ``heard`` where that is another.
+        text: of ``plan.text``, where the plan names some.
         output: a folder, there whole or not at all (see pipeline/training/bundle.py).
         checkpoints: folder of all jobs' checkpoints.
         heard: the dataset ``plan.sound_dataset``, where the plan names one.
@@ -82,45 +83,33 @@ def prepare(
 ) -> tuple[Captioner, Task]:
     """The untrained captioner, and the run that trains it."""
     clips, held_out = training_clips(manifest, plan.training)
-    tokenizer = make_tokenizer(plan, [caption for clip in clips for caption in clip.captions])
+    sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
+    reads, texts = plan.reads, [text] if text is not None else []
+    captions = [caption for clip in clips for caption in clip.captions]
+    tokenizer = make_tokenizer(plan.decoder.tokens, captions)
     text_width = text.width if text is not None else None
-    widths = tuple(store.width for store in features)
-    if text_width is not None and not plan.reads_sound:
-        widths = (text_width,)
+    widths = tuple(store.width for store in (features if reads.any_sound else texts))
     tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
     model = build_captioner(plan, widths, text_width, tokens).to(device)
     captioner = Captioner(plan, model, tokenizer, widths)
-    prefix = plan.prefix
-    supervised = prefix is not None and prefix.supervised
-    paired = features if prefix is None or supervised else []  # of text only: no sound
-    read = None if supervised else text
-    batches = make_batches(plan, clips, paired, read, tokenizer, device)
-    sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
-    sound = None
-    if prefix is not None and prefix.shift:
-        (sound,) = open_banks(features, [clip.clip_id for clip in sounding[0]], device)
+    paired, told = features if reads.sound else [], text if reads.text else None
+    batches = make_batches(plan, clips, paired, told, tokenizer, device)
+    heard_ids = [clip.clip_id for clip in sounding[0]]
+    sound = open_banks(features, heard_ids, device)[0] if reads.all_sound else None
     model.calibrate(sound, batches.text, batches.counts)
-    if prefix is not None and text is not None and prefix.validation == "text":
-        validate = validation(captioner, held_out, [text], device)
-    else:
-        validate = validation(captioner, sounding[1], features, device)
+    shown = (held_out, texts) if reads.validation == "text" else (sounding[1], features)
+    validate = validation(captioner, *shown, device)
     hooks = model.before_step, model.after_step
     return captioner, Task(model, batches, model.loss, *hooks, validate, SCORE)
 
 
-def make_tokenizer(plan: CaptionerPlan, captions: Sequence[str]) -> Tokenizer:
-    """Words, a BART's own subwords, or those trained on the captions."""
-    if plan.words is not None:
-        return Vocabulary.train(captions, plan.words.min_count)
-    if plan.prefix is not None:
-        if plan.prefix.pretrained is not None:
-            return pretrained(plan.prefix.pretrained, "prefix")
-        return train_subword(captions, plan.prefix.vocabulary)
-    assert plan.bart is not None
-    named = plan.bart.pretrained or plan.bart.tokenizer
-    if named is not None:
-        return pretrained(named)
-    return train_subword(captions, plan.bart.vocabulary)
+def make_tokenizer(tokens: Words | Subwords, captions: Sequence[str]) -> Tokenizer:
+    """Words, or subwords: a pretrained model's own, or those trained on the captions."""
+    if isinstance(tokens, Words):
+        return Vocabulary.train(captions, tokens.min_count)
+    if tokens.pretrained is not None:
+        return pretrained(tokens.pretrained, tokens.section)
+    return train_subword(captions, tokens.vocabulary)
 
 
 def make_batches(
