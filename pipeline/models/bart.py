@@ -30,6 +30,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, replacing, write_json
 from pipeline.models.bart_stepper import BartStepper
 from pipeline.models.batch import Memory
+from pipeline.models.pretrained import load_pretrained
 
 CONFIGURATION = "bart.json"
 WEIGHTS = "model.safetensors"
@@ -287,32 +288,10 @@ def _dropouts(dropout: float) -> dict[str, Any]:
 
 def _pretrained(name_or_path: str, dropout: float) -> Any:
     """transformers' own model, every weight of it read."""
-
-    def load(local: bool) -> Any:
-        return BartForConditionalGeneration.from_pretrained(
-            name_or_path,
-            local_files_only=local,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **_dropouts(dropout),
-        )
-
-    try:
-        try:
-            whole, report = load(local=True)
-        except OSError:
-            if Path(name_or_path).exists():
-                raise
-            whole, report = load(local=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"bart.pretrained: no weights '{name_or_path}' ({reason}); give a folder with "
-            "model.safetensors, or null to train from scratch"
-        ) from None
-    lacking = sorted(report["missing_keys"])
-    if whole.config.model_type != "bart" or lacking or report["mismatched_keys"]:
+    whole, lacking, mismatched = load_pretrained(
+        BartForConditionalGeneration, name_or_path, "bart", **_dropouts(dropout)
+    )
+    if whole.config.model_type != "bart" or lacking or mismatched:
         what = f"lacks {lacking[0]}" if lacking else "has weights of other shapes"
         raise EarwitnessError(f"bart.pretrained: '{name_or_path}' is not a BART ({what})")
     return whole

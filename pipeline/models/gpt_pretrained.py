@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from pipeline.errors import EarwitnessError
 from pipeline.models.gpt import Gpt, Sizes, extend_rows
+from pipeline.models.pretrained import load_pretrained
 
 # ours → transformers', whose products have their weights the other way round
 LINEARS = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
@@ -56,33 +54,10 @@ def load_gpt(name_or_path: str, vocabulary: int, dropout: float) -> Gpt:
 
 def _pretrained(name_or_path: str) -> Any:
     """transformers' own model, every weight of it read."""
-
-    def load(local: bool) -> Any:
-        return GPT2LMHeadModel.from_pretrained(
-            name_or_path,
-            local_files_only=local,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-
-    try:
-        try:
-            whole, report = load(local=True)
-        except OSError:
-            if Path(name_or_path).exists():
-                raise
-            whole, report = load(local=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"prefix.pretrained: no weights '{name_or_path}' ({reason}); give a folder with "
-            "model.safetensors, or null to train from scratch"
-        ) from None
-    lacking = sorted(report["missing_keys"])
+    whole, lacking, mismatched = load_pretrained(GPT2LMHeadModel, name_or_path, "prefix")
     config = whole.config
     plain = config.activation_function == "gelu_new" and config.n_inner in (None, 4 * config.n_embd)
-    if config.model_type != "gpt2" or lacking or report["mismatched_keys"] or not plain:
+    if config.model_type != "gpt2" or lacking or mismatched or not plain:
         what = f"lacks {lacking[0]}" if lacking else "is of another form"
         raise EarwitnessError(f"prefix.pretrained: '{name_or_path}' is not a GPT-2 (it {what})")
     return whole

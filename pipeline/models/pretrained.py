@@ -1,0 +1,57 @@
+"""transformers' own models with published weights, by hub name or folder."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+
+from pipeline.errors import EarwitnessError
+
+
+class Loaded(NamedTuple):
+    """A model, and which of its weights were not to be had."""
+
+    model: Any
+    missing: list[str]
+    mismatched: Set[Any]  # of other shapes than the model's
+
+
+def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any) -> Loaded:
+    """A model of transformers' class ``kind`` in float32; looked for on this machine first.
+
+    Args:
+        section: of the parameters that name it, for the error's sake.
+        settings: of its configuration, in the place of the saved ones.
+
+    Raises:
+        EarwitnessError: no such weights or no network, or weights that are not safetensors.
+    """
+
+    def load(local: bool) -> Any:
+        return kind.from_pretrained(
+            name_or_path,
+            local_files_only=local,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **settings,
+        )
+
+    try:
+        try:
+            model, report = load(local=True)
+        except OSError:
+            if Path(name_or_path).exists():
+                raise
+            model, report = load(local=False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EarwitnessError(
+            f"{section}.pretrained: no weights '{name_or_path}' ({reason}); give a folder with "
+            "model.safetensors, or null to train from scratch"
+        ) from None
+    return Loaded(model, sorted(report["missing_keys"]), report["mismatched_keys"])
