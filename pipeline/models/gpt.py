@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import EarwitnessError
+from pipeline.models.heads import join_heads, split_parts
 
 POSITIONS = 512  # the longest prefix and caption that can be decoded, from scratch
 
@@ -42,19 +43,14 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, L, D) → the same; each position reads those before it and itself."""
-        query, keys, values = self.split(self.qkv(self.attention_norm(hidden)))
+        query, keys, values = split_parts(self.qkv(self.attention_norm(hidden)), 3, self.heads)
         dropout = self.dropout if self.training else 0.0
         read = F.scaled_dot_product_attention(
             query, keys, values, is_causal=True, dropout_p=dropout
         )
-        hidden = hidden + self._drop(self.out(read.transpose(1, 2).flatten(2)))
+        hidden = hidden + self._drop(self.out(join_heads(read)))
         inner = F.gelu(self.up(self.inner_norm(hidden)), approximate="tanh")
         return hidden + self._drop(self.down(inner))
-
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, L, 3 D) → queries, keys and values, (B, H, L, d) each."""
-        query, keys, read = values.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return query, keys, read
 
     def _drop(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.dropout, self.training)

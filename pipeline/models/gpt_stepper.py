@@ -1,12 +1,12 @@
 """The GPT-style decoder after a prefix, one token of every hypothesis at a time.
 
-Quick as :mod:`pipeline.models.transformer_stepper` is, by the same means; the prefix stands in the
+Quick as :mod:`pipeline.models.cached_attention` is, by the same means; the prefix stands in the
 first slots of each clip's cache, which all its hypotheses share.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,14 +16,15 @@ from torch.nn import functional as F
 from pipeline.models.batch import Memory
 from pipeline.models.cached import (
     Affine,
+    CachedState,
+    CachedStepper,
     LayerCache,
     affine,
-    joined,
+    no_past,
     product_dtype,
-    reordered,
-    with_own_slots,
 )
 from pipeline.models.captioner import TokenIds
+from pipeline.models.heads import join_heads, split_parts
 
 if TYPE_CHECKING:
     from pipeline.models.gpt import Block, Gpt
@@ -39,19 +40,14 @@ class LayerWeights(NamedTuple):
     down: Affine
 
 
-@dataclass(frozen=True)
-class GptState:
-    """A step writes its keys and values into ``caches`` in place: a state is stepped once."""
+@dataclass(frozen=True, kw_only=True)
+class GptState(CachedState):
+    """The prefix is in the first slots of the caches."""
 
     layers: tuple[LayerWeights, ...]
-    output: Tensor  # (V, D)
-    caches: tuple[LayerCache, ...]  # of P + K × steps slots
-    past: Tensor  # (B, K, S) bool: the prefix, and the slots that are each hypothesis' own past
-    prefix: int  # P
-    steps: int  # taken so far
 
 
-class GptStepper:
+class GptStepper(CachedStepper):
     """A :class:`pipeline.decoding.stepper.Stepper`; runs without gradients or dropout."""
 
     def __init__(self, decoder: Gpt, tokens: TokenIds) -> None:
@@ -71,38 +67,28 @@ class GptStepper:
         for layer in layers:
             hidden, cache = _read_prefix(hidden, layer, slots)
             caches.append(cache)
-        past = torch.zeros(clips, beams, slots, dtype=torch.bool, device=hidden.device)
+        past = no_past(clips, beams, slots, hidden.device)
         past[:, :, :prefix] = True
-        output = self.decoder.embedding.weight.to(dtype)
-        return GptState(layers, output, tuple(caches), past, prefix, steps=0)
+        output = Affine(self.decoder.embedding.weight.to(dtype), None)
+        return GptState(
+            layers=layers, output=output, caches=tuple(caches), past=past, prefix=prefix
+        )
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: GptState) -> tuple[Tensor, GptState]:
         """(B, K) tokens to (B, K, V) log-probabilities; see :class:`Stepper`."""
-        used = state.prefix + (state.steps + 1) * tokens.shape[1]
-        past = with_own_slots(state.past, state.steps, state.prefix)
+        after = state.stepped()
         position = self.decoder.positions.weight[state.prefix + state.steps]
         hidden = self.decoder.embedding(tokens) + position
-        own = past[:, None, :, :used]  # (B, 1, K, slots in use)
+        own = after.own
         for layer, cache in zip(state.layers, state.caches, strict=True):
             query, key, value = _qkv(hidden, layer)
-            keys, values = cache.write(key, value, used)
+            keys, values = cache.write(key, value, after.used)
             read = F.scaled_dot_product_attention(query, keys, values, attn_mask=own)
             hidden = _after(hidden, read, layer)
-        hidden = self.decoder.norm(hidden).to(state.output.dtype)
-        logits = F.linear(hidden, state.output)[..., : self.vocabulary]
-        after = replace(state, past=past, steps=state.steps + 1)
+        # a pretrained one may have more tokens than the tokenizer
+        logits = state.output(self.decoder.norm(hidden))[..., : self.vocabulary]
         return logits.float().log_softmax(-1), after
-
-    def reorder(self, state: GptState, parents: Tensor) -> GptState:
-        """See :class:`Stepper`; the caches stay where they are."""
-        return replace(state, past=reordered(state.past, parents))
-
-    def select(self, state: GptState, clips: Tensor) -> GptState:
-        """See :class:`Stepper`; only the slots in use are copied."""
-        used = state.prefix + state.steps * state.past.shape[1]
-        caches = tuple(cache.select(clips, used) for cache in state.caches)
-        return replace(state, caches=caches, past=state.past[clips])
 
 
 def _read_prefix(hidden: Tensor, layer: LayerWeights, slots: int) -> tuple[Tensor, LayerCache]:
@@ -114,18 +100,16 @@ def _read_prefix(hidden: Tensor, layer: LayerWeights, slots: int) -> tuple[Tenso
     return _after(hidden, read, layer), cache
 
 
-def _qkv(hidden: Tensor, layer: LayerWeights) -> tuple[Tensor, Tensor, Tensor]:
+def _qkv(hidden: Tensor, layer: LayerWeights) -> tuple[Tensor, ...]:
     """(B, L, D) → (B, H, L, d) each."""
-    normed = layer.module.attention_norm(hidden).to(layer.qkv.weight.dtype)
-    return layer.module.split(F.linear(normed, *layer.qkv))
+    return split_parts(layer.qkv(layer.module.attention_norm(hidden)), 3, layer.module.heads)
 
 
 def _after(hidden: Tensor, read: Tensor, layer: LayerWeights) -> Tensor:
     """The rest of a layer: (B, L, D) and what its attention read, (B, H, L, d) → (B, L, D)."""
-    hidden = hidden + F.linear(joined(read), *layer.out)
-    normed = layer.module.inner_norm(hidden).to(layer.up.weight.dtype)
-    inner = F.gelu(F.linear(normed, *layer.up), approximate="tanh")
-    return hidden + F.linear(inner, *layer.down)
+    hidden = hidden + layer.out(join_heads(read))
+    inner = F.gelu(layer.up(layer.module.inner_norm(hidden)), approximate="tanh")
+    return hidden + layer.down(inner)
 
 
 def _weights(block: Block, dtype: torch.dtype) -> LayerWeights:

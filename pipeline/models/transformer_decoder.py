@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from pipeline.errors import EarwitnessError
 from pipeline.models.batch import Memory
 from pipeline.models.captioner import TokenIds
+from pipeline.models.heads import join_heads, split_parts
 from pipeline.models.transformer_stepper import TransformerStepper
 from pipeline.models.word_decoder import WordDecoder
 
@@ -88,7 +89,7 @@ class DecoderLayer(nn.Module):
 
     def attended(self, memory: Tensor) -> KeysValues:
         """Keys and values of the memory (B, T, D)."""
-        keys, values = self.split(self.memory(memory), 2)
+        keys, values = split_parts(self.memory(memory), 2, self.heads)
         return KeysValues(keys, values)
 
     def forward(
@@ -105,28 +106,23 @@ class DecoderLayer(nn.Module):
             mask: (B, 1, L, S + L) bool, of the past and of ``hidden``.
             shown: (B, 1, 1, T) bool, of the memory.
         """
-        query, keys, values = self.split(self.qkv(hidden), 3)
+        query, keys, values = split_parts(self.qkv(hidden), 3, self.heads)
         if past is not None:
             keys = torch.cat([past.keys, keys], 2)
             values = torch.cat([past.values, values], 2)
         read = self._attend(query, KeysValues(keys, values), mask)
         hidden = self.self_norm(hidden + self._drop(self.self_out(read)))
-        (query,) = self.split(self.query(hidden), 1)
+        (query,) = split_parts(self.query(hidden), 1, self.heads)
         read = self._attend(query, memory, shown)
         hidden = self.cross_norm(hidden + self._drop(self.cross_out(read)))
         inner = self.down(self._drop(self.up(hidden).relu()))
         return self.final_norm(hidden + self._drop(inner)), KeysValues(keys, values)
 
-    def split(self, values: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(B, L, parts · D) → ``parts`` × (B, H, L, d)."""
-        split = values.unflatten(-1, (parts, self.heads, -1))
-        return split.permute(2, 0, 3, 1, 4).unbind()
-
     def _attend(self, query: Tensor, read: KeysValues, mask: Tensor) -> Tensor:
         """(B, H, L, d) → (B, L, D)."""
         dropout = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(query, *read, attn_mask=mask, dropout_p=dropout)
-        return out.transpose(1, 2).flatten(2)
+        return join_heads(out)
 
     def _drop(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.dropout, self.training)
