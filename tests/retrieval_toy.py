@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.config import (
     BiEncoder,
@@ -22,7 +23,7 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.batch import Padded
 from pipeline.plans import RetrieverPlan
-from pipeline.towers.base import SoundTower
+from pipeline.towers.base import Heard, SoundTower
 
 THINGS = ("dog", "bell", "engine", "bird", "river", "crowd")
 MANNERS = ("loudly", "softly", "twice", "slowly", "suddenly", "endlessly")
@@ -91,13 +92,13 @@ class TinyTower(SoundTower):
         self.norm = nn.BatchNorm1d(16)
         self.dropout = nn.Dropout(0.1)
 
-    def frames(self, stored: Padded) -> Padded:
-        values = stored.values * stored.mask[..., None]
+    def forward(self, stored: Sequence[Padded]) -> Heard:
+        (own,) = stored
+        values = own.values * own.mask[..., None]
         values = self.norm(self.convolution(values.transpose(1, 2))).transpose(1, 2)
-        return Padded(self.dropout(torch.relu(values)), (stored.lengths + 1) // 2)
-
-    def pool(self, frames: Padded) -> Tensor:
-        return (frames.values * frames.mask[..., None]).sum(1) / frames.lengths[:, None]
+        frames = Padded(self.dropout(torch.relu(values)), (own.lengths + 1) // 2)
+        sums = (frames.values * frames.mask[..., None]).sum(1)
+        return Heard(frames, sums / frames.lengths[:, None])
 
 
 def build_tiny_tower(*_: Any, **__: Any) -> TinyTower:

@@ -85,12 +85,14 @@ def test_a_clip_is_what_torchs_own_layers_make_of_it(cell: str) -> None:
 def test_the_mean_of_stretched_frames_is_their_mean() -> None:
     """The baseline interpolates to the stored frames before it averages: ours need no stretch."""
     torch.manual_seed(0)
-    frames = torch.randn(1, 10, 6)
-    stretched = F.interpolate(frames.transpose(1, 2), 40, mode="linear", align_corners=False)
     tower = build_sound_tower(
         CrnnTower(module="crnn", input="logmel"), LogmelEncoder(module="logmel"), None, widths=[64]
-    )
-    torch.testing.assert_close(tower.pool(Padded(frames, torch.tensor([10]))), stretched.mean(-1))
+    ).eval()
+    with torch.no_grad():
+        frames, embedding = tower([Padded(torch.randn(1, 40, 64), torch.tensor([40]))])
+    assert frames.values.shape[1] == 10
+    stretched = F.interpolate(frames.values.transpose(1, 2), 40, mode="linear")
+    torch.testing.assert_close(embedding, stretched.mean(-1))
 
 
 def test_power_pooling_is_its_definition_and_safe_at_zero() -> None:

@@ -60,7 +60,7 @@ def alone(retriever: Retriever, entry: np.ndarray) -> np.ndarray:
     """(T, W) → (T', D): one clip with nothing beside it."""
     padded = Padded(torch.from_numpy(np.array(entry)).float()[None], torch.tensor([len(entry)]))
     with torch.no_grad():
-        frames = retriever.tower.frames(padded)
+        frames = retriever.tower([padded]).frames
     return frames.values[0, : int(frames.lengths)].half().numpy()
 
 

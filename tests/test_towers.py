@@ -92,9 +92,8 @@ def test_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) -> None:
     waveform, lengths = sound(48000, seed=1)
     logmel = build_sound_encoder(LOGMEL, None)(waveform, lengths)
     with torch.no_grad():
-        frames = tower.frames(logmel)
+        frames, embedding = tower([logmel])
         expected = network(waveform)["embedding"]
-        embedding = tower.pool(frames)
     assert frames.lengths.tolist() == [151 // 32] and tower.reduction == 32
     assert tower.width == tower.embedding_width == expected.shape[1]
     assert expected.abs().max() > 0.1
@@ -111,10 +110,10 @@ def test_wavegram_logmel_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) 
     tower = build_sound_tower(WavegramTower(**WAVEGRAM, weights=str(path)), WAVEFORM, None).eval()
     waveform, lengths = sound(48000)
     with torch.no_grad():
-        frames = tower.frames(build_sound_encoder(WAVEFORM, None)(waveform, lengths))
+        frames, own = tower([build_sound_encoder(WAVEFORM, None)(waveform, lengths)])
         expected, embedding = network(waveform)
         torch.testing.assert_close(frames.values, expected, atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(tower.pool(frames), embedding, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(own, embedding, atol=1e-4, rtol=1e-3)
     assert frames.lengths.tolist() == [4] and tower.reduction == 64 and embedding.std() > 0.01
 
 
@@ -128,7 +127,7 @@ def test_a_tower_starts_from_what_tagging_trained(tmp_path: Path) -> None:
     tower = build_sound_tower(start, LOGMEL, path).eval()
     logmel = build_sound_encoder(LOGMEL, None)(*sound(32000, 20000))
     with torch.no_grad():
-        frames, expected = tower.frames(logmel), model.trunk(*logmel)
+        frames, expected = tower([logmel]).frames, model.trunk(*logmel)
     assert frames.lengths.tolist() == expected.lengths.tolist()
     torch.testing.assert_close(frames.values, expected.values)
     with pytest.raises(EarwitnessError, match=r"trained with fmin 50\.0, not 20\.0"):
@@ -212,8 +211,7 @@ def test_ast_is_transformers_own(tmp_path: Path, stride: int) -> None:
     tower.eval()
     batch = stored("ast", 80, 50, 3)
     with torch.no_grad():
-        frames = tower.frames(batch)
-        embedding = tower.pool(frames)
+        frames, embedding = tower([batch])
         for row, length in enumerate(batch.lengths.tolist()):
             output = network.audio_spectrogram_transformer(
                 normalised(batch.values[row, :length], 80)
@@ -234,16 +232,16 @@ def test_ast_cuts_long_clips_into_windows() -> None:
     tower = scratch("ast").eval()
     batch = stored("ast", 200, 80, 170)
     with torch.no_grad():
-        frames = tower.frames(batch)
+        frames, embedding = tower([batch])
         parts = [
-            tower.frames(Padded(part[None], torch.tensor([len(part)])))
+            tower([Padded(part[None], torch.tensor([len(part)]))])
             for part in batch.values[0].split(80)
         ]
-    joined = torch.cat([part.values[0, : int(part.lengths)] for part in parts])
-    pooled = torch.cat([tower.pool(part) for part in parts]).mean(0)
+    joined = torch.cat([part.frames.values[0, : int(part.frames.lengths)] for part in parts])
+    pooled = torch.cat([part.embedding for part in parts]).mean(0)
     assert frames.lengths.tolist() == [5 + 5 + 3, 5, 5 + 5 + 1] and len(joined) == 13
     torch.testing.assert_close(frames.values[0, :13], joined)
-    torch.testing.assert_close(tower.pool(frames)[0], pooled)
+    torch.testing.assert_close(embedding[0], pooled)
 
 
 def test_a_checkpoint_of_stride_10_is_interpolated_for_stride_16(tmp_path: Path) -> None:
@@ -270,7 +268,7 @@ def test_a_checkpoint_of_stride_10_is_interpolated_for_stride_16(tmp_path: Path)
     batch = stored("ast", 80)
     with torch.no_grad():
         expected_pooled = same(normalised(batch.values[0], 80)).pooler_output
-        torch.testing.assert_close(tower.pool(tower.frames(batch)), expected_pooled)
+        torch.testing.assert_close(tower([batch]).embedding, expected_pooled)
 
 
 def test_positions_stay_at_their_place_in_time_and_frequency() -> None:
@@ -323,18 +321,17 @@ def test_a_clip_is_the_same_in_a_batch_and_alone(module: str) -> None:
     tower = scratch(module).eval()
     batch = stored(module, 330, 207, 96, 2)
     with torch.no_grad():
-        frames = tower.frames(batch)
-        embedding = tower.pool(frames)
+        frames, embedding = tower([batch])
         assert (frames.lengths >= 1).all()
         for row, length in enumerate(batch.lengths.tolist()):
             one = Padded(batch.values[row : row + 1, :length], batch.lengths[row : row + 1])
-            alone = tower.frames(one)
+            alone, own = tower([one])
             count = int(frames.lengths[row])
             assert count == int(alone.lengths)
             torch.testing.assert_close(
                 frames.values[row, :count], alone.values[0, :count], atol=1e-5, rtol=1e-4
             )
-            torch.testing.assert_close(embedding[row], tower.pool(alone)[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(embedding[row], own[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("module", SOUND_TOWERS)
@@ -342,7 +339,7 @@ def test_training_reaches_every_parameter_and_ignores_padding(module: str) -> No
     tower = scratch(module).train()
     batch = stored(module, 330, 207, 96)
     batch.values.requires_grad_()
-    embedding = tower.pool(tower.frames(batch))
+    embedding = tower([batch]).embedding
     assert embedding.shape == (3, tower.embedding_width)
     embedding.square().sum().backward()
     for name, parameter in tower.named_parameters():
@@ -367,7 +364,7 @@ def test_a_trained_towers_weights_need_no_other_file(module: str, tmp_path: Path
     again.load_state_dict(trained.state_dict())
     batch = stored(module, 100)
     with torch.no_grad():
-        assert torch.equal(again.pool(again.frames(batch)), trained.pool(trained.frames(batch)))
+        assert torch.equal(again([batch]).embedding, trained([batch]).embedding)
 
 
 def test_a_tower_over_another_kind_of_feature_is_refused() -> None:

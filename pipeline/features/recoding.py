@@ -113,7 +113,8 @@ def tower_frames(stored: Padded, retriever: Retriever) -> Padded:
     kind = retriever.device.type
     try:
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            return retriever.tower.frames(stored)
+            frames: Padded = retriever.tower([stored]).frames
+            return frames
     except torch.cuda.OutOfMemoryError:
         raise EarwitnessError(
             f"no GPU memory for {stored.values.shape[0]} × {stored.values.shape[1]} stored frames "

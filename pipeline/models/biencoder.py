@@ -116,7 +116,7 @@ class BiEncoder(nn.Module):
         if isinstance(self.sound, StoredMeans):
             embedding: Tensor = self.sound(sound)
         else:
-            embedding = self.sound.embed(sound)
+            embedding = self.sound(sound).embedding
         return self._common(embedding, self.sound_projection)
 
     def embed_text(self, text: Tokens | Padded) -> Tensor:

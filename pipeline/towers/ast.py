@@ -6,7 +6,7 @@ On transformers' ASTModel; SJTU takes a stride of 16 (2.2, footnote 1), AST itse
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 from pipeline.models.batch import Padded
-from pipeline.towers.base import SoundTower
+from pipeline.towers.base import Heard, SoundTower
 
 MEAN, DEVIATION = -4.2677393, 4.5689974  # AudioSet's: ASTFeatureExtractor
 SPECIAL = 2  # the classification and the distillation token, before the patches
@@ -74,30 +74,24 @@ class AstTower(SoundTower):
         self.width = self.embedding_width = settings.width
         self.reduction = float(settings.stride)
 
-    def frames(self, stored: Padded) -> Padded:
-        """(B, T, M) → (B, T' + 1, D); the last row, which is no frame, is for :meth:`pool`.
-
-        No clip's length reaches it: frames alone do not hold the special tokens' embedding.
-        """
-        clips, longest, mels = stored.values.shape
+    def forward(self, stored: Sequence[Padded]) -> Heard:
+        (bank,) = stored
+        clips, longest, mels = bank.values.shape
         windows = -(-longest // self.window)
-        values = stored.values.float() * stored.mask[..., None]
+        values = bank.values.float() * bank.mask[..., None]
         values = F.pad(values, (0, 0, 0, windows * self.window - longest))
         values = (values - MEAN) / (2 * DEVIATION)
         output: Any = self.model(values.view(clips * windows, self.window, mels))
         patches = output.last_hidden_state[:, SPECIAL:].unflatten(1, self.grid)
         frames = patches.mean(1).reshape(clips, windows * self.grid[1], self.width)
-        before = (stored.lengths - 1) // self.window  # windows before a clip's last
-        rest = stored.lengths - before * self.window
+        before = (bank.lengths - 1) // self.window  # windows before a clip's last
+        rest = bank.lengths - before * self.window
         last = torch.div(rest + self.stride - 1, self.stride, rounding_mode="floor")
         lengths = before * self.grid[1] + last.clamp(max=self.grid[1])
         heard = torch.arange(windows, device=lengths.device) <= before[:, None]
         pooled = output.pooler_output.view(clips, windows, self.width)
         embedding = (pooled * heard[..., None]).sum(1) / (before + 1)[:, None]
-        return Padded(torch.cat([frames, embedding[:, None].to(frames.dtype)], 1), lengths)
-
-    def pool(self, frames: Padded) -> Tensor:
-        return frames.values[:, -1]
+        return Heard(Padded(frames, lengths), embedding)
 
 
 def _grid(config: ASTConfig) -> tuple[int, int]:

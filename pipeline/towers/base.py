@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from pipeline.models.batch import Padded
 
 
+class Heard(NamedTuple):
+    """What a sound tower makes of clips."""
+
+    frames: Padded  # (B, T', D); each clip has at least one frame
+    embedding: Tensor  # (B, embedding_width), pooled in the pretrained model's own way
+
+
 class SoundTower(nn.Module, ABC):
-    """A stored log-mel, waveform or filter bank to frames, and frames to a clip's embedding.
+    """A stored log-mel, waveform or filter bank to frames and a clip's embedding.
 
     A clip's frames depend on its own stored values alone, not on what it is batched with, up to
     float rounding.
@@ -23,16 +30,8 @@ class SoundTower(nn.Module, ABC):
     reduction: float  # stored frames that one frame stands for
 
     @abstractmethod
-    def frames(self, stored: Padded) -> Padded:
-        """(B, T, W) stored values of any length → (B, T', D); each clip has at least one frame."""
-
-    def embed(self, stored: Sequence[Padded]) -> Tensor:
-        """E × (B, T, W) stored features → (B, embedding_width); most towers read one."""
-        return self.pool(self.frames(stored[0]))
-
-    @abstractmethod
-    def pool(self, frames: Padded) -> Tensor:
-        """(B, T', D) of :meth:`frames` → (B, embedding_width): the pretrained model's own way."""
+    def forward(self, stored: Sequence[Padded]) -> Heard:
+        """E × (B, T, W) stored features of any length; most towers read one."""
 
 
 class TextTowerModel(nn.Module, ABC):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from pipeline.config import CrnnTower as Settings
 from pipeline.models.batch import Padded
-from pipeline.models.biencoder import mean
 from pipeline.models.crnn import Crnn
-from pipeline.towers.base import SoundTower
+from pipeline.models.pooling import mean
+from pipeline.towers.base import Heard, SoundTower
 
 
 class CrnnTower(SoundTower):
@@ -24,17 +22,10 @@ class CrnnTower(SoundTower):
         self.width = self.embedding_width = self.network.width
         self.reduction = self.network.reduction
 
-    def embed(self, stored: Sequence[Padded]) -> Tensor:
+    def forward(self, stored: Sequence[Padded]) -> Heard:
         first, *beside = stored
-        return self.pool(self.network(first, beside))
-
-    def frames(self, stored: Padded) -> Padded:
-        """Of a tower without features beside."""
-        frames: Padded = self.network(stored)
-        return frames
-
-    def pool(self, frames: Padded) -> Tensor:
-        return mean(frames)
+        frames = self.network(first, beside)
+        return Heard(frames, mean(frames))
 
 
 def build(settings: Settings, widths: Sequence[int]) -> CrnnTower:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from pipeline.encoders import weights as files
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.models.batch import Padded
-from pipeline.towers.base import SoundTower
+from pipeline.towers.base import Heard, SoundTower
 
 SCRATCH = "scratch"  # weights that say: train from random ones
 
@@ -32,7 +33,7 @@ class PannsPooling(SoundTower):
         nn.init.xavier_uniform_(self.fc1.weight)  # as PANNs
         nn.init.zeros_(self.fc1.bias)
 
-    def pool(self, frames: Padded) -> Tensor:
+    def pooled(self, frames: Padded) -> Tensor:
         """The maximum plus the mean of a clip's frames, through PANNs' ``fc1``."""
         mask = frames.mask[..., None]
         mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
@@ -66,11 +67,13 @@ class CnnTower(PannsPooling):
         super().__init__(panns.PannsEncoder(settings))
         self.reduction = self.encoder.reduction
 
-    def frames(self, stored: Padded) -> Padded:
-        return panns.frequency_mean(*self.maps(stored))
+    def forward(self, stored: Sequence[Padded]) -> Heard:
+        (logmel,) = stored
+        frames = panns.frequency_mean(*self.maps(logmel))
+        return Heard(frames, self.pooled(frames))
 
     def maps(self, stored: Padded) -> tuple[Tensor, Tensor]:
-        """(B, T, M) → (B, D, T', M'), :meth:`frames` before their mean over frequency; and (B,)."""
+        """(B, T, M) → (B, D, T', M'), frames before their mean over frequency; and (B,)."""
         shortest = self.encoder.reduction
         values = stored.values.float().masked_fill(~stored.mask[..., None], FLOOR_DB)
         values = F.pad(values, (0, 0, 0, max(0, shortest - values.shape[1])), value=FLOOR_DB)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import PannsEncoder, WaveformEncoder, WavegramTower
 from pipeline.encoders.wavegram import HOP, REDUCTION, WavegramEncoder
 from pipeline.models.batch import Padded
+from pipeline.towers.base import Heard
 from pipeline.towers.panns import SCRATCH, PannsPooling
 
 
@@ -22,8 +24,11 @@ class WaveTower(PannsPooling):
         super().__init__(WavegramEncoder(settings))
         self.reduction = REDUCTION * HOP / frame
 
-    def frames(self, stored: Padded) -> Padded:
-        return self.encoder(stored.values.flatten(1), stored.lengths * stored.values.shape[2])
+    def forward(self, stored: Sequence[Padded]) -> Heard:
+        (waveform,) = stored
+        samples = waveform.lengths * waveform.values.shape[2]
+        frames = self.encoder(waveform.values.flatten(1), samples)
+        return Heard(frames, self.pooled(frames))
 
 
 def build(
