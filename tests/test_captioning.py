@@ -28,8 +28,9 @@ from pipeline.features.extraction import extract
 from pipeline.features.recoding import recode
 from pipeline.features.store import FeatureStore
 from pipeline.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
+from pipeline.training.biencoders import build_biencoder
 from pipeline.training.bundle import load_captioner
-from pipeline.training.retriever import Retriever, build_biencoder, load_retriever
+from pipeline.training.retriever import Retriever, load_retriever
 
 RATE, MELS = 16000, 32
 SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)

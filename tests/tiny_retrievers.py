@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.config import BiEncoder, RetrievalTraining, SentenceEncoder
 from pipeline.features.store import Header, write_store
 from pipeline.plans import RetrieverPlan
-from pipeline.training.retriever import Retriever, build_biencoder
+from pipeline.training.biencoders import build_biencoder
+from pipeline.training.retriever import Retriever
 
 
 def save_retriever(

@@ -20,6 +20,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder, sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.plans import RetrieverPlan
+from pipeline.training.biencoders import build_biencoder, rebuild_biencoder
 from pipeline.training.bundle import WEIGHTS
 from pipeline.training.checkpoints import Progress, load_weights, weights
 from pipeline.training.device import resolve_device
@@ -27,12 +28,7 @@ from pipeline.training.jobs import training_job
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.pairs import PairBatches, Texts
-from pipeline.training.retriever import (
-    Retriever,
-    build_biencoder,
-    load_retriever,
-    rebuild_biencoder,
-)
+from pipeline.training.retriever import Retriever, load_retriever
 from pipeline.training.schedules import build_schedule
 
 if TYPE_CHECKING:
