@@ -115,13 +115,13 @@ class CaptionerPlan(Plan):
     architecture: str
     dataset: str
     features: tuple[str, ...]  # sound encoders, E of them, in order
-    text: str | None  # text encoder of the twin's branch, or of a prefix's captions
-    input: FeatureInput | None
-    fuser: Fuser | None
-    translator: Translator | None
-    twin: Twin | None
-    bart: Bart | None
-    seq2seq: Seq2Seq | None
+    text: str | None = None  # text encoder of the twin's branch, or of a prefix's captions
+    input: FeatureInput | None = None
+    fuser: Fuser | None = None
+    translator: Translator | None = None
+    twin: Twin | None = None
+    bart: Bart | None = None
+    seq2seq: Seq2Seq | None = None
     cmu: Cmu | None = None
     rlssr: Rlssr | None = None
     sound: SoundTower | None = None  # the tower that is trained with it
