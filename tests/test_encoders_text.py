@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pipeline.config import InstructorEncoder, SentenceEncoder
 from pipeline.encoders import build_text_encoder
-from pipeline.encoders.weights import Hub, locate
+from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError
 
 CAPTIONS = [

@@ -15,8 +15,8 @@ from transformers.audio_utils import mel_filter_bank
 
 from pipeline.config import VggishEncoder as Settings
 from pipeline.encoders import build_sound_encoder, tagging_model
+from pipeline.encoders.sources import HUBS, locate
 from pipeline.encoders.vggish import VggishEncoder
-from pipeline.encoders.weights import HUBS, locate
 from pipeline.errors import EarwitnessError
 
 PATCH = 96 * 160  # samples

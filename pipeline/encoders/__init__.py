@@ -197,6 +197,6 @@ def tagging_model(settings: Encoder, classes: int) -> TaggingModel:
 
 def weights_digest(settings: Encoder | TextSettings, weights: Weights = None) -> str:
     """SHA-256 of the weights' file or files; ``none`` where the encoder has none."""
-    from pipeline.encoders import weights as files
+    from pipeline.encoders import sources
 
-    return files.digest(settings, weights)
+    return sources.digest(settings, weights)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureExtractor
 
 from pipeline.config import ClapEncoder as Settings
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
@@ -90,7 +91,7 @@ def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Te
 
 def build(settings: Settings, weights: Path | None) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
-    location = files.locate(settings, weights, files.default_hub(settings))
+    location = sources.locate(settings, weights, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap needs a folder as save_pretrained writes it")
     with files.one_line(location):

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
 
 from pipeline.config import ClapTextEncoder as Settings
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.errors import EarwitnessError
@@ -47,7 +48,7 @@ class ClapTextEncoder(BatchedTextEncoder):
 
 def build(settings: Settings, device: str) -> ClapTextEncoder:
     """The encoder with the weights of a ClapModel's folder."""
-    location = files.locate(settings, None, files.default_hub(settings))
+    location = sources.locate(settings, None, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap_text needs a folder as save_pretrained writes it")
     with files.one_line(location):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.config import Encoder, Section, SpecAugment, parse_section
 from pipeline.config import EventsEncoder as Settings
 from pipeline.config import PannsEncoder as PannsSettings
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.conv_blocks import zero_past
@@ -114,9 +115,9 @@ def build(settings: Settings, weights: Path | None, trunks: Trunks) -> EventsEnc
     Raises:
         EarwitnessError: they are not to be had, or are not a tagger's.
     """
-    location = files.locate(settings, weights, files.default_hub(settings))
+    location = sources.locate(settings, weights, sources.default_hub(settings))
     state = files.read_state(location)
-    if settings.weights.startswith(files.TAGGED):
+    if settings.weights.startswith(sources.TAGGED):
         return _tagged(state, location, trunks)
     if "fc_audioset.bias" not in state:
         raise EarwitnessError(

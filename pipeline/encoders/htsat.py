@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
 from pipeline.config import HtsatEncoder as Settings
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
@@ -144,7 +145,7 @@ def _geometry(settings: Settings) -> tuple[int, int]:
 def build(settings: Settings, weights: Path | None) -> HtsatEncoder:
     """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
     encoder = HtsatEncoder(settings)
-    location = files.locate(settings, weights, files.default_hub(settings))
+    location = sources.locate(settings, weights, sources.default_hub(settings))
     wanted = {name: getattr(settings, name) for name in FRONT_END}
     if settings.weights == "tagging":
         files.check_front_end(wanted, files.trained_settings(location), location)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import InstructorEncoder, SentenceEncoder
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.errors import EarwitnessError
@@ -59,7 +60,7 @@ def build(settings: Settings, device: str) -> SentenceTextEncoder:
     """The encoder with the weights of a sentence-transformers folder."""
     from sentence_transformers import SentenceTransformer
 
-    location = files.locate(settings, None, files.default_hub(settings))
+    location = sources.locate(settings, None, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: not a sentence-transformers folder")
     with files.one_line(location), files.quiet_loading():

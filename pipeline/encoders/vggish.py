@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import VggishEncoder as Settings
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import masked_norm
@@ -114,6 +115,6 @@ def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
 def build(settings: Settings, weights: Path | None) -> VggishEncoder:
     """The encoder with its weights: torchvggish's released file, or those of the tagging stage."""
     encoder = VggishEncoder(settings)
-    location = files.locate(settings, weights, files.default_hub(settings))
+    location = sources.locate(settings, weights, sources.default_hub(settings))
     files.load_state(encoder, files.read_state(location), location, UNUSED)
     return encoder

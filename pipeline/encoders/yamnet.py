@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.config import SpecAugment
 from pipeline.config import YamnetEncoder as Settings
-from pipeline.encoders import weights as files
+from pipeline.encoders import sources
 from pipeline.encoders.base import SoundEncoder, refuse_augment
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
@@ -118,4 +118,4 @@ def build(settings: Settings, weights: Path | None) -> YamnetEncoder:
     """The encoder from a local file."""
     if settings.weights.split(":")[0] in ("hub", "tagging", "none"):
         raise EarwitnessError("yamnet: give `weights` the path of a yamnet.tflite")
-    return YamnetEncoder(settings, files.locate(settings, None, files.Hub()))
+    return YamnetEncoder(settings, sources.locate(settings, None, sources.Hub()))

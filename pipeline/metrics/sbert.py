@@ -44,7 +44,8 @@ def load(weights: str, device: str) -> SentenceTransformer:
     from transformers.utils.logging import disable_progress_bar
 
     from pipeline.config import SentenceEncoder
-    from pipeline.encoders.weights import Hub, locate, one_line
+    from pipeline.encoders.sources import Hub, locate
+    from pipeline.encoders.weights import one_line
 
     settings = SentenceEncoder(module="sentence", weights=weights)
     folder = locate(settings, None, Hub(repository=_REPOSITORY))

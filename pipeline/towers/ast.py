@@ -17,6 +17,7 @@ from transformers import ASTConfig, ASTModel
 
 from pipeline.config import AstTower as Settings
 from pipeline.config import FbankEncoder
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
@@ -158,9 +159,9 @@ def build(
     tower = AstTower(settings, input)
     if not pretrained or settings.weights == "scratch":
         return tower
-    if settings.weights.startswith(files.TAGGED):
+    if settings.weights.startswith(sources.TAGGED):
         raise EarwitnessError("sound tower ast: tagging cannot train it; give a hub or a path")
-    location = files.locate(settings, weights, files.default_hub(settings))
+    location = sources.locate(settings, weights, sources.default_hub(settings))
     wanted = {**settings.model_dump(), "sample_rate": input.sample_rate, "mels": input.mels}
     theirs = _saved_config(location, wanted)
     state = convert(files.read_state(location))

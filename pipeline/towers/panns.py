@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import LogmelEncoder, PannsEncoder, PannsTower
-from pipeline.encoders import panns
+from pipeline.encoders import panns, sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.wavegram import WavegramEncoder
@@ -53,7 +53,7 @@ class PannsPooling(SoundTower):
         """
         logmel = None if any_front_end else self.encoder.logmel
         state, source = files.load_trained(self.encoder, logmel, settings, weights, panns.UNUSED)
-        if not settings.weights.startswith(files.TAGGED):
+        if not settings.weights.startswith(sources.TAGGED):
             own = {name: value for name, value in state.items() if name.startswith("fc1.")}
             files.load_state(nn.ModuleDict({"fc1": self.fc1}), own, source)
 

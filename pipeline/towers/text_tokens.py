@@ -9,6 +9,7 @@ from typing import Protocol
 from tokenizers import Tokenizer as Backend
 
 from pipeline.config import SentenceEncoder, TextTower
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
@@ -117,4 +118,4 @@ def located(settings: TextTower) -> Path:
             "save_pretrained writes it, or scratch"
         )
     # a text encoder's weights are named and fetched alike
-    return files.locate(SentenceEncoder(module="sentence", weights=name), None, files.Hub())
+    return sources.locate(SentenceEncoder(module="sentence", weights=name), None, sources.Hub())
