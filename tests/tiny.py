@@ -64,8 +64,14 @@ TINY: dict[str, Any] = {
     "encoded": ["cnn10-minilm"],
     "represented": ["cnn10-minilm"],
     "features": {"frames": 8, "width": 16},
-    "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16},
-    "translator": {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 16},
+    "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16, "dropout": 0.0},
+    "translator": {
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "heads": 2,
+        "feed_forward": 16,
+        "dropout": 0.0,
+    },
     "twin": {},
     "bart": {
         "pretrained": None,
@@ -75,6 +81,7 @@ TINY: dict[str, Any] = {
         "heads": 2,
         "width": 16,
         "feed_forward": 16,
+        "dropout": 0.0,
     },
     "seq2seq": {
         "encoder_layers": 1,
@@ -85,7 +92,17 @@ TINY: dict[str, Any] = {
         "decoder_layers": 1,
     },
     "training": {
-        "edtc": {"epochs": 1, "batch": 16, "validations_per_epoch": 1, "learning_rate": 0.01},
+        # enough that captions of clips differ, and a change of the model is heard in them
+        "edtc": {
+            "epochs": 20,
+            "batch": 8,
+            "validations_per_epoch": 1,
+            "learning_rate": 0.01,
+            "schedule": "constant",
+            "average_epochs": 1,
+            "patience_epochs": 20,
+            "label_smoothing": 0.0,
+        },
         "words": {
             "epochs": 2,
             "batch": 16,
