@@ -67,6 +67,20 @@ class ClapEncoder(SoundEncoder):
     module: Literal["clap"]
 
 
+class WavCapsEncoder(SoundEncoder):
+    """WavCaps' CLAP (Mei et al. 2023), its CNN14 (one pooled frame a window)."""
+
+    module: Literal["wavcaps"]
+    weights: str  # the path of the .pt of WavCaps' retrieval code
+    window_seconds: float = Field(30.0, gt=0)  # WavCaps' settings: max_length
+    sample_rate: int = 32000  # WavCaps' settings, this and the others: those of PANNs
+    n_fft: int = 1024
+    hop: int = 320
+    mels: int = 64
+    fmin: float = 50.0
+    fmax: float = 14000.0
+
+
 class YamnetEncoder(SoundEncoder):
     """YAMNet by LiteRT, from a local ``.tflite`` (``weights`` is its path)."""
 
@@ -131,6 +145,7 @@ Encoder = Annotated[
     | HtsatEncoder
     | ConvNextEncoder
     | ClapEncoder
+    | WavCapsEncoder
     | YamnetEncoder
     | VggishEncoder
     | EventsEncoder
@@ -167,6 +182,15 @@ class ClapTextEncoder(TextEncoderBase):
     pooling: Literal["tokens", "mean"] = "mean"
 
 
+class WavCapsTextEncoder(TextEncoderBase):
+    """WavCaps' CLAP (Mei et al. 2023), its BERT."""
+
+    module: Literal["wavcaps_text"]
+    weights: str  # the path of the .pt of WavCaps' retrieval code
+    tokenizer: str = "google-bert/bert-base-uncased"  # on the hub, or a folder; WavCaps' settings
+    pooling: Literal["tokens", "mean"] = "mean"
+
+
 class Word2VecEncoder(TextEncoderBase):
     """Word vectors of a file, in word2vec's binary or text format (CMU 5.2: Google News)."""
 
@@ -176,7 +200,7 @@ class Word2VecEncoder(TextEncoderBase):
 
 
 TextEncoder = Annotated[
-    InstructorEncoder | SentenceEncoder | ClapTextEncoder | Word2VecEncoder,
+    InstructorEncoder | SentenceEncoder | ClapTextEncoder | WavCapsTextEncoder | Word2VecEncoder,
     Field(discriminator="module"),
 ]
 

@@ -43,6 +43,12 @@ def _clap(settings: Any, weights: Weights) -> SoundEncoder:
     return clap.build(settings, weights)
 
 
+def _wavcaps(settings: Any, weights: Weights) -> SoundEncoder:
+    from pipeline.encoders import wavcaps
+
+    return wavcaps.build(settings, weights)
+
+
 def _yamnet(settings: Any, weights: Weights) -> SoundEncoder:
     from pipeline.encoders import yamnet
 
@@ -97,6 +103,12 @@ def _clap_text(settings: Any, device: str) -> TextEncoder:
     return clap_text.build(settings, device)
 
 
+def _wavcaps_text(settings: Any, device: str) -> TextEncoder:
+    from pipeline.encoders import wavcaps_text
+
+    return wavcaps_text.build(settings, device)
+
+
 def _word2vec(settings: Any, device: str) -> TextEncoder:
     from pipeline.encoders import word2vec
 
@@ -132,6 +144,7 @@ SOUND_ENCODERS: dict[str, Callable[[Any, Weights], SoundEncoder]] = {
     "htsat": _htsat,
     "convnext": _convnext,
     "clap": _clap,
+    "wavcaps": _wavcaps,
     "yamnet": _yamnet,
     "vggish": _vggish,
     "events": _events,
@@ -151,6 +164,7 @@ TEXT_ENCODERS: dict[str, Callable[[Any, str], TextEncoder]] = {
     "instructor": _instructor,
     "sentence": _sentence,
     "clap_text": _clap_text,
+    "wavcaps_text": _wavcaps_text,
     "word2vec": _word2vec,
 }
 

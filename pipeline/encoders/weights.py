@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,10 +67,8 @@ def read_state(location: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other protocols: the error says enough
             values: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        raise EarwitnessError(
-            f"{path}: not weights that can be read without unpickling; save them as safetensors"
-        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _unread(path, error) from None
     for key in ("model", "state_dict"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
@@ -79,6 +78,19 @@ def read_state(location: Path) -> dict[str, Tensor]:
     if not tensors:
         raise EarwitnessError(f"{path}: holds no dictionary of tensors; save one as safetensors")
     return {str(key): value for key, value in values.items()}
+
+
+def _unread(path: Path, error: Exception) -> EarwitnessError:
+    foreign = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign is None:
+        return EarwitnessError(
+            f"{path}: not weights that can be read without unpickling; save them as safetensors"
+        )
+    return EarwitnessError(
+        f"{path}: holds {foreign[1]} beside its tensors and is not unpickled; where you trust the"
+        " file, save them alone: torch.save({'model': torch.load(OLD, weights_only=False)"
+        "['model']}, NEW)"
+    )
 
 
 def _arrays() -> list[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Rlssr as Settings
 from pipeline.decoding.stepper import Stepper
-from pipeline.encoders.panns import frequency_mean
+from pipeline.encoders.cnn import frequency_mean
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
 from pipeline.losses.cross_entropy import cross_entropy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import Params
+from pipeline.config import Params, WavCapsTextEncoder
 from pipeline.planning.context import Context, digest, sound, weights
 from pipeline.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 
@@ -52,9 +52,12 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
             )
         captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
         for name, text in params.text_encoders.items():
+            inputs = {"captions": captions, "weights": weights(text.weights)}
+            if isinstance(text, WavCapsTextEncoder):
+                inputs["tokenizer"] = weights(text.tokenizer)
             plans[f"{dataset}-{name}"] = EmbeddingPlan(
                 name=name,
-                inputs={"captions": captions, "weights": weights(text.weights)},
+                inputs=inputs,
                 code=context.code(["features.embedding", f"encoders.{text.module}"]),
                 dataset=dataset,
                 encoder=text,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.config import LogmelEncoder, PannsEncoder, PannsTower
 from pipeline.encoders import panns, sources
 from pipeline.encoders import weights as files
+from pipeline.encoders.cnn import frequency_mean, peak_and_mean
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.models.batch import Padded
@@ -35,10 +36,7 @@ class PannsPooling(SoundTower):
 
     def pooled(self, frames: Padded) -> Tensor:
         """The maximum plus the mean of a clip's frames, through PANNs' ``fc1``."""
-        mask = frames.mask[..., None]
-        mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
-        peak = frames.values.masked_fill(~mask, -float("inf")).amax(1)
-        pooled = F.dropout(mean + peak, p=0.5, training=self.training)
+        pooled = F.dropout(peak_and_mean(frames), p=0.5, training=self.training)
         return F.dropout(F.relu(self.fc1(pooled)), p=0.5, training=self.training)
 
     def load(
@@ -69,7 +67,7 @@ class CnnTower(PannsPooling):
 
     def forward(self, stored: Sequence[Padded]) -> Heard:
         (logmel,) = stored
-        frames = panns.frequency_mean(*self.maps(logmel))
+        frames = frequency_mean(*self.maps(logmel))
         return Heard(frames, self.pooled(frames))
 
     def maps(self, stored: Padded) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,75 @@
+"""PANNs' convolution blocks on a log-mel (Kong et al. 2020, table 1), whoever trained them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config import PannsEncoder, WavCapsEncoder
+from pipeline.encoders import weights as files
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models
+from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.errors import EarwitnessError
+from pipeline.models.batch import Padded
+
+
+class CnnEncoder(SpectrogramEncoder):
+    """panns_inference's own blocks, each twice as wide as the one before.
+
+    A clip ends in its own reflection, then in the convolutions' zeros, in a batch as alone; a clip
+    shorter than one frame is filled up with silence to one.
+    """
+
+    def __init__(
+        self, settings: PannsEncoder | WavCapsEncoder, channels: int, pools: Sequence[int]
+    ) -> None:
+        """``channels``: of the first block; ``pools``: frames and bands made one after each.
+
+        Raises:
+            EarwitnessError: the poolings leave no band.
+        """
+        super().__init__()
+        self.pools = tuple(pools)
+        self.reduction = 2 ** self.pools.count(2)
+        if settings.mels < self.reduction:
+            raise EarwitnessError(f"{settings.module} needs mels of {self.reduction} or more")
+        block: Any = panns_models().ConvBlock
+        widths = [1, *(channels * 2**index for index in range(len(self.pools)))]
+        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
+        self.bn0 = nn.BatchNorm2d(settings.mels)
+        for index in range(len(self.pools)):
+            setattr(self, f"conv_block{index + 1}", block(widths[index], widths[index + 1]))
+        # 1.3 to 1.8 times as fast on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sample_rate, self.map_width = settings.sample_rate, widths[-1]
+
+    def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        shortest = (self.reduction - 1) * self.logmel.hop
+        return self.logmel(*at_least(waveform, lengths, shortest))
+
+    def maps(self, logmel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, M) → (B, D, T', M') after the last block, and (B,) valid frames of it."""
+        x = masked_norm(self.bn0, logmel[:, None].transpose(1, 3), lengths)  # (B, M, T, 1)
+        x = x.transpose(1, 3)
+        for index, pool in enumerate(self.pools):
+            block = getattr(self, f"conv_block{index + 1}")
+            x, lengths = conv_block(block, x, lengths, (pool, pool))
+            x = F.dropout(x, p=0.2, training=self.training)  # PANNs' own
+        return x, lengths
+
+
+def frequency_mean(maps: Tensor, lengths: Tensor) -> Padded:
+    """(B, D, T, M) and (B,) → frames (B, T, D)."""
+    return Padded(maps.mean(3).transpose(1, 2), lengths)
+
+
+def peak_and_mean(frames: Padded) -> Tensor:
+    """(B, T, D) → (B, D): the maximum plus the mean of a clip's own frames, as PANNs pool them."""
+    mask = frames.mask[..., None]
+    mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
+    return mean + frames.values.masked_fill(~mask, -float("inf")).amax(1)

@@ -1,0 +1,79 @@
+"""The one file of WavCaps' retrieval code (Mei et al. 2023): a sound side and a text side.
+
+It is what retrieval/pretrain.py and train.py of XinhaoMei/WavCaps save: ``model`` holds the tensors
+of ``ASE`` (models/ase_model.py), beside the settings and the optimizer's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pipeline.config import WavCapsEncoder, WavCapsTextEncoder
+from pipeline.encoders import weights as files
+from pipeline.errors import EarwitnessError
+
+# of training alone: the temperature, and the momentum encoders and queues of older versions
+TRAINING = (
+    "temp",
+    *("audio_encoder_m.", "audio_proj_m.", "text_encoder_m.", "text_proj_m."),
+    *("audio_queue", "text_queue"),
+)
+
+
+class Projection(nn.Sequential):
+    """A side's last layers: two linear ones, a ReLU between."""
+
+    def __init__(self, before: int, inner: int, after: int) -> None:
+        super().__init__(nn.Linear(before, inner), nn.ReLU(), nn.Linear(inner, after))
+        self.width = after
+
+
+class Checkpoint(NamedTuple):
+    """The tensors under the file's own names."""
+
+    state: Mapping[str, Tensor]
+    source: Path
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor that says how large the model is.
+
+        Raises:
+            EarwitnessError: the file has no such tensor.
+        """
+        if name not in self.state:
+            raise EarwitnessError(
+                f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code with"
+                " CNN14 and BERT"
+            )
+        return tuple(self.state[name].shape)
+
+    def projection(self, name: str, before: int) -> Projection:
+        """Of the width that the file has, still without its weights."""
+        inner, after = (self.shape(f"{name}.{layer}.weight")[0] for layer in (0, 2))
+        return Projection(before, inner, after)
+
+    def load(self, side: nn.Module, prefix: str, unused: tuple[str, ...]) -> None:
+        """Gives one side its tensors: those whose names begin with ``prefix``, less that.
+
+        Args:
+            unused: beginnings of names, less the prefix, that this side has no use for.
+
+        Raises:
+            EarwitnessError: naming the first tensor that is missing, left over or of another shape.
+        """
+        state = {name.removeprefix(prefix): tensor for name, tensor in self.state.items()}
+        files.load_state(side, state, self.source, (*unused, *TRAINING))
+
+
+def read_checkpoint(settings: WavCapsEncoder | WavCapsTextEncoder) -> Checkpoint:
+    """The file at ``settings.weights``; nothing of it is unpickled but tensors and plain values.
+
+    Raises:
+        EarwitnessError: it is not there, or holds other objects.
+    """
+    location = files.locate(settings, None, files.default_hub(settings))
+    return Checkpoint(files.read_state(location), location)

@@ -1,0 +1,117 @@
+"""The text side of WavCaps' retrieval models (Mei et al. 2023, 4.1): BERT, then a projection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from pipeline.config import WavCapsTextEncoder as Settings
+from pipeline.encoders import weights as files
+from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
+from pipeline.errors import EarwitnessError
+
+PREFIX = "text_encoder."
+BERT = "text_encoder.text_encoder."
+UNUSED = ("audio_encoder.", "audio_proj.")
+LONGEST = 30  # tokens (models/text_encoder.py)
+HEAD = 64  # the width of an attention head in every published BERT; no tensor says it
+PLAIN = str.maketrans(dict.fromkeys('(,.!?;:|*")', " "))
+
+
+class TextSide(nn.Module):
+    """The tensors that a caption meets, under the checkpoint's names and of its sizes."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        with files.one_line(checkpoint.source):
+            self.text_encoder = BertModel(_config(checkpoint), add_pooling_layer=False)
+        width = self.text_encoder.config.hidden_size
+        self.text_proj = checkpoint.projection("text_proj", width)
+
+
+class WavCapsTextEncoder(BatchedTextEncoder):
+    """``mean``: the unit embedding of BERT's first token that WavCaps' ``ASE.encode_text`` gives,
+    one a caption; ``tokens``: BERT's last hidden states, one a token, its begin and end included.
+
+    Captions lose their capitals and punctuation first, as WavCaps' data do; WSAC's code leaves
+    this out.
+    """
+
+    def __init__(self, settings: Settings, side: TextSide, tokenizer: Any, device: str) -> None:
+        super().__init__(settings.batch, device)
+        self.side = side.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.tokens = settings.pooling == "tokens"
+        config = side.text_encoder.config
+        self.width = config.hidden_size if self.tokens else side.text_proj.width
+        self.longest = min(LONGEST, config.max_position_embeddings)
+
+    def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        inputs = self.tokenizer(
+            [caption.lower().translate(PLAIN) for caption in captions],
+            padding=True,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+        ).to(self.device)
+        mask = inputs["attention_mask"]
+        bert = self.side.text_encoder
+        hidden = bert(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+        if self.tokens:
+            return hidden, mask.bool()
+        embedding = F.normalize(self.side.text_proj(hidden[:, 0]), dim=-1)[:, None]
+        return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
+
+
+def build(settings: Settings, device: str) -> WavCapsTextEncoder:
+    """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
+    checkpoint = read_checkpoint(settings)
+    side = TextSide(checkpoint)
+    checkpoint.load(side, PREFIX, UNUSED)
+    tokenizer, vocabulary = _tokenizer(settings.tokenizer), side.text_encoder.config.vocab_size
+    if len(tokenizer) != vocabulary:
+        raise EarwitnessError(
+            f"{settings.tokenizer}: a tokenizer of {len(tokenizer)} tokens, but"
+            f" {checkpoint.source} has {vocabulary}; name in `tokenizer` the one it was trained"
+            " with (WavCaps': google-bert/bert-base-uncased)"
+        )
+    return WavCapsTextEncoder(settings, side, tokenizer, device)
+
+
+def _config(checkpoint: Checkpoint) -> BertConfig:
+    """A BERT of the size of the checkpoint's tensors."""
+    vocabulary, width = checkpoint.shape(f"{BERT}embeddings.word_embeddings.weight")
+    layer = f"{BERT}encoder.layer."
+    layers = {name.removeprefix(layer).split(".")[0] for name in checkpoint.state if layer in name}
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=max(width // HEAD, 1),
+        intermediate_size=checkpoint.shape(f"{layer}0.intermediate.dense.weight")[0],
+        max_position_embeddings=checkpoint.shape(f"{BERT}embeddings.position_embeddings.weight")[0],
+        type_vocab_size=checkpoint.shape(f"{BERT}embeddings.token_type_embeddings.weight")[0],
+    )
+
+
+def _tokenizer(name: str) -> Any:
+    """BERT's tokenizer, of a folder or by hub name."""
+    try:
+        try:  # what is on this machine first: asking the hub without a network takes a minute
+            return AutoTokenizer.from_pretrained(name, local_files_only=True)
+        except OSError:
+            if Path(name).exists():
+                raise
+            return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise EarwitnessError(
+            f"wavcaps_text: no tokenizer '{name}' ({reason}); name in `tokenizer` a folder with"
+            " the files of bert-base-uncased"
+        ) from None
