@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,9 @@ def read_state(location: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other protocols: the error says enough
-            values: Any = torch.load(path, map_location="cpu", weights_only=True)
+            values: Any = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise _unread(path, error) from None
     for key in ("model", "state_dict"):
