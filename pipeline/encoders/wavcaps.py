@@ -1,4 +1,4 @@
-"""The sound side of WavCaps' retrieval models (Mei et al. 2023, 4.1): CNN14, then a projection."""
+"""The sound side of WavCaps' retrieval models (Mei et al. 2023, 4.1): CNN14 or HTSAT."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from pipeline.config import WavCapsEncoder as Settings
 from pipeline.encoders import weights as files
 from pipeline.encoders.cnn import CnnEncoder, frequency_mean, peak_and_mean
-from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
+from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint, read_checkpoint
+from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, htsat_names
 from pipeline.models.batch import Padded
 
-PREFIX = "audio_encoder.audio_enc."
 POOLS = (2, 2, 2, 2, 2, 2)  # WavCaps' CNN14 pools after its last block too, PANNs' does not
-UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.")
+UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.", "tscam_conv.", "head.")
 
 
 class WavCapsEncoder(CnnEncoder):
-    """One D-wide unit frame a window, what WavCaps' ``ASE.encode_audio`` gives for it alone.
+    """CNN14: one D-wide unit frame a window, what WavCaps' ``ASE.encode_audio`` gives for it alone.
 
     WavCaps pads a batch with silence that its network hears; here a clip ends where it ends.
     """
@@ -29,7 +29,7 @@ class WavCapsEncoder(CnnEncoder):
 
     def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
         """Of the size that the checkpoint has, still without its weights."""
-        channels = checkpoint.shape(f"{PREFIX}conv_block1.conv1.weight")[0]
+        channels = checkpoint.shape(f"{AUDIO}conv_block1.conv1.weight")[0]
         super().__init__(settings, channels, POOLS)
         self.audio_proj = checkpoint.projection("audio_proj", self.map_width)
         self.width = self.audio_proj.width
@@ -41,11 +41,13 @@ class WavCapsEncoder(CnnEncoder):
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 
-def build(settings: Settings, weights: Path | None) -> WavCapsEncoder:
-    """The encoder with the weights of WavCaps' checkpoint."""
+def build(settings: Settings, weights: Path | None) -> WavCapsEncoder | WavCapsHtsat:
+    """The encoder that WavCaps' checkpoint is of, with its weights."""
     checkpoint = read_checkpoint(settings)
-    encoder = WavCapsEncoder(settings, checkpoint)
-    filters = checkpoint.state.get(f"{PREFIX}audio_feats_extractor.log_trans.melW")
+    htsat = f"{AUDIO}patch_embed.proj.weight" in checkpoint.state
+    encoder = (WavCapsHtsat if htsat else WavCapsEncoder)(settings, checkpoint)
+    filters = checkpoint.state.get(f"{AUDIO}audio_feats_extractor.log_trans.melW")
     files.check_filters(filters, encoder.logmel, checkpoint.source)
-    checkpoint.load(encoder, PREFIX, UNUSED)
+    state = checkpoint.without(AUDIO)
+    checkpoint.load(encoder, htsat_names(state) if htsat else state, UNUSED)
     return encoder

@@ -6,7 +6,7 @@ of ``ASE`` (models/ase_model.py), beside the settings and the optimizer's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from pipeline.config import WavCapsEncoder, WavCapsTextEncoder
 from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
 
+AUDIO = "audio_encoder.audio_enc."  # of the names of the sound side's network
 # of training alone: the temperature, and the momentum encoders and queues of older versions
 TRAINING = (
     "temp",
@@ -46,8 +47,8 @@ class Checkpoint(NamedTuple):
         """
         if name not in self.state:
             raise EarwitnessError(
-                f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code with"
-                " CNN14 and BERT"
+                f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
+                " CNN14 or HTSAT and BERT"
             )
         return tuple(self.state[name].shape)
 
@@ -56,16 +57,25 @@ class Checkpoint(NamedTuple):
         inner, after = (self.shape(f"{name}.{layer}.weight")[0] for layer in (0, 2))
         return Projection(before, inner, after)
 
-    def load(self, side: nn.Module, prefix: str, unused: tuple[str, ...]) -> None:
-        """Gives one side its tensors: those whose names begin with ``prefix``, less that.
+    def layers(self, stem: str) -> int:
+        """How many there are whose names are ``stem``, a number and more."""
+        found = {n.removeprefix(stem).split(".")[0] for n in self.state if n.startswith(stem)}
+        return len(found)
+
+    def without(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors, less ``prefix`` where a name begins with it."""
+        return {name.removeprefix(prefix): tensor for name, tensor in self.state.items()}
+
+    def load(self, side: nn.Module, state: Mapping[str, Tensor], unused: Sequence[str]) -> None:
+        """Gives one side its tensors.
 
         Args:
-            unused: beginnings of names, less the prefix, that this side has no use for.
+            state: all of the file's, under that side's names.
+            unused: beginnings of names that this side has no use for.
 
         Raises:
             EarwitnessError: naming the first tensor that is missing, left over or of another shape.
         """
-        state = {name.removeprefix(prefix): tensor for name, tensor in self.state.items()}
         files.load_state(side, state, self.source, (*unused, *TRAINING))
 
 

@@ -73,7 +73,7 @@ def build(settings: Settings, device: str) -> WavCapsTextEncoder:
     """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
     checkpoint = read_checkpoint(settings)
     side = TextSide(checkpoint)
-    checkpoint.load(side, PREFIX, UNUSED)
+    checkpoint.load(side, checkpoint.without(PREFIX), UNUSED)
     tokenizer, vocabulary = _tokenizer(settings.tokenizer), side.text_encoder.config.vocab_size
     if len(tokenizer) != vocabulary:
         raise EarwitnessError(
@@ -88,11 +88,10 @@ def _config(checkpoint: Checkpoint) -> BertConfig:
     """A BERT of the size of the checkpoint's tensors."""
     vocabulary, width = checkpoint.shape(f"{BERT}embeddings.word_embeddings.weight")
     layer = f"{BERT}encoder.layer."
-    layers = {name.removeprefix(layer).split(".")[0] for name in checkpoint.state if layer in name}
     return BertConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        num_hidden_layers=len(layers),
+        num_hidden_layers=checkpoint.layers(layer),
         num_attention_heads=max(width // HEAD, 1),
         intermediate_size=checkpoint.shape(f"{layer}0.intermediate.dense.weight")[0],
         max_position_embeddings=checkpoint.shape(f"{BERT}embeddings.position_embeddings.weight")[0],
