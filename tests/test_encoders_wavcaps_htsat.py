@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from encoder_sounds import sound
 from panns_networks import extractors
 from torch import Tensor, nn
+from wavcaps_networks import FRONT_END, WIDTH, save
 
 from pipeline.config import SpecAugment, WavCapsEncoder
 from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
-FRONT_END = {"sample_rate": 32000, "n_fft": 1024, "hop": 320, "mels": 64, "fmin": 50, "fmax": 14000}
-EMBED, DEPTHS, HEADS, WINDOW, WIDTH = 8, (2, 2), (2, 4), 8, 12
+EMBED, DEPTHS, HEADS, WINDOW = 8, (2, 2), (2, 4), 8
 
 
 def block(width: int, heads: int) -> nn.Module:
@@ -128,8 +128,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ase, Path]:
     first.bias.data = -first.weight.data @ model.heard(sound(100000, seed=7)[0])[0]
     model.audio_proj[2].bias.data.zero_()
     path = tmp_path_factory.mktemp("wavcaps") / "htsat-bert.pt"
-    torch.save({"model": {**model.state_dict(), "temp": torch.tensor(0.07)}, "epoch": 3}, path)
-    return model, path
+    return model, save(path, {**model.state_dict(), "temp": torch.tensor(0.07)})
 
 
 def settings(path: Path, **changes: Any) -> WavCapsEncoder:
@@ -171,7 +170,7 @@ def test_windows_longer_than_the_square_are_refused(made: tuple[Ase, Path]) -> N
 def test_a_missing_tensor_is_named(made: tuple[Ase, Path], tmp_path: Path) -> None:
     state = made[0].state_dict()
     del state["audio_encoder.audio_enc.layers.1.blocks.0.attn.qkv.weight"]
-    torch.save({"model": state}, tmp_path / "cut.pt")
+    save(tmp_path / "cut.pt", state)
     message = r"cut\.pt: .*layers\.1\.blocks\.0\.attention\.self\.query\.weight is missing"
     with pytest.raises(EarwitnessError, match=message):
         build_sound_encoder(settings(tmp_path / "cut.pt"), None)

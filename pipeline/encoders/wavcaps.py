@@ -1,4 +1,4 @@
-"""The sound side of WavCaps' retrieval models (Mei et al. 2023, 4.1): CNN14 or HTSAT."""
+"""The sound side of WavCaps' retrieval models (Mei et al. 2023): CNN14 or HTSAT."""
 
 from __future__ import annotations
 

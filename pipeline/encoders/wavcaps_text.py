@@ -1,4 +1,4 @@
-"""The text side of WavCaps' retrieval models (Mei et al. 2023, 4.1): BERT, then a projection."""
+"""The text side of WavCaps' retrieval models (Mei et al. 2023): BERT, then a projection."""
 
 from __future__ import annotations
 
