@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pipeline.config import WavCapsEncoder, WavCapsTextEncoder
+from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
 
@@ -85,5 +86,5 @@ def read_checkpoint(settings: WavCapsEncoder | WavCapsTextEncoder) -> Checkpoint
     Raises:
         EarwitnessError: it is not there, or holds other objects.
     """
-    location = files.locate(settings, None, files.default_hub(settings))
+    location = sources.locate(settings, None, sources.default_hub(settings))
     return Checkpoint(files.read_state(location), location)
