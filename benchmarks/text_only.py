@@ -1,0 +1,153 @@
+"""A text-only epoch (WSAC) from stored embeddings against encoding each batch's captions again.
+
+The obvious way, the peers', asks the frozen text encoder in every training step; ours asks it once,
+and a batch gathers the stored float16. Batches, model and step are the same: only the bank differs
+that gives the embeddings. The encoder is the real MiniLM; the paper's BERT is ten times its size.
+How long encoding once takes is printed beside, and after how many epochs that is won back.
+
+Run it as ``python -m benchmarks.text_only``; some minutes on one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Row, compare, print_table, seconds
+from pipeline.config import Prefix, SentenceEncoder, Training
+from pipeline.corpora import grammar
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.scenes import draw_scene
+from pipeline.encoders.sentence import SentenceTextEncoder, build
+from pipeline.features.embedding import embed
+from pipeline.features.store import FeatureStore
+from pipeline.models import build_captioner
+from pipeline.models.batch import Bank, Padded
+from pipeline.models.captioner import TokenIds
+from pipeline.plans import CaptionerPlan, EmbeddingPlan
+from pipeline.training.batches import CaptionBatches
+from pipeline.training.captioning import make_batches, make_tokenizer
+from pipeline.training.optimizers import build_optimizer
+
+CLIPS, CAPTIONS = 400, 5
+MINILM = SentenceEncoder(module="sentence", pooling="mean")
+# the decoder of recipes/small.yaml, and WSAC's own (4.2)
+SMALL = Prefix(vocabulary=600, mapping_width=128, layers=2, width=128, max_tokens=48)
+PAPER = Prefix()
+PART = 32  # clips, that the paper's size is timed on
+TARGETS = {"small": 2.0, "the paper's size": 1.05}  # times faster, of each decoder
+
+
+class Encoding:
+    """A bank that encodes the captions it is asked for, every time."""
+
+    views = 1
+
+    def __init__(self, encoder: SentenceTextEncoder, captions: Sequence[str]) -> None:
+        self.encoder, self.captions = encoder, captions
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @torch.no_grad()
+    def batch(self, entries: Tensor) -> Padded:
+        values, mask = self.encoder.embed([self.captions[entry] for entry in entries.tolist()])
+        return Padded(values, mask.sum(1))
+
+
+def corpus() -> Manifest:
+    """Clips with captions as `soundscapes` writes them, and no sound."""
+    draw = np.random.default_rng(7)
+    scenes = [draw_scene(draw, (4.0, 8.0), 3) for _ in range(CLIPS)]
+    texts = [grammar.captions(draw, scene, CAPTIONS) for scene in scenes]
+    clips = [Clip(str(number), "development", "", 0.0, own) for number, own in enumerate(texts)]
+    return Manifest("words", "", tuple(clips))
+
+
+def stored(manifest: Manifest, encoder: SentenceTextEncoder, folder: Path) -> FeatureStore:
+    """What the stage ``embed`` makes."""
+    plan = EmbeddingPlan(name="minilm", inputs={}, code="", dataset="words", encoder=MINILM)
+    embed(manifest, encoder, "", plan, folder / "partial", folder / "minilm.h5")
+    return FeatureStore.open(folder / "minilm.h5")
+
+
+class Run:
+    """One captioner, and its epoch over batches of one bank or the other."""
+
+    def __init__(self, settings: Prefix, clips: Sequence[Clip], text: FeatureStore) -> None:
+        plan = CaptionerPlan(
+            name="wsac", inputs={}, code="", architecture="prefix", dataset="words",
+            features=("minilm",), text="minilm", prefix=settings,
+            training=Training(batch=64, label_smoothing=0.0, device="cpu"),
+        )  # fmt: skip
+        tokenizer = make_tokenizer(
+            plan.decoder.tokens, [caption for clip in clips for caption in clip.captions]
+        )
+        tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
+        torch.manual_seed(1)
+        self.model = build_captioner(plan, [text.width], text.width, tokens)
+        self.optimizer = build_optimizer(self.model, plan.training)
+        cpu = torch.device("cpu")
+        self.batches: CaptionBatches = make_batches(plan, clips, [], text, tokenizer, cpu)
+
+    def epoch(self, text: Bank) -> None:
+        """Every caption once."""
+        self.batches.text = text
+        for batch in self.batches.epoch(0):
+            self.optimizer.zero_grad()
+            self.model.loss(batch).total.backward()
+            self.optimizer.step()
+
+
+def check(run: Run, text: Bank, encoding: Encoding) -> None:
+    """Both give the same embeddings, to float16."""
+    entries = run.batches.order(0)[:64]
+    both = [bank.batch(entries) for bank in (text, encoding)]
+    torch.testing.assert_close(both[0].values, both[1].values, atol=1e-3, rtol=1e-2)
+    assert torch.equal(both[0].lengths, both[1].lengths)
+
+
+def measure(
+    name: str, settings: Prefix, clips: Sequence[Clip], store: FeatureStore, encoder: Any
+) -> Row:
+    run = Run(settings, clips, store)
+    captions = [caption for clip in clips for caption in clip.captions]
+    text, encoding = run.batches.text, Encoding(encoder, captions)
+    assert text is not None
+    check(run, text, encoding)
+    return compare(
+        f"text-only epoch, {name}, {len(captions):,} captions",
+        lambda: run.epoch(encoding),
+        lambda: run.epoch(text),
+        TARGETS[name],
+        repeats=3,
+    )
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    encoder = build(MINILM, "cpu")
+    manifest = corpus()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        encoder.encode(manifest.clips[0].captions)  # what is slow the first time
+        made: list[FeatureStore] = []
+        once = seconds(lambda: made.append(stored(manifest, encoder, folder)))
+        (store,) = made
+        small = measure("small", SMALL, manifest.clips, store, encoder)
+        paper = measure("the paper's size", PAPER, manifest.clips[:PART], store, encoder)
+    won = once / (small.slow - small.fast)
+    print(
+        f"to embed {CLIPS * CAPTIONS:,} captions once: {once:.1f} s, won back in {won:.1f} epochs\n"
+    )
+    print_table([small, paper])
+
+
+if __name__ == "__main__":
+    main()
