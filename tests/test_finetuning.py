@@ -16,113 +16,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finetuning_toy import KINDS, NAMES, make_data, make_plan, stores, train_base
 from torch import Tensor
 
-from pipeline.config import Bart, Decoding, FeatureInput, Fuser, Rewards, Scst, Seq2Seq, Training
+from pipeline.config import Decoding, Rewards, Scst
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
 from pipeline.decoding.rollout import rollout
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.features.store import FeatureStore
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import Reward
 from pipeline.models.batch import Batch, Memory
-from pipeline.plans import CaptionerPlan, FinetuningPlan
+from pipeline.plans import FinetuningPlan
 from pipeline.training.bundle import Captioner, load_captioner
-from pipeline.training.captioning import train_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.finetuning import finetune_captioner
 from pipeline.training.self_critical import SelfCritical
 from stages import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
-FRAMES = ("a {}", "a {} outside", "somewhere a {} again")
-SIZES = {"development": 60, "validation": 15}
-WIDTHS = {"one": 12, "two": 20}
-NAMES = ("edtc", "transformer", "gru")
-SCST = {
-    "epochs": 8, "batch": 20, "learning_rate": 2e-3, "validations_per_epoch": 2, "samples": 3,
-    "dropout": False, "device": "cpu",
-}  # fmt: skip
-
-
-def make_base(name: str) -> CaptionerPlan:
-    edtc = name == "edtc"
-    training = {"epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 1}
-    return CaptionerPlan(
-        name=name,
-        inputs={},
-        code="",
-        architecture="edtc" if edtc else "seq2seq",
-        dataset="toy",
-        features=("one", "two") if edtc else ("one",),
-        text=None,
-        input=FeatureInput(frames=6, width=32) if edtc else None,
-        fuser=Fuser(layers=1, heads=4, reduced=16, feed_forward=64) if edtc else None,
-        translator=None,
-        twin=None,
-        bart=Bart(
-            pretrained=None, vocabulary=80, encoder_layers=1, decoder_layers=1, heads=4, width=32,
-            feed_forward=64, max_tokens=14,
-        ) if edtc else None,
-        seq2seq=None if edtc else Seq2Seq(
-            encoder_layers=1, encoder_width=16, encoder_dropout=0.1, decoder=name,
-            decoder_layers=1, width=32, heads=4, feed_forward=64, dropout=0.1, max_words=8,
-        ),
-        training=Training(**training, device="cpu", optimizer="adam", schedule="constant"),
-    )  # fmt: skip
-
-
-def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> FinetuningPlan:
-    return FinetuningPlan(
-        name=name,
-        inputs={},
-        code="",
-        captioner=base,
-        dataset="toy",
-        features=make_base(base).features,
-        scst=Scst(**{**SCST, **scst}),
-    )
-
-
-def make_data(root: Path) -> Manifest:
-    """A manifest and two feature files, one with two views; a clip's kind is their direction."""
-    draw = np.random.default_rng(0)
-    clips = [
-        Clip(
-            f"{split}-{n}",
-            split,
-            f"{n}.wav",
-            1.0,
-            tuple(frame.format(KINDS[n % len(KINDS)]) for frame in FRAMES),
-        )
-        for split, count in SIZES.items()
-        for n in range(count)
-    ]
-    manifest = Manifest("toy", "audio", tuple(clips))
-    manifest.save(root / "data/corpora/toy.json")
-    for (name, width), views in zip(WIDTHS.items(), (2, 1), strict=True):
-        directions = draw.normal(size=(len(KINDS), width))
-        kinds = [int(clip.clip_id.split("-")[1]) % len(KINDS) for clip in clips]
-        lengths = draw.integers(3, 8, len(clips) * views)
-        values = directions[np.repeat(np.repeat(kinds, views), lengths)]
-        values = values + 0.3 * draw.normal(size=values.shape)
-        path = root / f"data/features/toy/{name}.h5"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        header = Header(name, {}, "0", 0.1, views)
-        ids = [clip.clip_id for clip in clips]
-        write_store(path, header, ids, lengths, width, [values.astype(np.float16)])
-    return manifest
-
-
-def stores(root: Path, base: str = "edtc") -> list[FeatureStore]:
-    return [
-        FeatureStore.open(root / f"data/features/toy/{name}.h5")
-        for name in make_base(base).features
-    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -134,11 +49,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     """A repository with a captioner of each kind after a little cross-entropy."""
     root = tmp_path_factory.mktemp("repository")
     manifest = make_data(root)
-    torch.set_num_threads(1)
     for name in NAMES:
-        output = root / "data/models/captioners" / name
-        plan = make_base(name)
-        train_captioner(plan, manifest, stores(root, name), None, output, root / "checkpoints")
+        train_base(root, manifest, name)
     return root, manifest
 
 
@@ -180,6 +92,10 @@ def expected_reward(
         ("edtc", {"baseline": "others", "dropout": True}),
         ("transformer", {"baseline": "others", "chunks": 1}),
         ("gru", {"learning_rate": 5e-4, "epochs": 12, "samples": 5, "chunks": 3}),
+        ("rlssr", {"baseline": "others", "dropout": True}),
+        ("bart", {"baseline": "others"}),
+        ("crnn", {"baseline": "others", "dropout": True}),
+        ("prefix", {"baseline": "others"}),
     ],
 )
 def test_it_raises_the_expected_reward(
@@ -353,6 +269,36 @@ def test_a_killed_run_ends_with_the_same_bytes(
     assert set(resumed) == {*contents(models / "edtc"), "finetuning.json"}
 
 
+class Killed(BaseException):
+    """Nothing in the pipeline catches it."""
+
+
+@pytest.mark.parametrize("base", ["rlssr", "bart", "crnn", "prefix"])
+def test_every_kind_resumes_to_the_same_bytes(
+    trained: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """Killed twice, in an epoch's midst; with dropout, and RLSSR's masks drawn in every step."""
+    root, manifest = trained
+    plan = make_plan(base, epochs=3, baseline="others", dropout=True)
+    whole = contents(tune(root, manifest, plan, tmp_path / "whole"))
+    weights = (root / "data/models/captioners" / base / "model.safetensors").read_bytes()
+    assert whole["model.safetensors"] != weights
+    before_step, steps = SelfCritical.before_step, []
+
+    def killing(self: SelfCritical, step: int, total: int) -> None:
+        steps.append(step)
+        if len(steps) in (5, 8):
+            raise Killed
+        before_step(self, step, total)
+
+    monkeypatch.setattr(SelfCritical, "before_step", killing)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            tune(root, manifest, plan, tmp_path / "resumed")
+    assert contents(tune(root, manifest, plan, tmp_path / "resumed")) == whole
+    assert len(steps) > len(set(steps))  # some were made twice
+
+
 def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     """Each in one line, before anything is trained."""
     root, manifest = trained
@@ -383,9 +329,6 @@ def test_a_checkpoint_of_another_base_is_not_taken(
     root, manifest = trained
     plan = make_plan(epochs=2)
     base = load_captioner(root / "data/models/captioners/edtc", "cpu")
-
-    class Killed(Exception):
-        pass
 
     def die(*arguments: Any) -> None:
         if arguments[1] == 5:
