@@ -49,9 +49,13 @@ def manifests() -> dict[str, Manifest]:
 def made(tmp_path: Path, params: Params) -> Path:
     """What earlier stages leave: trained models and the features' fingerprints."""
     for name in (*params.encoders, *params.text_encoders):
-        write_json(tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name})
+        write_json(
+            tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
+        )
     for name in params.recoded:
-        write_json(tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name})
+        write_json(
+            tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
+        )
     kinds = {
         "encoders": params.tagging.encoders,
         "retrievers": params.all_retrievers,
@@ -161,7 +165,7 @@ def test_what_was_made_anew_changes_only_the_plans_of_what_reads_it(
     params: Params, manifests: dict[str, Manifest], made: Path, file: str, expected: set[str]
 ) -> None:
     before = all_plans(params, manifests, made)
-    (made / file).write_text("{}")
+    (made / file).write_text('{"width": 8}')
     assert changed(before, all_plans(params, manifests, made)) == expected
 
 
@@ -238,7 +242,7 @@ def test_missing_features_say_what_to_run(
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
         PHASES["captioners"](context)
     (made / "index/encoded/soundscapes/cnn10-minilm.json").unlink()
-    (made / "index/frozen/soundscapes/panns.json").write_text("{}")
+    (made / "index/frozen/soundscapes/panns.json").write_text('{"width": 8}')
     with pytest.raises(EarwitnessError, match="dvc repro encode"):
         PHASES["captioners"](context)
 

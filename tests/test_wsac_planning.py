@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from tiny import TINY
 
 from pipeline import recipes
 from pipeline.config import Params, load_params, parse_params, with_settings
-from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
-from pipeline.plans import CaptionerPlan, DecodingPlan, Plan, RepresentationPlan
+from pipeline.plans import CaptionerPlan, DecodingPlan, FinetuningPlan, Plan, RepresentationPlan
 from pipeline.training.schedules import build_schedule
 
 ADAPTED: dict[str, Any] = {
@@ -49,9 +50,13 @@ def made(tmp_path: Path) -> Path:
     params = parse_params(values())
     for dataset in params.datasets:
         for name in (*params.encoders, *params.text_encoders):
-            write_json(tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name})
+            write_json(
+                tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name, "width": 8}
+            )
         for name in params.recoded:
-            write_json(tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name})
+            write_json(
+                tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name, "width": 8}
+            )
     for kind, names in (
         ("encoders", params.tagging.encoders),
         ("retrievers", params.all_retrievers),
@@ -64,12 +69,13 @@ def made(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def plans(params: Params, made: Path) -> dict[str, Plan]:
+def plans(params: Params, made: Path, words: Sequence[str] = SPLITS) -> dict[str, Plan]:
+    """``words``: the splits that the captions without sound have."""
     manifests = {}
-    for name in ("soundscapes", "words"):
+    for name, splits in (("soundscapes", SPLITS), ("words", words)):
         clips = tuple(
             Clip(f"{name}{i}", split, f"{i}.wav" if name == "soundscapes" else "", 4.0, ("a b",))
-            for i, split in enumerate(("development", "validation", "evaluation"))
+            for i, split in enumerate(splits)
         )
         manifests[name] = Manifest(name, "raw", clips)
     package = REPOSITORY / "pipeline"
@@ -136,7 +142,7 @@ def test_features_made_anew_change_only_what_reads_them(
 ) -> None:
     params = parse_params(values())
     before = plans(params, made)
-    (made / "index/encoded" / f"{file}.json").write_text("{}")
+    (made / "index/encoded" / f"{file}.json").write_text('{"width": 8}')
     assert changed(before, plans(params, made)) == expected
 
 
@@ -163,6 +169,62 @@ def test_what_cannot_be_is_one_line_before_any_training(
     wrong["captioners"]["words"] = {**OWN, **changes}
     with pytest.raises(EarwitnessError, match=message) as caught:
         plans(parse_params(wrong), made)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["words", "adapted-words"])
+def test_sound_and_text_of_different_widths_stop_before_any_training(made: Path, name: str) -> None:
+    """Also where training reads no sound: what is captioned is read in the text's place."""
+    for dataset in ("words", "soundscapes"):
+        path = made / f"index/encoded/{dataset}/cnn10-minilm-sound.json"
+        path.write_text('{"width": 10}')
+    changed = values()
+    changed["captioners"] = {name: changed["captioners"][name]}
+    changed["systems"] = {"own": {"captioners": [name]}}
+    changed |= {"finetuned": {}, "retrieval_systems": {}, "retrieval_test_sets": []}
+    with pytest.raises(EarwitnessError) as caught:
+        plans(parse_params(changed), made)
+    assert str(caught.value) == (
+        f"captioners.{name}: cnn10-minilm-sound is 10 wide, but cnn10-minilm-text is 8; name the "
+        "sound and the text of one space, such as one CLAP's"
+    )
+
+
+def test_captions_that_leave_a_memory_empty_stop_before_any_training(made: Path) -> None:
+    with pytest.raises(EarwitnessError, match=r"words has no split 'development'; it has:"):
+        plans(parse_params(values()), made, words=("validation", "evaluation"))
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "lacks"),
+    [
+        ("words", {}, "words has captions of words and no sound"),
+        ("adapted-words", {}, "adapted-words has captions of words and sound of soundscapes alone"),
+        ("wsac", {}, None),
+        ("words", {"features": ["cnn10-minilm-text"]}, None),  # what it reads are the captions
+    ],
+)
+def test_rewards_need_sound_with_captions_of_its_own(
+    made: Path, base: str, changes: dict[str, Any], lacks: str | None
+) -> None:
+    given = values()
+    given["captioners"][base] = {**given["captioners"][base], **changes}
+    given["finetuned"] = {"tuned": {"captioner": base, "set": {"scst.validation_share": None}}}
+    given["systems"] = {"tuned": {"captioners": ["tuned"]}}
+    given["retrieval_systems"] = {}
+    model = made / "models/captioners/tuned/model.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"tuned")
+    if lacks is None:
+        found = plans(parse_params(given), made)["tuned"]
+        assert isinstance(found, FinetuningPlan)
+        assert {*found.features} <= {*found.inputs}
+        return
+    with pytest.raises(EarwitnessError) as caught:
+        plans(parse_params(given), made)
+    assert f"finetuned.tuned: rewards need clips with sound and captions, and {lacks}; name" in str(
+        caught.value
+    )
     assert "\n" not in str(caught.value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -194,6 +194,9 @@ class WavCapsTextEncoder(TextEncoderBase):
 class Word2VecEncoder(TextEncoderBase):
     """Word vectors of a file, in word2vec's binary or text format (CMU 5.2: Google News)."""
 
+    source: ClassVar = (
+        "GoogleNews-vectors-negative300.bin (code.google.com/archive/p/word2vec), unpacked"
+    )
     module: Literal["word2vec"]
     weights: str  # its path
     pooling: Literal["tokens", "mean"] = "mean"  # CMU 5.2

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.config import Prefix, Scst
+from pipeline.config import Params, Prefix, Scst, Word2VecEncoder
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
@@ -104,9 +104,22 @@ def check_reward_weights(scst: Scst, where: str) -> None:
         )
 
 
+def check_weights(params: Params) -> None:
+    """Refuses frozen encoders whose weights are a path or a package that is not there.
+
+    Raises:
+        EarwitnessError: so it is, with the parameter that names it.
+    """
+    for section in ("encoders", "text_encoders"):
+        for name, entry in getattr(params, section).items():
+            if missing := missing_weights(entry.weights):
+                source = f", or get {entry.source}" if isinstance(entry, Word2VecEncoder) else ""
+                raise EarwitnessError(f"{section}.{name}.weights: {missing}{source}")
+
+
 def missing_weights(name: str) -> str | None:
     """Why ``package:NAME`` or a path gives no weights and how to mend it; null where it does."""
-    if name in ("hub", "none", "scratch") or name.startswith("hub:"):
+    if name in ("hub", "none", "scratch", "tagging") or name.startswith(("hub:", "tagging:")):
         return None
     if name.startswith("package:"):
         package = name.removeprefix("package:")

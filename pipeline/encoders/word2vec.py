@@ -21,7 +21,6 @@ from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
 
 LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
-NEWS = "GoogleNews-vectors-negative300.bin"
 
 
 class Word2VecTextEncoder(TextEncoder):
@@ -79,8 +78,8 @@ class WordVectors:
         self.path = path
         if not path.is_file():
             raise EarwitnessError(
-                f"{path}: no word vectors; get {NEWS} (code.google.com/archive/p/word2vec), "
-                "unpack it, and give its path as the text encoder's weights"
+                f"{path}: no word vectors; get {Settings.source}, and give its path as the text "
+                "encoder's weights"
             )
         if path.stat().st_size == 0:
             raise self._unfit("it is empty")

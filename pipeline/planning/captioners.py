@@ -13,6 +13,7 @@ from pipeline.config import (
     with_settings,
 )
 from pipeline.corpora.checks import check_captions, check_reward_weights, check_sound
+from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context, architecture, captions, weights
 from pipeline.plans import CaptionerPlan, FinetuningPlan, Plan
@@ -28,7 +29,9 @@ def captioner_plans(context: Context) -> dict[str, Plan]:
         own = with_settings(params, captioner.set, f"params.yaml: captioners.{name}.set")
         counts = {"seq2seq": own.seq2seq.min_count, "rlssr": own.rlssr.min_count}
         min_count = counts.get(captioner.architecture, 1)
-        check_captions(context.manifests[captioner.dataset], SPLITS, min_count)
+        manifest = context.manifests[captioner.dataset]
+        check_captions(manifest, SPLITS, min_count)
+        training_clips(manifest, own.training[captioner.training])  # a split may be missing
         plans[name] = _captioner_plan(context, own, name, captioner)
     for name, finetuned in params.finetuned.items():
         own = with_settings(params, finetuned.set, f"params.yaml: finetuned.{name}.set")
@@ -84,6 +87,8 @@ def _prefix_plan(
             f"captioners.{name}: prefix.supervised: true pairs captions with their own sound; "
             "leave sound_dataset out"
         )
+    training_clips(context.manifests[heard], params.training[captioner.training])
+    _check_space(context, name, captioner, heard)
     inputs = _inputs(context, captioner.dataset, (captioner.text,))
     if params.prefix.reads.any_sound:
         if captioner.features[0] not in params.embedded:
@@ -104,10 +109,26 @@ def _prefix_plan(
     )
 
 
+def _check_space(context: Context, name: str, captioner: PrefixCaptioner, heard: str) -> None:
+    """Sound is to be read in the place of text, sooner or later.
+
+    Raises:
+        EarwitnessError: both are not of one width, so not of one space.
+    """
+    sound = context.width(heard, captioner.features[0])
+    text = context.width(captioner.dataset, captioner.text)
+    if sound != text:
+        raise EarwitnessError(
+            f"captioners.{name}: {captioner.features[0]} is {sound} wide, but {captioner.text} is "
+            f"{text}; name the sound and the text of one space, such as one CLAP's"
+        )
+
+
 def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> FinetuningPlan:
     captioner = params.captioners[base]
     check_reward_weights(params.scst, f"finetuned.{name}")
     _check_split(context.params, params.scst, name, base)
+    _check_pairs(context, captioner, f"finetuned.{name}", base)
     inputs = _inputs(context, captioner.dataset, params.heard(base))
     if params.scst.rewards.sbert and params.scst.sbert:
         inputs["sbert weights"] = weights(params.scst.sbert)
@@ -136,6 +157,24 @@ def _check_split(params: Params, scst: Scst, name: str, base: str) -> None:
             f"finetuned.{name}: {base} is trained with validation_share {share or 'null'}, scst "
             f"has {scst.validation_share or 'null'}; set scst.validation_share to the same"
         )
+
+
+def _check_pairs(context: Context, captioner: Captioner, where: str, base: str) -> None:
+    """Rewards compare what is written of a clip's sound with the captions of that clip.
+
+    Raises:
+        EarwitnessError: a captioner of text alone has no such pairs.
+    """
+    if not isinstance(captioner, PrefixCaptioner) or captioner.features[0] == captioner.text:
+        return
+    heard = captioner.sound_dataset or captioner.dataset
+    if heard == captioner.dataset and context.manifests[heard].sounding:
+        return
+    lacks = "no sound" if heard == captioner.dataset else f"sound of {heard} alone"
+    raise EarwitnessError(
+        f"{where}: rewards need clips with sound and captions, and {base} has captions of "
+        f"{captioner.dataset} and {lacks}; name a captioner of a dataset with both"
+    )
 
 
 def _inputs(context: Context, dataset: str, features: tuple[str, ...]) -> dict[str, str]:

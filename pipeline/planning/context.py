@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import Params, SoundTower
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.files import sha256
+from pipeline.files import read_json, sha256
 from pipeline.provenance import code_digest
 
 # registries import every entry; a job names the one that it uses
@@ -36,13 +36,21 @@ class Context:
 
     def fingerprint(self, dataset: str, encoder: str) -> str:
         """Of stored features, a frozen encoder's or a retriever's."""
+        return sha256(self._index(dataset, encoder))
+
+    def width(self, dataset: str, encoder: str) -> int:
+        """D of stored features."""
+        return int(read_json(self._index(dataset, encoder), "run `dvc repro`")["width"])
+
+    def _index(self, dataset: str, encoder: str) -> Path:
+        """What is known of stored features; see features/store.py."""
         kind = "encoded" if encoder in self.params.recoded else "frozen"
         path = self.index / kind / dataset / f"{encoder}.json"
         if not path.is_file():
             own = "encode" if encoder in self.params.encoded else "represent"
             stages = own if kind == "encoded" else "extract embed"
             raise EarwitnessError(f"{path}: features not made yet; run `dvc repro {stages}`")
-        return sha256(path)
+        return path
 
     def tagged(self, encoder: str) -> Path:
         """The weights that the tagging stage trained for an encoder."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pipeline.config import Params, WavCapsTextEncoder
+from pipeline.corpora.checks import check_weights
 from pipeline.planning.context import Context, digest, sound, weights
 from pipeline.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 
 
 def tagging_plans(context: Context) -> dict[str, Plan]:
-    """Encoder name → plan to train it on event labels."""
+    """Encoder name → plan to train it on event labels.
+
+    This is the first phase: what weights are not there is told before anything is trained.
+    """
     params = context.params
+    check_weights(params)
     plans: dict[str, Plan] = {}
     for name in params.tagging.encoders:
         encoder = params.encoders[name]
