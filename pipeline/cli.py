@@ -61,7 +61,9 @@ def search(
 
 @app.command()
 def recipe(
-    paper: Annotated[str, typer.Argument(help="showcase, edtc, sjtu …; nothing lists them")] = "",
+    paper: Annotated[
+        str, typer.Argument(help="showcase, edtc, sjtu, wsac …; nothing lists all")
+    ] = "",
     dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
     params: Annotated[Path, typer.Option(help="the file to write")] = Path("params.yaml"),
     folder: Annotated[Path, typer.Option(help="where the recipes are")] = Path("recipes"),
@@ -70,8 +72,7 @@ def recipe(
     from pipeline import recipes
 
     if not paper or not dataset:
-        for kind in recipes.KINDS:
-            print(f"{kind}: {', '.join(recipes.available(folder, kind))}")
+        print(recipes.listing(folder))
         return
     recipes.apply(params, folder, paper, dataset)
     print(f"{params} is now {paper} on {dataset}; next: dvc repro")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
@@ -28,6 +29,7 @@ BASE = "base"  # an overlay may name others that it is laid over, the lowest fir
 PAPERS = "papers"  # {sjtu: …} of a dataset: laid over for this paper and those based on it alone
 KIND = "kind"
 KINDS = ("paper", "dataset")
+WIDTH = 100  # columns of the list of recipes
 
 # section → key of its entries → the sections whose entries it names
 USES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -84,12 +86,25 @@ class Layer(NamedTuple):
     head: str
 
 
-def available(folder: Path, kind: str) -> list[str]:
-    """Names of the overlays of one kind, ``paper`` or ``dataset``."""
+def available(folder: Path, kind: str) -> dict[str, str]:
+    """Overlays of one kind, ``paper`` or ``dataset``: name → what the comment on its head says."""
     line = re.compile(rf"^{KIND}: {kind}\b", re.MULTILINE)
-    return sorted(
-        p.stem for p in folder.glob("*.yaml") if line.search(p.read_text("utf-8", "replace"))
-    )
+    texts = {path.stem: path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")}
+    return {
+        name: " ".join(re.findall(r"^# (.*)", text.partition(f"{KIND}:")[0], re.MULTILINE))
+        for name, text in sorted(texts.items())
+        if line.search(text)
+    }
+
+
+def listing(folder: Path) -> str:
+    """Every paper and every dataset, with what it is, for a terminal."""
+    lines = []
+    for kind in KINDS:
+        lines.append(f"{kind}s:")
+        for name, about in available(folder, kind).items():
+            lines += wrap(about, WIDTH, initial_indent=f"  {name:16} ", subsequent_indent=" " * 19)
+    return "\n".join([*lines, "", "earwitness recipe PAPER DATASET writes params.yaml"])
 
 
 def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:

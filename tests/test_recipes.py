@@ -67,6 +67,15 @@ def test_every_recipe_holds_together_and_leads_back(params: Path, paper: str, da
     assert applied(params, "showcase", "soundscapes") == default
 
 
+def test_the_list_says_what_every_recipe_is() -> None:
+    listed = recipes.listing(FOLDER)
+    for kind in recipes.KINDS:
+        for name, about in recipes.available(FOLDER, kind).items():
+            assert f"  {name} " in listed and len(about.split()) > 4, name
+    assert "captioners trained on captions alone" in listed
+    assert max(len(line) for line in listed.splitlines()) <= recipes.WIDTH
+
+
 def test_captions_alone_teach_wsacs_decoder(params: Path) -> None:
     now = applied(params, "wsac-text", "clotho-captions")
     (captioner,) = now.captioners.values()
