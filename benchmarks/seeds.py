@@ -213,8 +213,9 @@ def captioning_scores(captioned: Mapping[tuple[int, str], ScoredSet]) -> dict[in
 
 
 def table(scores: Mapping[int, Scores], metrics: Sequence[str]) -> None:
-    """× 100, but counts as they are; mean and standard deviation last."""
-    first = next(iter(scores.values()))
+    """× 100, but counts as they are; mean and standard deviation last. Of what all seeds have."""
+    first, *others = scores.values()
+    first = {system: own for system, own in first.items() if all(system in o for o in others)}
     if not first:
         return
     print("\n| | | " + " | ".join(f"seed {seed}" for seed in scores) + " | mean ± s.d. |")
