@@ -150,7 +150,6 @@ def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
     ]
     captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories)
     path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, names, captions)
     return ScoredSet([caption.text for caption in captions], [clip.captions for clip in clips])
 

@@ -10,7 +10,7 @@ from pipeline.config.captioner_base import CaptionerBase
 from pipeline.config.cmu import BartCaptioner
 from pipeline.config.rlssr import RlssrCaptioner
 from pipeline.config.section import Section
-from pipeline.config.tokens import Subwords, Words
+from pipeline.config.tokens import Subwords, WritesWords
 from pipeline.config.wsac import PrefixCaptioner
 
 
@@ -75,7 +75,7 @@ class Bart(Section):
         return Subwords(self.vocabulary, self.pretrained or self.tokenizer, "bart")
 
 
-class Seq2Seq(Section):
+class Seq2Seq(WritesWords, Section):
     """BiGRU encoder, then a Transformer or a GRU decoder over words (SJTU 2.1, Table 1)."""
 
     feature_dropout: float = Field(0.2, ge=0, lt=1)  # SJTU's code: it stays on in the frozen CNN
@@ -90,14 +90,6 @@ class Seq2Seq(Section):
     dropout: float = Field(0.2, ge=0, lt=1)  # SJTU's code; of the decoder
     min_count: int = Field(1, ge=1)  # of a word in the training captions, SJTU's code
     max_words: int = Field(20, ge=1)  # SJTU's code
-
-    @property
-    def max_tokens(self) -> int:
-        return self.max_words + 2
-
-    @property
-    def tokens(self) -> Words:
-        return Words(self.min_count)
 
 
 class EdtcCaptioner(CaptionerBase):

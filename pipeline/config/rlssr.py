@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import CaptionerBase
 from pipeline.config.section import Section
-from pipeline.config.tokens import Words
+from pipeline.config.tokens import WritesWords
 
 
 class Reconstruction(Section):
@@ -23,7 +23,7 @@ class Reconstruction(Section):
     stop_gradient: bool = False  # keeps its gradient out of the CNN; eq. 1 says nothing of it
 
 
-class Rlssr(Section):
+class Rlssr(WritesWords, Section):
     """CNN10, a Transformer encoder and a Transformer decoder over words (RLSSR 3)."""
 
     encoder_layers: int = Field(2, ge=0)  # RLSSR 3.1; 0: without the Transformer encoder (5.1)
@@ -37,14 +37,6 @@ class Rlssr(Section):
     spec_augment: bool = True  # on the fly, by the section `spec_augment`; RLSSR 4.2
     cross_entropy_weight: float = Field(1.0, ge=0)  # α of eq. 2; RLSSR 4.2
     reconstruction: Reconstruction = Reconstruction()
-
-    @property
-    def max_tokens(self) -> int:
-        return self.max_words + 2
-
-    @property
-    def tokens(self) -> Words:
-        return Words(self.min_count)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rlssr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 
 class Words(NamedTuple):
@@ -17,3 +17,19 @@ class Subwords(NamedTuple):
     vocabulary: int  # of the BPE
     pretrained: str | None  # hub name or path of a model's own, in its place
     section: str  # of the parameters, for the error's sake
+
+
+class WritesWords:
+    """A section whose captioner writes words."""
+
+    if TYPE_CHECKING:  # each section has them as fields of its own
+        min_count: int
+        max_words: int
+
+    @property
+    def max_tokens(self) -> int:
+        return self.max_words + 2
+
+    @property
+    def tokens(self) -> Words:
+        return Words(self.min_count)
