@@ -19,17 +19,17 @@ from transformers import BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config import Bart as BartSettings
+from pipeline.config.captioners import BartConfig
 from pipeline.decoding.search import search
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Memory
+from pipeline.models.decoders.bart import Bart
+from pipeline.tensors import Memory
 
 BEAMS = 4
 FRAMES = 32
-SMALL = BartSettings(
+SMALL = BartConfig(
     pretrained=None, encoder_layers=2, decoder_layers=2, heads=4, width=192, feed_forward=768
 )
-BASE = BartSettings(pretrained=None)  # facebook/bart-base: 6 + 6 layers, width 768
+BASE = BartConfig(pretrained=None)  # facebook/bart-base: 6 + 6 layers, width 768
 MIN_LENGTH = 8  # tokens
 SPREAD = 2.0  # scale of weights at which captions differ
 END_BIAS = {SMALL.width: 1.2, BASE.width: 2.2}
@@ -46,7 +46,7 @@ def main() -> None:
 
 def measure(
     name: str,
-    settings: BartSettings,
+    settings: BartConfig,
     vocabulary: int,
     *,
     clips: int,
@@ -86,7 +86,7 @@ def measure(
     ]
 
 
-def random_model(settings: BartSettings, vocabulary: int, clips: int) -> tuple[Bart, Memory]:
+def random_model(settings: BartConfig, vocabulary: int, clips: int) -> tuple[Bart, Memory]:
     """A model that ends its captions after some ten tokens, and the memory of random features."""
     torch.manual_seed(1)
     model = Bart.from_settings(settings, vocabulary).eval()

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config import Seq2Seq as Settings
+from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.decoding.ensemble import EnsembleStepper
 from pipeline.decoding.search import search
-from pipeline.models.batch import Memory
-from pipeline.models.captioner import TokenIds
-from pipeline.models.transformer_decoder import TransformerDecoder
+from pipeline.models.decoders.transformer import TransformerDecoder
+from pipeline.tensors import Memory, TokenIds
 
 MEMBERS = 2  # SJTU 3: "x2" in Table 3
 BEAMS = 3  # SJTU 3
@@ -79,7 +78,7 @@ def measure(repeats: int) -> list[Row]:
 def random_model(seed: int) -> TransformerDecoder:
     """One whose captions end after some ten words."""
     torch.manual_seed(seed)
-    model = TransformerDecoder(512, Settings(), TOKENS).eval()
+    model = TransformerDecoder(512, Seq2SeqConfig(), TOKENS).eval()
     model.classifier.weight.mul_(SPREAD)
     # one channel of the last layer is made constant, and serves as the bias that there is not
     model.stack()[-1].final_norm.weight[0] = 0

@@ -19,16 +19,16 @@ import torch
 
 from benchmarks.timing import Row, compare, print_table
 from pipeline import audio
-from pipeline.config import PannsEncoder as Settings
+from pipeline.config.encoders import PannsEncoderConfig
+from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.panns import PannsEncoder
 from pipeline.features import passes
 from pipeline.features.encoding import forward
 from pipeline.features.extraction import extract
-from pipeline.plans import ExtractionPlan
 
 CLIPS, SOURCE_RATE, REPEATS = 16, 44100, 3
-PANNS = Settings(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
+PANNS = PannsEncoderConfig(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
 TO_ENCODER, TO_LOOP = 1.15, 1.0
 
 
@@ -55,10 +55,10 @@ def obvious(manifest: Manifest, encoder: PannsEncoder, path: Path) -> None:
             values[-output.values.shape[1] :] = output.values[0].half().numpy()
 
 
-def decoded(manifest: Manifest, rate: int, settings: passes.Settings) -> list[passes.Decoded]:
+def decoded(manifest: Manifest, rate: int, settings: passes.PassSettings) -> list[passes.Decoded]:
     """The batches that extraction makes, in memory."""
     recordings = [
-        passes.Recording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
+        passes.DecodedRecording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
         for clip in manifest.clips
     ]
     batches = []
@@ -81,7 +81,7 @@ def measure() -> list[Row]:
     )
     torch.manual_seed(0)
     encoder = PannsEncoder(PANNS).eval().requires_grad_(False)
-    settings = passes.Settings(PANNS.window_seconds, PANNS.batch_seconds)
+    settings = passes.PassSettings(PANNS.window_seconds, PANNS.batch_seconds)
     with TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_clips(folder)

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import SentenceEncoder
+from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import build_text_encoder
 
 
 def embed(sentences: list[str]) -> NDArray[np.float32]:
     """(N, D) unit vectors."""
-    encoder = build_text_encoder(SentenceEncoder(module="sentence", pooling="mean"))
+    encoder = build_text_encoder(SentenceEncoderConfig(module="sentence", pooling="mean"))
     values = np.asarray(encoder.encode(sentences).values, np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.timing import Row, compare, print_table, seconds
-from pipeline.decoding.memory import TextMemory
+from pipeline.decoding.text_memory import TextMemory
 from pipeline.features.bank import FeatureBank
 from pipeline.features.store import FeatureStore, Header, write_store
 

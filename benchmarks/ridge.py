@@ -15,13 +15,13 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from pipeline.config import load_params
+from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.embedding import caption_id
 from pipeline.features.store import FeatureStore
 from pipeline.metrics.retrieval import chance_scores, ranking_scores
-from pipeline.ranking import table
+from pipeline.trained.ranking import table
 from stages import paths
 from stages.run import run
 

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config import Seq2Seq as Settings
+from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.batch import Memory
-from pipeline.models.captioner import TokenIds
-from pipeline.models.seq2seq import DECODERS, gold_steps
+from pipeline.models.captioners.seq2seq import DECODERS, gold_steps
+from pipeline.tensors import Memory, TokenIds
 from tests.reference_seq2seq import REFERENCES
 
 CLIPS = 64  # SJTU 3
@@ -31,8 +30,8 @@ FRAMES = 31  # 10 s of CNN14
 WORDS = 20
 TOKENS = TokenIds(size=4368, begin=1, pad=0, end=2)  # Clotho's
 TARGET = 5.0
-TRANSFORMER = Settings()
-GRU = Settings(decoder="gru", decoder_layers=1, width=512)
+TRANSFORMER = Seq2SeqConfig()
+GRU = Seq2SeqConfig(decoder="gru", decoder_layers=1, width=512)
 STEPS = 3  # with draws of their own, in each timed run
 
 
@@ -52,7 +51,11 @@ def main() -> None:
 
 
 def measure(
-    name: str, settings: Settings, probability: float, target: float, arguments: argparse.Namespace
+    name: str,
+    settings: Seq2SeqConfig,
+    probability: float,
+    target: float,
+    arguments: argparse.Namespace,
 ) -> Row:
     """Both ways at one probability of teacher forcing; times are of one step."""
     torch.manual_seed(1)

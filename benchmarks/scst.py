@@ -24,15 +24,15 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config import Scst, Seq2Seq, Training
+from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.plans import CaptionerPlan, FinetuningPlan
+from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import END, Reward
-from pipeline.models import build_captioner
-from pipeline.models.batch import Batch, Memory, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.plans import CaptionerPlan, FinetuningPlan
+from pipeline.models.captioners import build_captioner
+from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from pipeline.text.vocabulary import SPECIALS, Vocabulary
-from pipeline.training.bundle import Captioner
+from pipeline.trained.captioner import TrainedCaptioner
 from pipeline.training.self_critical import SelfCritical
 
 CLIPS, REFERENCES, CORPUS = 64, 5, 1000
@@ -105,7 +105,7 @@ def reward_row(draw: random.Random, corpus: list[list[str]], hypotheses: int) ->
         for clip in clips
     ]
     ended = [True] * len(texts)
-    reward = Reward(corpus, Scst(), "cpu")
+    reward = Reward(corpus, ScstConfig(), "cpu")
     WholeCorpus.frequency = count(corpus)
 
     def theirs() -> list[float]:
@@ -123,7 +123,7 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
     """One step, forward and backward; ``alone``: how many clips are sampled one by one."""
     captioner = random_captioner()
     model = captioner.model
-    scst = Scst(samples=samples, dropout=False, device="cpu")
+    scst = ScstConfig(samples=samples, dropout=False, device="cpu")
     plan = FinetuningPlan(
         name="tuned", inputs={}, code="", captioner="", dataset="", features=("one",), scst=scst
     )
@@ -147,20 +147,20 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
     return replace(row, slow=row.slow * CLIPS / alone)
 
 
-def random_captioner() -> Captioner:
+def random_captioner() -> TrainedCaptioner:
     """SJTU's two-layer Transformer captioner with random weights."""
     torch.manual_seed(1)
     parts: dict[str, Any] = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart"))
     plan = CaptionerPlan(
         name="base", inputs={}, code="", architecture="seq2seq", dataset="", features=("one",),
-        seq2seq=Seq2Seq(), training=Training(), **parts,
+        seq2seq=Seq2SeqConfig(), training=TrainingConfig(), **parts,
     )  # fmt: skip
     tokens = TokenIds(TOKENIZER.size, TOKENIZER.begin, TOKENIZER.pad, TOKENIZER.end)
-    return Captioner(plan, build_captioner(plan, [WIDTH], None, tokens), TOKENIZER, (WIDTH,))
+    return TrainedCaptioner(plan, build_captioner(plan, [WIDTH], None, tokens), TOKENIZER, (WIDTH,))
 
 
 def one_by_one(
-    captioner: Captioner, features: Padded, samples: int, corpus: list[list[str]]
+    captioner: TrainedCaptioner, features: Padded, samples: int, corpus: list[list[str]]
 ) -> Tensor:
     """The loss of one step by the obvious loops."""
     model, longest = captioner.model.eval(), captioner.plan.max_tokens - 2
@@ -190,7 +190,7 @@ def one_by_one(
 
 
 @torch.no_grad()
-def uncached(captioner: Captioner, memory: Memory, longest: int, *, sampled: bool) -> Tensor:
+def uncached(captioner: TrainedCaptioner, memory: Memory, longest: int, *, sampled: bool) -> Tensor:
     """(L,): one hypothesis, all of its prefix read at every step."""
     tokens = torch.tensor([[TOKENIZER.begin]])
     for _ in range(longest):

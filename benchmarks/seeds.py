@@ -17,17 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import Evaluation
-from pipeline.corpora.manifest import Manifest
-from pipeline.decoding.ensemble import Ensemble
-from pipeline.decoding.memory import open_memory
-from pipeline.decoding.predictions import caption_clips, write_predictions
-from pipeline.features.store import FeatureStore
-from pipeline.files import read_json
-from pipeline.metrics.evaluate import evaluate_sets
-from pipeline.metrics.sets import ScoredSet
-from pipeline.metrics.tools import find_tools
-from pipeline.plans import (
+from pipeline.config.evaluation import EvaluationConfig
+from pipeline.config.plans import (
     CaptionerPlan,
     DecodingPlan,
     FinetuningPlan,
@@ -35,11 +26,20 @@ from pipeline.plans import (
     RankingPlan,
     RetrieverPlan,
 )
-from pipeline.ranking import score_systems
-from pipeline.training.bundle import load_captioner
-from pipeline.training.captioning import train_captioner
+from pipeline.corpora.manifest import Manifest
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips, write_predictions
+from pipeline.decoding.text_memory import open_memory
+from pipeline.features.store import FeatureStore
+from pipeline.files import read_json
+from pipeline.metrics.evaluate import evaluate_sets
+from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.tools import find_tools
+from pipeline.trained.captioner import load_captioner
+from pipeline.trained.ranking import score_systems
+from pipeline.training.contrastive import train_retriever
+from pipeline.training.cross_entropy import train_captioner
 from pipeline.training.finetuning import finetune_captioner
-from pipeline.training.retrieval import train_retriever
 from stages import paths
 
 FOLDER = paths.PARTIAL / "seeds"
@@ -202,7 +202,7 @@ def main(
 
 def captioning_scores(captioned: Mapping[tuple[int, str], ScoredSet]) -> dict[int, Scores]:
     """Seed → system → metric → value; Java starts once for all of them."""
-    evaluation = Evaluation(spice=True, sbert=None, fluency=None)
+    evaluation = EvaluationConfig(spice=True, sbert=None, fluency=None)
     sets = {f"{seed} {system}": chosen for (seed, system), chosen in captioned.items()}
     result = evaluate_sets(sets, evaluation, find_tools(paths.SPICE, paths.SPICE_CACHE))
     scores: dict[int, Scores] = {}

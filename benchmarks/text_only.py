@@ -20,26 +20,27 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table, seconds
-from pipeline.config import Prefix, SentenceEncoder, Training
-from pipeline.corpora import grammar
+from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.plans import CaptionerPlan, EmbeddingPlan
+from pipeline.config.prefix import PrefixConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.corpora.scenes import draw_scene
+from pipeline.corpora.synthesis import grammar
+from pipeline.corpora.synthesis.scenes import draw_scene
 from pipeline.encoders.sentence import SentenceTextEncoder, build
 from pipeline.features.embedding import embed
 from pipeline.features.store import FeatureStore
-from pipeline.models import build_captioner
-from pipeline.models.batch import Bank, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.plans import CaptionerPlan, EmbeddingPlan
-from pipeline.training.batches import CaptionBatches
-from pipeline.training.captioning import make_batches, make_tokenizer
+from pipeline.models.captioners import build_captioner
+from pipeline.tensors import Bank, Padded, TokenIds
+from pipeline.training.caption_batches import CaptionBatches
+from pipeline.training.cross_entropy import make_batches, make_tokenizer
 from pipeline.training.optimizers import build_optimizer
 
 CLIPS, CAPTIONS = 400, 5
-MINILM = SentenceEncoder(module="sentence", pooling="mean")
+MINILM = SentenceEncoderConfig(module="sentence", pooling="mean")
 # the decoder of recipes/small.yaml, and WSAC's own (4.2)
-SMALL = Prefix(vocabulary=600, mapping_width=128, layers=2, width=128, max_tokens=48)
-PAPER = Prefix()
+SMALL = PrefixConfig(vocabulary=600, mapping_width=128, layers=2, width=128, max_tokens=48)
+PAPER = PrefixConfig()
 PART = 32  # clips, that the paper's size is timed on
 TARGETS = {"small": 2.0, "the paper's size": 1.05}  # times faster, of each decoder
 
@@ -80,11 +81,11 @@ def stored(manifest: Manifest, encoder: SentenceTextEncoder, folder: Path) -> Fe
 class Run:
     """One captioner, and its epoch over batches of one bank or the other."""
 
-    def __init__(self, settings: Prefix, clips: Sequence[Clip], text: FeatureStore) -> None:
+    def __init__(self, settings: PrefixConfig, clips: Sequence[Clip], text: FeatureStore) -> None:
         plan = CaptionerPlan(
             name="wsac", inputs={}, code="", architecture="prefix", dataset="words",
             features=("minilm",), text="minilm", prefix=settings,
-            training=Training(batch=64, label_smoothing=0.0, device="cpu"),
+            training=TrainingConfig(batch=64, label_smoothing=0.0, device="cpu"),
         )  # fmt: skip
         tokenizer = make_tokenizer(
             plan.decoder.tokens, [caption for clip in clips for caption in clip.captions]
@@ -114,7 +115,7 @@ def check(run: Run, text: Bank, encoding: Encoding) -> None:
 
 
 def measure(
-    name: str, settings: Prefix, clips: Sequence[Clip], store: FeatureStore, encoder: Any
+    name: str, settings: PrefixConfig, clips: Sequence[Clip], store: FeatureStore, encoder: Any
 ) -> Row:
     run = Run(settings, clips, store)
     captions = [caption for clip in clips for caption in clip.captions]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config import Translator as Settings
-from pipeline.models.translator import Translation, TwinTranslator
+from pipeline.config.captioners import TranslatorConfig
+from pipeline.models.layers.translator import Translation, TwinTranslator
 from tests.reference_translator import copied
 
 FRAMES = 32  # EDTC 3.1.1
@@ -33,15 +33,17 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows: list[Row] = []
     if arguments.size in ("small", "both"):
-        small = Settings(dropout=0.0, heads=4, feed_forward=768)
+        small = TranslatorConfig(dropout=0.0, heads=4, feed_forward=768)
         rows += measure("small", 192, 32, small, arguments.repeats)
     if arguments.size in ("paper", "both"):
-        paper = Settings(dropout=0.0)
+        paper = TranslatorConfig(dropout=0.0)
         rows += measure("paper size", 768, arguments.clips, paper, arguments.repeats)
     print_table(rows)
 
 
-def measure(name: str, width: int, clips: int, settings: Settings, repeats: int) -> list[Row]:
+def measure(
+    name: str, width: int, clips: int, settings: TranslatorConfig, repeats: int
+) -> list[Row]:
     """One branch, and both, at one size; B ``clips``, T 32, D ``width``."""
     torch.manual_seed(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from pipeline.config.plans import DecodingPlan
 from pipeline.corpora.manifest import Manifest
-from pipeline.plans import DecodingPlan
 from stages import paths
 from stages.run import run
 from stages.stores import open_store
@@ -16,9 +16,9 @@ def main(dataset: str, system: str) -> None:
     plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
     # seconds: after what fails at once
     from pipeline.decoding.ensemble import Ensemble
-    from pipeline.decoding.memory import open_memory
     from pipeline.decoding.predictions import caption_clips, write_predictions
-    from pipeline.training.bundle import load_captioner
+    from pipeline.decoding.text_memory import open_memory
+    from pipeline.trained.captioner import load_captioner
 
     captioners = [load_captioner(paths.MODELS / "captioners" / name) for name in plan.captioners]
     ensemble = Ensemble(tuple(captioners), plan.combine)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import EncodingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import sha256
-from pipeline.plans import EncodingPlan
 from stages import paths
 from stages.run import run
 from stages.stores import open_store
@@ -15,9 +15,9 @@ def main(dataset: str, retriever: str) -> None:
     plan = EncodingPlan.load(
         paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
     )
-    from pipeline.features.recoding import recode
-    from pipeline.training.bundle import WEIGHTS
-    from pipeline.training.retriever import load_retriever  # seconds: after what fails at once
+    from pipeline.trained.captioner import WEIGHTS
+    from pipeline.trained.encoding import recode
+    from pipeline.trained.retriever import load_retriever
 
     folder = paths.MODELS / "retrievers" / retriever
     index, report = recode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.metrics.evaluate import evaluate_sets
 from pipeline.metrics.report import table, write_scores
@@ -9,7 +10,6 @@ from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.tables import read_predictions
 from pipeline.metrics.tools import find_tools
 from pipeline.metrics.yardsticks import yardsticks
-from pipeline.plans import EvaluationPlan
 from stages import paths
 from stages.run import run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
-from pipeline.plans import ExtractionPlan
 from stages import paths
 from stages.run import run
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.config import ClothoDataset, load_params, nearest
+from pipeline.config.datasets import ClothoDatasetConfig
+from pipeline.config.params import load_params
+from pipeline.config.section import nearest
 from pipeline.corpora.fetch import fetch_clotho
 from pipeline.errors import EarwitnessError
 from stages import paths
@@ -15,7 +17,7 @@ def main(dataset: str) -> None:
     if dataset not in datasets:
         raise EarwitnessError(f"no dataset '{dataset}'{nearest(dataset, datasets)}")
     settings = datasets[dataset]
-    if isinstance(settings, ClothoDataset) and settings.fetch:
+    if isinstance(settings, ClothoDatasetConfig) and settings.fetch:
         fetch_clotho(paths.ROOT / settings.root)
 
 

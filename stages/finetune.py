@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import FinetuningPlan
 from pipeline.corpora.manifest import Manifest
-from pipeline.plans import FinetuningPlan
 from stages import paths
 from stages.run import run
 from stages.stores import open_store
@@ -12,7 +12,7 @@ from stages.stores import open_store
 def main(name: str) -> None:
     """Does what data/plans/captioners/<name>.json says, into data/models/captioners/<name>/."""
     plan = FinetuningPlan.load(paths.PLANS / "captioners" / f"{name}.json")
-    from pipeline.training.bundle import load_captioner  # seconds: after what fails at once
+    from pipeline.trained.captioner import load_captioner
     from pipeline.training.finetuning import finetune_captioner
 
     captioners = paths.MODELS / "captioners"

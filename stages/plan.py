@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pipeline
-from pipeline.config import load_params
+from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
-from pipeline.config import load_params, nearest
+from pipeline.config.params import load_params
+from pipeline.config.section import nearest
 from pipeline.corpora.registry import prepare
 from pipeline.errors import EarwitnessError
 from stages import paths

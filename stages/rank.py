@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Manifest
-from pipeline.plans import RankingPlan
 from stages import paths
 from stages.run import run
 
@@ -12,7 +12,7 @@ def main(dataset: str) -> None:
     """Writes metrics/retrieval/<dataset>/<system>.json and data/rankings/<dataset>/<system>.csv."""
     plan = RankingPlan.load(paths.PLANS / "systems" / f"rank-{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
-    from pipeline.ranking import rank, table  # seconds: after what fails at once
+    from pipeline.trained.ranking import rank, table
 
     found = rank(
         plan,

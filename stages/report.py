@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline import report
-from pipeline.config import load_params
+from earwitness import report
+from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import write_atomic
 from stages import paths

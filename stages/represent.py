@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import RepresentationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import sha256
-from pipeline.plans import RepresentationPlan
 from stages import paths
 from stages.run import run
 from stages.stores import open_store, open_text_store
@@ -15,9 +15,9 @@ def main(dataset: str, retriever: str) -> None:
     plan = RepresentationPlan.load(
         paths.PLANS / "retrievers" / "representing" / f"{dataset}-{retriever}.json"
     )
-    from pipeline.features.representing import represent
-    from pipeline.training.bundle import WEIGHTS
-    from pipeline.training.retriever import load_retriever  # seconds: after what fails at once
+    from pipeline.trained.captioner import WEIGHTS
+    from pipeline.trained.representing import represent
+    from pipeline.trained.retriever import load_retriever
 
     folder = paths.MODELS / "retrievers" / retriever
     made = represent(

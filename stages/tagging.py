@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.config.plans import TaggingPlan
 from pipeline.corpora.manifest import Manifest
-from pipeline.plans import TaggingPlan
 from stages import paths
 from stages.run import run
 

@@ -8,25 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config import (
-    Bart,
-    Cmu,
-    Crnn,
-    FeatureInput,
-    Fuser,
-    LogmelEncoder,
-    PannsTower,
-    Prefix,
-    Rlssr,
-    Scst,
-    Seq2Seq,
-    SpecAugment,
-    Training,
-)
+from pipeline.config.captioners import BartConfig, FeatureInputConfig, FuserConfig, Seq2SeqConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.crnn import CrnnConfig
+from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig
+from pipeline.config.plans import CaptionerPlan, FinetuningPlan
+from pipeline.config.prefix import PrefixConfig
+from pipeline.config.retrievers import PannsTowerConfig
+from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, caption_id, write_store
-from pipeline.plans import CaptionerPlan, FinetuningPlan
-from pipeline.training.captioning import train_captioner
+from pipeline.training.cross_entropy import train_captioner
 
 KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
 FRAMES = ("a {}", "a {} outside", "somewhere a {} again")
@@ -39,44 +32,44 @@ SCST = {
     "dropout": False, "device": "cpu",
 }  # fmt: skip
 SMALL: dict[str, Any] = {"width": 32, "heads": 4, "feed_forward": 64}
-LOGMEL = LogmelEncoder(
+LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=MELS, fmax=8000.0
 )
 
 
-def bart(**sizes: Any) -> Bart:
+def bart(**sizes: Any) -> BartConfig:
     own = {"pretrained": None, "vocabulary": 80, "encoder_layers": 1, "decoder_layers": 1}
-    return Bart(**{**own, **SMALL, "max_tokens": 14, **sizes})
+    return BartConfig(**{**own, **SMALL, "max_tokens": 14, **sizes})
 
 
 def modules(name: str) -> dict[str, Any]:
     """The sections of a plan that this captioner reads."""
     if name == "edtc":
-        fuser = Fuser(layers=1, heads=4, reduced=16, feed_forward=64)
-        return {"input": FeatureInput(frames=6, width=32), "fuser": fuser, "bart": bart()}
+        fuser = FuserConfig(layers=1, heads=4, reduced=16, feed_forward=64)
+        return {"input": FeatureInputConfig(frames=6, width=32), "fuser": fuser, "bart": bart()}
     if name == "bart":
-        return {"bart": bart(), "cmu": Cmu(memory="last_two")}
+        return {"bart": bart(), "cmu": CmuConfig(memory="last_two")}
     if name == "crnn":
-        crnn = Crnn(channels=(4, 8, 8, 8, 8), width=16, dropout=0.1)
-        return {"bart": bart(width=64), "cmu": Cmu(encoder="crnn", crnn=crnn)}
+        crnn = CrnnConfig(channels=(4, 8, 8, 8, 8), width=16, dropout=0.1)
+        return {"bart": bart(width=64), "cmu": CmuConfig(encoder="crnn", crnn=crnn)}
     if name == "rlssr":
-        own = Rlssr(
+        own = RlssrConfig(
             **SMALL, encoder_layers=1, decoder_layers=1, max_words=8, dropout=0.0,
             reconstruction={"weight": 0.1},
         )  # fmt: skip
-        tower = PannsTower(
+        tower = PannsTowerConfig(
             module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
         )
-        masks = SpecAugment()
+        masks = SpecAugmentConfig()
         return {"rlssr": own, "sound": tower, "sound_input": LOGMEL, "spec_augment": masks}
     if name == "prefix":
-        own_prefix = Prefix(
+        own_prefix = PrefixConfig(
             vocabulary=80, mapping_width=32, layers=1, heads=4, width=32, max_tokens=14, noise=0.2,
             validation="text",
         )  # fmt: skip
         return {"prefix": own_prefix, "text": "clap-text"}
     return {
-        "seq2seq": Seq2Seq(
+        "seq2seq": Seq2SeqConfig(
             **SMALL, encoder_layers=1, encoder_width=16, encoder_dropout=0.1, decoder=name,
             decoder_layers=1, dropout=0.1, max_words=8,
         )
@@ -97,7 +90,7 @@ def make_base(name: str) -> CaptionerPlan:
         architecture=architectures.get(name, name),
         dataset="toy",
         features={**features, **others}.get(name, ("one",)),
-        training=Training(**training, device="cpu", optimizer="adam", schedule="constant"),
+        training=TrainingConfig(**training, device="cpu", optimizer="adam", schedule="constant"),
     )
 
 
@@ -109,7 +102,7 @@ def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> Finetunin
         captioner=base,
         dataset="toy",
         features=make_base(base).features,
-        scst=Scst(**{**SCST, **scst}),
+        scst=ScstConfig(**{**SCST, **scst}),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.batch import Memory, Padded
-from pipeline.models.captioner import Captioner, TokenIds
-from pipeline.plans import CaptionerPlan
+from pipeline.config.plans import CaptionerPlan
+from pipeline.models.captioners.base import Captioner
+from pipeline.tensors import Memory, Padded, TokenIds
 
 WIDTH = 3  # of the features; a clip is a direction of them
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.batch import Memory
-from pipeline.models.gru_decoder import GruDecoder
-from pipeline.models.transformer_decoder import TransformerDecoder
+from pipeline.models.decoders.gru import GruDecoder
+from pipeline.models.decoders.transformer import TransformerDecoder
+from pipeline.tensors import Memory
 
 Named = dict[str, Tensor]
 

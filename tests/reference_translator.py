@@ -1,7 +1,7 @@
 """TRANSLATOR as a reader of EDTC 3.3.2 would write it: torch's modules, a loop over the steps.
 
-Slow and obvious; pipeline/models/translator.py is checked and timed against it. Attention to the
-hidden state is a whole ``nn.MultiheadAttention`` with one key here.
+Slow and obvious; pipeline/models/layers/translator.py is checked and timed against it. Attention to
+the hidden state is a whole ``nn.MultiheadAttention`` with one key here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import Translator as Settings
-from pipeline.models import translator as ours
-from pipeline.models.stacked import StackedLinear, StackedNorm
+from pipeline.config.captioners import TranslatorConfig
+from pipeline.models.layers import translator as ours
+from pipeline.models.layers.stacked import StackedLinear, StackedNorm
 
 
 class ReferenceLayer(nn.Module):
-    def __init__(self, width: int, settings: Settings, decoder: bool) -> None:
+    def __init__(self, width: int, settings: TranslatorConfig, decoder: bool) -> None:
         super().__init__()
         kernel = settings.kernel
         self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2)
@@ -53,7 +53,7 @@ class ReferenceLayer(nn.Module):
 
 
 class ReferenceTranslator(nn.Module):
-    def __init__(self, width: int, settings: Settings) -> None:
+    def __init__(self, width: int, settings: TranslatorConfig) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(
             ReferenceLayer(width, settings, decoder=False) for _ in range(settings.encoder_layers)
@@ -108,7 +108,7 @@ def pairs(
         ]
 
     found: list[Pair] = []
-    mine: ours.Layer
+    mine: ours.TranslatorLayer
     layers = [*translator.encoder, *translator.decoder]
     for mine, theirs in zip(layers, [*reference.encoder, *reference.decoder], strict=True):
         width = theirs.gab.embed_dim
@@ -126,7 +126,7 @@ def pairs(
             *linear(mine.feed_forward.down, of(theirs.down.weight), of(theirs.down.bias)),
             *norm(mine.final_norm, theirs.ffn_norm),
         ]
-        if isinstance(mine, ours.DecoderLayer):
+        if isinstance(mine, ours.TranslatorDecoderLayer):
             found += [
                 *value_output(mine.cross, theirs.cross),
                 *norm(mine.cross_norm, theirs.cross_norm),
@@ -135,7 +135,7 @@ def pairs(
 
 
 def copied(
-    translator: ours.Translator, width: int, settings: Settings, branch: int = 0
+    translator: ours.Translator, width: int, settings: TranslatorConfig, branch: int = 0
 ) -> ReferenceTranslator:
     """The reference with the weights of one branch; single-key queries and keys stay random."""
     reference = ReferenceTranslator(width, settings).to(next(translator.parameters()).dtype)

@@ -11,19 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.config import (
-    BiEncoder,
-    LogmelEncoder,
-    PannsTower,
-    RetrievalTraining,
-    SentenceEncoder,
-    TextTower,
-)
+from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from pipeline.config.plans import RetrieverPlan
+from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig, TextTowerConfig
+from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.batch import Padded
-from pipeline.plans import RetrieverPlan
-from pipeline.towers.base import Heard, SoundTower
+from pipeline.models.towers.base import SoundTower, TowerOutput
+from pipeline.tensors import Padded
 
 THINGS = ("dog", "bell", "engine", "bird", "river", "crowd")
 MANNERS = ("loudly", "softly", "twice", "slowly", "suddenly", "endlessly")
@@ -92,13 +87,13 @@ class TinyTower(SoundTower):
         self.norm = nn.BatchNorm1d(16)
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, stored: Sequence[Padded]) -> Heard:
+    def forward(self, stored: Sequence[Padded]) -> TowerOutput:
         (own,) = stored
         values = own.values * own.mask[..., None]
         values = self.norm(self.convolution(values.transpose(1, 2))).transpose(1, 2)
         frames = Padded(self.dropout(torch.relu(values)), (own.lengths + 1) // 2)
         sums = (frames.values * frames.mask[..., None]).sum(1)
-        return Heard(frames, sums / frames.lengths[:, None])
+        return TowerOutput(frames, sums / frames.lengths[:, None])
 
 
 def build_tiny_tower(*_: Any, **__: Any) -> TinyTower:
@@ -117,7 +112,7 @@ def make_plan(
     **training: Any,
 ) -> RetrieverPlan:
     """``tower``: of sound, over the feature one. ``scratch``: a text tower."""
-    small = TextTower(
+    small = TextTowerConfig(
         weights="scratch", vocabulary=200, layers=1, heads=2, width=32, feed_forward=64,
         max_tokens=16, pooling="mean",
     )  # fmt: skip
@@ -131,13 +126,13 @@ def make_plan(
         code="",
         datasets=datasets,
         features=("one",) if tower else features,
-        sound=PannsTower(module="panns", input="one", weights="scratch") if tower else None,
-        input=LogmelEncoder(module="logmel") if tower else None,
+        sound=PannsTowerConfig(module="panns", input="one", weights="scratch") if tower else None,
+        input=LogmelEncoderConfig(module="logmel") if tower else None,
         weights=None,
         text=small if scratch else None,
         text_features=None if scratch else "words",
-        text_encoder=None if scratch else SentenceEncoder(module="sentence"),
-        biencoder=BiEncoder(width=32, temperature=0.1),
-        training=RetrievalTraining(**settings),
+        text_encoder=None if scratch else SentenceEncoderConfig(module="sentence"),
+        biencoder=BiEncoderConfig(width=32, temperature=0.1),
+        training=RetrievalTrainingConfig(**settings),
         start=start,
     )

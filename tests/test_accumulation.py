@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import Training
+from pipeline.config.training import TrainingConfig
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.schedules import build_schedule
 from tests.test_training import Line, Losses
 
-SETTINGS = Training(
+SETTINGS = TrainingConfig(
     epochs=5, batch=4, accumulate=4, learning_rate=0.1, schedule="cosine", warmup_steps=2,
     validations_per_epoch=2, patience_epochs=100, gradient_clip=0.5,
 )  # fmt: skip
@@ -41,7 +41,7 @@ class Batches:
 
 
 def run(
-    folder: Path, training: Training, batches: Batches, model: Line | None = None
+    folder: Path, training: TrainingConfig, batches: Batches, model: Line | None = None
 ) -> tuple[Line, Progress]:
     model = model or Line()
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import BartConfig, BartForConditionalGeneration, BartModel
+from transformers import BartForConditionalGeneration, BartModel
 
-from pipeline.config import Bart as BartSettings
+from pipeline.config.captioners import BartConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Memory
+from pipeline.models.decoders.bart import Bart
+from pipeline.tensors import Memory
 
 B, T, L, V, D = 5, 7, 6, 40, 32
 
@@ -24,9 +25,9 @@ def _seed() -> None:
     torch.set_num_threads(1)
 
 
-def settings(**changes: object) -> BartSettings:
+def settings(**changes: object) -> BartConfig:
     small = {"encoder_layers": 2, "decoder_layers": 2, "heads": 4, "width": D, "feed_forward": 64}
-    return BartSettings(pretrained=None, **{**small, **changes})
+    return BartConfig(pretrained=None, **{**small, **changes})
 
 
 def scratch(**changes: object) -> Bart:
@@ -41,7 +42,7 @@ def scratch(**changes: object) -> Bart:
 @pytest.fixture
 def theirs(tmp_path: Path) -> BartForConditionalGeneration:
     """transformers' BART with ``</s>`` as its start, as facebook/bart-base has."""
-    config = BartConfig(
+    config = transformers.BartConfig(
         vocab_size=V,
         d_model=D,
         encoder_layers=2,

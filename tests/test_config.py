@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.config import load_params, parse_params, with_settings
+from pipeline.config.params import load_params, parse_params, with_settings
 from pipeline.errors import EarwitnessError
 
 

@@ -15,11 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config import (
-    AudioCapsDataset,
-    ClothoDataset,
-    Dataset,
-)
+from pipeline.config.datasets import AudioCapsDatasetConfig, ClothoDatasetConfig, DatasetConfig
 from pipeline.corpora.manifest import SAFE_ID, Clip, Manifest
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.registry import CORPORA, prepare
@@ -52,19 +48,21 @@ def clotho_folder(root: Path, names: list[str], split: str = "development") -> P
 
 
 def clotho(base: Path, **settings: object) -> Manifest:
-    model = ClothoDataset.model_validate({"layout": "clotho", "root": "set", **settings})
+    model = ClothoDatasetConfig.model_validate({"layout": "clotho", "root": "set", **settings})
     return prepare("set", model, base, Path("data/raw"), progress=False)
 
 
 def audiocaps(base: Path, **settings: object) -> Manifest:
-    model = AudioCapsDataset.model_validate({"layout": "audiocaps", "root": "set", **settings})
+    model = AudioCapsDatasetConfig.model_validate(
+        {"layout": "audiocaps", "root": "set", **settings}
+    )
     return prepare("set", model, base, Path("data/raw"), progress=False)
 
 
 def test_every_layout_of_the_parameters_is_registered() -> None:
     layouts = {
         model.model_fields["layout"].annotation.__args__[0]  # type: ignore[union-attr]
-        for model in get_args(get_args(Dataset)[0])
+        for model in get_args(get_args(DatasetConfig)[0])
     }
     assert set(CORPORA) == layouts
 
@@ -118,7 +116,7 @@ def test_one_caption_column_and_a_byte_order_mark_will_do(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not there")
 def test_real_sounds_are_read_whole() -> None:
-    settings = ClothoDataset(layout="clotho", root="../shared/data/realsounds")
+    settings = ClothoDatasetConfig(layout="clotho", root="../shared/data/realsounds")
     manifest = prepare("realsounds", settings, REPOSITORY, Path("data/raw"), progress=False)
     counts = Counter(clip.split for clip in manifest.clips)
     assert counts == {"development": 285, "validation": 37, "evaluation": 92}

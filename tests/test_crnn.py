@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import Crnn as Settings
-from pipeline.config import CrnnTower, LogmelEncoder
+from pipeline.config.crnn import CrnnConfig
+from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.retrievers import CrnnTowerConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
-from pipeline.models.bigru import BiRecurrence
-from pipeline.models.crnn import Crnn, lp_pool
-from pipeline.towers import build_sound_tower
+from pipeline.models.layers.bigru import BiRecurrence
+from pipeline.models.layers.crnn import Crnn, lp_pool
+from pipeline.models.towers import build_sound_tower
+from pipeline.tensors import Padded
 
 CHANNELS = (3, 5, 4, 6, 7)
 LENGTHS = [41, 9, 22, 4]
@@ -30,7 +31,7 @@ def padded(lengths: list[int], width: int, seed: int = 0) -> Padded:
 
 def randomised(**settings: object) -> Crnn:
     torch.manual_seed(1)
-    network = Crnn(64, [], Settings(channels=CHANNELS, width=5, **settings))  # type: ignore[arg-type]
+    network = Crnn(64, [], CrnnConfig(channels=CHANNELS, width=5, **settings))  # type: ignore[arg-type]
     for norm in network.norms:
         assert isinstance(norm, nn.BatchNorm2d)
         for tensor in (norm.weight, norm.bias, norm.running_mean):
@@ -86,7 +87,10 @@ def test_the_mean_of_stretched_frames_is_their_mean() -> None:
     """The baseline interpolates to the stored frames before it averages: ours need no stretch."""
     torch.manual_seed(0)
     tower = build_sound_tower(
-        CrnnTower(module="crnn", input="logmel"), LogmelEncoder(module="logmel"), None, widths=[64]
+        CrnnTowerConfig(module="crnn", input="logmel"),
+        LogmelEncoderConfig(module="logmel"),
+        None,
+        widths=[64],
     ).eval()
     with torch.no_grad():
         frames, embedding = tower([Padded(torch.randn(1, 40, 64), torch.tensor([40]))])
@@ -130,7 +134,7 @@ def test_batch_norms_count_valid_frames_alone() -> None:
 
 def test_features_beside_are_resized_to_the_frames_and_reach_every_clip_alone() -> None:
     """20 stored frames make 5; 10 event vectors shrink to them by pairs, 5 stay as they are."""
-    network = Crnn(64, [2, 3], Settings(channels=CHANNELS, width=4)).eval()
+    network = Crnn(64, [2, 3], CrnnConfig(channels=CHANNELS, width=4)).eval()
     read: list[Padded] = []
 
     def spy(module: nn.Module, inputs: tuple[Padded]) -> None:
@@ -161,7 +165,7 @@ def test_features_beside_are_resized_to_the_frames_and_reach_every_clip_alone() 
 
 
 def test_without_convolutions_the_recurrence_reads_the_features() -> None:
-    network = Crnn(6, [], Settings(convolutions=False, width=5)).eval()
+    network = Crnn(6, [], CrnnConfig(convolutions=False, width=5)).eval()
     batch = padded([7, 3], 6)
     with torch.no_grad():
         frames = network(batch)
@@ -172,4 +176,4 @@ def test_without_convolutions_the_recurrence_reads_the_features() -> None:
 
 def test_too_few_bands_are_one_line() -> None:
     with pytest.raises(EarwitnessError, match=r"needs? 64 values a frame .* has 40; set convol"):
-        Crnn(40, [], Settings())
+        Crnn(40, [], CrnnConfig())

@@ -15,14 +15,14 @@ from torch import Tensor
 from transformers import BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from pipeline.config import Bart as BartSettings
-from pipeline.config import Decoding
+from pipeline.config.captioners import BartConfig
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.rules import Rules
 from pipeline.decoding.sampling import draw, uniforms
 from pipeline.decoding.search import Hypotheses, decode, search
 from pipeline.errors import EarwitnessError
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Memory
+from pipeline.models.decoders.bart import Bart
+from pipeline.tensors import Memory
 
 B, T, D = 6, 5, 16
 BEGIN, PAD, END = 0, 1, 2
@@ -37,7 +37,7 @@ def _seed() -> None:
 @torch.no_grad()
 def model_of(vocabulary: int, ending: float = 0.0) -> tuple[Bart, Memory]:
     """A random model that is sure enough of itself for hypotheses to differ, and B clips."""
-    settings = BartSettings(
+    settings = BartConfig(
         pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=D, feed_forward=32
     )
     model = Bart.from_settings(settings, vocabulary).eval()
@@ -430,7 +430,9 @@ def test_draw_never_takes_what_is_blocked():
 
 def test_settings_arrive_by_name():
     model, memory = model_of(12, ending=3.0)
-    settings = Decoding(beams=2, min_length=1, max_length=9, no_repeat_ngram=2, length_penalty=0.5)
+    settings = DecodingConfig(
+        beams=2, min_length=1, max_length=9, no_repeat_ngram=2, length_penalty=0.5
+    )
     one = decode(model.stepper(), memory, settings)
     two = search(
         model.stepper(),

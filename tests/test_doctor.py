@@ -7,8 +7,8 @@ from typing import Any
 
 from tiny import TINY
 
-from pipeline.config import parse_params
-from pipeline.doctor import Finding, examine
+from earwitness.doctor import Finding, examine
+from pipeline.config.params import parse_params
 from pipeline.files import write_json
 
 

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import config
+from pipeline.config.captioners import CaptionerConfig, TwinConfig
+from pipeline.config.plans import CaptionerPlan
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models import CAPTIONERS, build_captioner, rebuild_captioner
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Batch, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.models.edtc import Edtc
-from pipeline.models.translator import TwinTranslator
-from pipeline.plans import CaptionerPlan
+from pipeline.models.captioners import CAPTIONERS, build_captioner, rebuild_captioner
+from pipeline.models.captioners.edtc import Edtc
+from pipeline.models.decoders.bart import Bart
+from pipeline.models.layers.translator import TwinTranslator
+from pipeline.tensors import Batch, Padded, TokenIds
 
 STORED = {"cnn14": 20, "htsat": 12, "convnext": 16}
 TEXT_WIDTH, VOCABULARY = 10, 40
@@ -123,7 +122,7 @@ def test_every_row_of_table_2_trains(row: str) -> None:
             assert parameter.grad is not None
             audio, text = parameter.grad.view(2, -1).abs().sum(1).tolist()
             # the text branch's one loss is on the last hidden state, which no decoder layer's own
-            # steps enter (see pipeline/models/translator.py)
+            # steps enter (see pipeline/models/layers/translator.py)
             reached = name.startswith("encoder.") or ".cross." in name
             last = name.startswith("encoder.1.feed_forward") or name.startswith("encoder.1.final")
             assert audio > 0 and (text > 0) == (reached or last), name
@@ -150,7 +149,7 @@ def test_every_row_of_table_2_learns_a_batch(row: str) -> None:
 @pytest.mark.parametrize("loss", ["clip", "infonce"])
 def test_the_loss_is_equation_8(loss: str) -> None:
     plan = make_plan(twin=loss)
-    plan = plan.model_copy(update={"twin": config.Twin(loss=loss, weight=0.5)})  # type: ignore[arg-type]
+    plan = plan.model_copy(update={"twin": TwinConfig(loss=loss, weight=0.5)})  # type: ignore[arg-type]
     model, batch = make(plan).eval(), make_batch(plan)
     with torch.no_grad():
         output, losses = model(batch), model.loss(batch)
@@ -278,6 +277,6 @@ def test_an_unknown_architecture_and_a_twin_without_text_are_refused() -> None:
         build_captioner(other, [20, 12, 16], None, TOKENS)
     with pytest.raises(EarwitnessError, match="needs the captions' text features"):
         make(plan).loss(make_batch(plan, text=False))
-    members = get_args(get_args(config.Captioner)[0])  # of the parameters' union
+    members = get_args(get_args(CaptionerConfig)[0])  # of the parameters' union
     named = {get_args(one.model_fields["architecture"].annotation)[0] for one in members}
     assert set(CAPTIONERS) == named and CAPTIONERS["edtc"]() is Edtc

@@ -11,7 +11,7 @@ from encoder_sounds import sound
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.config import ConvNextEncoder as Settings
+from pipeline.config.encoders import ConvNextEncoderConfig
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.convnext import ConvNextEncoder
 from pipeline.errors import EarwitnessError
@@ -111,7 +111,7 @@ def test_the_original_checkpoint_gives_the_original_logits(tmp_path: Path) -> No
     state = original_state()
     path = tmp_path / "convnext_tiny.pth"
     torch.save({"model": state}, path)
-    encoder = build_sound_encoder(Settings(weights=str(path), **SMALL), None)
+    encoder = build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **SMALL), None)
     assert isinstance(encoder, ConvNextEncoder)
     waveform, lengths = sound(32000)
     frames = encoder(waveform, lengths)
@@ -126,7 +126,7 @@ def test_the_original_checkpoint_gives_the_original_logits(tmp_path: Path) -> No
 def test_the_trunk_is_transformers_own(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(original_state(), path)
-    encoder = build_sound_encoder(Settings(weights=str(path), **SMALL), None)
+    encoder = build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **SMALL), None)
     assert isinstance(encoder, ConvNextEncoder)
     waveform, lengths = sound(16000)
     logmel = encoder.frontend(waveform, lengths)
@@ -140,7 +140,7 @@ def test_the_trunk_is_transformers_own(tmp_path: Path) -> None:
 def test_a_clip_is_the_same_in_a_batch_and_alone(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(original_state(), path)
-    encoder = build_sound_encoder(Settings(weights=str(path), **SMALL), None)
+    encoder = build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **SMALL), None)
     waveform, lengths = sound(40000, 23456, 900)
     values, frames = encoder(waveform, lengths)
     assert (frames >= 1).all()
@@ -154,7 +154,7 @@ def test_a_clip_is_the_same_in_a_batch_and_alone(tmp_path: Path) -> None:
 
 
 def test_the_tagging_loss_reaches_every_weight_but_the_unused_norm() -> None:
-    model = tagging_model(Settings(weights="tagging", **SMALL), classes=5)
+    model = tagging_model(ConvNextEncoderConfig(weights="tagging", **SMALL), classes=5)
     model(*sound(8000, 6000)).square().sum().backward()
     idle = {name for name, value in model.named_parameters() if value.grad is None}
     assert idle == {"encoder.model.layernorm.weight", "encoder.model.layernorm.bias"}
@@ -165,6 +165,8 @@ def test_a_checkpoint_of_other_widths_is_refused(tmp_path: Path) -> None:
     save_file(original_state(), path)
     wider = {**SMALL, "widths": (8, 12, 16, 32)}
     with pytest.raises(EarwitnessError, match=r"is \(24, 16, 2, 2\), these settings need \(32"):
-        build_sound_encoder(Settings(weights=str(path), **wider), None)
+        build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **wider), None)
     with pytest.raises(EarwitnessError, match="equally long"):
-        build_sound_encoder(Settings(weights=str(path), **{**SMALL, "depths": (1, 1)}), None)
+        build_sound_encoder(
+            ConvNextEncoderConfig(weights=str(path), **{**SMALL, "depths": (1, 1)}), None
+        )

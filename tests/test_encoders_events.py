@@ -12,13 +12,13 @@ from panns_networks import randomise, save_checkpoint
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
-from pipeline.config import Encoder, parse_params
-from pipeline.config import EventsEncoder as Settings
+from pipeline.config.encoders import EncoderConfig, EventsEncoderConfig
+from pipeline.config.params import parse_params
 from pipeline.encoders import build_sound_encoder, tagging_model, weights_digest
 from pipeline.encoders.conv_blocks import panns_models
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 FRONT = {"sample_rate": 16000, "n_fft": 512, "mels": 32, "fmax": 8000}
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -26,7 +26,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "vggish": {"module": "vggish", "channels": 2, "hidden": 16, "width": 8},
     "convnext": {"module": "convnext", "depths": (1, 1), "widths": (8, 8), **FRONT},
 }
-EVENTS = Settings(module="events", weights="tagging:tagged")
+EVENTS = EventsEncoderConfig(module="events", weights="tagging:tagged")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def _seed() -> None:
 
 def tagged(folder: Path, trunk: str) -> tuple[Any, Path]:
     """A tagging model whose head has something to say, and where it is saved."""
-    settings = TypeAdapter(Encoder).validate_python({**TRUNKS[trunk], "weights": "tagging"})
+    settings = TypeAdapter(EncoderConfig).validate_python({**TRUNKS[trunk], "weights": "tagging"})
     model = tagging_model(settings, classes=5).eval()
     with torch.no_grad():
         for weight in model.head.parameters():
@@ -71,7 +71,7 @@ def test_panns_events_are_its_segmentwise_output(tmp_path: Path) -> None:
     network = panns_models().Cnn14_DecisionLevelMax(32000, 1024, 320, 64, 50, 14000, 7)
     network = randomise(network)
     path = save_checkpoint(network, tmp_path / "Cnn14_DecisionLevelMax.pth")
-    events = build_sound_encoder(Settings(module="events", weights=str(path)), None)
+    events = build_sound_encoder(EventsEncoderConfig(module="events", weights=str(path)), None)
     waveform, lengths = sound(64000, 40000)
     values, frames = events(waveform, lengths)
     assert events.width == 7 and events.frame_seconds == pytest.approx(0.32)
@@ -92,7 +92,7 @@ def test_weights_without_a_head_or_with_another_are_refused(tmp_path: Path) -> N
     with pytest.raises(EarwitnessError, match="no tagger's head"):
         build_sound_encoder(EVENTS, path)
     with pytest.raises(EarwitnessError, match="Cnn14_DecisionLevelMax"):
-        build_sound_encoder(Settings(module="events", weights=str(path)), None)
+        build_sound_encoder(EventsEncoderConfig(module="events", weights=str(path)), None)
     with pytest.raises(EarwitnessError, match="no trained weights"):
         build_sound_encoder(EVENTS, tmp_path / "nowhere.safetensors")
 

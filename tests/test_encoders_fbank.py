@@ -8,7 +8,7 @@ import torch
 from encoder_sounds import sound
 from transformers import ASTFeatureExtractor
 
-from pipeline.config import FbankEncoder as Settings
+from pipeline.config.encoders import FbankEncoderConfig
 from pipeline.encoders import build_sound_encoder
 
 
@@ -23,7 +23,7 @@ def extracted(waveform: torch.Tensor, mels: int, rate: int = 16000) -> np.ndarra
 def test_frames_are_asts_feature_extractors(mels: int) -> None:
     waveform, lengths = sound(16000, 7777, 400)
     waveform[0, 5000:] *= 1e-3  # faint, where the logarithm is steep
-    encoder = build_sound_encoder(Settings(module="fbank", mels=mels), None)
+    encoder = build_sound_encoder(FbankEncoderConfig(module="fbank", mels=mels), None)
     values, frames = encoder(waveform, lengths)
     assert encoder.frame_seconds == pytest.approx(0.01) and values.shape[2] == encoder.width
     for row, length in enumerate(lengths.tolist()):
@@ -34,7 +34,7 @@ def test_frames_are_asts_feature_extractors(mels: int) -> None:
 
 
 def test_a_clip_is_the_same_in_a_batch_and_alone() -> None:
-    encoder = build_sound_encoder(Settings(module="fbank"), None)
+    encoder = build_sound_encoder(FbankEncoderConfig(module="fbank"), None)
     waveform, lengths = sound(9000, 4321, 30)
     values, frames = encoder(waveform, lengths)
     assert (frames >= 1).all()
@@ -45,14 +45,14 @@ def test_a_clip_is_the_same_in_a_batch_and_alone() -> None:
 
 
 def test_silence_is_the_logarithm_of_the_floor() -> None:
-    encoder = build_sound_encoder(Settings(module="fbank"), None)
+    encoder = build_sound_encoder(FbankEncoderConfig(module="fbank"), None)
     values, frames = encoder(torch.zeros(1, 1), torch.tensor([1]))
     assert frames.tolist() == [1]
     np.testing.assert_allclose(values.numpy(), np.log(np.finfo(np.float32).eps), rtol=1e-6)
 
 
 def test_float32_under_autocast() -> None:
-    encoder = build_sound_encoder(Settings(module="fbank"), None)
+    encoder = build_sound_encoder(FbankEncoderConfig(module="fbank"), None)
     waveform, lengths = sound(4000)
     with torch.autocast("cpu", torch.bfloat16):
         values = encoder(waveform, lengths).values

@@ -18,10 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pipeline.config import ClapEncoder as ClapSettings
-from pipeline.config import ClapTextEncoder as TextSettings
-from pipeline.config import HtsatEncoder as Settings
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import (
+    ClapEncoderConfig,
+    ClapTextEncoderConfig,
+    HtsatEncoderConfig,
+    SpecAugmentConfig,
+)
 from pipeline.encoders import build_sound_encoder, build_text_encoder, tagging_model
 from pipeline.encoders.htsat import HtsatEncoder
 from pipeline.encoders.spectrogram import spec_augment
@@ -128,7 +130,7 @@ def test_htsat_frames_are_the_map_of_transformers(
     unfused: tuple[Path, ClapModel], samples: int
 ) -> None:
     folder, model = unfused
-    encoder = build_sound_encoder(Settings(weights=str(folder), **SMALL), None)
+    encoder = build_sound_encoder(HtsatEncoderConfig(weights=str(folder), **SMALL), None)
     waveform, lengths = sound(samples)
     frames = encoder(waveform, lengths)
     with torch.inference_mode():
@@ -146,7 +148,9 @@ def test_htsat_frames_are_the_map_of_transformers(
 def test_frames_are_in_the_order_of_time() -> None:
     """A click moved through the window moves the strongest response along T."""
     torch.manual_seed(0)
-    encoder = HtsatEncoder(Settings(weights="tagging", **{**SMALL, "depths": (1, 1, 1)})).eval()
+    encoder = HtsatEncoder(
+        HtsatEncoderConfig(weights="tagging", **{**SMALL, "depths": (1, 1, 1)})
+    ).eval()
     silence = torch.zeros(1, 16000)
     lengths = torch.tensor([16000])
     quiet = encoder(silence, lengths).values
@@ -161,7 +165,7 @@ def test_frames_are_in_the_order_of_time() -> None:
 
 
 def test_htsat_in_a_batch_and_alone(unfused: tuple[Path, ClapModel]) -> None:
-    encoder = build_sound_encoder(Settings(weights=str(unfused[0]), **SMALL), None)
+    encoder = build_sound_encoder(HtsatEncoderConfig(weights=str(unfused[0]), **SMALL), None)
     waveform, lengths = sound(16000, 9000, 500)
     values, frames = encoder(waveform, lengths)
     for row, length in enumerate(lengths.tolist()):
@@ -183,17 +187,17 @@ def test_htsat_in_a_batch_and_alone(unfused: tuple[Path, ClapModel]) -> None:
 )
 def test_settings_that_do_not_fold_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(EarwitnessError, match=message):
-        HtsatEncoder(Settings(weights="tagging", **{**SMALL, **change}))
+        HtsatEncoder(HtsatEncoderConfig(weights="tagging", **{**SMALL, **change}))
 
 
 def test_weights_of_another_front_end_are_refused(unfused: tuple[Path, ClapModel]) -> None:
-    settings = Settings(weights=str(unfused[0]), **{**SMALL, "fmin": 0})
+    settings = HtsatEncoderConfig(weights=str(unfused[0]), **{**SMALL, "fmin": 0})
     with pytest.raises(EarwitnessError, match="trained with fmin 50, not 0"):
         build_sound_encoder(settings, None)
 
 
 def test_the_tagging_loss_reaches_every_weight() -> None:
-    model = tagging_model(Settings(weights="tagging", **SMALL), classes=5)
+    model = tagging_model(HtsatEncoderConfig(weights="tagging", **SMALL), classes=5)
     model(*sound(16000, 6000)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -203,7 +207,7 @@ def test_the_tagging_loss_reaches_every_weight() -> None:
 @pytest.mark.parametrize("fusion", [False, True])
 def test_clap_is_get_audio_features(tmp_path: Path, fusion: bool, padding: str) -> None:
     model = save_clap(tmp_path, fusion, padding)
-    settings = ClapSettings(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
+    settings = ClapEncoderConfig(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
     encoder = build_sound_encoder(settings, None)
     waveform, lengths = sound(16000, 9000, 3001)
     frames = encoder(waveform, lengths)
@@ -219,31 +223,33 @@ def test_clap_is_get_audio_features(tmp_path: Path, fusion: bool, padding: str) 
 
 def test_clap_windows_longer_than_its_input_are_refused(unfused: tuple[Path, ClapModel]) -> None:
     with pytest.raises(EarwitnessError, match="window_seconds is at most 2"):
-        build_sound_encoder(ClapSettings(module="clap", weights=str(unfused[0])), None)
+        build_sound_encoder(ClapEncoderConfig(module="clap", weights=str(unfused[0])), None)
 
 
 def test_spec_augment_reaches_the_trunk(unfused: tuple[Path, ClapModel]) -> None:
-    encoder = build_sound_encoder(Settings(weights=str(unfused[0]), **SMALL), None)
+    encoder = build_sound_encoder(HtsatEncoderConfig(weights=str(unfused[0]), **SMALL), None)
     waveform, lengths = sound(16000, 16000)
     seeds = torch.tensor([4, 9])
     clean = encoder(waveform, lengths).values
-    once = encoder(waveform, lengths, SpecAugment(), seeds).values
-    assert (once == encoder(waveform, lengths, SpecAugment(), seeds).values).all()
+    once = encoder(waveform, lengths, SpecAugmentConfig(), seeds).values
+    assert (once == encoder(waveform, lengths, SpecAugmentConfig(), seeds).values).all()
     assert ((once - clean).abs().amax((1, 2)) > 0.01).all()
-    assert ((encoder(waveform, lengths, SpecAugment(), seeds + 1).values - once).abs() > 0).any()
+    assert (
+        (encoder(waveform, lengths, SpecAugmentConfig(), seeds + 1).values - once).abs() > 0
+    ).any()
 
 
 @pytest.mark.parametrize("samples", [16000, 7000, 3001])
 def test_masked_sound_is_masked_in_every_repetition(samples: int) -> None:
     """A loud click is gone from the whole window once its frames are masked."""
-    encoder = HtsatEncoder(Settings(weights="tagging", **SMALL))
+    encoder = HtsatEncoder(HtsatEncoderConfig(weights="tagging", **SMALL))
     waveform = 1e-4 * torch.randn(1, samples)
     waveform[0, 1500:1510] = 1.0
     lengths = torch.tensor([samples])
     values, frames = encoder.frontend(waveform, lengths)
     loud = (values[0].amax(1) > -10).nonzero().flatten()
     assert len(loud) >= 16000 // samples
-    settings = SpecAugment(time_masks=8, time_width=0.5, frequency_masks=0)
+    settings = SpecAugmentConfig(time_masks=8, time_width=0.5, frequency_masks=0)
     places = encoder.places(lengths, values.shape[1])
     first = set(loud[loud < int(frames)].tolist())
     for seed in range(20):
@@ -260,7 +266,7 @@ def test_masked_sound_is_masked_in_every_repetition(samples: int) -> None:
 def test_clap_text_is_get_text_features(unfused: tuple[Path, ClapModel]) -> None:
     folder, model = unfused
     tokenizer = save_tokenizer(folder)
-    settings = TextSettings(module="clap_text", weights=str(folder), batch=2)
+    settings = ClapTextEncoderConfig(module="clap_text", weights=str(folder), batch=2)
     encoder = build_text_encoder(settings)
     values, lengths = encoder.encode(CAPTIONS)
     with torch.inference_mode():
@@ -277,7 +283,9 @@ def test_clap_text_is_get_text_features(unfused: tuple[Path, ClapModel]) -> None
 def test_clap_text_tokens_are_its_hidden_states(unfused: tuple[Path, ClapModel]) -> None:
     folder, model = unfused
     tokenizer = save_tokenizer(folder)
-    settings = TextSettings(module="clap_text", weights=str(folder), pooling="tokens", batch=3)
+    settings = ClapTextEncoderConfig(
+        module="clap_text", weights=str(folder), pooling="tokens", batch=3
+    )
     values, lengths = build_text_encoder(settings).encode(CAPTIONS)
     assert lengths.tolist() == [len(caption.split()) + 2 for caption in CAPTIONS]
     with torch.inference_mode():
@@ -293,7 +301,7 @@ def test_clap_text_tokens_are_its_hidden_states(unfused: tuple[Path, ClapModel])
 def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:
     save_clap(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"})[:-4])
-    settings = ClapSettings(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
+    settings = ClapEncoderConfig(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
     with pytest.raises(EarwitnessError) as raised:
         build_sound_encoder(settings, None)
     assert "\n" not in str(raised.value) and str(tmp_path) in str(raised.value)

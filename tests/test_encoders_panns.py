@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from encoder_sounds import sound
 from panns_networks import randomise, save_checkpoint
 
-from pipeline.config import PannsEncoder as Settings
+from pipeline.config.encoders import PannsEncoderConfig
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.conv_blocks import panns_models
 from pipeline.encoders.panns import PannsEncoder
@@ -35,7 +35,7 @@ def test_frames_pooled_as_panns_are_its_embedding(
     official: tuple[torch.nn.Module, Path],
 ) -> None:
     network, path = official
-    encoder = build_sound_encoder(Settings(module="panns", weights=str(path)), None)
+    encoder = build_sound_encoder(PannsEncoderConfig(module="panns", weights=str(path)), None)
     waveform, lengths = sound(64000, seed=1)
     with torch.inference_mode():
         frames = encoder(waveform, lengths)
@@ -49,7 +49,7 @@ def test_frames_pooled_as_panns_are_its_embedding(
 
 
 def test_cnn10_is_four_of_its_blocks() -> None:
-    encoder = randomise(PannsEncoder(Settings(model="cnn10", weights="tagging", **SMALL)))
+    encoder = randomise(PannsEncoder(PannsEncoderConfig(model="cnn10", weights="tagging", **SMALL)))
     assert isinstance(encoder, PannsEncoder)
     waveform, lengths = sound(16000)
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def test_cnn10_is_four_of_its_blocks() -> None:
 
 @pytest.mark.parametrize("model", ["cnn10", "cnn14"])
 def test_a_clip_is_the_same_in_a_batch_and_alone(model: str) -> None:
-    encoder = randomise(PannsEncoder(Settings(model=model, weights="tagging", **SMALL)))
+    encoder = randomise(PannsEncoder(PannsEncoderConfig(model=model, weights="tagging", **SMALL)))
     waveform, lengths = sound(40000, 23456, 900)
     with torch.inference_mode():
         values, frames = encoder(waveform, lengths)
@@ -78,7 +78,7 @@ def test_a_clip_is_the_same_in_a_batch_and_alone(model: str) -> None:
 
 
 def test_the_tagging_loss_reaches_every_weight() -> None:
-    model = tagging_model(Settings(model="cnn10", weights="tagging", **SMALL), classes=5)
+    model = tagging_model(PannsEncoderConfig(model="cnn10", weights="tagging", **SMALL), classes=5)
     logits = model(*sound(8000, 6000))
     logits.square().sum().backward()
     assert logits.shape == (2, 5)
@@ -91,11 +91,15 @@ def test_checkpoints_of_another_front_end_or_size_are_refused(
 ) -> None:
     _, path = official
     with pytest.raises(EarwitnessError, match="mel filters"):
-        build_sound_encoder(Settings(module="panns", weights=str(path), fmin=20), None)
+        build_sound_encoder(PannsEncoderConfig(module="panns", weights=str(path), fmin=20), None)
     with pytest.raises(EarwitnessError, match=r"conv_block1\.conv1\.weight is \(64, 1, 3, 3\)"):
-        build_sound_encoder(Settings(module="panns", weights=str(path), channels=32), None)
+        build_sound_encoder(
+            PannsEncoderConfig(module="panns", weights=str(path), channels=32), None
+        )
     with pytest.raises(EarwitnessError, match="conv_block5"):
-        build_sound_encoder(Settings(module="panns", weights=str(path), model="cnn10"), None)
+        build_sound_encoder(
+            PannsEncoderConfig(module="panns", weights=str(path), model="cnn10"), None
+        )
 
 
 def test_the_package_itself_is_never_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from encoder_sounds import sound
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from pipeline.config import LogmelEncoder, SpecAugment, WaveformEncoder
+from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig, WaveformEncoderConfig
 from pipeline.encoders import build_sound_encoder
 from pipeline.encoders.spectrogram import FLOOR_DB, LogMel, spec_augment
 from pipeline.errors import EarwitnessError
@@ -19,7 +19,7 @@ SETTINGS = {"sample_rate": 16000, "n_fft": 512, "hop": 160, "mels": 40, "fmin": 
 
 def test_logmel_is_librosas() -> None:
     waveform, lengths = sound(16000)
-    encoder = build_sound_encoder(LogmelEncoder(module="logmel", **SETTINGS), None)
+    encoder = build_sound_encoder(LogmelEncoderConfig(module="logmel", **SETTINGS), None)
     power = librosa.feature.melspectrogram(
         y=waveform[0].numpy(),
         sr=16000,
@@ -77,7 +77,7 @@ def test_bands_above_half_the_rate_are_refused() -> None:
 
 
 def test_waveform_frames_hold_every_sample() -> None:
-    settings = WaveformEncoder(module="waveform", sample_rate=16000, frame=100)
+    settings = WaveformEncoderConfig(module="waveform", sample_rate=16000, frame=100)
     encoder = build_sound_encoder(settings, None)
     waveform, lengths = sound(1050, 330)
     values, frames = encoder(waveform, lengths)
@@ -86,7 +86,7 @@ def test_waveform_frames_hold_every_sample() -> None:
         flat = values[row, : int(frames[row])].flatten()
         assert (flat[:length] == waveform[row, :length]).all() and (flat[length:] == 0).all()
     with pytest.raises(EarwitnessError, match="views"):
-        encoder(waveform, lengths, SpecAugment(), torch.tensor([1, 2]))
+        encoder(waveform, lengths, SpecAugmentConfig(), torch.tensor([1, 2]))
 
 
 def masks_of(augmented: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,9 @@ def masks_of(augmented: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 def test_spec_augment_masks_bands_within_its_limits() -> None:
-    settings = SpecAugment(time_masks=1, time_width=0.2, frequency_masks=1, frequency_width=0.25)
+    settings = SpecAugmentConfig(
+        time_masks=1, time_width=0.2, frequency_masks=1, frequency_width=0.25
+    )
     clips, frames, bands = 300, 50, 40
     logmel = torch.randn(clips, frames, bands)
     lengths = torch.full((clips,), frames)
@@ -117,7 +119,7 @@ def test_spec_augment_masks_bands_within_its_limits() -> None:
 
 
 def test_spec_augment_fills_with_the_clips_mean_and_follows_the_seed_alone() -> None:
-    settings = SpecAugment()
+    settings = SpecAugmentConfig()
     logmel = torch.randn(4, 60, 32)
     lengths = torch.tensor([60, 60, 40, 60])
     seeds = torch.tensor([5, 6, 7, 5])
@@ -135,6 +137,6 @@ def test_spec_augment_fills_with_the_clips_mean_and_follows_the_seed_alone() -> 
 
 def test_spec_augment_of_no_masks_changes_nothing() -> None:
     logmel = torch.randn(2, 20, 8)
-    settings = SpecAugment(time_masks=0, frequency_masks=0)
+    settings = SpecAugmentConfig(time_masks=0, frequency_masks=0)
     augmented = spec_augment(logmel, torch.tensor([20, 9]), settings, torch.tensor([1, 2]))
     assert (augmented == logmel).all()

@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pipeline.config import InstructorEncoder, SentenceEncoder
+from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderConfig
 from pipeline.encoders import build_text_encoder
 from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError
@@ -31,7 +31,7 @@ WORDS = ["<pad>", "</s>", "<unk>", *sorted({*INSTRUCTION.split(), *" ".join(CAPT
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceTransformer:
-    folder = locate(SentenceEncoder(module="sentence"), None, Hub())
+    folder = locate(SentenceEncoderConfig(module="sentence"), None, Hub())
     return SentenceTransformer(str(folder), device="cpu")
 
 
@@ -60,7 +60,7 @@ def instructor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tokens_are_sentence_transformers(minilm: SentenceTransformer) -> None:
-    encoder = build_text_encoder(SentenceEncoder(module="sentence", batch=2))
+    encoder = build_text_encoder(SentenceEncoderConfig(module="sentence", batch=2))
     values, lengths = encoder.encode(CAPTIONS)
     expected = minilm.encode(CAPTIONS, output_value="token_embeddings")
     assert lengths.tolist() == [len(tokens) for tokens in expected] and encoder.width == 384
@@ -68,14 +68,14 @@ def test_tokens_are_sentence_transformers(minilm: SentenceTransformer) -> None:
 
 
 def test_means_are_sentence_transformers(minilm: SentenceTransformer) -> None:
-    settings = SentenceEncoder(module="sentence", pooling="mean", batch=2)
+    settings = SentenceEncoderConfig(module="sentence", pooling="mean", batch=2)
     values, lengths = build_text_encoder(settings).encode(CAPTIONS)
     assert lengths.tolist() == [1] * 5
     np.testing.assert_allclose(values, minilm.encode(CAPTIONS), atol=2e-5)
 
 
 def test_float16_and_no_captions() -> None:
-    encoder = build_text_encoder(SentenceEncoder(module="sentence"))
+    encoder = build_text_encoder(SentenceEncoderConfig(module="sentence"))
     half = encoder.encode(CAPTIONS, np.float16)
     assert half.values.dtype == np.float16
     np.testing.assert_allclose(half.values, encoder.encode(CAPTIONS).values, atol=1e-3, rtol=1e-3)
@@ -84,7 +84,7 @@ def test_float16_and_no_captions() -> None:
 
 
 def test_instructor_keeps_the_captions_tokens_alone(instructor: Path) -> None:
-    settings = InstructorEncoder(
+    settings = InstructorEncoderConfig(
         module="instructor", weights=str(instructor), instruction=INSTRUCTION + " ", batch=2
     )
     encoder = build_text_encoder(settings)
@@ -101,7 +101,7 @@ def test_instructor_keeps_the_captions_tokens_alone(instructor: Path) -> None:
 
 
 def test_instructor_mean_leaves_the_instruction_out(instructor: Path) -> None:
-    settings = InstructorEncoder(
+    settings = InstructorEncoderConfig(
         module="instructor",
         weights=str(instructor),
         instruction=INSTRUCTION + " ",
@@ -128,5 +128,5 @@ def test_instructor_mean_leaves_the_instruction_out(instructor: Path) -> None:
 def test_a_package_that_is_not_there_and_a_folder_that_is_no_model(tmp_path: Path) -> None:
     for weights in ("package:no_such_model", "package:../etc", str(tmp_path)):
         with pytest.raises(EarwitnessError) as raised:
-            build_text_encoder(SentenceEncoder(module="sentence", weights=weights))
+            build_text_encoder(SentenceEncoderConfig(module="sentence", weights=weights))
         assert "\n" not in str(raised.value)

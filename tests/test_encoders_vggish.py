@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
-from pipeline.config import VggishEncoder as Settings
+from pipeline.config.encoders import VggishEncoderConfig
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.sources import HUBS, locate
 from pipeline.encoders.vggish import VggishEncoder
@@ -83,7 +83,7 @@ def test_it_is_vggish(tmp_path: Path, hop_seconds: float, hop: int) -> None:
     path = tmp_path / "vggish.pth"
     torch.save({**state_of(network), "pproc.pca_means": torch.zeros(128, 1)}, path)
     encoder = build_sound_encoder(
-        Settings(weights=str(path), hop_seconds=hop_seconds, **SMALL), None
+        VggishEncoderConfig(weights=str(path), hop_seconds=hop_seconds, **SMALL), None
     )
     assert encoder.frame_seconds == pytest.approx(hop_seconds) and encoder.width == 8
     for samples in (3 * PATCH, 3 * PATCH + 5000, 48000, 700, 100):
@@ -97,16 +97,16 @@ def test_it_is_vggish(tmp_path: Path, hop_seconds: float, hop: int) -> None:
 @torch.inference_mode()
 def test_whole_patches_are_all_of_vggishs_own(tmp_path: Path) -> None:
     """30 s have 31 of 0.96 s, as torchvggish gives, and one that is filled up."""
-    encoder = VggishEncoder(Settings(weights="none", **SMALL)).eval()
+    encoder = VggishEncoder(VggishEncoderConfig(weights="none", **SMALL)).eval()
     assert int(encoder(*sound(480000)).lengths) == 32
     assert int(encoder(*sound(31 * PATCH)).lengths) == 31
-    long = Settings(weights="none", **{**SMALL, "hop_seconds": 1.0})
+    long = VggishEncoderConfig(weights="none", **{**SMALL, "hop_seconds": 1.0})
     assert int(VggishEncoder(long).eval()(*sound(480000)).lengths) == 30
 
 
 def test_the_released_file_fits_it_and_its_url_and_digest_are_known() -> None:
     with torch.device("meta"):
-        own = VggishEncoder(Settings(module="vggish")).state_dict()
+        own = VggishEncoder(VggishEncoderConfig(module="vggish")).state_dict()
         theirs = state_of(released(64, 4096, 128))
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in theirs.items()}
     # torch.hub's convention: a file's name ends with the beginning of its SHA-256
@@ -122,7 +122,7 @@ def test_a_download_that_is_not_the_released_file_is_refused(
     path.parent.mkdir()
     torch.save({}, path)
     with pytest.raises(EarwitnessError, match="not the file") as caught:
-        locate(Settings(module="vggish"), None, HUBS["vggish"])
+        locate(VggishEncoderConfig(module="vggish"), None, HUBS["vggish"])
     assert "\n" not in str(caught.value)
 
 
@@ -130,13 +130,15 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(state_of(released(8, 16, 8)), path)
     with pytest.raises(EarwitnessError, match=r"features\.0\.weight is \(8, 1, 3, 3\)"):
-        build_sound_encoder(Settings(weights=str(path), **SMALL), None)
+        build_sound_encoder(VggishEncoderConfig(weights=str(path), **SMALL), None)
 
 
 @pytest.mark.parametrize("normalise", [False, True])
 @torch.inference_mode()
 def test_a_clip_is_the_same_in_a_batch_and_alone(normalise: bool) -> None:
-    encoder = VggishEncoder(Settings(weights="none", normalise=normalise, **SMALL)).eval()
+    encoder = VggishEncoder(
+        VggishEncoderConfig(weights="none", normalise=normalise, **SMALL)
+    ).eval()
     waveform, lengths = sound(40000, 15360, 900)
     values, frames = encoder(waveform, lengths)
     assert frames.tolist() == [3, 1, 1]
@@ -148,7 +150,7 @@ def test_a_clip_is_the_same_in_a_batch_and_alone(normalise: bool) -> None:
 
 def test_batch_norms_count_the_patches_of_clips_alone() -> None:
     """In training: as torch's own over just those, in both outputs and running statistics."""
-    encoder = VggishEncoder(Settings(weights="none", normalise=True, **SMALL)).train()
+    encoder = VggishEncoder(VggishEncoderConfig(weights="none", normalise=True, **SMALL)).train()
     waveform, lengths = sound(40000, 15360, 900)
     logmel, frames = encoder.frontend(waveform, lengths)
     values, count = encoder.trunk(logmel, frames)
@@ -169,7 +171,9 @@ def test_batch_norms_count_the_patches_of_clips_alone() -> None:
 
 @pytest.mark.parametrize("normalise", [False, True])
 def test_the_tagging_loss_reaches_every_weight(normalise: bool) -> None:
-    model = tagging_model(Settings(weights="tagging", normalise=normalise, **SMALL), classes=5)
+    model = tagging_model(
+        VggishEncoderConfig(weights="tagging", normalise=normalise, **SMALL), classes=5
+    )
     model(*sound(32000, 20000)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

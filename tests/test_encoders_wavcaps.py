@@ -20,14 +20,15 @@ from torch import nn
 from transformers import BertTokenizer
 from wavcaps_networks import WIDTH, WORDS, Ase, save, tokenizer_at
 
-from pipeline import recipes
-from pipeline.config import WavCapsEncoder, WavCapsTextEncoder, load_params
+from earwitness import recipes
+from pipeline.config.encoders import WavCapsEncoderConfig, WavCapsTextEncoderConfig
+from pipeline.config.params import load_params
+from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import build_sound_encoder, build_text_encoder, weights_digest
 from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context
 from pipeline.planning.features import extraction_plans
-from pipeline.plans import EmbeddingPlan, ExtractionPlan
 
 CAPTIONS = ["a dog barks", "Rain falls.", "A bird (two?), while a dog barks: rain-falls!", "dog"]
 
@@ -55,13 +56,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ase, Path, 
         yield model, folder / "cnn14-bert.pt", tokenizer
 
 
-def sound_settings(path: Path, **changes: Any) -> WavCapsEncoder:
-    return WavCapsEncoder(module="wavcaps", weights=str(path), **changes)
+def sound_settings(path: Path, **changes: Any) -> WavCapsEncoderConfig:
+    return WavCapsEncoderConfig(module="wavcaps", weights=str(path), **changes)
 
 
-def text_settings(path: Path, **changes: Any) -> WavCapsTextEncoder:
+def text_settings(path: Path, **changes: Any) -> WavCapsTextEncoderConfig:
     values = {"tokenizer": str(path.parent), "batch": 3, **changes}
-    return WavCapsTextEncoder(module="wavcaps_text", weights=str(path), **values)
+    return WavCapsTextEncoderConfig(module="wavcaps_text", weights=str(path), **values)
 
 
 def test_sound_is_encode_audio_of_each_clip_alone(made: tuple[Ase, Path, BertTokenizer]) -> None:

@@ -13,7 +13,7 @@ from panns_networks import extractors
 from torch import Tensor, nn
 from wavcaps_networks import FRONT_END, WIDTH, save
 
-from pipeline.config import SpecAugment, WavCapsEncoder
+from pipeline.config.encoders import SpecAugmentConfig, WavCapsEncoderConfig
 from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
@@ -131,8 +131,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ase, Path]:
     return model, save(path, {**model.state_dict(), "temp": torch.tensor(0.07)})
 
 
-def settings(path: Path, **changes: Any) -> WavCapsEncoder:
-    return WavCapsEncoder(module="wavcaps", weights=str(path), **{"window_seconds": 10, **changes})
+def settings(path: Path, **changes: Any) -> WavCapsEncoderConfig:
+    return WavCapsEncoderConfig(
+        module="wavcaps", weights=str(path), **{"window_seconds": 10, **changes}
+    )
 
 
 def test_sound_is_encode_audio_of_each_clip_alone(made: tuple[Ase, Path]) -> None:
@@ -154,7 +156,7 @@ def test_spec_augment_reaches_the_trunk(made: tuple[Ase, Path]) -> None:
     encoder = build_sound_encoder(settings(made[1]), None)
     waveform, lengths = sound(64000, 64000)
     clean = encoder(waveform, lengths).values
-    masked = encoder(waveform, lengths, SpecAugment(), torch.tensor([4, 9])).values
+    masked = encoder(waveform, lengths, SpecAugmentConfig(), torch.tensor([4, 9])).values
     assert ((masked - clean).abs().amax((1, 2)) > 0.01).all()
 
 

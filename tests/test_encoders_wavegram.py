@@ -9,8 +9,7 @@ import torch
 from encoder_sounds import sound
 from panns_networks import SMALL, Wavegram, randomise, save_checkpoint
 
-from pipeline.config import PannsEncoder as Settings
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import PannsEncoderConfig, SpecAugmentConfig
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.errors import EarwitnessError
@@ -30,7 +29,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module,
 @pytest.mark.parametrize("samples", [32000, 320 * 201, 51234])
 def test_frames_are_panns_own(official: tuple[torch.nn.Module, Path], samples: int) -> None:
     network, path = official
-    encoder = build_sound_encoder(Settings(**MODEL, weights=str(path), **SMALL), None)
+    encoder = build_sound_encoder(PannsEncoderConfig(**MODEL, weights=str(path), **SMALL), None)
     waveform, lengths = sound(samples)
     with torch.no_grad():
         expected, _ = network(waveform)
@@ -44,7 +43,9 @@ def test_frames_are_panns_own(official: tuple[torch.nn.Module, Path], samples: i
 def test_a_clip_is_the_same_in_a_batch_and_alone(
     official: tuple[torch.nn.Module, Path],
 ) -> None:
-    encoder = build_sound_encoder(Settings(**MODEL, weights=str(official[1]), **SMALL), None)
+    encoder = build_sound_encoder(
+        PannsEncoderConfig(**MODEL, weights=str(official[1]), **SMALL), None
+    )
     waveform, lengths = sound(64320, 40001, 23456, 900)
     with torch.no_grad():
         values, frames = encoder(waveform, lengths)
@@ -62,7 +63,7 @@ def test_its_weights_have_the_names_and_shapes_of_panns_checkpoint() -> None:
     """A few of Wavegram_Logmel_Cnn14_mAP=0.439.pth, as PANNs' definition gives them."""
     shapes = {
         name: tuple(value.shape)
-        for name, value in WavegramEncoder(Settings(**MODEL)).state_dict().items()
+        for name, value in WavegramEncoder(PannsEncoderConfig(**MODEL)).state_dict().items()
     }
     known = {
         "pre_conv0.weight": (64, 1, 11),
@@ -86,13 +87,19 @@ def test_its_weights_have_the_names_and_shapes_of_panns_checkpoint() -> None:
 def test_what_it_cannot_be_is_refused(official: tuple[torch.nn.Module, Path]) -> None:
     path = str(official[1])
     with pytest.raises(EarwitnessError, match="a frame every 320 samples"):
-        build_sound_encoder(Settings(**MODEL, weights=path, **{**SMALL, "hop": 160}), None)
+        build_sound_encoder(
+            PannsEncoderConfig(**MODEL, weights=path, **{**SMALL, "hop": 160}), None
+        )
     with pytest.raises(EarwitnessError, match="mel filters"):
-        build_sound_encoder(Settings(**MODEL, weights=path, **{**SMALL, "fmin": 20}), None)
+        build_sound_encoder(
+            PannsEncoderConfig(**MODEL, weights=path, **{**SMALL, "fmin": 20}), None
+        )
     with pytest.raises(EarwitnessError, match=r"pre_block4\.conv1\.weight is \(4, 4, 3, 3\)"):
-        build_sound_encoder(Settings(**MODEL, weights=path, **{**SMALL, "channels": 8}), None)
+        build_sound_encoder(
+            PannsEncoderConfig(**MODEL, weights=path, **{**SMALL, "channels": 8}), None
+        )
     with pytest.raises(EarwitnessError, match="take cnn14 or cnn10 here"):
-        tagging_model(Settings(**MODEL, weights="tagging", **SMALL), classes=3)
-    encoder = build_sound_encoder(Settings(**MODEL, weights=path, **SMALL), None)
+        tagging_model(PannsEncoderConfig(**MODEL, weights="tagging", **SMALL), classes=3)
+    encoder = build_sound_encoder(PannsEncoderConfig(**MODEL, weights=path, **SMALL), None)
     with pytest.raises(EarwitnessError, match="set its views to 0"):
-        encoder(*sound(16000), SpecAugment(), torch.tensor([1]))
+        encoder(*sound(16000), SpecAugmentConfig(), torch.tensor([1]))

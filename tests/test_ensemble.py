@@ -15,8 +15,9 @@ import torch
 from tiny_captioners import CAPTIONS, make_captioner
 from torch import Tensor
 
-from pipeline.config import Bart as BartSettings
-from pipeline.config import Decoding, Seq2Seq, Training
+from pipeline.config.captioners import BartConfig, Seq2SeqConfig
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.decoding.ensemble import (
     Ensemble,
     EnsembleStepper,
@@ -29,12 +30,11 @@ from pipeline.decoding.search import Hypotheses, search
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Memory, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.models.seq2seq import DECODERS
+from pipeline.models.captioners.seq2seq import DECODERS
+from pipeline.models.decoders.bart import Bart
+from pipeline.tensors import Memory, Padded, TokenIds
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.bundle import Captioner
+from pipeline.trained.captioner import TrainedCaptioner
 
 B, D = 6, 16
 BEGIN, PAD, END = 0, 1, 2
@@ -61,7 +61,7 @@ def member(kind: str, vocabulary: int, frames: int = 5, seed: int = 0) -> Member
     mask = torch.arange(frames) < torch.tensor([5, 3, 5, 1, 4, 2])[:, None]
     values = torch.randn(B, frames, D)
     if kind == "bart":
-        settings = BartSettings(
+        settings = BartConfig(
             pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=D, feed_forward=32
         )
         bart = Bart.from_settings(settings, vocabulary).eval()
@@ -71,7 +71,7 @@ def member(kind: str, vocabulary: int, frames: int = 5, seed: int = 0) -> Member
             weight.add_(torch.randn_like(weight), alpha=0.4)
         bart.final_logits_bias[END] = 2.0
         return Member(bart, bart.encode(values, mask))
-    settings = Seq2Seq(width=D, heads=2, feed_forward=32, decoder_layers=2)
+    settings = Seq2SeqConfig(width=D, heads=2, feed_forward=32, decoder_layers=2)
     tokens = TokenIds(vocabulary, begin=BEGIN, pad=PAD, end=END)
     decoder = DECODERS[kind](D, settings, tokens).eval()
     decoder.classifier.weight.mul_(3)
@@ -208,7 +208,9 @@ def test_a_clip_does_not_depend_on_its_batch(method: Any) -> None:
 WIDTHS = {"one": 10, "two": 7}
 
 
-def captioner_of(name: str, feature: str, decoder: str = "transformer", **more: Any) -> Captioner:
+def captioner_of(
+    name: str, feature: str, decoder: str = "transformer", **more: Any
+) -> TrainedCaptioner:
     return make_captioner(name, feature, WIDTHS[feature], decoder, **more)
 
 
@@ -224,7 +226,9 @@ def stores(tmp_path: Path) -> dict[str, FeatureStore]:
     return {name: FeatureStore.open(tmp_path / f"{name}.h5") for name in WIDTHS}
 
 
-def teacher_forced(captioner: Captioner, store: FeatureStore, clip: str, text: str) -> Tensor:
+def teacher_forced(
+    captioner: TrainedCaptioner, store: FeatureStore, clip: str, text: str
+) -> Tensor:
     """(L,) log-probabilities of each word of a caption and its end."""
     values = torch.from_numpy(np.array(store.entry(store.ids.index(clip)))).float()[None]
     ids = torch.tensor(captioner.tokenizer.encode([text], 99))
@@ -239,7 +243,7 @@ def teacher_forced(captioner: Captioner, store: FeatureStore, clip: str, text: s
 def test_captions_of_one_captioner_are_its_own(
     stores: dict[str, FeatureStore], combine: Any, method: Any
 ) -> None:
-    decoding = Decoding(method=method, batch=4, max_length=8)
+    decoding = DecodingConfig(method=method, batch=4, max_length=8)
     captioner, clips = captioner_of("gru", "two", "gru"), stores["two"].ids[2:]
     banks = open_banks([stores["two"]], clips, "cpu")
     alone = [c for batch in predict(captioner, bank_batches(banks, 4), decoding) for c in batch]
@@ -259,7 +263,7 @@ def test_captioners_of_other_kinds_seeds_and_features_write_together(
         captioner_of("another", "one", seed=3),
     )
     own = [[stores[feature] for feature in each.plan.features] for each in members]
-    clips, decoding = stores["one"].ids[::-1], Decoding(batch=4, max_length=8)
+    clips, decoding = stores["one"].ids[::-1], DecodingConfig(batch=4, max_length=8)
     ensemble = Ensemble(members, combine)
     found = caption_clips(ensemble, own, clips, decoding, "three")
     compared = 0
@@ -308,7 +312,11 @@ def test_features_of_another_width_are_refused(stores: dict[str, FeatureStore]) 
     )
     with pytest.raises(EarwitnessError, match=r"one.h5: 10 wide, but captioner second was trained"):
         caption_clips(
-            Ensemble(members), [[stores["one"]], [stores["one"]]], ["clip1"], Decoding(), "both"
+            Ensemble(members),
+            [[stores["one"]], [stores["one"]]],
+            ["clip1"],
+            DecodingConfig(),
+            "both",
         )
 
 
@@ -356,13 +364,13 @@ def test_each_member_runs_in_its_own_precision(precisions: tuple[str, ...]) -> N
     models = [Watched() for _ in precisions]
     members: Any = tuple(
         SimpleNamespace(
-            plan=SimpleNamespace(name="x", training=Training(precision=precision)),
+            plan=SimpleNamespace(name="x", training=TrainingConfig(precision=precision)),
             model=model, tokenizer=vocabulary,
         )
         for precision, model in zip(precisions, models, strict=True)
     )  # fmt: skip
     features = (Padded(torch.zeros(2, 3, 4), torch.tensor([3, 1])),)
-    list(predict_ensemble(Ensemble(members), [[features] * len(members)], Decoding()))
+    list(predict_ensemble(Ensemble(members), [[features] * len(members)], DecodingConfig()))
     for precision, model in zip(precisions, models, strict=True):
         mixed = precision == "bfloat16"  # auto: on CUDA alone
         assert model.seen == {(what, mixed) for what in ("encode", "start", "step")}

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Evaluation
+from pipeline.config.evaluation import EvaluationConfig
+from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import Header, write_store
@@ -23,13 +24,12 @@ from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions
 from pipeline.metrics.tools import Tools, find_tools
-from pipeline.plans import EvaluationPlan
 from pipeline.text.ptb import tokenize
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPICE = REPOSITORY / "data" / "tools" / "spice"
 NO_JAVA = Tools(java=Path("/nowhere/java"), spice=Path("/nowhere"))
-BARE = Evaluation(sbert=None, spice=False)
+BARE = EvaluationConfig(sbert=None, spice=False)
 REFERENCES = [["A dog barks.", "the dog is barking"], ["Rain falls", "it is raining hard"]]
 
 
@@ -86,7 +86,9 @@ def test_a_broken_spice_cache_is_gone_round(tmp_path: Path) -> None:
 
 
 def test_without_java_the_rest_is_reported() -> None:
-    result = evaluate({"own": ["a dog barks", "rain"]}, REFERENCES, Evaluation(sbert=None), NO_JAVA)
+    result = evaluate(
+        {"own": ["a dog barks", "rain"]}, REFERENCES, EvaluationConfig(sbert=None), NO_JAVA
+    )
     scores = result.scores["own"]
     for name in ("meteor", "spice", "spider"):
         assert name not in scores.corpus and name not in scores.clips
@@ -111,7 +113,7 @@ def test_scores_made_with_other_weights_say_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         module.fluency, "error_probabilities", lambda detector, captions: np.array([0.95, 0.2])
     )
-    settings = Evaluation(spice=False, fluency="hub")
+    settings = EvaluationConfig(spice=False, fluency="hub")
     found = evaluate({"own": ["a dog", "rain"]}, REFERENCES, settings, NO_JAVA).scores["own"]
     assert found.corpus["sbert_sim_minilm"] == pytest.approx(0.6)
     assert found.corpus["fense_minilm"] == pytest.approx((0.05 + 0.7) / 2)
@@ -232,7 +234,7 @@ def test_the_stage(
         code="",
         systems=("edtc",),
         encoders=("own",),
-        evaluation=Evaluation(sbert=None, spice=False),
+        evaluation=EvaluationConfig(sbert=None, spice=False),
     )
     plan.save(paths.PLANS / "systems" / "set.json")
     predictions(

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from pipeline.config import LogmelEncoder, SentenceEncoder, SpecAugment
+from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig, SpecAugmentConfig
+from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.base import Packed, SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
@@ -29,11 +30,10 @@ from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
 from pipeline.features.embedding import embed
 from pipeline.features.extraction import encode_files, extract
-from pipeline.features.passes import Settings, make_batches
-from pipeline.features.report import Report
+from pipeline.features.passes import PassSettings, make_batches
 from pipeline.features.store import FeatureStore, Index
-from pipeline.models.batch import Padded
-from pipeline.plans import EmbeddingPlan, ExtractionPlan
+from pipeline.features.throughput import Report
+from pipeline.tensors import Padded
 
 RATE = 8000
 WINDOW = 2.0  # seconds
@@ -72,7 +72,7 @@ class Pooled(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         moments = [waveform.square().sum(1), waveform.sum(1)]
@@ -94,10 +94,10 @@ def make_manifest(root: Path) -> Manifest:
 
 
 def make_plan(views: int = 0, batch_seconds: float = 4.0) -> ExtractionPlan:
-    settings = LogmelEncoder(
+    settings = LogmelEncoderConfig(
         module="logmel", window_seconds=WINDOW, batch_seconds=batch_seconds, views=views
     )
-    augment = SpecAugment() if views else None
+    augment = SpecAugmentConfig() if views else None
     return ExtractionPlan(
         name="trunk",
         inputs={},
@@ -207,7 +207,7 @@ def test_files_are_encoded_as_a_dataset_is(tmp_path: Path) -> None:
 
 def test_batches_hold_each_clip_once_within_their_bound() -> None:
     durations = np.random.default_rng(0).uniform(0.1, 30, 500)
-    batches = make_batches(durations.tolist(), Settings(10.0, 60.0))
+    batches = make_batches(durations.tolist(), PassSettings(10.0, 60.0))
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     assert all(len(b) == 1 or len(b) * durations[b].max() <= 60 for b in batches)
     padded = sum(len(b) * durations[b].max() for b in batches)
@@ -417,7 +417,7 @@ def run_text(folder: Path, encoder: Letters) -> tuple[Index, Report]:
         inputs={},
         code="",
         dataset="noise",
-        encoder=SentenceEncoder(module="sentence"),
+        encoder=SentenceEncoderConfig(module="sentence"),
     )
     manifest = Manifest("noise", "", manifest_clips(folder))
     path = folder / "noise" / "letters.h5"

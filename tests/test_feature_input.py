@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config import FeatureInput
-from pipeline.models.batch import Padded
-from pipeline.models.features import Input, resize_frames, span_mask
+from pipeline.config.captioners import FeatureInputConfig
+from pipeline.models.layers.feature_input import Input, resize_frames, span_mask
+from pipeline.tensors import Padded
 
 
 def resized_alone(values: Tensor, size: int) -> Tensor:
@@ -46,7 +46,7 @@ def test_an_empty_feature_is_zeros_and_half_precision_is_read() -> None:
 
 @pytest.mark.parametrize("stored", [4, 16, 40])
 def test_the_width_is_resized_by_the_same_principle(stored: int) -> None:
-    settings = FeatureInput(frames=6, width=16, normalise=False)
+    settings = FeatureInputConfig(frames=6, width=16, normalise=False)
     clips = padded([6, 6], stored)
     out = Input(stored, settings)(clips)
     for mine, values in zip(out, clips.values, strict=True):
@@ -55,14 +55,14 @@ def test_the_width_is_resized_by_the_same_principle(stored: int) -> None:
 
 
 def test_a_learned_projection_reaches_every_channel() -> None:
-    module = Input(5, FeatureInput(frames=4, width=8, resize="project"))
+    module = Input(5, FeatureInputConfig(frames=4, width=8, resize="project"))
     module(padded([3, 9])).square().sum().backward()
     assert module.width is not None and module.width.weight.grad is not None
     assert (module.width.weight.grad != 0).all()
 
 
 def test_normalised_values_do_not_depend_on_the_stored_scale() -> None:
-    module = Input(16, FeatureInput(frames=4, width=16))
+    module = Input(16, FeatureInputConfig(frames=4, width=16))
     clips = padded([7, 9], 16)
     scaled = Padded(clips.values * 1000, clips.lengths)
     torch.testing.assert_close(module(clips), module(scaled), rtol=1e-3, atol=1e-3)
@@ -81,7 +81,7 @@ def test_spans_are_one_run_no_longer_than_asked_and_everywhere() -> None:
 
 
 def test_masks_zero_whole_frames_and_channels_in_training_alone() -> None:
-    settings = FeatureInput(
+    settings = FeatureInputConfig(
         frames=20, width=16, time_masks=2, time_width=0.2, channel_masks=1, channel_width=0.25
     )
     module = Input(16, settings)
@@ -101,6 +101,6 @@ def test_masks_zero_whole_frames_and_channels_in_training_alone() -> None:
 
 
 def test_text_is_not_masked() -> None:
-    settings = FeatureInput(frames=4, width=16, time_masks=3, time_width=1.0)
+    settings = FeatureInputConfig(frames=4, width=16, time_masks=3, time_width=1.0)
     module = Input(16, settings, masked=False)
     assert (module(padded([5, 5], 16)) != 0).all()

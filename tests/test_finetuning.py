@@ -19,7 +19,9 @@ import torch
 from finetuning_toy import KINDS, NAMES, make_data, make_plan, stores, train_base
 from torch import Tensor
 
-from pipeline.config import Decoding, Rewards, Scst
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import FinetuningPlan
+from pipeline.config.training import RewardsConfig, ScstConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
@@ -29,9 +31,8 @@ from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import Reward
-from pipeline.models.batch import Batch, Memory
-from pipeline.plans import FinetuningPlan
-from pipeline.training.bundle import Captioner, load_captioner
+from pipeline.tensors import Batch, Memory
+from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.finetuning import finetune_captioner
 from pipeline.training.self_critical import SelfCritical
@@ -62,7 +63,11 @@ def tune(root: Path, manifest: Manifest, plan: FinetuningPlan, output: Path) -> 
 
 
 def expected_reward(
-    captioner: Captioner, root: Path, clips: list[Clip], plan: FinetuningPlan, samples: int = 64
+    captioner: TrainedCaptioner,
+    root: Path,
+    clips: list[Clip],
+    plan: FinetuningPlan,
+    samples: int = 64,
 ) -> float:
     """Of a sample of each clip, in the mean over many, with draws that training never made."""
     banks = open_banks(
@@ -117,7 +122,7 @@ def test_it_raises_the_expected_reward(
     assert after.plan == before.plan.model_copy(update={"name": "tuned"})
     ids = [clip.clip_id for clip in held_out]
     captions = caption_clips(
-        Ensemble((after,)), [stores(root, base)], ids, Decoding(beams=2), "tuned"
+        Ensemble((after,)), [stores(root, base)], ids, DecodingConfig(beams=2), "tuned"
     )
     kinds = [KINDS[int(name.split("-")[1]) % len(KINDS)] for name in ids]
     named = [kind in caption.text for kind, caption in zip(kinds, captions, strict=True)]
@@ -131,7 +136,7 @@ def test_it_raises_the_expected_reward(
 
 def make_step(
     trained: tuple[Path, Manifest], thread: ThreadPoolExecutor, base: str, **scst: Any
-) -> tuple[SelfCritical, Batch, Captioner, Reward]:
+) -> tuple[SelfCritical, Batch, TrainedCaptioner, Reward]:
     root, manifest = trained
     plan = make_plan(base, **scst)
     captioner = load_captioner(root / "data/models/captioners" / base, "cpu")
@@ -150,7 +155,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def by_hand(batch: Batch, captioner: Captioner, reward: Reward, scst: Scst) -> Tensor:
+def by_hand(batch: Batch, captioner: TrainedCaptioner, reward: Reward, scst: ScstConfig) -> Tensor:
     """The loss of the weights as they are now: sample, score, then each caption on its own."""
     model, tokenizer = captioner.model.eval(), captioner.tokenizer
     with torch.no_grad():
@@ -315,7 +320,7 @@ def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) 
     other = make_plan().model_copy(update={"features": ("two", "one")})
     refused(other, sounds, r"edtc reads one, two, the plan names two, one; run `dvc repro plan`")
     refused(make_plan(validation_share=0.2), sounds, r"trained with validation_share null; set")
-    sbert = {"rewards": Rewards(sbert=1.0), "sbert": "no/such/folder"}
+    sbert = {"rewards": RewardsConfig(sbert=1.0), "sbert": "no/such/folder"}
     refused(make_plan(**sbert), sounds, r"no/such/folder")
     code = stage(root, "none")
     _, err = code.communicate()

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config import Fuser as Settings
+from pipeline.config.captioners import FuserConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.fuser import (
+from pipeline.models.layers.fuser import (
     ChannelFusion,
     EncoderFusion,
     FeedForward,
@@ -19,10 +19,10 @@ from pipeline.models.fuser import (
     PrivateExtract,
     SharedExtract,
 )
-from pipeline.models.stacked import StackedConvolution, StackedLinear, StackedNorm
+from pipeline.models.layers.stacked import StackedConvolution, StackedLinear, StackedNorm
 
 WIDTH, FRAMES, BATCH = 16, 10, 4
-SETTINGS = Settings(layers=2, heads=4, kernel=7, reduced=6, feed_forward=24, dropout=0.0)
+SETTINGS = FuserConfig(layers=2, heads=4, kernel=7, reduced=6, feed_forward=24, dropout=0.0)
 
 
 def fuser(encoders: int, layers: int = 2) -> Fuser:

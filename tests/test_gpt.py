@@ -15,12 +15,10 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Memory
-from pipeline.models.captioner import TokenIds
-from pipeline.models.gpt import Gpt, Sizes
-from pipeline.models.gpt_pretrained import load_gpt
-from pipeline.models.gpt_stepper import GptStepper
-from pipeline.text.subword import Tokenizer, pretrained
+from pipeline.models.decoders.gpt import Gpt, GptStepper, Sizes
+from pipeline.models.decoders.gpt_pretrained import load_gpt
+from pipeline.tensors import Memory, TokenIds
+from pipeline.text.subword import SubwordTokenizer, pretrained
 
 CAPTIONS = ["a dog barks twice", "rain falls on a metal roof", "a bell rings and a dog barks"]
 IDS = TokenIds(40, 0, 1, 2)
@@ -71,7 +69,7 @@ def test_a_gpt_2s_tokenizer_gets_a_begin_a_padding_and_an_end(gpt2: Path, tmp_pa
     own = GPT2LMHeadModel.from_pretrained(gpt2).config.vocab_size
     assert all(max(row[1:-1]) < own and min(row[0], row[-1]) >= own for row in rows)
     tokenizer.save(tmp_path)
-    assert Tokenizer.load(tmp_path).encode(CAPTIONS, 30) == rows
+    assert SubwordTokenizer.load(tmp_path).encode(CAPTIONS, 30) == rows
 
 
 def test_what_is_no_gpt_2_is_one_line(tmp_path: Path, gpt2: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config import MacsDataset
+from pipeline.config.datasets import MacsDatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.errors import EarwitnessError
@@ -45,7 +45,7 @@ def macs(base: Path, yaml: str | bytes, audio: str = "audio", names: str = "") -
     for name in names.split():
         samples = np.random.default_rng(1).normal(0, 0.1, (800, 2))
         soundfile.write(root / audio / name, samples, 8000)
-    settings = MacsDataset(layout="macs", root="set")
+    settings = MacsDatasetConfig(layout="macs", root="set")
     return prepare("set", settings, base, Path("data/raw"), progress=False)
 
 
@@ -103,7 +103,7 @@ def test_hostile_tables_say_what_is_wrong(tmp_path: Path, yaml: str | bytes, rea
 
 
 def test_what_is_not_there_is_named_with_where_to_get_it(tmp_path: Path) -> None:
-    settings = MacsDataset(layout="macs", root="set")
+    settings = MacsDatasetConfig(layout="macs", root="set")
     with pytest.raises(EarwitnessError, match=r"no MACS\.yaml in .*records/5114771"):
         prepare("set", settings, tmp_path, Path("data/raw"), progress=False)
     (tmp_path / "set").mkdir()

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.decoding.memory import TextMemory, read_sound
+from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 CAPTIONS, WIDTH, CLIPS = 203, 24, 17
 

@@ -13,38 +13,38 @@ from test_edtc import make_plan as edtc_plan
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.config import (
-    Bart,
-    Cmu,
-    Crnn,
-    CrnnTower,
-    LogmelEncoder,
-    PannsTower,
-    Prefix,
-    Rlssr,
-    Seq2Seq,
-    TextTower,
-    Training,
-    Twin,
+from pipeline.config.captioners import BartConfig, Seq2SeqConfig, TwinConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.crnn import CrnnConfig
+from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.prefix import PrefixConfig
+from pipeline.config.retrievers import (
+    BiEncoderConfig,
+    CrnnTowerConfig,
+    PannsTowerConfig,
+    TextTowerConfig,
 )
-from pipeline.config import BiEncoder as Settings
-from pipeline.models import CAPTIONERS, build_captioner
-from pipeline.models.batch import Batch, Memory, Padded
+from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
-from pipeline.models.captioner import Captioner, TokenIds
-from pipeline.plans import CaptionerPlan
-from pipeline.towers import build_sound_tower
-from pipeline.towers.text import build_text_tower
-from pipeline.towers.text_tokens import make_tokens
+from pipeline.models.captioners import CAPTIONERS, build_captioner
+from pipeline.models.captioners.base import Captioner
+from pipeline.models.towers import build_sound_tower
+from pipeline.models.towers.text import build_text_tower
+from pipeline.models.towers.text_tokens import make_tokens
+from pipeline.tensors import Batch, Memory, Padded, TokenIds
 
 TOKENS = TokenIds(40, begin=0, pad=1, end=2)
 FRAMES, WORDS, CLIPS = (33, 9, 20, 4), (3, 7, 1, 5), torch.tensor([4, 7, 4, 9])
-LOGMEL = LogmelEncoder(module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=16, fmax=8000.0)
-BART = Bart(
+LOGMEL = LogmelEncoderConfig(
+    module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=16, fmax=8000.0
+)
+BART = BartConfig(
     pretrained=None, vocabulary=64, encoder_layers=1, decoder_layers=2, heads=2, width=64,
     feed_forward=24, dropout=0.0,
 )  # fmt: skip
-CRNN = Crnn(channels=(4, 6, 6, 6, 6), width=6, dropout=0.0)
+CRNN = CrnnConfig(channels=(4, 6, 6, 6, 6), width=6, dropout=0.0)
 WORDY: dict[str, Any] = {"width": 16, "heads": 2, "feed_forward": 24, "dropout": 0.0}
 SEQ2SEQ: dict[str, Any] = {
     **WORDY, "encoder_layers": 1, "encoder_width": 8, "encoder_dropout": 0.0,
@@ -56,26 +56,28 @@ PREFIX: dict[str, Any] = {
 
 
 def distance(name: str) -> dict[str, Any]:
-    tower = PannsTower(module="panns", model="cnn10", channels=4, weights="scratch", input="logmel")
-    own = Rlssr(**WORDY, encoder_layers=1, reconstruction={"distance": name})
+    tower = PannsTowerConfig(
+        module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+    )
+    own = RlssrConfig(**WORDY, encoder_layers=1, reconstruction={"distance": name})
     return {"rlssr": own, "sound": tower, "sound_input": LOGMEL}
 
 
 # variant → architecture, widths of the stored sound, W of the captions' stored text, settings
 KINDS: dict[str, tuple[str, tuple[int, ...], int | None, dict[str, Any]]] = {
-    "edtc": ("edtc", (20, 12), 10, {"twin": Twin(loss="clip")}),
-    "edtc infonce": ("edtc", (20, 12), 10, {"twin": Twin(loss="infonce")}),
-    "transformer": ("seq2seq", (12,), None, {"seq2seq": Seq2Seq(**SEQ2SEQ)}),
-    "gru": ("seq2seq", (12,), None, {"seq2seq": Seq2Seq(**SEQ2SEQ, decoder="gru")}),
-    "scheduled": ("seq2seq", (12,), None, {"seq2seq": Seq2Seq(**SEQ2SEQ)}),
-    "bart": ("bart", (12, 5), None, {"bart": BART, "cmu": Cmu(memory="mean")}),
-    "crnn": ("bart", (12, 5), None, {"bart": BART, "cmu": Cmu(encoder="crnn", crnn=CRNN)}),
+    "edtc": ("edtc", (20, 12), 10, {"twin": TwinConfig(loss="clip")}),
+    "edtc infonce": ("edtc", (20, 12), 10, {"twin": TwinConfig(loss="infonce")}),
+    "transformer": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ)}),
+    "gru": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ, decoder="gru")}),
+    "scheduled": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ)}),
+    "bart": ("bart", (12, 5), None, {"bart": BART, "cmu": CmuConfig(memory="mean")}),
+    "crnn": ("bart", (12, 5), None, {"bart": BART, "cmu": CmuConfig(encoder="crnn", crnn=CRNN)}),
     **{
         f"rlssr {own}": ("rlssr", (16,), None, distance(own))
         for own in ("l1", "l2", "cosine", "huber")
     },
-    "prefix": ("prefix", (10,), 10, {"prefix": Prefix(**PREFIX)}),
-    "supervised": ("prefix", (10,), 10, {"prefix": Prefix(**PREFIX, supervised=True)}),
+    "prefix": ("prefix", (10,), 10, {"prefix": PrefixConfig(**PREFIX)}),
+    "supervised": ("prefix", (10,), 10, {"prefix": PrefixConfig(**PREFIX, supervised=True)}),
 }
 
 
@@ -97,7 +99,8 @@ def plan_of(kind: str) -> CaptionerPlan:
     return CaptionerPlan(
         name=kind, inputs={}, code="", architecture=architecture, dataset="toy",
         features=tuple(f"sound{width}" for width in widths), text="words" if text else None,
-        training=Training(device="cpu", compile="off", teacher_forcing=teacher_forcing), **parts,
+        training=TrainingConfig(device="cpu", compile="off", teacher_forcing=teacher_forcing),
+        **parts,
     )  # fmt: skip
 
 
@@ -231,13 +234,13 @@ def test_cached_steps_are_the_uncached_logits(kind: str) -> None:
 def retriever(loss: str, towers: bool) -> BiEncoder:
     """Stored means, or a CRNN with features beside and a BERT; both are projected."""
     own = "random" if loss == "infonce" else "hardest"  # random draws would differ
-    settings = Settings(loss=loss, width=8, similarity="dot", impostors=own)  # type: ignore[arg-type]
+    settings = BiEncoderConfig(loss=loss, width=8, similarity="dot", impostors=own)  # type: ignore[arg-type]
     if not towers:
         return BiEncoder(StoredMeans([64, 6]), StoredMeans([10]), settings).eval()
-    tower = CrnnTower(
+    tower = CrnnTowerConfig(
         module="crnn", input="logmel", beside=("events",), channels=CRNN.channels, width=6
     )
-    text = TextTower(
+    text = TextTowerConfig(
         weights="scratch", pooling="mean", vocabulary=64, layers=1, heads=2, width=16,
         feed_forward=24,
     )  # fmt: skip

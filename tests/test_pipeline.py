@@ -81,7 +81,7 @@ class Project:
     def earwitness(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command that a person types, run on this copy's code."""
         return subprocess.run(
-            [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from earwitness.cli import main; main()", *arguments],
             cwd=self.root,
             env=self.environment,
             capture_output=True,
@@ -109,9 +109,13 @@ class Project:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("pipeline"))
     ran = project.run("repro")
-    assert {"caption@edtc", "caption@plain", "extract@soundscapes-panns"} <= ran
-    assert {"retrieve@cnn10-minilm", "adapt@adapted", "encode@soundscapes-cnn10-minilm"} <= ran
-    assert {"caption@gru", "finetune@transformer-scst", "rank@soundscapes"} <= ran
+    assert {"train_captioner@edtc", "train_captioner@plain", "extract@soundscapes-panns"} <= ran
+    assert {
+        "train_retriever@cnn10-minilm",
+        "adapt@adapted",
+        "encode@soundscapes-cnn10-minilm",
+    } <= ran
+    assert {"train_captioner@gru", "finetune@transformer-scst", "rank@soundscapes"} <= ran
     project.commit("reproduced")
     return project
 
@@ -163,7 +167,7 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
     model = project.root / "data/models/captioners/edtc/model.safetensors"
     before = model.stat().st_size
     ran = project.run("exp", "run", "-S", "fuser.layers=3")
-    assert ran == PLANS | {"caption@edtc"} | AFTER_CAPTION
+    assert ran == PLANS | {"train_captioner@edtc"} | AFTER_CAPTION
     assert model.stat().st_size > before
     changed = json.loads(project.dvc("metrics", "diff", "--json"))
     assert set(changed) == {
@@ -186,10 +190,14 @@ def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) 
 
 
 def test_docstrings_and_the_command_line_rerun_no_training(project: Project) -> None:
-    for name in ("pipeline/models/fuser.py", "pipeline/encoders/panns.py", "pipeline/cli.py"):
+    for name in (
+        "pipeline/models/layers/fuser.py",
+        "pipeline/encoders/panns.py",
+        "earwitness/cli.py",
+    ):
         path = project.root / name
         path.write_text(re.sub(r'\A"""', '"""Changed. ', path.read_text(encoding="utf-8")))
-    (project.root / "pipeline/cli.py").write_text("def main() -> None:\n    print()\n")
+    (project.root / "earwitness/cli.py").write_text("def main() -> None:\n    print()\n")
     assert project.run("repro") == PLANS
     project._git(project.root, "checkout", "-q", ".")
     assert project.run("repro") <= PLANS  # DVC remembers these from before

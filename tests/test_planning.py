@@ -9,16 +9,16 @@ import pytest
 from conftest import REPOSITORY
 from tiny import TINY
 
-from pipeline.config import Params, parse_params, with_settings
+from pipeline.config.params import Params, parse_params, with_settings
+from pipeline.config.plans import CaptionerPlan, Plan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
-from pipeline.models import CAPTIONERS
+from pipeline.models.captioners import CAPTIONERS
+from pipeline.models.towers import SOUND_TOWERS
 from pipeline.planning import PHASES, Context
 from pipeline.planning.context import architecture
-from pipeline.plans import CaptionerPlan, Plan
-from pipeline.towers import SOUND_TOWERS
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
@@ -261,4 +261,4 @@ def test_every_architecture_has_the_module_that_its_plan_digests(name: str) -> N
 
 @pytest.mark.parametrize("module", sorted(SOUND_TOWERS))
 def test_every_tower_has_the_module_that_its_plan_digests(module: str) -> None:
-    assert (PACKAGE / "towers" / f"{module}.py").is_file()
+    assert (PACKAGE / "models" / "towers" / f"{module}.py").is_file()

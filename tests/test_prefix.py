@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import Prefix as Settings
-from pipeline.config import Training, parse_section
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.prefix import PrefixConfig
+from pipeline.config.section import parse_section
+from pipeline.config.training import TrainingConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models import build_captioner, rebuild_captioner
-from pipeline.models.batch import Batch, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.models.modality_gap import centre, spread
-from pipeline.models.prefix import Prefix
-from pipeline.plans import CaptionerPlan
+from pipeline.models.captioners import build_captioner, rebuild_captioner
+from pipeline.models.captioners.prefix import Prefix
+from pipeline.models.layers.modality_gap import centre, spread
+from pipeline.tensors import Batch, Padded, TokenIds
 
 WIDTH, IDS = 12, TokenIds(30, 0, 1, 2)
 COUNTS = torch.tensor([3, 1, 2, 5, 1, 4])
@@ -29,8 +29,8 @@ def plan_of(**settings: Any) -> CaptionerPlan:
     return CaptionerPlan(
         name="wsac", inputs={}, code="", architecture="prefix", dataset="toy",
         features=("clap",), text="clap-text", input=None, fuser=None, translator=None, twin=None,
-        bart=None, seq2seq=None, training=Training(label_smoothing=0.0, device="cpu"),
-        prefix=Settings(**{**small, **settings}),
+        bart=None, seq2seq=None, training=TrainingConfig(label_smoothing=0.0, device="cpu"),
+        prefix=PrefixConfig(**{**small, **settings}),
     )  # fmt: skip
 
 
@@ -193,6 +193,6 @@ def test_what_a_person_can_mend() -> None:
         model_of(shift=True).calibrate(None, Rows(TEXT), COUNTS)
     for wrong in ({"noise": 0.1}, {"shift": True}):
         with pytest.raises(EarwitnessError, match="supervised: true trains on sound"):
-            parse_section(Settings, {"supervised": True, **wrong}, "params.yaml")
+            parse_section(PrefixConfig, {"supervised": True, **wrong}, "params.yaml")
     with pytest.raises(EarwitnessError, match="noise"):
-        parse_section(Settings, {"noise": "caption"}, "params.yaml")
+        parse_section(PrefixConfig, {"noise": "caption"}, "params.yaml")

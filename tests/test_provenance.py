@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.provenance import code_digest
+from pipeline.planning.code import code_digest
 
 FILES = {
     "__init__.py": "",

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from tiny_retrievers import save_features, save_retriever
 
+from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.embedding import caption_id
 from pipeline.metrics import retrieval
-from pipeline.plans import RankingPlan
-from pipeline.ranking import file_names, first_clips, rank
-from pipeline.training.checkpoints import read_weights
+from pipeline.state_dicts import read_weights
+from pipeline.trained.ranking import file_names, first_clips, rank
 from stages import rank as stage
 
 CAPTIONS = (3, 1, 0, 5, 2, 4, 1, 5, 5, 2, 3, 1, 7)  # of each clip of the evaluation split
@@ -166,7 +166,9 @@ def test_systems_that_are_no_more_leave_no_files(
 def test_missing_retrievers_and_captions_are_one_line(
     repository: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
-    with pytest.raises(EarwitnessError, match="absent: no retriever; run `dvc repro retrieve"):
+    with pytest.raises(
+        EarwitnessError, match="absent: no retriever; run `dvc repro train_retriever"
+    ):
         ranked(repository, tmp_path, make_plan(good=("narrow",), bad=("wide", "absent")))
     silent = tuple(Clip(f"e{n}", "evaluation", f"{n}.wav", 1.0, ()) for n in range(3))
     nothing = repository[0], Manifest("toy", "audio", silent)

@@ -8,19 +8,13 @@ import pytest
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
-from pipeline import recipes
-from pipeline.config import (
-    Bart,
-    Cmu,
-    EventsEncoder,
-    LogmelEncoder,
-    Params,
-    RlssrCaptioner,
-    Training,
-    VggishEncoder,
-    load_params,
-    with_settings,
-)
+from earwitness import recipes
+from pipeline.config.captioners import BartConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.encoders import EventsEncoderConfig, LogmelEncoderConfig, VggishEncoderConfig
+from pipeline.config.params import Params, load_params, with_settings
+from pipeline.config.rlssr import RlssrCaptionerConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.errors import EarwitnessError
 
 FOLDER = REPOSITORY / "recipes"
@@ -106,7 +100,7 @@ def check_that_all_is_used(now: Params) -> None:
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
     assert {*now.all_retrievers} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
-    sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptioner)}
+    sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptionerConfig)}
     assert {*now.sound_towers, *now.text_towers} <= sides
     inputs = {name for tower in now.sound_towers.values() for name in tower.inputs}
     starts = (*now.sound_towers.values(), *now.encoders.values())
@@ -120,7 +114,7 @@ def test_the_papers_values_are_the_defaults_of_the_sections(params: Path) -> Non
     now = applied(params, "edtc", "clotho")
     for section in ("features", "fuser", "translator", "twin"):
         assert getattr(now, section) == type(getattr(now, section))(), section
-    assert now.training == {"edtc": Training()}
+    assert now.training == {"edtc": TrainingConfig()}
     assert now.bart.pretrained == "facebook/bart-base"
     assert now.captioners["edtc"].features == ("panns", "htsat", "convnext")
     assert now.decoding.beams == 4
@@ -222,7 +216,7 @@ def test_rlssrs_values_are_the_defaults_of_the_sections(params: Path) -> None:
     told = now.rlssr.model_copy(update={"reconstruction": type(now.rlssr)().reconstruction})
     assert told == type(now.rlssr)()
     assert now.rlssr.reconstruction == type(told.reconstruction)(distance="none")
-    assert now.encoders["logmel"] == LogmelEncoder(module="logmel", window_seconds=30.0)
+    assert now.encoders["logmel"] == LogmelEncoderConfig(module="logmel", window_seconds=30.0)
     training = now.training["rlssr"]
     assert (training.epochs, training.batch, training.accumulate) == (200, 64, 4)
     assert (training.learning_rate, training.label_smoothing) == (3e-4, 0.0)
@@ -240,7 +234,7 @@ def test_every_row_of_rlssrs_tables_is_a_system(params: Path, dataset: str) -> N
     for system in now.systems.values():
         (name,) = system.captioners
         captioner = now.captioners[name]
-        assert isinstance(captioner, RlssrCaptioner)
+        assert isinstance(captioner, RlssrCaptionerConfig)
         tower = now.sound_towers[captioner.tower]
         assert tower.module == "panns" and tower.model == "cnn10" and tower.input == "logmel"
         own = with_settings(now, captioner.set, "test").rlssr
@@ -393,10 +387,10 @@ def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
     heard = {name: now.heard(name) for name in rows}
     assert heard.pop("final-events") == ("vggish", "events")
     assert set(heard.values()) == {("vggish",)}
-    assert now.encoders["vggish"] == VggishEncoder(module="vggish")
-    assert now.encoders["events"] == EventsEncoder(module="events")
-    assert now.cmu == Cmu()
-    assert now.bart == Bart(pretrained=None, tokenizer="facebook/bart-base")
+    assert now.encoders["vggish"] == VggishEncoderConfig(module="vggish")
+    assert now.encoders["events"] == EventsEncoderConfig(module="events")
+    assert now.cmu == CmuConfig()
+    assert now.bart == BartConfig(pretrained=None, tokenizer="facebook/bart-base")
 
 
 def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:

@@ -11,24 +11,25 @@ import pytest
 import torch
 from retrieval_toy import FRAME_SECONDS, WIDTHS, TinyTower, make_data, make_plan, sound
 
-from pipeline.config import LogmelEncoder, PannsTower
+from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.plans import EncodingPlan
+from pipeline.config.retrievers import PannsTowerConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features import recoding
 from pipeline.features.parts import Parts
-from pipeline.features.recoding import recode, recode_features
 from pipeline.features.store import FeatureStore, Index
-from pipeline.models.batch import Padded
 from pipeline.models.biencoder import BiEncoder, StoredMeans
-from pipeline.plans import EncodingPlan
-from pipeline.towers import build_sound_tower
-from pipeline.towers.base import SoundTower
-from pipeline.training.retriever import Retriever
+from pipeline.models.towers import build_sound_tower
+from pipeline.models.towers.base import SoundTower
+from pipeline.tensors import Padded
+from pipeline.trained import encoding as recoding
+from pipeline.trained.encoding import recode, recode_features
+from pipeline.trained.retriever import TrainedRetriever
 
 PLAN = EncodingPlan(name="tiny", inputs={}, code="", dataset="toy", feature="one")
 
 
-def make_retriever(tower: SoundTower | None = None) -> Retriever:
+def make_retriever(tower: SoundTower | None = None) -> TrainedRetriever:
     torch.manual_seed(0)
     plan = make_plan(tower=True)
     tower = tower or TinyTower()
@@ -37,7 +38,7 @@ def make_retriever(tower: SoundTower | None = None) -> Retriever:
         for buffer in model.buffers():  # statistics as training would leave them
             if buffer.is_floating_point():
                 buffer.copy_(torch.rand_like(buffer) + 0.5)
-    return Retriever(plan, model.eval(), None, (WIDTHS["one"],), WIDTHS["words"])
+    return TrainedRetriever(plan, model.eval(), None, (WIDTHS["one"],), WIDTHS["words"])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     return root, make_data(root)
 
 
-def run(toy: tuple[Path, Manifest], retriever: Retriever, folder: Path, **changes: Any) -> Index:
+def run(
+    toy: tuple[Path, Manifest], retriever: TrainedRetriever, folder: Path, **changes: Any
+) -> Index:
     root, manifest = toy
     (store,) = sound(root, "one")
     values = {"manifest": manifest, "store": store, "weights": "w", **changes}
@@ -56,7 +59,7 @@ def run(toy: tuple[Path, Manifest], retriever: Retriever, folder: Path, **change
     return index
 
 
-def alone(retriever: Retriever, entry: np.ndarray) -> np.ndarray:
+def alone(retriever: TrainedRetriever, entry: np.ndarray) -> np.ndarray:
     """(T, W) → (T', D): one clip with nothing beside it."""
     padded = Padded(torch.from_numpy(np.array(entry)).float()[None], torch.tensor([len(entry)]))
     with torch.no_grad():
@@ -91,8 +94,10 @@ def test_every_entry_is_the_tower_on_that_clip(
 
 def test_a_real_tower(toy: tuple[Path, Manifest], tmp_path: Path) -> None:
     """CNN10 with random weights: its reduction is what the file says of time."""
-    settings = PannsTower(module="panns", model="cnn10", channels=4, input="one", weights="scratch")
-    logmel = LogmelEncoder(module="logmel", mels=WIDTHS["one"])
+    settings = PannsTowerConfig(
+        module="panns", model="cnn10", channels=4, input="one", weights="scratch"
+    )
+    logmel = LogmelEncoderConfig(module="logmel", mels=WIDTHS["one"])
     torch.manual_seed(1)
     retriever = make_retriever(build_sound_tower(settings, logmel, None))
     run(toy, retriever, tmp_path)

@@ -6,7 +6,7 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-from pipeline.report import page, read_scores
+from earwitness.report import page, read_scores
 
 
 class Tables(HTMLParser):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.config import CaptionsDataset
+from pipeline.config.datasets import CaptionsDatasetConfig
+from pipeline.config.plans import RepresentationPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json
-from pipeline.plans import RepresentationPlan
-from pipeline.training.retriever import load_retriever
+from pipeline.trained.retriever import load_retriever
 from stages import represent
 from tests.tiny_retrievers import save_features, save_retriever
 
@@ -108,7 +108,7 @@ def test_captions_alone_become_a_dataset(tmp_path: Path) -> None:
     """One caption a row, or several; a clip's rows are put together."""
     (tmp_path / "train.csv").write_text("file_name,caption\nx y.wav,A dog\nb.wav,Rain\nx y.wav,C\n")
     (tmp_path / "val.csv").write_text("file_name,caption_1,caption_2\nb.wav,One,Two\n")
-    settings = CaptionsDataset(
+    settings = CaptionsDatasetConfig(
         layout="captions", root=str(tmp_path), development="train.csv", validation="val.csv"
     )
     manifest = prepare("words", settings, tmp_path, tmp_path, progress=False)

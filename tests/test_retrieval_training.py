@@ -28,18 +28,19 @@ from retrieval_toy import (
 )
 from torch import Tensor
 
-from pipeline.config import RetrievalTraining
+from pipeline.config.plans import RetrieverPlan
+from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.base import Packed, TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.mixture import open_mixture
-from pipeline.models.batch import Padded
 from pipeline.models.biencoder import Pairs, Tokens
-from pipeline.plans import RetrieverPlan
+from pipeline.tensors import Padded
+from pipeline.trained.retriever import TrainedRetriever, load_retriever
+from pipeline.trained.texts import TokenTable
 from pipeline.training.checkpoints import STATE, Checkpoints, Progress
-from pipeline.training.pairs import PairBatches, TokenTable, draw_crop
-from pipeline.training.retrieval import mixture_clips, prepare, train_retriever
-from pipeline.training.retriever import Retriever, load_retriever
+from pipeline.training.contrastive import mixture_clips, prepare, train_retriever
+from pipeline.training.pair_batches import PairBatches, draw_crop
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -54,9 +55,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def tiny_towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipeline.towers
+    import pipeline.models.towers
 
-    monkeypatch.setattr(pipeline.towers, "build_sound_tower", build_tiny_tower, raising=False)
+    monkeypatch.setattr(
+        pipeline.models.towers, "build_sound_tower", build_tiny_tower, raising=False
+    )
 
 
 def train(
@@ -86,16 +89,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 def trained(toy: tuple[Path, Manifest]) -> dict[str, tuple[Path, Progress]]:
     """One retriever of each kind, trained without interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        import pipeline.towers
+        import pipeline.models.towers
 
-        patch.setattr(pipeline.towers, "build_sound_tower", build_tiny_tower, raising=False)
+        patch.setattr(pipeline.models.towers, "build_sound_tower", build_tiny_tower, raising=False)
         return {
             name: train(toy[0], make_plan(name, **kind), f"data/models/retrievers/{name}")
             for name, kind in KINDS.items()
         }
 
 
-def rank_of_own(retriever: Retriever, root: Path, manifest: Manifest) -> list[int]:
+def rank_of_own(retriever: TrainedRetriever, root: Path, manifest: Manifest) -> list[int]:
     """Of each evaluation caption, the rank of its clip, by a loop over pairs."""
     clips = manifest.split("evaluation")
     names = [clip.clip_id for clip in clips]
@@ -306,12 +309,12 @@ def test_killed_stages_end_with_the_same_bytes(
     make_plan("scratch", scratch=True).save(tmp_path / "data/plans/retrievers/scratch.json")
     draw = random.Random(1)
     for _ in range(KILLS):
-        process = stage(tmp_path, "stages.retrieve", "scratch")
+        process = stage(tmp_path, "stages.train_retriever", "scratch")
         wait_for_checkpoints(process, tmp_path, draw.randint(1, 4))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert list(tmp_path.glob(f"data/checkpoints/*/{STATE}"))
-    process = stage(tmp_path, "stages.retrieve", "scratch")
+    process = stage(tmp_path, "stages.train_retriever", "scratch")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert out.startswith("scratch: validation mAP@10 ")
@@ -352,14 +355,14 @@ def test_a_start_that_does_not_fit(
         with pytest.raises(EarwitnessError, match=f"whose {what} is not the same") as raised:
             train(toy[0], plan.model_copy(update=change), "x", "data/models/retrievers/tower")
         assert "\n" not in str(raised.value)
-    with pytest.raises(EarwitnessError, match="run `dvc repro retrieve adapt`"):
+    with pytest.raises(EarwitnessError, match="run `dvc repro train_retriever adapt`"):
         train(toy[0], plan, "x", "data/models/retrievers/none")
 
 
 def test_a_checkpoint_of_another_start_is_not_gone_on_with(
     toy: tuple[Path, Manifest], trained: dict[str, tuple[Path, Progress]], tmp_path: Path
 ) -> None:
-    from pipeline.training.retrieval import _identity
+    from pipeline.training.contrastive import _identity
 
     plan = make_plan("adapted", **KINDS["tower"], start="tower")
     (tmp_path / "model.safetensors").write_bytes(b"other")
@@ -372,7 +375,7 @@ def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
     macs = make_data(two, "macs", ("development",))
     names = ("toy", "macs", "more")
     manifests = {d: Manifest.load(two / f"data/corpora/{d}.json") for d in names}
-    clips, held_out = mixture_clips(manifests, RetrievalTraining())
+    clips, held_out = mixture_clips(manifests, RetrievalTrainingConfig())
     assert list(clips) == list(names) and list(held_out) == ["toy", "more"]
     assert len(clips["macs"]) == len(macs.clips)
     plan = make_plan("mixed", datasets=names, epochs=1)
@@ -392,10 +395,10 @@ def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
     for key, value in both.items():
         assert value == pytest.approx((single[0][key] + single[1][key]) / 2)
     with pytest.raises(EarwitnessError, match="no validation split in macs; add a dataset"):
-        mixture_clips({"macs": macs}, RetrievalTraining())
+        mixture_clips({"macs": macs}, RetrievalTrainingConfig())
     bare = replace(macs, clips=(*macs.clips, Clip("bare", "development", "x.wav", 1.0, ())))
     with pytest.raises(EarwitnessError, match="'bare' has no caption"):
-        mixture_clips({"macs": bare}, RetrievalTraining())
+        mixture_clips({"macs": bare}, RetrievalTrainingConfig())
 
 
 class Words(TextEncoder):
@@ -433,8 +436,8 @@ def test_every_way_to_embed_gives_the_same(
         live = None if text is None else Words(root, [text.ids.index(i) for i in ids])
         same = lambda a, b: torch.testing.assert_close(a, b, atol=2e-6, rtol=0)  # noqa: E731
         for size in (1 << 14, 60):
-            monkeypatch.setattr("pipeline.training.retriever.BATCH_FRAMES", {"cpu": size})
-            monkeypatch.setattr("pipeline.training.pairs.BATCH_TOKENS", {"cpu": size})
+            monkeypatch.setattr("pipeline.trained.retriever.BATCH_FRAMES", {"cpu": size})
+            monkeypatch.setattr("pipeline.trained.texts.BATCH_TOKENS", {"cpu": size})
             same(retriever.embed_sound(stores, names), audio)
             same(retriever.embed_features(arrays), audio)
             same(retriever.embed_features(padded), audio)
@@ -481,7 +484,10 @@ def test_what_a_person_can_mend(
         (lambda: frozen.embed_captions(["a dog"], one, ["toy-1"]), "with words, 12 wide"),
         (lambda: frozen.embed_queries(["a dog"]), "give that encoder"),
         (lambda: frozen.tower, "trains projections alone"),
-        (lambda: load_retriever(tmp_path / "none"), "no retriever; run `dvc repro retrieve adapt`"),
+        (
+            lambda: load_retriever(tmp_path / "none"),
+            "no retriever; run `dvc repro train_retriever adapt`",
+        ),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
             call()

@@ -10,7 +10,7 @@ import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from pipeline.config import Rewards, Scst
+from pipeline.config.training import RewardsConfig, ScstConfig
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import rewards
 from pipeline.metrics.rewards import BAD_ENDINGS, TERMS, Reward
@@ -39,7 +39,9 @@ WRITTEN = [[written(caption) for caption in row] for row in REFERENCES]
 
 def make(references: Any = WRITTEN, sbert: str | None = None, **weights: float) -> Reward:
     return Reward(
-        references, Scst(rewards=Rewards(**{"cider_d": 0.0, **weights}), sbert=sbert), "cpu"
+        references,
+        ScstConfig(rewards=RewardsConfig(**{"cider_d": 0.0, **weights}), sbert=sbert),
+        "cpu",
     )
 
 
@@ -113,7 +115,9 @@ def test_sbert_is_the_mean_cosine() -> None:
     from pipeline.metrics.sbert import load
 
     references = [["A dog barks.", "Dogs are barking loudly"], ["rain falls on a roof"]]
-    reward = Reward(references, Scst(rewards=Rewards(cider_d=0, sbert=1.0), sbert=MINILM), "cpu")
+    reward = Reward(
+        references, ScstConfig(rewards=RewardsConfig(cider_d=0, sbert=1.0), sbert=MINILM), "cpu"
+    )
     texts, clips = ["a dog is barking", "rain on the roof", "a dog is barking"], [0, 1, 1]
     found = reward(texts, clips, [True] * 3)
     model = load(MINILM, "cpu")
@@ -171,13 +175,13 @@ def test_a_weighted_sum_and_the_empty_caption(
 
 
 def test_every_reward_has_its_weight() -> None:
-    assert set(TERMS) == set(Rewards.model_fields)
+    assert set(TERMS) == set(RewardsConfig.model_fields)
 
 
 def test_absent_weights_are_one_line() -> None:
     for weights in ("no/such/folder", "package:no_such_package"):
         with pytest.raises(EarwitnessError) as caught:
-            Reward([["a"]], Scst(rewards=Rewards(sbert=1.0), sbert=weights), "cpu")
+            Reward([["a"]], ScstConfig(rewards=RewardsConfig(sbert=1.0), sbert=weights), "cpu")
         assert "\n" not in str(caught.value) and weights.removeprefix("package:") in str(
             caught.value
         )

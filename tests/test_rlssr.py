@@ -10,27 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import LogmelEncoder, PannsEncoder, PannsTower, SpecAugment, Training
-from pipeline.config import Rlssr as Settings
+from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, SpecAugmentConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.retrievers import PannsTowerConfig
+from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.decoding.search import search
 from pipeline.encoders import tagging_model
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Batch, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.models.rlssr import POSITIONS, Rlssr, SoundEncoder
-from pipeline.plans import CaptionerPlan
+from pipeline.models.captioners.rlssr import POSITIONS, Rlssr, RlssrEncoder
+from pipeline.tensors import Batch, Padded, TokenIds, pad_tokens
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.batches import pad_tokens
 
 B, T, MELS, V, WIDTH = 4, 70, 16, 11, 16
 PAD, BEGIN, END = 0, 1, 2
 TOKENS = TokenIds(size=V, begin=BEGIN, pad=PAD, end=END)
 LENGTHS = torch.tensor([70, 33, 5, 48])  # the third is shorter than a frame of the CNN
-INPUT = LogmelEncoder(module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=MELS, fmax=8000)
-TOWER = PannsTower(module="panns", model="cnn10", channels=4, weights="scratch", input="logmel")
+INPUT = LogmelEncoderConfig(
+    module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=MELS, fmax=8000
+)
+TOWER = PannsTowerConfig(
+    module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,16 +42,16 @@ def _seed() -> None:
     torch.manual_seed(3)
 
 
-def plan_of(tower: PannsTower = TOWER, **changed: Any) -> CaptionerPlan:
+def plan_of(tower: PannsTowerConfig = TOWER, **changed: Any) -> CaptionerPlan:
     """``changed``: fields of the plan, the section ``rlssr`` as a mapping."""
     own = {"width": WIDTH, "heads": 2, "feed_forward": 24, **changed.pop("rlssr", {})}
     values = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart", "seq2seq"))
     return CaptionerPlan.model_validate(
         {
             **values, "name": "words", "inputs": {}, "code": "", "architecture": "rlssr",
-            "dataset": "sounds", "features": ("logmel",), "rlssr": Settings(**own).model_dump(),
+            "dataset": "sounds", "features": ("logmel",), "rlssr": RlssrConfig(**own).model_dump(),
             "sound": tower.model_dump(), "sound_input": INPUT.model_dump(),
-            "training": Training(label_smoothing=0.0).model_dump(), **changed,
+            "training": TrainingConfig(label_smoothing=0.0).model_dump(), **changed,
         }
     )  # fmt: skip
 
@@ -83,8 +87,8 @@ def alone(sound: Padded, clip: int) -> Padded:
 @torch.no_grad()
 def test_the_encoder_is_torchs(layers: int) -> None:
     """Linear, sinusoidal positions, nn.TransformerEncoder; without layers the linear alone."""
-    settings = Settings(width=WIDTH, heads=2, feed_forward=24, encoder_layers=layers)
-    ours = SoundEncoder(12, settings).eval()
+    settings = RlssrConfig(width=WIDTH, heads=2, feed_forward=24, encoder_layers=layers)
+    ours = RlssrEncoder(12, settings).eval()
     frames = Padded(torch.randn(3, 9, 12), torch.tensor([9, 1, 4]))
     expected = ours.project(frames.values)
     if layers:
@@ -188,7 +192,7 @@ def test_where_the_distances_gradient_goes(distance: str, stop: bool) -> None:
 
 
 def test_masks_in_training_alone_and_again_from_the_same_state() -> None:
-    masks = SpecAugment(time_width=0.3, frequency_width=0.3)
+    masks = SpecAugmentConfig(time_width=0.3, frequency_width=0.3)
     model = model_of(spec_augment=masks.model_dump())
     sound, seen = sound_of(), []
     original = model.tower.maps
@@ -210,7 +214,7 @@ def test_masks_in_training_alone_and_again_from_the_same_state() -> None:
 
 
 def test_begins_with_panns_weights_and_needs_none_to_be_loaded(tmp_path: Path) -> None:
-    settings = PannsEncoder(
+    settings = PannsEncoderConfig(
         module="panns", weights="tagging", model="cnn10", channels=4, sample_rate=16000, n_fft=512,
         hop=320, mels=MELS, fmax=8000,
     )  # fmt: skip
@@ -322,20 +326,20 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(EarwitnessError, match=r"rlssr\.width 18 .* rlssr\.heads 4"):
         model_of(rlssr={"width": 18, "heads": 4})
     with pytest.raises(EarwitnessError, match="teacher_forcing to 1"):
-        model_of(training=Training(teacher_forcing=0.7).model_dump())
+        model_of(training=TrainingConfig(teacher_forcing=0.7).model_dump())
     with pytest.raises(EarwitnessError, match=r"stored logmel is 12 wide.*say 16 mels"):
         Rlssr.from_plan(plan_of(), [12], None, TOKENS)
     with pytest.raises(EarwitnessError, match=r"rlssr: 9999 words.*lower max_length"):
         model = model_of()
         model.stepper().start(model.encode([sound_of()]), 1, 9999)
     with pytest.raises(ValueError, match=r"place 3 is not in 1 to decoder_layers 2"):
-        Settings(reconstruction={"place": 3})
+        RlssrConfig(reconstruction={"place": 3})
     with pytest.raises(ValueError, match="nothing to learn"):
-        Settings(cross_entropy_weight=0, reconstruction={"distance": "none"})
+        RlssrConfig(cross_entropy_weight=0, reconstruction={"distance": "none"})
 
 
 def test_label_smoothing_is_the_trainings() -> None:
-    training = Training(label_smoothing=0.2).model_dump()
+    training = TrainingConfig(label_smoothing=0.2).model_dump()
     model = model_of(training=training, rlssr={"reconstruction": {"distance": "none"}})
     batch = batch_of()
     logits = model.logits(model.encode(batch.features), batch.tokens[:, :-1])

@@ -11,16 +11,17 @@ import torch
 from conftest import REPOSITORY
 from tiny import TINY
 
-from pipeline.config import Decoding, parse_params
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.params import parse_params
+from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.rlssr import Rlssr
-from pipeline.plans import CaptionerPlan
-from pipeline.training.bundle import load_captioner
-from pipeline.training.captioning import train_captioner
+from pipeline.models.captioners.rlssr import Rlssr
+from pipeline.trained.captioner import load_captioner
+from pipeline.training.cross_entropy import train_captioner
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
 
@@ -106,7 +107,7 @@ def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     found = predict(
         captioner,
         bank_batches(open_banks([feature], clips, "cpu"), 8),
-        Decoding(beams=4, max_length=8),
+        DecodingConfig(beams=4, max_length=8),
     )
     captions = [caption.text for batch in found for caption in batch]
     assert accuracy(clips, captions) >= 0.9
@@ -134,10 +135,10 @@ def test_the_tower_is_a_cnn_over_a_stored_logmel() -> None:
 
 def test_the_digest_of_its_code_has_its_tower() -> None:
     """An edit of the CNN trains it anew; the registry of towers is not followed."""
+    from pipeline.planning.code import code_digest
     from pipeline.planning.context import REGISTRIES
-    from pipeline.provenance import code_digest
 
     package = REPOSITORY / "pipeline"
-    modules = ["training.captioning", "models.rlssr"]
-    named = code_digest([*modules, "towers.panns", "encoders.panns"], package, REGISTRIES)
+    modules = ["training.cross_entropy", "models.captioners.rlssr"]
+    named = code_digest([*modules, "models.towers.panns", "encoders.panns"], package, REGISTRIES)
     assert code_digest(modules, package, REGISTRIES) == named

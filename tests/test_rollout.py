@@ -10,13 +10,12 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from pipeline.config import Bart as BartSettings
+from pipeline.config.captioners import BartConfig
 from pipeline.decoding.rollout import Rollout, rollout
 from pipeline.decoding.search import search
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
-from pipeline.models.bart import Bart
-from pipeline.models.batch import Memory
-from pipeline.models.captioner import TokenIds
+from pipeline.models.decoders.bart import Bart
+from pipeline.tensors import Memory, TokenIds
 from tests.markov import Markov, caption_log_prob, every, features
 
 TOKENS = TokenIds(size=6, begin=2, pad=0, end=1)  # three words
@@ -39,7 +38,7 @@ def roll(model: Any, memory: Memory, clips: list[int], **settings: Any) -> Rollo
 
 @torch.no_grad()
 def bart() -> tuple[Bart, Memory]:
-    settings = BartSettings(
+    settings = BartConfig(
         pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=16, feed_forward=32
     )
     model = Bart.from_settings(settings, 12).eval()

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from pipeline.config import Seq2Seq as Settings
-from pipeline.config import Training
-from pipeline.models.batch import Batch, Memory, Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.models.seq2seq import DECODERS, Seq2Seq, gold_steps
-from pipeline.plans import CaptionerPlan
+from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.training import TrainingConfig
+from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq, gold_steps
+from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from tests.reference_seq2seq import REFERENCES
 
 B, T, L, W, V = 6, 9, 14, 12, 17
@@ -36,7 +35,7 @@ def _seed() -> None:
 
 def model_of(kind: Any, layers: int, teacher_forcing: float, dropout: float = 0.0) -> Seq2Seq:
     """In training mode and double precision."""
-    settings = Settings(
+    settings = Seq2SeqConfig(
         feature_dropout=dropout,
         encoder_layers=2,
         encoder_width=W // 2,
@@ -62,7 +61,7 @@ def model_of(kind: Any, layers: int, teacher_forcing: float, dropout: float = 0.
         twin=None,
         bart=None,
         seq2seq=settings,
-        training=Training(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7),
+        training=TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7),
     )
     model = Seq2Seq.from_plan(plan, [W], None, TOKENS).double()
     with torch.no_grad():

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.config import RetrievalTraining, Scst, Training
+from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.training.schedules import (
     SCHEDULES,
@@ -20,7 +20,7 @@ from pipeline.training.schedules import (
     linear_warmup,
 )
 
-PAPER = Training(learning_rate=3e-5, cycle_epochs=4, cycle_floor=0.1, halve_epochs=4)
+PAPER = TrainingConfig(learning_rate=3e-5, cycle_epochs=4, cycle_floor=0.1, halve_epochs=4)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_eighth_of_a_cycle() -> None:
 
 
 def test_cycle_and_halving_are_independent() -> None:
-    training = Training(cycle_epochs=2, cycle_floor=0.5, halve_epochs=3)
+    training = TrainingConfig(cycle_epochs=2, cycle_floor=0.5, halve_epochs=3)
     schedule = cyclic_cosine(training, steps_per_epoch=4)
     assert [schedule(4 * epoch, ()) for epoch in range(7)] == pytest.approx(
         [1, 0.5, 1, 0.25, 0.5, 0.25, 0.25]
@@ -63,12 +63,12 @@ def test_cycle_and_halving_are_independent() -> None:
 def test_warmup() -> None:
     assert [linear_warmup(step, 4) for step in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1, 1]
     assert linear_warmup(1, 0) == 1
-    schedule = cyclic_cosine(Training(warmup_epochs=0.5, cycle_epochs=1e9), steps_per_epoch=8)
+    schedule = cyclic_cosine(TrainingConfig(warmup_epochs=0.5, cycle_epochs=1e9), steps_per_epoch=8)
     assert [schedule(step, ()) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
 
 
 def test_every_schedule_starts_a_step_above_zero() -> None:
-    training = Training(warmup_epochs=1, decay_to=0.1)
+    training = TrainingConfig(warmup_epochs=1, decay_to=0.1)
     for name, make in SCHEDULES.items():
         schedule = make(training, 10)
         assert 0 < schedule(0, ()) <= 1
@@ -80,14 +80,14 @@ def test_every_schedule_starts_a_step_above_zero() -> None:
 def test_warmup_is_linear_and_its_epochs_and_steps_add_up(name: str) -> None:
     """Half an epoch of 10 steps and 3 steps: 8 in all, the eighth at the full rate."""
     settings = {"warmup_epochs": 0.5, "warmup_steps": 3, "decay_to": 0.01}
-    schedule = SCHEDULES[name](Training(**settings, cycle_epochs=1e9), 10)  # type: ignore[arg-type]
+    schedule = SCHEDULES[name](TrainingConfig(**settings, cycle_epochs=1e9), 10)  # type: ignore[arg-type]
     rates = [schedule(step, ()) for step in range(8)]
     assert rates == pytest.approx([(step + 1) / 8 for step in range(8)])
 
 
 def test_the_exponential_is_sjtu_3() -> None:
     """To 5e-4 in 3,000 iterations, then to 5e-7 "at the end of training", each step alike."""
-    training = Training(epochs=25, learning_rate=5e-4, warmup_steps=3000, decay_to=1e-3)
+    training = TrainingConfig(epochs=25, learning_rate=5e-4, warmup_steps=3000, decay_to=1e-3)
     schedule = exponential(training, steps_per_epoch=400)
     rates = [5e-4 * schedule(step, ()) for step in range(10_000)]
     assert rates[0] == pytest.approx(5e-4 / 3000)
@@ -97,17 +97,17 @@ def test_the_exponential_is_sjtu_3() -> None:
     assert ratios == pytest.approx([1e-3 ** (1 / 6999)] * 6999)
     assert 5e-4 * schedule(20_000, ()) == pytest.approx(5e-7)  # and it never goes below
     with pytest.raises(EarwitnessError, match="exponential needs decay_to above 0"):
-        exponential(Training(), 400)
+        exponential(TrainingConfig(), 400)
 
 
 def test_the_cosine_is_sjtu_3() -> None:
     """Retrieval: "the first epoch for warm-up", then half a cosine to nothing."""
-    schedule = cosine(RetrievalTraining(), steps_per_epoch=100)  # 20 epochs
+    schedule = cosine(RetrievalTrainingConfig(), steps_per_epoch=100)  # 20 epochs
     assert schedule(0, ()) == pytest.approx(0.01)
     assert schedule(99, ()) == schedule(100, ()) == 1
     assert schedule(100 + 1899 // 3, ()) == pytest.approx(0.75)  # cos(π/3) = 1/2
     assert schedule(1999, ()) == pytest.approx(0, abs=1e-12)
-    floored = cosine(RetrievalTraining(decay_to=0.2), 100)
+    floored = cosine(RetrievalTrainingConfig(decay_to=0.2), 100)
     assert floored(100 + 1899 // 3, ()) == pytest.approx(0.8)
     assert floored(1999, ()) == pytest.approx(0.2)
 
@@ -122,7 +122,7 @@ def test_the_plateau_is_torchs(parts: int, waits: float) -> None:
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
         torch.optim.SGD([parameter], lr=1.0), "max", 0.3, int(waits * parts), 0.0, min_lr=0.005
     )
-    training = RetrievalTraining(
+    training = RetrievalTrainingConfig(
         schedule="plateau", plateau_factor=0.3, plateau_epochs=waits, decay_to=0.005,
         validations_per_epoch=parts, warmup_epochs=0,
     )  # fmt: skip
@@ -134,13 +134,13 @@ def test_the_plateau_is_torchs(parts: int, waits: float) -> None:
 
 
 def test_the_plateau_warms_up() -> None:
-    schedule = build_schedule(RetrievalTraining(schedule="plateau", warmup_epochs=1), 4)
+    schedule = build_schedule(RetrievalTrainingConfig(schedule="plateau", warmup_epochs=1), 4)
     assert [schedule(step, ()) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
 
 
 def test_the_constant_is_constant() -> None:
     """Self-critical training, and where the warm-up is all that there is of a schedule."""
-    schedule = constant(Scst(), steps_per_epoch=10)
+    schedule = constant(ScstConfig(), steps_per_epoch=10)
     assert {schedule(step, ()) for step in range(1000)} == {1.0}
-    warming = constant(Training(epochs=2, warmup_epochs=1), steps_per_epoch=10)
+    warming = constant(TrainingConfig(epochs=2, warmup_epochs=1), steps_per_epoch=10)
     assert {warming(step, ()) for step in range(9, 20)} == {1.0}

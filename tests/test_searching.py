@@ -13,18 +13,18 @@ import torch
 from numpy.typing import DTypeLike
 from tiny_retrievers import save_retriever
 
-from pipeline import searching
-from pipeline.config import LogmelEncoder
+from earwitness import search as searching
+from earwitness.search import search_files
+from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import build_sound_encoder
 from pipeline.encoders.base import Packed, TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore
-from pipeline.plans import ExtractionPlan
-from pipeline.searching import search_files
-from pipeline.training.checkpoints import read_weights, save_weights
-from pipeline.training.retriever import load_retriever
+from pipeline.state_dicts import read_weights, save_weights
+from pipeline.trained.retriever import load_retriever
 
 RATE = 16000
 PITCHES = {"a": 300.0, "b": 3000.0, "c": 900.0, "d": 6000.0, "e": 1600.0}
@@ -67,7 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = 0.001 * np.random.default_rng(number).normal(size=len(time))
         tone = 0.3 * np.sin(2 * np.pi * pitch * time) + noise
         soundfile.write(folder / f"{name}.{'flac' if number == 2 else 'wav'}", tone, RATE)
-    encoder = LogmelEncoder(
+    encoder = LogmelEncoderConfig(
         module="logmel", sample_rate=RATE, n_fft=512, hop=160, mels=MELS, fmax=8000.0
     )
     plan = ExtractionPlan(

@@ -10,18 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Seq2Seq as Settings
-from pipeline.config import Training
+from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.training import TrainingConfig
 from pipeline.decoding.search import search
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Batch, Memory, Padded
-from pipeline.models.bigru import BiGru
-from pipeline.models.captioner import TokenIds
-from pipeline.models.seq2seq import DECODERS, Seq2Seq
-from pipeline.plans import CaptionerPlan
+from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq
+from pipeline.models.layers.bigru import BiGru
+from pipeline.tensors import Batch, Memory, Padded, TokenIds, pad_tokens
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.batches import pad_tokens
 from tests.reference_seq2seq import REFERENCES
 
 B, T, W, V, WIDTH = 5, 7, 12, 11, 16
@@ -38,7 +36,7 @@ def _seed() -> None:
 
 
 def plan_of(kind: Any, layers: int, **training: Any) -> CaptionerPlan:
-    settings = Settings(
+    settings = Seq2SeqConfig(
         encoder_layers=2,
         encoder_width=W // 2,
         decoder=kind,
@@ -50,7 +48,7 @@ def plan_of(kind: Any, layers: int, **training: Any) -> CaptionerPlan:
     return plan_with(settings, **training)
 
 
-def plan_with(settings: Settings, **training: Any) -> CaptionerPlan:
+def plan_with(settings: Seq2SeqConfig, **training: Any) -> CaptionerPlan:
     """Every module of the other architecture is null."""
     return CaptionerPlan.model_validate(
         {
@@ -62,7 +60,7 @@ def plan_with(settings: Settings, **training: Any) -> CaptionerPlan:
             "dataset": "sounds",
             "features": ("panns",),
             "seq2seq": settings.model_dump(),
-            "training": Training(**training).model_dump(),
+            "training": TrainingConfig(**training).model_dump(),
         }
     )
 
@@ -139,12 +137,12 @@ def test_bigru_drops_between_layers():
 @pytest.mark.parametrize(
     ("settings", "millions"),
     [
-        (Settings(), 10.4),
-        (Settings(decoder_layers=4), 12.5),
-        (Settings(decoder="gru", decoder_layers=1, width=512), 14.6),
+        (Seq2SeqConfig(), 10.4),
+        (Seq2SeqConfig(decoder_layers=4), 12.5),
+        (Seq2SeqConfig(decoder="gru", decoder_layers=1, width=512), 14.6),
     ],
 )
-def test_parameters_are_table_1s(settings: Settings, millions: float):
+def test_parameters_are_table_1s(settings: Seq2SeqConfig, millions: float):
     """With CNN14's 2,048 features and Clotho's 4,368 words."""
     with torch.device("meta"):
         model = Seq2Seq.from_plan(plan_with(settings), [2048], None, TOKENS._replace(size=4368))
@@ -258,7 +256,7 @@ def test_captions_learned_by_heart(kind: Any):
         "someone walks on gravel",
     ]
     vocabulary: Tokenizer = Vocabulary.train(captions, 1)
-    settings = Settings(
+    settings = Seq2SeqConfig(
         encoder_layers=1, encoder_width=24, decoder=kind, width=48, heads=2, feed_forward=96,
         decoder_layers=1, dropout=0.1, encoder_dropout=0.0, feature_dropout=0.1,
     )  # fmt: skip
@@ -300,7 +298,7 @@ def test_longer_than_its_positions():
 
 def test_sizes_that_do_not_fit():
     with pytest.raises(EarwitnessError, match=r"seq2seq\.width 18 .* seq2seq\.heads 4"):
-        Seq2Seq.from_plan(plan_with(Settings(width=18)), [W], None, TOKENS)
+        Seq2Seq.from_plan(plan_with(Seq2SeqConfig(width=18)), [W], None, TOKENS)
     with pytest.raises(EarwitnessError, match="name one feature"):
         Seq2Seq.from_plan(plan_of("gru", 1), [W, W], None, TOKENS)
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Decoding, Training
-from pipeline.config import Seq2Seq as Settings
+from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.training import TrainingConfig
 from pipeline.decoding.predict import bank_batches, predict
-from pipeline.models.seq2seq import DECODERS, Seq2Seq
-from pipeline.plans import CaptionerPlan
-from pipeline.training.bundle import load_captioner
-from pipeline.training.captioning import open_banks, train_captioner
+from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq
+from pipeline.trained.captioner import load_captioner
+from pipeline.training.cross_entropy import open_banks, train_captioner
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
 
@@ -35,11 +36,11 @@ def plan_of(decoder: Any, **training: Any) -> CaptionerPlan:
         translator=None,
         twin=None,
         bart=None,
-        seq2seq=Settings(
+        seq2seq=Seq2SeqConfig(
             encoder_layers=2, encoder_width=16, encoder_dropout=0.2, decoder=decoder,
             decoder_layers=1, width=32, heads=2, feed_forward=64, max_words=8,
         ),
-        training=Training(
+        training=TrainingConfig(
             **{
                 "epochs": 6, "batch": 20, "learning_rate": 5e-3, "optimizer": "adam",
                 "schedule": "exponential", "decay_to": 0.1, "warmup_steps": 10,
@@ -81,6 +82,6 @@ def test_learns_and_resumes(decoder: str, tmp_path: Path, monkeypatch: pytest.Mo
     captioner = load_captioner(whole, "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
     banks = open_banks(feature, clips, next(captioner.model.parameters()).device)
-    batches = predict(captioner, bank_batches(banks, 8), Decoding(beams=3, max_length=8))
+    batches = predict(captioner, bank_batches(banks, 8), DecodingConfig(beams=3, max_length=8))
     captions = [caption.text for batch in batches for caption in batch]
     assert accuracy(clips, captions) >= 0.9

@@ -10,23 +10,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.config import Bart, Cmu, Crnn, CrnnTower, LogmelEncoder, PannsEncoder, Training
-from pipeline.config import VggishEncoder as VggishSettings
+from pipeline.config.captioners import BartConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.crnn import CrnnConfig
+from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, VggishEncoderConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.retrievers import CrnnTowerConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.encoders import logmel, panns, vggish
 from pipeline.encoders.base import SoundEncoder
-from pipeline.models import build_captioner
-from pipeline.models.bart_captioner import BartCaptioner
-from pipeline.models.batch import Padded
-from pipeline.models.captioner import TokenIds
-from pipeline.plans import CaptionerPlan
-from pipeline.towers import build_sound_tower
-from pipeline.towers.crnn import CrnnTower as Tower
+from pipeline.models.captioners import build_captioner
+from pipeline.models.captioners.cmu import Cmu
+from pipeline.models.towers import build_sound_tower
+from pipeline.models.towers.crnn import CrnnTower
+from pipeline.tensors import Padded, TokenIds
 
 RATE = 16000
 SECONDS = (8.0, 4.1, 5.3, 6.7, 1.0)
-LOGMEL = LogmelEncoder(module="logmel", sample_rate=RATE, n_fft=640, hop=320, fmax=8000.0)
+LOGMEL = LogmelEncoderConfig(module="logmel", sample_rate=RATE, n_fft=640, hop=320, fmax=8000.0)
 # frames of the tagging stage's tagger on soundscapes; 0.32 s, as those of Cnn14_DecisionLevelMax
-TAGGER = PannsEncoder(
+TAGGER = PannsEncoderConfig(
     module="panns", model="cnn10", channels=4, sample_rate=RATE, n_fft=512, hop=320, mels=32,
     fmax=8000.0,
 )  # fmt: skip
@@ -60,7 +63,7 @@ def test_captioning_reads_them_in_time() -> None:
     """Within a frame of VGGish: its last one is filled up with silence, no event vector is."""
     torch.manual_seed(0)
     first = vggish.VggishEncoder(
-        VggishSettings(module="vggish", weights="none", channels=2, hidden=8, width=6)
+        VggishEncoderConfig(module="vggish", weights="none", channels=2, hidden=8, width=6)
     )
     tagger = panns.PannsEncoder(TAGGER)
     frames, vectors = heard(first), heard(tagger)
@@ -68,11 +71,12 @@ def test_captioning_reads_them_in_time() -> None:
     assert int(vectors[0]) > 2 * int(frames[0])  # finer than what they stand beside
     plan = CaptionerPlan(
         name="final-events", inputs={}, code="", architecture="bart", dataset="toy",
-        features=("vggish", "events"), cmu=Cmu(adapter_layers=2), training=Training(device="cpu"),
-        bart=Bart(pretrained=None, encoder_layers=1, decoder_layers=1, heads=2, width=16),
+        features=("vggish", "events"), cmu=CmuConfig(adapter_layers=2),
+        training=TrainingConfig(device="cpu"),
+        bart=BartConfig(pretrained=None, encoder_layers=1, decoder_layers=1, heads=2, width=16),
     )  # fmt: skip
     model = build_captioner(plan, (6, 1), None, TokenIds(40, 0, 1, 2)).eval()
-    assert isinstance(model, BartCaptioner)
+    assert isinstance(model, Cmu)
     seen: list[Tensor] = []
     model.adapter.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     sound = Padded(torch.randn(len(SECONDS), int(frames.max()), 6), frames)
@@ -88,12 +92,12 @@ def test_retrieval_reads_them_in_time() -> None:
     torch.manual_seed(0)
     first, tagger = logmel.LogmelEncoder(LOGMEL), panns.PannsEncoder(TAGGER)
     frames, vectors = heard(first), heard(tagger)
-    settings = CrnnTower(
+    settings = CrnnTowerConfig(
         module="crnn", input="logmel", beside=("events",), width=4,
-        channels=Crnn(channels=(3, 4, 4, 4, 4)).channels,
+        channels=CrnnConfig(channels=(3, 4, 4, 4, 4)).channels,
     )  # fmt: skip
     tower = build_sound_tower(settings, LOGMEL, None, widths=(64, 1)).eval()
-    assert isinstance(tower, Tower)
+    assert isinstance(tower, CrnnTower)
     seen: list[Padded] = []
 
     def spy(module: nn.Module, inputs: tuple[Padded]) -> None:

@@ -17,19 +17,19 @@ import pytest
 import soundfile
 from numpy._core._multiarray_umath import __cpu_dispatch__
 
-from pipeline.config import SoundscapesDataset
+from pipeline.config.datasets import SoundscapesDatasetConfig
 from pipeline.corpora import soundscapes
-from pipeline.corpora.backgrounds import BACKGROUNDS
-from pipeline.corpora.events import EVENTS
-from pipeline.corpora.grammar import captions
 from pipeline.corpora.manifest import SPLITS, check_clips
-from pipeline.corpora.scenes import Level, Scene, Sounding, draw_scene
-from pipeline.corpora.words import BACKGROUND_WORDS, EVENT_WORDS
+from pipeline.corpora.synthesis.backgrounds import BACKGROUNDS
+from pipeline.corpora.synthesis.events import EVENTS
+from pipeline.corpora.synthesis.grammar import captions
+from pipeline.corpora.synthesis.scenes import Level, Scene, Sounding, draw_scene
+from pipeline.corpora.synthesis.words import BACKGROUND_WORDS, EVENT_WORDS
 
 RATE = 16000
 RAW = Path("data/raw")
 SMALL = {"layout": "soundscapes", "development": 6, "validation": 2, "evaluation": 3}
-DEFAULT = SoundscapesDataset(layout="soundscapes")
+DEFAULT = SoundscapesDatasetConfig(layout="soundscapes")
 
 # words that give a kind away, written independently of the grammar
 TELLS = {
@@ -72,11 +72,11 @@ BACKGROUND_TELLS = {
 }
 
 
-def small(**settings: object) -> SoundscapesDataset:
-    return SoundscapesDataset.model_validate({**SMALL, **settings})
+def small(**settings: object) -> SoundscapesDatasetConfig:
+    return SoundscapesDatasetConfig.model_validate({**SMALL, **settings})
 
 
-def make(base: Path, settings: SoundscapesDataset) -> soundscapes.Manifest:
+def make(base: Path, settings: SoundscapesDatasetConfig) -> soundscapes.Manifest:
     return soundscapes.prepare("set", settings, base, RAW, progress=False)
 
 
@@ -94,9 +94,11 @@ def scenes(count: int, split: int = 0) -> list[tuple[Scene, np.random.Generator]
 
 DIGEST = """
 import sys; from pathlib import Path
-from pipeline.config import SoundscapesDataset
+from pipeline.config.datasets import SoundscapesDatasetConfig
 from pipeline.corpora import soundscapes
-settings = SoundscapesDataset(layout="soundscapes", development=12, validation=2, evaluation=3)
+settings = SoundscapesDatasetConfig(
+    layout="soundscapes", development=12, validation=2, evaluation=3
+)
 print(soundscapes.prepare("set", settings, Path(sys.argv[1]), Path("raw"), progress=False).root)
 """
 

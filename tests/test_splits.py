@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config import Training
+from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 
-AS_THEY_ARE = Training()
-NINE_TO_ONE = Training(validation_share=0.1)
+AS_THEY_ARE = TrainingConfig()
+NINE_TO_ONE = TrainingConfig(validation_share=0.1)
 
 
 def manifest(name: str, **counts: int) -> Manifest:
@@ -51,7 +51,9 @@ def test_what_cannot_be_split_is_one_line() -> None:
     with pytest.raises(EarwitnessError, match="macs has no split 'validation'; it has: develop"):
         training_clips(manifest("macs", development=80), AS_THEY_ARE)
     with pytest.raises(EarwitnessError, match="2 clips are too few to split"):
-        training_clips(manifest("set", development=1, validation=1), Training(validation_share=0.9))
+        training_clips(
+            manifest("set", development=1, validation=1), TrainingConfig(validation_share=0.9)
+        )
 
 
 def test_a_clip_without_captions_is_named() -> None:

@@ -16,7 +16,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.errors import EarwitnessError
-from pipeline.text.subword import Tokenizer, normalise, pretrained, train_subword
+from pipeline.text.subword import SubwordTokenizer, normalise, pretrained, train_subword
 
 CAPTIONS = [
     "A dog barks loudly, while a car passes by.",
@@ -81,7 +81,7 @@ def test_saved_bytes_are_the_same_in_another_process(tmp_path: Path):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
     one, two = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two"))
     assert one == two
-    loaded = Tokenizer.load(tmp_path / "one")
+    loaded = SubwordTokenizer.load(tmp_path / "one")
     trained = train_subword(CAPTIONS, 120)
     assert loaded.encode(CAPTIONS, 64) == trained.encode(CAPTIONS, 64)
     loaded.save(tmp_path / "again")
@@ -100,13 +100,13 @@ def test_errors_are_one_line(tmp_path: Path):
     with pytest.raises(EarwitnessError, match=r"vocabulary is 10.*at least"):
         train_subword(CAPTIONS, 10)
     with pytest.raises(EarwitnessError, match="not there"):
-        Tokenizer.load(tmp_path)
+        SubwordTokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(EarwitnessError, match="not a tokenizer"):
-        Tokenizer.load(tmp_path)
+        SubwordTokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe")
     with pytest.raises(EarwitnessError, match="not a tokenizer"):
-        Tokenizer.load(tmp_path)
+        SubwordTokenizer.load(tmp_path)
     with pytest.raises(EarwitnessError, match="no tokenizer") as caught:
         pretrained(str(tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
@@ -143,4 +143,4 @@ def test_pretrained_agrees_with_transformers(bart_folder: Path, tmp_path: Path):
     assert ours.size == len(theirs)
     assert (ours.begin, ours.pad, ours.end) == (0, 1, 2)
     ours.save(tmp_path)
-    assert Tokenizer.load(tmp_path).encode(CAPTIONS, 64) == ours.encode(CAPTIONS, 64)
+    assert SubwordTokenizer.load(tmp_path).encode(CAPTIONS, 64) == ours.encode(CAPTIONS, 64)

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 
-from pipeline.config import HtsatEncoder, PannsEncoder, Tagging
+from pipeline.config.encoders import HtsatEncoderConfig, PannsEncoderConfig, TaggingConfig
+from pipeline.config.plans import TaggingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.errors import EarwitnessError
-from pipeline.plans import TaggingPlan
 from pipeline.training import tagging
 from pipeline.training.tagging import (
     TaggedBatches,
@@ -29,7 +29,7 @@ from pipeline.training.tagging import (
 
 RATE = 8000
 TONES = {"low": 300.0, "middle": 900.0, "high": 2700.0}
-PANNS = PannsEncoder(
+PANNS = PannsEncoderConfig(
     module="panns",
     model="cnn10",
     weights="tagging",
@@ -41,7 +41,7 @@ PANNS = PannsEncoder(
     fmax=4000.0,
     window_seconds=2.0,
 )
-HTSAT = HtsatEncoder(
+HTSAT = HtsatEncoderConfig(
     module="htsat",
     weights="tagging",
     embed_dim=8,
@@ -82,8 +82,10 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest("tones", str(root), tuple(clips))
 
 
-def make_plan(encoder: PannsEncoder | HtsatEncoder = PANNS, epochs: int = 4) -> TaggingPlan:
-    settings = Tagging(dataset="tones", epochs=epochs, batch=8, learning_rate=3e-3)
+def make_plan(
+    encoder: PannsEncoderConfig | HtsatEncoderConfig = PANNS, epochs: int = 4
+) -> TaggingPlan:
+    settings = TaggingConfig(dataset="tones", epochs=epochs, batch=8, learning_rate=3e-3)
     return TaggingPlan(name=encoder.module, inputs={}, code="", encoder=encoder, tagging=settings)
 
 
@@ -117,7 +119,7 @@ def test_it_learns_what_is_to_be_heard_and_the_encoder_loads_it(
 
 @pytest.mark.parametrize("encoder", [PANNS, HTSAT], ids=["panns", "htsat"])
 def test_killed_after_any_epoch_it_ends_with_the_same_bytes(
-    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, encoder: PannsEncoder
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, encoder: PannsEncoderConfig
 ) -> None:
     plan = make_plan(encoder, epochs=3)
     train(tmp_path / "quiet", manifest, plan)
@@ -172,7 +174,7 @@ def test_a_dataset_without_events_is_refused(tmp_path: Path, manifest: Manifest)
 
 
 @pytest.mark.parametrize("encoder", [PANNS, HTSAT], ids=["panns", "htsat"])
-def test_a_batch_gives_each_clip_alone(manifest: Manifest, encoder: PannsEncoder) -> None:
+def test_a_batch_gives_each_clip_alone(manifest: Manifest, encoder: PannsEncoderConfig) -> None:
     """Logits from gathered, half-precision log-mels are those of the waveform alone."""
     torch.manual_seed(0)
     model = tagging_model(encoder, 3).eval()

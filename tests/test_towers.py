@@ -15,29 +15,31 @@ from scipy.ndimage import map_coordinates
 from torch import nn
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 
-from pipeline import config
-from pipeline.config import (
-    AstTower,
-    CrnnTower,
-    FbankEncoder,
-    LogmelEncoder,
-    PannsEncoder,
-    PannsTower,
-    WaveformEncoder,
-    WavegramTower,
+from pipeline.config.encoders import (
+    FbankEncoderConfig,
+    LogmelEncoderConfig,
+    PannsEncoderConfig,
+    WaveformEncoderConfig,
+)
+from pipeline.config.retrievers import (
+    AstTowerConfig,
+    CrnnTowerConfig,
+    PannsTowerConfig,
+    SoundTowerConfig,
+    WavegramTowerConfig,
 )
 from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
-from pipeline.towers import READS, SOUND_TOWERS, build_sound_tower
-from pipeline.towers.ast import resample_positions
-from pipeline.towers.base import SoundTower
+from pipeline.models.towers import READS, SOUND_TOWERS, build_sound_tower
+from pipeline.models.towers.ast import resample_positions
+from pipeline.models.towers.base import SoundTower
+from pipeline.tensors import Padded
 
-LOGMEL = LogmelEncoder(module="logmel", **FRONT_END)
-WAVEFORM = WaveformEncoder(module="waveform", sample_rate=16000, frame=160)
-FBANK = FbankEncoder(module="fbank", mels=32)
+LOGMEL = LogmelEncoderConfig(module="logmel", **FRONT_END)
+WAVEFORM = WaveformEncoderConfig(module="waveform", sample_rate=16000, frame=160)
+FBANK = FbankEncoderConfig(module="fbank", mels=32)
 CNN14 = {"module": "panns", "input": "logmel", "channels": 4}
 WAVEGRAM = {
     "module": "wavegram",
@@ -60,12 +62,14 @@ def scratch(module: str) -> SoundTower:
     """A small tower of this kind, with weights and statistics that no other has."""
     torch.manual_seed(0)
     tower = {
-        "panns": lambda: build_sound_tower(PannsTower(**CNN14, weights="scratch"), LOGMEL, None),
-        "wavegram": lambda: build_sound_tower(
-            WavegramTower(**WAVEGRAM, weights="scratch"), WAVEFORM, None
+        "panns": lambda: build_sound_tower(
+            PannsTowerConfig(**CNN14, weights="scratch"), LOGMEL, None
         ),
-        "ast": lambda: build_sound_tower(AstTower(**AST, weights="scratch"), FBANK, None),
-        "crnn": lambda: build_sound_tower(CrnnTower(**CRNN), LOGMEL, None, widths=[64]),
+        "wavegram": lambda: build_sound_tower(
+            WavegramTowerConfig(**WAVEGRAM, weights="scratch"), WAVEFORM, None
+        ),
+        "ast": lambda: build_sound_tower(AstTowerConfig(**AST, weights="scratch"), FBANK, None),
+        "crnn": lambda: build_sound_tower(CrnnTowerConfig(**CRNN), LOGMEL, None, widths=[64]),
     }[module]()
     randomise(tower)
     return tower
@@ -88,7 +92,7 @@ def test_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = small_cnn14()
     path = save_checkpoint(network, tmp_path / "Cnn14.pth")
-    tower = build_sound_tower(PannsTower(**CNN14, weights=str(path)), LOGMEL, None).eval()
+    tower = build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), LOGMEL, None).eval()
     waveform, lengths = sound(48000, seed=1)
     logmel = build_sound_encoder(LOGMEL, None)(waveform, lengths)
     with torch.no_grad():
@@ -98,7 +102,7 @@ def test_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) -> None:
     assert tower.width == tower.embedding_width == expected.shape[1]
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(embedding, expected, atol=1e-4, rtol=1e-3)
-    settings = PannsEncoder(module="panns", weights=str(path), **SMALL)
+    settings = PannsEncoderConfig(module="panns", weights=str(path), **SMALL)
     frozen = build_sound_encoder(settings, None)(waveform, lengths)
     torch.testing.assert_close(frames.values, frozen.values, atol=1e-5, rtol=1e-4)
 
@@ -107,7 +111,9 @@ def test_wavegram_logmel_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) 
     torch.manual_seed(0)
     network = randomise(Wavegram(FRONT_END, 4))
     path = save_checkpoint(network, tmp_path / "Wavegram.pth")
-    tower = build_sound_tower(WavegramTower(**WAVEGRAM, weights=str(path)), WAVEFORM, None).eval()
+    tower = build_sound_tower(
+        WavegramTowerConfig(**WAVEGRAM, weights=str(path)), WAVEFORM, None
+    ).eval()
     waveform, lengths = sound(48000)
     with torch.no_grad():
         frames, own = tower([build_sound_encoder(WAVEFORM, None)(waveform, lengths)])
@@ -118,12 +124,12 @@ def test_wavegram_logmel_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) 
 
 
 def test_a_tower_starts_from_what_tagging_trained(tmp_path: Path) -> None:
-    settings = PannsEncoder(module="panns", model="cnn10", weights="tagging", **SMALL)
+    settings = PannsEncoderConfig(module="panns", model="cnn10", weights="tagging", **SMALL)
     model = tagging_model(settings, classes=3)
     randomise(model)
     path = tmp_path / "model.safetensors"
     save_tagging(model, path, settings, ["dog", "rain", "bell"])
-    start = PannsTower(**CNN14, model="cnn10", weights="tagging:panns")
+    start = PannsTowerConfig(**CNN14, model="cnn10", weights="tagging:panns")
     tower = build_sound_tower(start, LOGMEL, path).eval()
     logmel = build_sound_encoder(LOGMEL, None)(*sound(32000, 20000))
     with torch.no_grad():
@@ -141,10 +147,10 @@ def test_a_checkpoint_without_its_embedding_layer_is_refused(tmp_path: Path) -> 
     del network.fc1
     path = save_checkpoint(network, tmp_path / "Cnn14.pth")
     with pytest.raises(EarwitnessError, match=r"fc1\.weight is missing"):
-        build_sound_tower(PannsTower(**CNN14, weights=str(path)), LOGMEL, None)
+        build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), LOGMEL, None)
     other = LOGMEL.model_copy(update={"fmin": 20.0})
     with pytest.raises(EarwitnessError, match="mel filters"):
-        build_sound_tower(PannsTower(**CNN14, weights=str(path)), other, None)
+        build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), other, None)
 
 
 @pytest.mark.parametrize("bands", [None, 5])
@@ -207,7 +213,9 @@ def test_ast_is_transformers_own(tmp_path: Path, stride: int) -> None:
     network = ast_network(stride)
     network.save_pretrained(tmp_path)
     ASTFeatureExtractor(num_mel_bins=32, max_length=80).save_pretrained(tmp_path)
-    tower = build_sound_tower(AstTower(**AST, stride=stride, weights=str(tmp_path)), FBANK, None)
+    tower = build_sound_tower(
+        AstTowerConfig(**AST, stride=stride, weights=str(tmp_path)), FBANK, None
+    )
     tower.eval()
     batch = stored("ast", 80, 50, 3)
     with torch.no_grad():
@@ -259,7 +267,7 @@ def test_a_checkpoint_of_stride_10_is_interpolated_for_stride_16(tmp_path: Path)
     np.testing.assert_allclose(found[0, 2:].numpy(), expected, atol=1e-5)
     network = ast_network(10)
     network.save_pretrained(tmp_path)
-    tower = build_sound_tower(AstTower(**AST, weights=str(tmp_path)), FBANK, None).eval()
+    tower = build_sound_tower(AstTowerConfig(**AST, weights=str(tmp_path)), FBANK, None).eval()
     same = ast_network(16).audio_spectrogram_transformer
     state = network.audio_spectrogram_transformer.state_dict()
     name = "embeddings.position_embeddings"
@@ -289,29 +297,29 @@ def test_ast_weights_of_other_settings_are_refused(tmp_path: Path) -> None:
     ast_network(10).save_pretrained(tmp_path)
     weights = str(tmp_path)
     with pytest.raises(EarwitnessError, match="trained with heads 3, not 6; set heads to that"):
-        build_sound_tower(AstTower(**{**AST, "heads": 6}, weights=weights), FBANK, None)
+        build_sound_tower(AstTowerConfig(**{**AST, "heads": 6}, weights=weights), FBANK, None)
     with pytest.raises(EarwitnessError, match="trained with mels 32, not 40"):
         other = FBANK.model_copy(update={"mels": 40})
-        build_sound_tower(AstTower(**AST, weights=weights), other, None)
+        build_sound_tower(AstTowerConfig(**AST, weights=weights), other, None)
     ASTFeatureExtractor(mean=-3.0, num_mel_bins=32).save_pretrained(tmp_path)
     with pytest.raises(EarwitnessError, match=r"trained with mean -3\.0"):
-        build_sound_tower(AstTower(**AST, weights=weights), FBANK, None)
+        build_sound_tower(AstTowerConfig(**AST, weights=weights), FBANK, None)
     ASTFeatureExtractor(sampling_rate=8000, num_mel_bins=32).save_pretrained(tmp_path)
     with pytest.raises(EarwitnessError, match="trained with sample_rate 8000, not 16000"):
-        build_sound_tower(AstTower(**AST, weights=weights), FBANK, None)
+        build_sound_tower(AstTowerConfig(**AST, weights=weights), FBANK, None)
     (tmp_path / "preprocessor_config.json").unlink()
     saved = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**saved, "max_length": 300}))
     with pytest.raises(EarwitnessError, match="16 position embeddings, where its config"):
-        build_sound_tower(AstTower(**AST, weights=weights), FBANK, None)
+        build_sound_tower(AstTowerConfig(**AST, weights=weights), FBANK, None)
     with pytest.raises(EarwitnessError, match="width 24 is not a multiple of heads 5"):
-        build_sound_tower(AstTower(**{**AST, "heads": 5}, weights="scratch"), FBANK, None)
+        build_sound_tower(AstTowerConfig(**{**AST, "heads": 5}, weights="scratch"), FBANK, None)
     with pytest.raises(EarwitnessError, match="tagging cannot train it"):
-        build_sound_tower(AstTower(**AST, weights="tagging:ast"), FBANK, None)
+        build_sound_tower(AstTowerConfig(**AST, weights="tagging:ast"), FBANK, None)
 
 
 def test_every_tower_of_the_parameters_is_registered() -> None:
-    members = get_args(get_args(config.SoundTower)[0])
+    members = get_args(get_args(SoundTowerConfig)[0])
     modules = {get_args(member.model_fields["module"].annotation)[0] for member in members}
     assert set(SOUND_TOWERS) == set(READS) == modules
 
@@ -354,8 +362,8 @@ def test_training_reaches_every_parameter_and_ignores_padding(module: str) -> No
 def test_a_trained_towers_weights_need_no_other_file(module: str, tmp_path: Path) -> None:
     """``pretrained=False`` looks for no weights, and takes a trained tower's, buffers and all."""
     trained = scratch(module).eval()
-    sections = {"panns": (PannsTower, CNN14), "wavegram": (WavegramTower, WAVEGRAM)}
-    kind, values = sections.get(module, (AstTower, AST))
+    sections = {"panns": (PannsTowerConfig, CNN14), "wavegram": (WavegramTowerConfig, WAVEGRAM)}
+    kind, values = sections.get(module, (AstTowerConfig, AST))
     settings = kind(**values, weights=str(tmp_path / "absent"))
     input = {"panns": LOGMEL, "wavegram": WAVEFORM, "ast": FBANK}[module]
     with pytest.raises(EarwitnessError, match="no weights at"):
@@ -369,9 +377,13 @@ def test_a_trained_towers_weights_need_no_other_file(module: str, tmp_path: Path
 
 def test_a_tower_over_another_kind_of_feature_is_refused() -> None:
     for settings, input, names in (
-        (PannsTower(**CNN14), WAVEFORM, "panns reads a stored logmel, and logmel is a waveform"),
-        (WavegramTower(**WAVEGRAM), LOGMEL, "wavegram reads a stored waveform"),
-        (AstTower(**AST), LOGMEL, "ast reads a stored fbank, and fbank is a logmel"),
+        (
+            PannsTowerConfig(**CNN14),
+            WAVEFORM,
+            "panns reads a stored logmel, and logmel is a waveform",
+        ),
+        (WavegramTowerConfig(**WAVEGRAM), LOGMEL, "wavegram reads a stored waveform"),
+        (AstTowerConfig(**AST), LOGMEL, "ast reads a stored fbank, and fbank is a logmel"),
     ):
         with pytest.raises(EarwitnessError, match=names):
             build_sound_tower(settings, input, None, pretrained=False)

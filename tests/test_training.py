@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Training
+from pipeline.config.training import TrainingConfig
+from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.training.batches import CaptionBatches, pad_tokens
+from pipeline.tensors import pad_tokens
+from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Checkpoints, Progress
-from pipeline.training.device import resolve_device
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import adamw, build_optimizer
 from pipeline.training.schedules import cyclic_cosine
@@ -176,7 +177,10 @@ class Points:
 
 
 def run(
-    folder: Path, training: Training, scores: list[float] | None = None, model: Line | None = None
+    folder: Path,
+    training: TrainingConfig,
+    scores: list[float] | None = None,
+    model: Line | None = None,
 ) -> tuple[Line, Progress]:
     model = model or Line()
     given = iter(scores or [])
@@ -192,7 +196,7 @@ def run(
     return model, progress
 
 
-SETTINGS = Training(
+SETTINGS = TrainingConfig(
     epochs=12, learning_rate=0.1, validations_per_epoch=3, patience_epochs=100, weight_decay=0.0,
     gradient_clip=0.0,
 )  # fmt: skip
@@ -279,7 +283,7 @@ def test_every_score_is_in_the_curves_and_one_of_them_counts(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["adamw", "adam"])
 def test_the_named_optimizer_is_torchs(name: str) -> None:
     """Adam takes no weight decay, whatever the setting says; AdamW takes it."""
-    training = Training(optimizer=name, learning_rate=0.1, weight_decay=0.3)  # type: ignore[arg-type]
+    training = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.3)  # type: ignore[arg-type]
     own, plain = Line(), Line()
     theirs: torch.optim.Optimizer
     if name == "adam":
@@ -368,7 +372,7 @@ def test_decay_spares_norms_biases_and_embeddings() -> None:
     )  # fmt: skip
     model["out"].weight = model["embed"].weight  # tied
     model["frozen"].requires_grad_(False)
-    decayed, others = adamw(model, Training(weight_decay=0.2)).param_groups
+    decayed, others = adamw(model, TrainingConfig(weight_decay=0.2)).param_groups
     assert decayed["weight_decay"] == 0.2 and others["weight_decay"] == 0
     assert [id(p) for p in decayed["params"]] == [id(model["mix"].weight)]
     assert {id(p) for p in others["params"]} == {

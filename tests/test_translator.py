@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import Translator as Settings
+from pipeline.config.captioners import TranslatorConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.recurrence import walk
-from pipeline.models.stacked import StackedConvolution
-from pipeline.models.translator import Translator, TwinTranslator
+from pipeline.models.layers.recurrence import walk
+from pipeline.models.layers.stacked import StackedConvolution
+from pipeline.models.layers.translator import Translator, TwinTranslator
 from tests.reference_translator import copied, pairs
 
 WIDTH, FRAMES, BATCH = 24, 11, 3
-SETTINGS = Settings(
+SETTINGS = TranslatorConfig(
     encoder_layers=3, decoder_layers=2, kernel=7, heads=4, feed_forward=40, dropout=0.0
 )
 
@@ -70,7 +70,7 @@ def test_equals_the_plain_loop(
 
 def test_paper_size_equals_the_plain_loop() -> None:
     torch.manual_seed(1)
-    settings = Settings(dropout=0.0, encoder_layers=1, decoder_layers=1)
+    settings = TranslatorConfig(dropout=0.0, encoder_layers=1, decoder_layers=1)
     translator = Translator(96, settings)
     reference = copied(translator, 96, settings)
     values = torch.randn(2, 32, 96)
@@ -98,7 +98,7 @@ def test_recurrence_passes_gradcheck() -> None:
 
 def test_compiled_loops_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each traced whole by dynamo; the code generator, which needs a compiler, is left out."""
-    monkeypatch.setattr("pipeline.models.recurrence._COMPILED", {})
+    monkeypatch.setattr("pipeline.models.layers.recurrence._COMPILED", {})
     compiler = torch.compile
     monkeypatch.setattr(
         "torch.compile",

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import BiEncoder as Settings
+from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.exp_distance import exp_distance_loss
 from pipeline.losses.impostors import draw_impostors
 from pipeline.losses.triplet import triplet_loss
-from pipeline.models.batch import Padded
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans
+from pipeline.tensors import Padded
 
 CLIPS = torch.tensor([4, 7, 4, 2, 7, 9, 4])
 
@@ -129,7 +129,7 @@ def test_the_losses_are_float32_under_autocast() -> None:
             assert loss(audio, text, CLIPS, impostors="hardest") == plain
 
 
-def frozen(settings: Settings, text: int = 5) -> tuple[BiEncoder, Pairs]:
+def frozen(settings: BiEncoderConfig, text: int = 5) -> tuple[BiEncoder, Pairs]:
     torch.manual_seed(0)
     norms = (settings.project in ("both", "sound"), settings.project in ("both", "text"))
     model = BiEncoder(StoredMeans([5], norms[0]), StoredMeans([text], norms[1]), settings)
@@ -146,7 +146,7 @@ def test_a_bi_encoder_without_projections_compares_means(
     loss: Any, similarity: Any, shared: int
 ) -> None:
     """Means as they are, one linear layer of both sides where there is one, then the loss."""
-    settings = Settings(
+    settings = BiEncoderConfig(
         loss=loss, similarity=similarity, shared=shared, project="none", impostors="hardest"
     )
     model, batch = frozen(settings)
@@ -171,6 +171,6 @@ def test_a_bi_encoder_without_projections_compares_means(
 
 def test_sides_of_different_widths_need_a_projection() -> None:
     with pytest.raises(EarwitnessError, match="makes sound 5 wide and text 4"):
-        frozen(Settings(project="none"), text=4)
+        frozen(BiEncoderConfig(project="none"), text=4)
     with pytest.raises(EarwitnessError, match="makes sound 16 wide and text 5"):
-        frozen(Settings(project="sound", width=16))
+        frozen(BiEncoderConfig(project="sound", width=16))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Word2VecEncoder
+from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.encoders import build_text_encoder, weights_digest
 from pipeline.encoders.word2vec import WordVectors
 from pipeline.errors import EarwitnessError
@@ -62,7 +62,7 @@ def test_every_word_is_found_and_no_other(file: Path) -> None:
 
 
 def test_a_caption_is_the_mean_of_its_known_words(file: Path) -> None:
-    encoder = build_text_encoder(Word2VecEncoder(module="word2vec", weights=str(file)))
+    encoder = build_text_encoder(Word2VecEncoderConfig(module="word2vec", weights=str(file)))
     captions = ["A dog barks.", "Rain, café, RAIN!", "of the and", "", "dog"]
     packed = encoder.encode(captions)
     dog, barks, cafe, rain = (np.array(VECTORS[w]) for w in ("dog", "barks", "café", "rain"))
@@ -70,7 +70,7 @@ def test_a_caption_is_the_mean_of_its_known_words(file: Path) -> None:
     assert packed.lengths.tolist() == [1] * 5
     np.testing.assert_allclose(packed.values, expected, rtol=1e-6)
     tokens = build_text_encoder(
-        Word2VecEncoder(module="word2vec", weights=str(file), pooling="tokens")
+        Word2VecEncoderConfig(module="word2vec", weights=str(file), pooling="tokens")
     ).encode(captions, np.float16)
     assert tokens.values.dtype == np.float16 and tokens.lengths.tolist() == [2, 3, 1, 1, 1]
     np.testing.assert_allclose(tokens.values[2:5], [rain, cafe, rain], rtol=1e-3)
@@ -89,7 +89,7 @@ def test_many_words_of_a_wide_file_are_all_found(tmp_path: Path) -> None:
 
 
 def test_its_digest_is_the_files(file: Path) -> None:
-    settings = Word2VecEncoder(module="word2vec", weights=str(file))
+    settings = Word2VecEncoderConfig(module="word2vec", weights=str(file))
     before = weights_digest(settings)
     file.write_bytes(file.read_bytes() + b"\n")
     assert weights_digest(settings) != before
@@ -114,5 +114,5 @@ def test_what_is_no_such_file_is_one_line(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(EarwitnessError, match=message) as raised:
-        build_text_encoder(Word2VecEncoder(module="word2vec", weights=str(path)))
+        build_text_encoder(Word2VecEncoderConfig(module="word2vec", weights=str(path)))
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)

@@ -11,10 +11,11 @@ import pytest
 from test_word2vec import FORMS
 from test_wsac_planning import OWN, values
 
-from pipeline.config import Word2VecEncoder, parse_params
+from pipeline.config.encoders import Word2VecEncoderConfig
+from pipeline.config.params import parse_params
+from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.files import write_json
-from pipeline.plans import EmbeddingPlan
 from stages import embed, plan
 from stages.run import run
 
@@ -125,7 +126,7 @@ def test_embedding_refuses_what_is_no_word2vec(
     path.write_bytes(content)
     EmbeddingPlan(
         name="w", inputs={}, code="", dataset="words",
-        encoder=Word2VecEncoder(module="word2vec", weights=MISSING),
+        encoder=Word2VecEncoderConfig(module="word2vec", weights=MISSING),
     ).save(Path("data/plans/extraction/words-w.json"))  # fmt: skip
     error = told(embed, ("words", "w"), monkeypatch, capsys)
     assert error.startswith(f"error: {MISSING}: not word vectors in word2vec's binary or text")

@@ -11,13 +11,19 @@ import pytest
 from conftest import REPOSITORY
 from tiny import TINY
 
-from pipeline import recipes
-from pipeline.config import Params, load_params, parse_params, with_settings
+from earwitness import recipes
+from pipeline.config.params import Params, load_params, parse_params, with_settings
+from pipeline.config.plans import (
+    CaptionerPlan,
+    DecodingPlan,
+    FinetuningPlan,
+    Plan,
+    RepresentationPlan,
+)
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
-from pipeline.plans import CaptionerPlan, DecodingPlan, FinetuningPlan, Plan, RepresentationPlan
 from pipeline.training.schedules import build_schedule
 
 ADAPTED: dict[str, Any] = {

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import Decoding, TextMemory, Training
-from pipeline.config import Prefix as Settings
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.plans import CaptionerPlan, DecodingPlan
+from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
-from pipeline.models.prefix import Prefix
-from pipeline.plans import CaptionerPlan, DecodingPlan
-from pipeline.training.bundle import load_captioner
-from stages import caption, decode
+from pipeline.models.captioners.prefix import Prefix
+from pipeline.trained.captioner import load_captioner
+from stages import decode, train_captioner
 from tests.test_caption_stage import contents
 
 WIDTH = 16
@@ -42,8 +43,8 @@ def plan_of(name: str = "wsac", sound_dataset: str | None = None, **settings: An
     return CaptionerPlan(
         name=name, inputs={}, code="", architecture="prefix", dataset="words",
         features=("clap-sound",), text="clap-text", input=None, fuser=None, translator=None,
-        twin=None, bart=None, seq2seq=None, prefix=Settings(**own), sound_dataset=sound_dataset,
-        training=Training(
+        twin=None, bart=None, seq2seq=None, prefix=PrefixConfig(**own), sound_dataset=sound_dataset,
+        training=TrainingConfig(
             epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1,
             step_epochs=16, average_epochs=1, validations_per_epoch=1, patience_epochs=20,
             label_smoothing=0.0, device="cpu",
@@ -90,7 +91,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(root: Path, plan: CaptionerPlan) -> Path:
     plan.save(root / f"data/plans/captioners/{plan.name}.json")
-    caption.main(plan.name)
+    train_captioner.main(plan.name)
     return root / "data/models/captioners" / plan.name
 
 
@@ -98,8 +99,8 @@ def decoded(root: Path, captioner: str, dataset: str, method: Any = "none") -> f
     """The share of a split's clips whose caption is their own kind's, by the stage."""
     DecodingPlan(
         name="system", inputs={}, code="", dataset=dataset, split="evaluation",
-        captioners=(captioner,), combine="log_probs", memory=TextMemory(method=method),
-        decoding=Decoding(method="greedy", max_length=14),
+        captioners=(captioner,), combine="log_probs", memory=TextMemoryConfig(method=method),
+        decoding=DecodingConfig(method="greedy", max_length=14),
     ).save(root / f"data/plans/systems/{dataset}-system.json")  # fmt: skip
     decode.main(dataset, "system")
     path = root / f"data/predictions/{dataset}/system.csv"
@@ -119,7 +120,7 @@ def test_text_alone_teaches_captions_which_a_memory_finds_for_sound(root: Path) 
     captioner = load_captioner(folder, "cpu")
     store = FeatureStore.open(root / "data/features/words/clap-text.h5", "embed")
     names = [name for name in store.ids if name.startswith("words-development")]
-    given_back = caption_clips(Ensemble((captioner,)), [[store]], names, Decoding(), "text")
+    given_back = caption_clips(Ensemble((captioner,)), [[store]], names, DecodingConfig(), "text")
     texts = [caption.text for caption in given_back]
     assert texts == [kind_of(name.split("#")[0]) for name in names]  # by heart
     plain, nearest, projected = (

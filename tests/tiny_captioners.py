@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Seq2Seq, Training
-from pipeline.models import build_captioner
-from pipeline.models.captioner import TokenIds
-from pipeline.plans import CaptionerPlan
+from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.config.training import TrainingConfig
+from pipeline.models.captioners import build_captioner
+from pipeline.tensors import TokenIds
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.training.bundle import Captioner
+from pipeline.trained.captioner import TrainedCaptioner
 
 CAPTIONS = ("a dog barks", "two bells ring", "rain falls on the roof", "an engine idles")
 
@@ -24,7 +25,7 @@ def make_captioner(
     decoder: str = "transformer",
     captions: Sequence[str] = CAPTIONS,
     seed: int = 0,
-) -> Captioner:
+) -> TrainedCaptioner:
     """On the CPU, in evaluation mode.
 
     Args:
@@ -34,11 +35,11 @@ def make_captioner(
     plan = CaptionerPlan(
         name=name, inputs={}, code="", architecture="seq2seq", dataset="toy", features=(feature,),
         text=None, input=None, fuser=None, translator=None, twin=None, bart=None,
-        seq2seq=Seq2Seq(
+        seq2seq=Seq2SeqConfig(
             encoder_layers=1, encoder_width=8, width=16, heads=2, feed_forward=32, decoder=decoder,
             decoder_layers=1,
         ),
-        training=Training(device="cpu"),
+        training=TrainingConfig(device="cpu"),
     )  # fmt: skip
     torch.manual_seed(seed)
     vocabulary = Vocabulary.train(captions, 1)
@@ -47,4 +48,4 @@ def make_captioner(
     with torch.no_grad():
         for weight in model.decoder.classifier.parameters():
             weight.mul_(3)
-    return Captioner(plan, model, vocabulary, (width,))
+    return TrainedCaptioner(plan, model, vocabulary, (width,))

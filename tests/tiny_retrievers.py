@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config import BiEncoder, RetrievalTraining, SentenceEncoder
+from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.plans import RetrieverPlan
+from pipeline.config.retrievers import BiEncoderConfig
+from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.features.store import Header, write_store
-from pipeline.plans import RetrieverPlan
-from pipeline.training.biencoders import build_biencoder
-from pipeline.training.retriever import Retriever
+from pipeline.trained.biencoders import build_biencoder
+from pipeline.trained.retriever import TrainedRetriever
 
 
 def save_retriever(
@@ -43,16 +45,16 @@ def save_retriever(
         weights=None,
         text=None,
         text_features="words",
-        text_encoder=SentenceEncoder(module="sentence", weights="package:none"),
-        biencoder=BiEncoder(width=width, **biencoder),
-        training=RetrievalTraining(device="cpu"),
+        text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        biencoder=BiEncoderConfig(width=width, **biencoder),
+        training=RetrievalTrainingConfig(device="cpu"),
         start=None,
     )
     torch.manual_seed(sum(name.encode()))
     model = build_biencoder(plan, widths, text, None)
     folder = root / "data/models/retrievers" / name
     folder.mkdir(parents=True)
-    Retriever(plan, model, None, tuple(widths), text).save(folder, "step,epoch\n1,1\n")
+    TrainedRetriever(plan, model, None, tuple(widths), text).save(folder, "step,epoch\n1,1\n")
 
 
 def save_features(path: Path, ids: Sequence[str], width: int) -> list[NDArray[np.float16]]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
-class CaptionerBase(Section):
+class BaseCaptionerConfig(Section):
     dataset: str  # trained on its development split, chosen on its validation split
     training: str  # of the section `training`
     # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}

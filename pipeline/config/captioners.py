@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import CaptionerBase
-from pipeline.config.cmu import BartCaptioner
-from pipeline.config.rlssr import RlssrCaptioner
+from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.cmu import CmuCaptionerConfig
+from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import Subwords, WritesWords
-from pipeline.config.wsac import PrefixCaptioner
 
 
-class FeatureInput(Section):
+class FeatureInputConfig(Section):
     """The one shape that every stored feature takes in a captioner."""
 
     frames: int = Field(32, ge=1)  # EDTC 3.1.1
@@ -27,7 +27,7 @@ class FeatureInput(Section):
     channel_width: float = Field(0.1, ge=0, le=1)
 
 
-class Fuser(Section):
+class FuserConfig(Section):
     layers: int = Field(3, ge=0)  # L, EDTC 3.2.2
     heads: int = Field(8, ge=1)
     kernel: int = Field(7, ge=1)  # of CFB's convolution, EDTC 3.2.2
@@ -36,7 +36,7 @@ class Fuser(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class Translator(Section):
+class TranslatorConfig(Section):
     encoder_layers: int = Field(3, ge=1)  # M, EDTC 3.3.2
     decoder_layers: int = Field(2, ge=1)  # N, EDTC 3.3.2
     kernel: int = Field(45, ge=1)  # EDTC 3.3.2
@@ -45,7 +45,7 @@ class Translator(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class Twin(Section):
+class TwinConfig(Section):
     momentum: float = Field(0.95, ge=0, le=1)  # β, EDTC eq. 4
     loss: Literal["clip", "infonce"] = "clip"  # EDTC eq. 5–7, and the ablation's InfoNCE
     weight: float = Field(1.0, ge=0)  # of L_cl in eq. 8
@@ -55,7 +55,7 @@ class Twin(Section):
     infonce_temperature: float = Field(0.07, gt=0)  # MoCo, which EDTC cites for InfoNCE [28]
 
 
-class Bart(Section):
+class BartConfig(Section):
     """``pretrained``: a hub name or a path; null trains one of these sizes from scratch."""
 
     pretrained: str | None = "facebook/bart-base"  # EDTC 3.1.3
@@ -75,7 +75,7 @@ class Bart(Section):
         return Subwords(self.vocabulary, self.pretrained or self.tokenizer, "bart")
 
 
-class Seq2Seq(WritesWords, Section):
+class Seq2SeqConfig(WritesWords, Section):
     """BiGRU encoder, then a Transformer or a GRU decoder over words (SJTU 2.1, Table 1)."""
 
     feature_dropout: float = Field(0.2, ge=0, lt=1)  # SJTU's code: it stays on in the frozen CNN
@@ -92,7 +92,7 @@ class Seq2Seq(WritesWords, Section):
     max_words: int = Field(20, ge=1)  # SJTU's code
 
 
-class EdtcCaptioner(CaptionerBase):
+class EdtcCaptionerConfig(BaseCaptionerConfig):
     """EDTC and every row of its ablation (Table 2)."""
 
     architecture: Literal["edtc"]
@@ -105,7 +105,7 @@ class EdtcCaptioner(CaptionerBase):
     twin: bool = True
 
     @model_validator(mode="after")
-    def _consistent(self) -> EdtcCaptioner:
+    def _consistent(self) -> EdtcCaptionerConfig:
         if len(self.features) > 1 and not self.fuser:
             raise ValueError("several features need fuser: true")
         if self.twin and not self.translator:
@@ -115,20 +115,24 @@ class EdtcCaptioner(CaptionerBase):
         return self
 
 
-class Seq2SeqCaptioner(CaptionerBase):
+class Seq2SeqCaptionerConfig(BaseCaptionerConfig):
     """SJTU's captioner (2.1); its variants are settings of ``seq2seq``."""
 
     architecture: Literal["seq2seq"]
     features: tuple[str, ...] = Field(min_length=1, max_length=1)  # a sound encoder or `encoded`
 
 
-Captioner = Annotated[
-    EdtcCaptioner | Seq2SeqCaptioner | RlssrCaptioner | PrefixCaptioner | BartCaptioner,
+CaptionerConfig = Annotated[
+    EdtcCaptionerConfig
+    | Seq2SeqCaptionerConfig
+    | RlssrCaptionerConfig
+    | PrefixCaptionerConfig
+    | CmuCaptionerConfig,
     Field(discriminator="architecture"),
 ]
 
 
-class Finetuned(Section):
+class FinetunedConfig(Section):
     """A trained captioner, trained further by rewards (SJTU 2.1)."""
 
     captioner: str

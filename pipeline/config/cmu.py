@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import CaptionerBase
-from pipeline.config.crnn import Crnn
+from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.crnn import CrnnConfig
 from pipeline.config.section import Section
 
 
-class Cmu(Section):
+class CmuConfig(Section):
     """What stands around BART, whose sizes are the section ``bart`` (CMU 5.1, 6.1)."""
 
     adapter_layers: int = Field(1, ge=1, le=2)  # CMU 5.1; 6.1.3: 2
@@ -21,16 +21,16 @@ class Cmu(Section):
     # what the decoder reads of BART's encoder: its last hidden state, the mean of all, of which
     # the embedding is the first, or of the last two (CMU 6.1.2)
     memory: Literal["last", "mean", "last_two"] = "last"
-    crnn: Crnn = Crnn()  # CMU Figure 1: that of the retrieval baseline
+    crnn: CrnnConfig = CrnnConfig()  # CMU Figure 1: that of the retrieval baseline
 
     @model_validator(mode="after")
-    def _consistent(self) -> Cmu:
+    def _consistent(self) -> CmuConfig:
         if self.encoder == "crnn" and self.memory != "last":
             raise ValueError(f"memory: {self.memory} is of BART's encoder; set encoder: bart")
         return self
 
 
-class BartCaptioner(CaptionerBase):
+class CmuCaptionerConfig(BaseCaptionerConfig):
     """The baseline and every variant of CMU's tables, which are settings of ``cmu``."""
 
     architecture: Literal["bart"]

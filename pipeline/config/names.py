@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.config.captioners import EdtcCaptioner
-from pipeline.config.evaluation import System
-from pipeline.config.retrievers import RetrievalSystem
-from pipeline.config.rlssr import RlssrCaptioner
+from pipeline.config.captioners import EdtcCaptionerConfig
+from pipeline.config.evaluation import SystemConfig
+from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.retrievers import RetrievalSystemConfig
+from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import known
-from pipeline.config.wsac import PrefixCaptioner
 
 if TYPE_CHECKING:
     from pipeline.config.params import Params
@@ -104,15 +104,15 @@ def _check_captioners(params: Params) -> None:
         where = f"captioners.{name}"
         known(f"{where}.dataset", [captioner.dataset], "datasets", params.datasets)
         known(f"{where}.training", [captioner.training], "training", params.training)
-        if isinstance(captioner, RlssrCaptioner):
+        if isinstance(captioner, RlssrCaptionerConfig):
             _check_tower(params, f"{where}.tower", captioner.tower)
             continue
-        texts = params.embedded if isinstance(captioner, PrefixCaptioner) else set()
+        texts = params.embedded if isinstance(captioner, PrefixCaptionerConfig) else set()
         if not texts & {*captioner.features}:
             known(f"{where}.features", captioner.features, "encoders or encoded", sounds)
-        if isinstance(captioner, PrefixCaptioner):
+        if isinstance(captioner, PrefixCaptionerConfig):
             _check_prefix(params, where, captioner)
-        if isinstance(captioner, EdtcCaptioner) and captioner.text is not None:
+        if isinstance(captioner, EdtcCaptionerConfig) and captioner.text is not None:
             known(f"{where}.text", [captioner.text], "text_encoders", params.text_encoders)
     for name, finetuned in params.finetuned.items():
         where = f"finetuned.{name}.captioner"
@@ -132,7 +132,7 @@ def _check_tower(params: Params, where: str, name: str) -> None:
         )
 
 
-def _check_prefix(params: Params, where: str, captioner: PrefixCaptioner) -> None:
+def _check_prefix(params: Params, where: str, captioner: PrefixCaptionerConfig) -> None:
     known(
         f"{where}.text", [captioner.text], "text_encoders or represented", sorted(params.embedded)
     )
@@ -143,7 +143,7 @@ def _check_prefix(params: Params, where: str, captioner: PrefixCaptioner) -> Non
         known(f"{where}.sound_dataset", named, "datasets", params.datasets)
 
 
-def _check_captioned(params: Params, where: str, system: RetrievalSystem) -> None:
+def _check_captioned(params: Params, where: str, system: RetrievalSystemConfig) -> None:
     """Captions that a clip is found by are those of the ranked datasets."""
     if system.captions_of is None:
         return
@@ -154,7 +154,7 @@ def _check_captioned(params: Params, where: str, system: RetrievalSystem) -> Non
             raise ValueError(f"{where}: no captions of {dataset}; add it to test_sets")
 
 
-def _check_vocabularies(params: Params, name: str, system: System) -> None:
+def _check_vocabularies(params: Params, name: str, system: SystemConfig) -> None:
     """Members of an ensemble share a vocabulary: one kind of token, of one dataset."""
     first, *others = system.captioners
     own = params.base_captioner(first)

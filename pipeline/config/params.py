@@ -11,32 +11,37 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.config.captioners import (
-    Bart,
-    Captioner,
-    FeatureInput,
-    Finetuned,
-    Fuser,
-    Seq2Seq,
-    Translator,
-    Twin,
+    BartConfig,
+    CaptionerConfig,
+    FeatureInputConfig,
+    FinetunedConfig,
+    FuserConfig,
+    Seq2SeqConfig,
+    TranslatorConfig,
+    TwinConfig,
 )
-from pipeline.config.cmu import Cmu
-from pipeline.config.datasets import Dataset
-from pipeline.config.encoders import Encoder, SpecAugment, Tagging, TextEncoder
-from pipeline.config.evaluation import Decoding, Evaluation, System
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.datasets import DatasetConfig
+from pipeline.config.encoders import (
+    EncoderConfig,
+    SpecAugmentConfig,
+    TaggingConfig,
+    TextEncoderConfig,
+)
+from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
 from pipeline.config.names import check_names
+from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
 from pipeline.config.retrievers import (
-    Adapted,
-    BiEncoder,
-    RetrievalSystem,
-    Retriever,
-    SoundTower,
-    TextTower,
+    AdaptedConfig,
+    BiEncoderConfig,
+    RetrievalSystemConfig,
+    RetrieverConfig,
+    SoundTowerConfig,
+    TextTowerConfig,
 )
-from pipeline.config.rlssr import Rlssr, RlssrCaptioner
+from pipeline.config.rlssr import RlssrCaptionerConfig, RlssrConfig
 from pipeline.config.section import Section, parse_section
-from pipeline.config.training import RetrievalTraining, Scst, Training
-from pipeline.config.wsac import Prefix, TextMemory
+from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 
 SIDES = ("sound", "text")  # of a retriever's space
@@ -45,39 +50,39 @@ SIDES = ("sound", "text")  # of a retriever's space
 class Params(Section):
     """All of ``params.yaml``."""
 
-    datasets: dict[str, Dataset]
-    encoders: dict[str, Encoder]
-    text_encoders: dict[str, TextEncoder] = Field(default_factory=dict)
-    tagging: Tagging = Tagging()
-    spec_augment: SpecAugment = SpecAugment()
-    sound_towers: dict[str, SoundTower] = Field(default_factory=dict)
-    text_towers: dict[str, TextTower] = Field(default_factory=dict)
-    biencoder: BiEncoder = BiEncoder()
-    retrieval_training: RetrievalTraining = RetrievalTraining()
-    retrievers: dict[str, Retriever] = Field(default_factory=dict)
-    adapted: dict[str, Adapted] = Field(default_factory=dict)
+    datasets: dict[str, DatasetConfig]
+    encoders: dict[str, EncoderConfig]
+    text_encoders: dict[str, TextEncoderConfig] = Field(default_factory=dict)
+    tagging: TaggingConfig = TaggingConfig()
+    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
+    sound_towers: dict[str, SoundTowerConfig] = Field(default_factory=dict)
+    text_towers: dict[str, TextTowerConfig] = Field(default_factory=dict)
+    biencoder: BiEncoderConfig = BiEncoderConfig()
+    retrieval_training: RetrievalTrainingConfig = RetrievalTrainingConfig()
+    retrievers: dict[str, RetrieverConfig] = Field(default_factory=dict)
+    adapted: dict[str, AdaptedConfig] = Field(default_factory=dict)
     encoded: tuple[str, ...] = ()  # retrievers that become encoders: their frames are stored
     represented: tuple[str, ...] = ()  # retrievers as CLAP: <name>-sound and <name>-text are stored
-    features: FeatureInput = FeatureInput()
-    fuser: Fuser = Fuser()
-    translator: Translator = Translator()
-    twin: Twin = Twin()
-    bart: Bart = Bart()
-    seq2seq: Seq2Seq = Seq2Seq()
-    cmu: Cmu = Cmu()
-    rlssr: Rlssr = Rlssr()
-    prefix: Prefix = Prefix()
-    training: dict[str, Training] = Field(default_factory=dict)
-    captioners: dict[str, Captioner] = Field(default_factory=dict)
-    scst: Scst = Scst()
-    finetuned: dict[str, Finetuned] = Field(default_factory=dict)
-    decoding: Decoding = Decoding()
-    memory: TextMemory = TextMemory()
-    systems: dict[str, System] = Field(default_factory=dict)
-    retrieval_systems: dict[str, RetrievalSystem] = Field(default_factory=dict)
+    features: FeatureInputConfig = FeatureInputConfig()
+    fuser: FuserConfig = FuserConfig()
+    translator: TranslatorConfig = TranslatorConfig()
+    twin: TwinConfig = TwinConfig()
+    bart: BartConfig = BartConfig()
+    seq2seq: Seq2SeqConfig = Seq2SeqConfig()
+    cmu: CmuConfig = CmuConfig()
+    rlssr: RlssrConfig = RlssrConfig()
+    prefix: PrefixConfig = PrefixConfig()
+    training: dict[str, TrainingConfig] = Field(default_factory=dict)
+    captioners: dict[str, CaptionerConfig] = Field(default_factory=dict)
+    scst: ScstConfig = ScstConfig()
+    finetuned: dict[str, FinetunedConfig] = Field(default_factory=dict)
+    decoding: DecodingConfig = DecodingConfig()
+    memory: TextMemoryConfig = TextMemoryConfig()
+    systems: dict[str, SystemConfig] = Field(default_factory=dict)
+    retrieval_systems: dict[str, RetrievalSystemConfig] = Field(default_factory=dict)
     test_sets: tuple[str, ...] = ()  # that `systems` caption
     retrieval_test_sets: tuple[str, ...] = ()  # that `retrieval_systems` rank
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
     def recoded(self) -> dict[str, str]:
@@ -91,21 +96,21 @@ class Params(Section):
         return {*self.text_encoders, *(f"{name}-text" for name in self.represented)}
 
     @property
-    def all_retrievers(self) -> dict[str, Retriever | Adapted]:
+    def all_retrievers(self) -> dict[str, RetrieverConfig | AdaptedConfig]:
         """Of both kinds, by name."""
         return {**self.retrievers, **self.adapted}
 
     @property
-    def all_captioners(self) -> dict[str, Captioner | Finetuned]:
+    def all_captioners(self) -> dict[str, CaptionerConfig | FinetunedConfig]:
         """Of both kinds, by name."""
         return {**self.captioners, **self.finetuned}
 
-    def base_retriever(self, name: str) -> Retriever:
+    def base_retriever(self, name: str) -> RetrieverConfig:
         """The retriever that an adapted one began as; a retriever itself."""
         adapted = self.adapted.get(name)
         return self.retrievers[adapted.retriever if adapted else name]
 
-    def base_captioner(self, name: str) -> Captioner:
+    def base_captioner(self, name: str) -> CaptionerConfig:
         """The captioner that a finetuned one began as; a captioner itself."""
         finetuned = self.finetuned.get(name)
         return self.captioners[finetuned.captioner if finetuned else name]
@@ -113,7 +118,7 @@ class Params(Section):
     def heard(self, name: str) -> tuple[str, ...]:
         """The stored sound features that a captioner reads, a finetuned one too, in order."""
         captioner = self.base_captioner(name)
-        if isinstance(captioner, RlssrCaptioner):
+        if isinstance(captioner, RlssrCaptionerConfig):
             return (self.sound_towers[captioner.tower].input,)
         return captioner.features
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.crnn import Crnn
+from pipeline.config.crnn import CrnnConfig
 from pipeline.config.section import Section
 
 
-class SoundTowerBase(Section):
+class BaseTowerConfig(Section):
     """Reads a stored log-mel or waveform and is trained.
 
     ``weights``: where training starts: ``hub``, ``hub:owner/name``, a path, ``tagging:ENCODER``
@@ -26,7 +26,7 @@ class SoundTowerBase(Section):
         return (self.input,)
 
 
-class PannsTower(SoundTowerBase):
+class PannsTowerConfig(BaseTowerConfig):
     """PANNs' CNN14 or CNN10 over a stored log-mel (SJTU 2.2)."""
 
     module: Literal["panns"]
@@ -37,7 +37,7 @@ class PannsTower(SoundTowerBase):
     any_front_end: bool = False
 
 
-class WavegramTower(SoundTowerBase):
+class WavegramTowerConfig(BaseTowerConfig):
     """PANNs' Wavegram-Logmel-CNN14 over a stored waveform (SJTU 2.2)."""
 
     module: Literal["wavegram"]
@@ -49,7 +49,7 @@ class WavegramTower(SoundTowerBase):
     fmax: float = 14000.0  # PANNs
 
 
-class AstTower(SoundTowerBase):
+class AstTowerConfig(BaseTowerConfig):
     """The Audio Spectrogram Transformer over a stored fbank (Gong et al. 2021)."""
 
     module: Literal["ast"]
@@ -63,7 +63,7 @@ class AstTower(SoundTowerBase):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class CrnnTower(SoundTowerBase, Crnn):
+class CrnnTowerConfig(BaseTowerConfig, CrnnConfig):
     """DCASE 2022's CRNN over any stored feature, a log-mel or frames (CMU 5.2, 6.2.2)."""
 
     module: Literal["crnn"]
@@ -76,18 +76,19 @@ class CrnnTower(SoundTowerBase, Crnn):
         return (self.input, *self.beside)
 
     @model_validator(mode="after")
-    def _from_scratch(self) -> CrnnTower:
+    def _from_scratch(self) -> CrnnTowerConfig:
         if self.weights != "scratch":
             raise ValueError("a crnn tower has no weights to start with; set weights: scratch")
         return self
 
 
-SoundTower = Annotated[
-    PannsTower | WavegramTower | AstTower | CrnnTower, Field(discriminator="module")
+SoundTowerConfig = Annotated[
+    PannsTowerConfig | WavegramTowerConfig | AstTowerConfig | CrnnTowerConfig,
+    Field(discriminator="module"),
 ]
 
 
-class TextTower(Section):
+class TextTowerConfig(Section):
     """Any transformers text model; ``scratch`` builds a BERT of the sizes below.
 
     ``weights``: ``hub:owner/name``, ``package:NAME``, a path, or ``scratch``.
@@ -104,7 +105,7 @@ class TextTower(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class BiEncoder(Section):
+class BiEncoderConfig(Section):
     width: int = Field(1024, ge=8)  # of the common space, SJTU's code
     temperature: float = Field(0.07, gt=0)  # τ at the start, SJTU's code
     learn_temperature: bool = True  # SJTU 2.2
@@ -125,7 +126,7 @@ class BiEncoder(Section):
         return self.loss == "exp_distance"
 
     @model_validator(mode="after")
-    def _masked(self) -> BiEncoder:
+    def _masked(self) -> BiEncoderConfig:
         if self.loss != "infonce" and not self.mask_same_clip:
             raise ValueError(
                 f"loss: {self.loss} never takes an impostor of the same clip; set "
@@ -134,7 +135,7 @@ class BiEncoder(Section):
         return self
 
 
-class Retriever(Section):
+class RetrieverConfig(Section):
     """A bi-encoder (SJTU 2.2, Table 2): one trained tower, or frozen stored features, a side."""
 
     datasets: tuple[str, ...] = Field(min_length=1)  # their development splits, mixed
@@ -143,7 +144,7 @@ class Retriever(Section):
     set: dict[str, Any] = Field(default_factory=dict)  # dotted settings of this one alone
 
 
-class Adapted(Section):
+class AdaptedConfig(Section):
     """A trained retriever, trained further on other datasets (SJTU 2.3)."""
 
     retriever: str
@@ -151,7 +152,7 @@ class Adapted(Section):
     set: dict[str, Any] = Field(default_factory=dict)
 
 
-class RetrievalSystem(Section):
+class RetrievalSystemConfig(Section):
     """What is ranked and scored: one retriever, or several, whose similarities are averaged; or a
     captioning system, whose captions are compared with the query as texts (CMU 3.2).
     """
@@ -161,7 +162,7 @@ class RetrievalSystem(Section):
     text: str | None = None  # of `text_encoders`: what compares, by the cosine of means
 
     @model_validator(mode="after")
-    def _one_kind(self) -> RetrievalSystem:
+    def _one_kind(self) -> RetrievalSystemConfig:
         if bool(self.retrievers) == bool(self.captions_of):
             raise ValueError("give either retrievers, one or more, or captions_of and text")
         if (self.captions_of is None) != (self.text is None):

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import CaptionerBase
+from pipeline.config.captioner_base import BaseCaptionerConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import WritesWords
 
 
-class Reconstruction(Section):
+class ReconstructionConfig(Section):
     """The RLSSR module: the text's latent space is to give the sound's (RLSSR 3.3)."""
 
     # l2 is the squared distance, as torch's losses have it; RLSSR 3.3: l1 and l2 are the best
@@ -23,7 +23,7 @@ class Reconstruction(Section):
     stop_gradient: bool = False  # keeps its gradient out of the CNN; eq. 1 says nothing of it
 
 
-class Rlssr(WritesWords, Section):
+class RlssrConfig(WritesWords, Section):
     """CNN10, a Transformer encoder and a Transformer decoder over words (RLSSR 3)."""
 
     encoder_layers: int = Field(2, ge=0)  # RLSSR 3.1; 0: without the Transformer encoder (5.1)
@@ -36,10 +36,10 @@ class Rlssr(WritesWords, Section):
     max_words: int = Field(30, ge=1)  # longer captions are cut in training (ours)
     spec_augment: bool = True  # on the fly, by the section `spec_augment`; RLSSR 4.2
     cross_entropy_weight: float = Field(1.0, ge=0)  # α of eq. 2; RLSSR 4.2
-    reconstruction: Reconstruction = Reconstruction()
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Rlssr:
+    def _consistent(self) -> RlssrConfig:
         place, layers = self.reconstruction.place, self.decoder_layers
         if place is not None and place > layers:
             raise ValueError(f"reconstruction.place {place} is not in 1 to decoder_layers {layers}")
@@ -48,7 +48,7 @@ class Rlssr(WritesWords, Section):
         return self
 
 
-class RlssrCaptioner(CaptionerBase):
+class RlssrCaptionerConfig(BaseCaptionerConfig):
     """A sound tower, trained end to end from a stored log-mel; variants are settings of `rlssr`."""
 
     architecture: Literal["rlssr"]

@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from pipeline.config.section import Section
 
-Schedule = Literal["cyclic_cosine", "cosine", "exponential", "constant", "plateau", "step"]
+ScheduleName = Literal["cyclic_cosine", "cosine", "exponential", "constant", "plateau", "step"]
 
 
-class Optimisation(Section):
+class OptimisationConfig(Section):
     """What every training run has."""
 
     epochs: int = Field(20, ge=1)  # EDTC 4.3
@@ -19,7 +19,7 @@ class Optimisation(Section):
     accumulate: int = Field(1, ge=1)  # batches of an optimizer step (RLSSR 4.2: 4); see loop.py
     learning_rate: float = Field(3e-5, gt=0)  # the highest; EDTC 4.3
     optimizer: Literal["adamw", "adam"] = "adamw"  # EDTC 4.3
-    schedule: Schedule = "cyclic_cosine"
+    schedule: ScheduleName = "cyclic_cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear, before any schedule (ours in EDTC)
     warmup_steps: int = Field(0, ge=0)  # the same in steps; both add up
     decay_to: float = Field(0.0, ge=0, le=1)  # of cosine and exponential: the factor at the end; of
@@ -45,7 +45,7 @@ class Optimisation(Section):
     seed: int = 1
 
 
-class Training(Optimisation):
+class TrainingConfig(OptimisationConfig):
     """Cross-entropy training of captioners; EDTC's values."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)  # EDTC 4.3; SJTU 3
@@ -53,13 +53,13 @@ class Training(Optimisation):
     teacher_forcing: float = Field(1.0, ge=0, le=1)
 
 
-class RetrievalTraining(Optimisation):
+class RetrievalTrainingConfig(OptimisationConfig):
     """Contrastive training of retrievers; SJTU's pre-training."""
 
     batch: int = Field(128, ge=2)  # SJTU 3
     learning_rate: float = Field(1e-4, gt=0)  # SJTU 3; fine-tuning: 2e-5
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
-    schedule: Schedule = "cosine"  # SJTU 3
+    schedule: ScheduleName = "cosine"  # SJTU 3
     warmup_epochs: float = Field(1.0, ge=0)  # SJTU 3
     weight_decay: float = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
@@ -67,7 +67,7 @@ class RetrievalTraining(Optimisation):
     crop_seconds: float | None = Field(10.0, gt=0)  # of each clip, at random; SJTU's code
 
 
-class Rewards(Section):
+class RewardsConfig(Section):
     """Weights of the sum that self-critical training raises; a zero is not computed."""
 
     cider_d: float = 1.0  # SJTU 2.1
@@ -77,14 +77,14 @@ class Rewards(Section):
     bad_ending: float = 0.0  # is subtracted: 1 where the last word cannot end a sentence
 
 
-class Scst(Optimisation):
+class ScstConfig(OptimisationConfig):
     """Self-critical sequence training (Rennie et al. 2017); SJTU's values."""
 
     epochs: int = Field(100, ge=1)  # SJTU 3
     batch: int = Field(64, ge=1)  # clips; SJTU 3
     learning_rate: float = Field(5e-5, gt=0)  # SJTU 3
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
-    schedule: Schedule = "constant"
+    schedule: ScheduleName = "constant"
     weight_decay: float = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
     patience_epochs: float = Field(100, gt=0)
@@ -96,11 +96,11 @@ class Scst(Optimisation):
     # the gradient would be biased (SJTU's code draws with it)
     dropout: bool = False
     chunks: int = Field(2, ge=1)  # a batch is sampled in so many: rewards of one, draws of the next
-    rewards: Rewards = Rewards()
+    rewards: RewardsConfig = RewardsConfig()
     sbert: str | None = None  # weights of the sbert reward: hub:…, package:… or a path
 
     @model_validator(mode="after")
-    def _consistent(self) -> Scst:
+    def _consistent(self) -> ScstConfig:
         if self.baseline == "others" and self.samples < 2:
             raise ValueError("baseline: others needs samples of 2 or more")
         if self.baseline == "greedy" and self.dropout:

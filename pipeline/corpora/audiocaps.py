@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import AudioCapsDataset
+from pipeline.config.datasets import AudioCapsDatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.sounds import by_stem, find
+from pipeline.corpora.synthesis.sounds import by_stem, find
 from pipeline.corpora.tables import Row, is_caption_column, read_rows, sound_name
 from pipeline.errors import EarwitnessError
 
@@ -23,7 +23,7 @@ EXCERPT = 10  # seconds: a clip is this long from its start_time
 
 
 def prepare(
-    name: str, settings: AudioCapsDataset, base: Path, raw: Path, progress: bool = True
+    name: str, settings: AudioCapsDatasetConfig, base: Path, raw: Path, progress: bool = True
 ) -> Manifest:
     """The dataset at ``settings.root``, which is relative to ``base`` or absolute.
 

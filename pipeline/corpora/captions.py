@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import CaptionsDataset
+from pipeline.config.datasets import CaptionsDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest, check_clips
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.tables import read_rows, sound_name
@@ -16,7 +16,7 @@ from pipeline.errors import EarwitnessError
 
 
 def prepare(
-    name: str, settings: CaptionsDataset, base: Path, raw: Path, progress: bool = True
+    name: str, settings: CaptionsDatasetConfig, base: Path, raw: Path, progress: bool = True
 ) -> Manifest:
     """The captions at ``settings.root``, which is relative to ``base`` or absolute.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.config import ClothoDataset
+from pipeline.config.datasets import ClothoDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, manifest
 from pipeline.corpora.tables import read_rows, sound_name
@@ -21,7 +21,7 @@ Events = Mapping[tuple[str, str], tuple[str, ...]]  # (split, or "" for any; fil
 
 
 def prepare(
-    name: str, settings: ClothoDataset, base: Path, raw: Path, progress: bool = True
+    name: str, settings: ClothoDatasetConfig, base: Path, raw: Path, progress: bool = True
 ) -> Manifest:
     """The dataset at ``settings.root``, which is relative to ``base`` or absolute.
 

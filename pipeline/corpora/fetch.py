@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from pipeline.errors import EarwitnessError
-from pipeline.training.lock import exclusive
+from pipeline.lock import exclusive
 
 ZENODO = "https://zenodo.org/records/4783391/files"
 CHUNK = 1 << 20  # bytes

@@ -15,10 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.config import MacsDataset
+from pipeline.config.datasets import MacsDatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.sounds import by_stem, find
+from pipeline.corpora.synthesis.sounds import by_stem, find
 from pipeline.errors import EarwitnessError
 
 TABLE = "MACS.yaml"
@@ -27,7 +27,7 @@ SPLIT = "development"
 
 
 def prepare(
-    name: str, settings: MacsDataset, base: Path, raw: Path, progress: bool = True
+    name: str, settings: MacsDatasetConfig, base: Path, raw: Path, progress: bool = True
 ) -> Manifest:
     """The dataset at ``settings.root``, which is relative to ``base`` or absolute.
 

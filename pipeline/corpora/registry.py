@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Dataset
+from pipeline.config.datasets import DatasetConfig
 from pipeline.corpora import audiocaps, captions, clotho, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
@@ -20,7 +20,9 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
 }
 
 
-def prepare(name: str, settings: Dataset, base: Path, raw: Path, progress: bool = True) -> Manifest:
+def prepare(
+    name: str, settings: DatasetConfig, base: Path, raw: Path, progress: bool = True
+) -> Manifest:
     """Reads, or makes, a dataset.
 
     Args:

@@ -25,13 +25,13 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline.config import SoundscapesDataset
-from pipeline.corpora.backgrounds import BACKGROUNDS
-from pipeline.corpora.events import EVENTS
-from pipeline.corpora.grammar import captions
+from pipeline.config.datasets import SoundscapesDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
-from pipeline.corpora.scenes import Level, Scene, Sounding, draw_scene
-from pipeline.corpora.signals import Signal, loudest, noise
+from pipeline.corpora.synthesis.backgrounds import BACKGROUNDS
+from pipeline.corpora.synthesis.events import EVENTS
+from pipeline.corpora.synthesis.grammar import captions
+from pipeline.corpora.synthesis.scenes import Level, Scene, Sounding, draw_scene
+from pipeline.corpora.synthesis.signals import Signal, loudest, noise
 
 CAPTIONS = 5  # a clip, as Clotho has
 # loudest twentieth of a second, root mean square, full scale 1; faint events stay above a strong
@@ -44,7 +44,7 @@ PARTIAL = ".partial"  # a corpus that is being made
 
 
 def prepare(
-    name: str, settings: SoundscapesDataset, base: Path, raw: Path, progress: bool = True
+    name: str, settings: SoundscapesDatasetConfig, base: Path, raw: Path, progress: bool = True
 ) -> Manifest:
     """Synthesises the corpus as 16-bit WAV files below ``raw / name``.
 
@@ -70,7 +70,9 @@ def prepare(
     return Manifest(name, (raw / name / digest).as_posix(), clips)
 
 
-def synthesise(settings: SoundscapesDataset, split: str, number: int) -> tuple[Clip, Scene, bytes]:
+def synthesise(
+    settings: SoundscapesDatasetConfig, split: str, number: int
+) -> tuple[Clip, Scene, bytes]:
     """One clip: its row without a digest, what is to be heard, and its WAV file."""
     seed = SeedSequence([settings.seed, SPLITS.index(split), number])
     scenes, sounds, words = (np.random.default_rng(child) for child in seed.spawn(3))
@@ -124,7 +126,7 @@ def _hertz(rng: Generator, span: tuple[float, float], pitch: Level) -> float:
     return float(span[0] * (span[1] / span[0]) ** fifth)
 
 
-def _write(folder: Path, settings: SoundscapesDataset, split: str, number: int) -> Clip:
+def _write(folder: Path, settings: SoundscapesDatasetConfig, split: str, number: int) -> Clip:
     clip, _, content = synthesise(settings, split, number)
     (folder / clip.path).write_bytes(content)
     return replace(clip, digest=hashlib.sha256(content).hexdigest())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-from pipeline.config import Optimisation
+from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 
 
 def training_clips(
-    manifest: Manifest, settings: Optimisation
+    manifest: Manifest, settings: OptimisationConfig
 ) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
     """The clips to train on and those to validate on.
 

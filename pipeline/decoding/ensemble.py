@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from pipeline.config import Decoding
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.predict import Caption, numbers, predict_batches
 from pipeline.decoding.search import Hypotheses, decode
-from pipeline.decoding.stepper import Stepper
+from pipeline.device import autocast
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Memory, Padded
-from pipeline.training.device import autocast
+from pipeline.models.decoders.stepper import Stepper
+from pipeline.tensors import Memory, Padded
 
 if TYPE_CHECKING:
-    from pipeline.training.bundle import Captioner
+    from pipeline.trained.captioner import TrainedCaptioner
 
 Combine = Literal["log_probs", "probs"]
 
@@ -39,7 +39,7 @@ class Ensemble:
         EarwitnessError: two of them write in different vocabularies.
     """
 
-    captioners: tuple[Captioner, ...]
+    captioners: tuple[TrainedCaptioner, ...]
     combine: Combine = "log_probs"
 
     def __post_init__(self) -> None:
@@ -58,7 +58,9 @@ class Ensemble:
         return next(self.captioners[0].model.parameters()).device
 
 
-def check_widths(captioner: Captioner, widths: Sequence[int], places: Sequence[object]) -> None:
+def check_widths(
+    captioner: TrainedCaptioner, widths: Sequence[int], places: Sequence[object]
+) -> None:
     """Refuses features of other ``widths`` than the captioner was trained on.
 
     Args:
@@ -73,7 +75,7 @@ def check_widths(captioner: Captioner, widths: Sequence[int], places: Sequence[o
 
 
 class EnsembleStepper:
-    """A :class:`pipeline.decoding.stepper.Stepper` over M steppers of one vocabulary.
+    """A :class:`pipeline.models.decoders.stepper.Stepper` over M steppers of one vocabulary.
 
     Its memory and its state are tuples, one entry a member.
     """
@@ -140,7 +142,7 @@ class _InPrecision:
 
 
 def predict_ensemble(
-    ensemble: Ensemble, features: Iterable[Sequence[tuple[Padded, ...]]], decoding: Decoding
+    ensemble: Ensemble, features: Iterable[Sequence[tuple[Padded, ...]]], decoding: DecodingConfig
 ) -> Iterator[list[Caption]]:
     """The captions of each batch in turn; of one captioner, :func:`predict`'s to the bit.
 

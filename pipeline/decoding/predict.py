@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.config import Decoding
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.search import Hypotheses, decode
+from pipeline.device import autocast
 from pipeline.features.bank import FeatureBank
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.training.device import autocast
 
 if TYPE_CHECKING:  # training validates with this module
-    from pipeline.training.bundle import Captioner
+    from pipeline.trained.captioner import TrainedCaptioner
 
 F = TypeVar("F")
 
@@ -30,7 +30,7 @@ class Caption(NamedTuple):
 
 
 def predict(
-    captioner: Captioner, features: Iterable[tuple[Padded, ...]], decoding: Decoding
+    captioner: TrainedCaptioner, features: Iterable[tuple[Padded, ...]], decoding: DecodingConfig
 ) -> Iterator[list[Caption]]:
     """The captions of each batch in turn.
 

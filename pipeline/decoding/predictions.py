@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pipeline.config import Decoding
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
-from pipeline.decoding.memory import TextMemory, read_sound
 from pipeline.decoding.predict import Caption, bank_batches
+from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 COLUMNS = ("clip_id", "caption", "log_prob", "candidates")
 DIGITS = 4  # of a log-probability: beyond them are the differences between machines
@@ -32,7 +32,7 @@ def caption_clips(
     ensemble: Ensemble,
     stores: Sequence[Sequence[FeatureStore]],
     clips: Sequence[str],
-    decoding: Decoding,
+    decoding: DecodingConfig,
     name: str,
     memories: Sequence[TextMemory | None] = (),
 ) -> list[Caption]:

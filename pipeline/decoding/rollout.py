@@ -20,7 +20,7 @@ from pipeline.decoding.chains import Chains
 from pipeline.decoding.rules import Rules
 from pipeline.decoding.sampling import draw, uniforms
 from pipeline.decoding.search import run_search
-from pipeline.decoding.stepper import Stepper
+from pipeline.models.decoders.stepper import Stepper
 
 _STEPS = 1 << 32  # more than any run has: a seed and a step make one number
 

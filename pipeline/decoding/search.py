@@ -21,14 +21,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.config import Decoding
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.beams import Beams
 from pipeline.decoding.chains import Chains
 from pipeline.decoding.rules import Rules
 from pipeline.decoding.sampling import draw, uniforms
-from pipeline.decoding.stepper import Stepper
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Memory
+from pipeline.models.decoders.stepper import Stepper
+from pipeline.tensors import Memory
 
 Method = Literal["beam", "greedy", "sample"]
 _LEAVE = 8  # finished clips leave once they are one in so many
@@ -47,7 +47,7 @@ class Hypotheses(NamedTuple):
 
 
 def decode(
-    stepper: Stepper, memory: Any, settings: Decoding, *, clips: Tensor | None = None
+    stepper: Stepper, memory: Any, settings: DecodingConfig, *, clips: Tensor | None = None
 ) -> Hypotheses:
     """:func:`search` as ``params.yaml`` asks for it."""
     return search(stepper, memory, clips=clips, **settings.model_dump(exclude={"batch"}))

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Encoder
-from pipeline.config import TextEncoder as TextSettings
+from pipeline.config.encoders import EncoderConfig, TextEncoderConfig
 from pipeline.errors import EarwitnessError
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ TEXT_ENCODERS: dict[str, Callable[[Any, str], TextEncoder]] = {
 
 
 def build_sound_encoder(
-    settings: Encoder, weights: Weights, device: torch.device | str = "cpu"
+    settings: EncoderConfig, weights: Weights, device: torch.device | str = "cpu"
 ) -> SoundEncoder:
     """A frozen sound encoder in evaluation mode.
 
@@ -186,7 +185,9 @@ def build_sound_encoder(
     return encoder.eval().requires_grad_(False).to(device)
 
 
-def build_text_encoder(settings: TextSettings, device: torch.device | str = "cpu") -> TextEncoder:
+def build_text_encoder(
+    settings: TextEncoderConfig, device: torch.device | str = "cpu"
+) -> TextEncoder:
     """A frozen text encoder.
 
     Raises:
@@ -195,7 +196,7 @@ def build_text_encoder(settings: TextSettings, device: torch.device | str = "cpu
     return TEXT_ENCODERS[settings.module](settings, str(device))
 
 
-def tagging_model(settings: Encoder, classes: int) -> TaggingModel:
+def tagging_model(settings: EncoderConfig, classes: int) -> TaggingModel:
     """The untrained trunk of ``settings`` with a clip-level head; see encoders/tagging.py.
 
     Raises:
@@ -209,7 +210,7 @@ def tagging_model(settings: Encoder, classes: int) -> TaggingModel:
     return TaggingModel(TRUNKS[settings.module](settings), classes)
 
 
-def weights_digest(settings: Encoder | TextSettings, weights: Weights = None) -> str:
+def weights_digest(settings: EncoderConfig | TextEncoderConfig, weights: Weights = None) -> str:
     """SHA-256 of the weights' file or files; ``none`` where the encoder has none."""
     from pipeline.encoders import sources
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.encoders.spectrogram import LogMel, spec_augment
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class SoundEncoder(nn.Module, ABC):
@@ -35,7 +35,7 @@ class SoundEncoder(nn.Module, ABC):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         """Encodes a batch of windows.
@@ -79,7 +79,7 @@ class SpectrogramEncoder(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         values, frames = self.frontend(waveform, lengths)
@@ -91,7 +91,7 @@ class SpectrogramEncoder(SoundEncoder):
         return self.trunk(values, frames)
 
 
-def refuse_augment(augment: SpecAugment | None, encoder: str) -> None:
+def refuse_augment(augment: SpecAugmentConfig | None, encoder: str) -> None:
     """For encoders without a log-mel of their own."""
     if augment is not None:
         raise EarwitnessError(f"{encoder} has no spectrogram to mask; set its views to 0")

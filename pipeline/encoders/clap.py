@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureExtractor
 
-from pipeline.config import ClapEncoder as Settings
+from pipeline.config.encoders import ClapEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 SHORTER_MELS = 4  # a model with fusion is given four spectrograms: here the same one
 
@@ -89,7 +89,7 @@ def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Te
     return values if padding == "repeat" else values * (at < lengths)
 
 
-def build(settings: Settings, weights: Path | None) -> ClapEncoder:
+def build(settings: ClapEncoderConfig, weights: Path | None) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     location = sources.locate(settings, weights, sources.default_hub(settings))
     if not location.is_dir():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
 
-from pipeline.config import ClapTextEncoder as Settings
+from pipeline.config.encoders import ClapTextEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.batching import BatchedTextEncoder
@@ -22,7 +22,9 @@ class ClapTextEncoder(BatchedTextEncoder):
     included.
     """
 
-    def __init__(self, settings: Settings, model: Any, tokenizer: Any, device: str) -> None:
+    def __init__(
+        self, settings: ClapTextEncoderConfig, model: Any, tokenizer: Any, device: str
+    ) -> None:
         super().__init__(settings.batch, device)
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
@@ -46,7 +48,7 @@ class ClapTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: Settings, device: str) -> ClapTextEncoder:
+def build(settings: ClapTextEncoderConfig, device: str) -> ClapTextEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     location = sources.locate(settings, None, sources.default_hub(settings))
     if not location.is_dir():

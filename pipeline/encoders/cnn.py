@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import PannsEncoder, WavCapsEncoder
+from pipeline.config.encoders import PannsEncoderConfig, WavCapsEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models
 from pipeline.encoders.spectrogram import LogMel, at_least
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class CnnEncoder(SpectrogramEncoder):
@@ -26,7 +26,10 @@ class CnnEncoder(SpectrogramEncoder):
     """
 
     def __init__(
-        self, settings: PannsEncoder | WavCapsEncoder, channels: int, pools: Sequence[int]
+        self,
+        settings: PannsEncoderConfig | WavCapsEncoderConfig,
+        channels: int,
+        pools: Sequence[int],
     ) -> None:
         """``channels``: of the first block; ``pools``: frames and bands made one after each.
 

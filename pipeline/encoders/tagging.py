@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.config import Encoder
+from pipeline.config.encoders import EncoderConfig
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.weights import HEAD
 from pipeline.files import replacing, write_json
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class TaggingModel(nn.Module):
@@ -52,7 +52,7 @@ class TaggingModel(nn.Module):
 
 
 def save_tagging(
-    model: TaggingModel, path: Path, settings: Encoder, classes: Sequence[str]
+    model: TaggingModel, path: Path, settings: EncoderConfig, classes: Sequence[str]
 ) -> None:
     """Writes ``path`` (safetensors) and, beside it, a JSON of the settings and the classes.
 

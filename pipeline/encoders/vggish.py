@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import VggishEncoder as Settings
+from pipeline.config.encoders import VggishEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.fbank import kaldi_filters
 from pipeline.encoders.spectrogram import at_least
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 SAMPLE_RATE = 16000  # of what follows, all is VGGish's own
 SAMPLES = 400  # of a window: 25 ms
@@ -42,7 +42,7 @@ class VggishEncoder(SpectrogramEncoder):
     window: Tensor  # (SAMPLES,)
     filters: Tensor  # (N_FFT // 2 + 1, M)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: VggishEncoderConfig) -> None:
         super().__init__()
         self.hop = max(1, round(settings.hop_seconds * SAMPLE_RATE / HOP))  # log-mel frames
         self.features, channels = _convolutions(settings.channels)
@@ -112,7 +112,7 @@ def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), width
 
 
-def build(settings: Settings, weights: Path | None) -> VggishEncoder:
+def build(settings: VggishEncoderConfig, weights: Path | None) -> VggishEncoder:
     """The encoder with its weights: torchvggish's released file, or those of the tagging stage."""
     encoder = VggishEncoder(settings)
     location = sources.locate(settings, weights, sources.default_hub(settings))

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config import WavCapsEncoder as Settings
+from pipeline.config.encoders import WavCapsEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.cnn import CnnEncoder, frequency_mean, peak_and_mean
 from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint, read_checkpoint
 from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, htsat_names
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 POOLS = (2, 2, 2, 2, 2, 2)  # WavCaps' CNN14 pools after its last block too, PANNs' does not
 UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.", "tscam_conv.", "head.")
@@ -27,7 +27,7 @@ class WavCapsEncoder(CnnEncoder):
 
     pooled = True
 
-    def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
+    def __init__(self, settings: WavCapsEncoderConfig, checkpoint: Checkpoint) -> None:
         """Of the size that the checkpoint has, still without its weights."""
         channels = checkpoint.shape(f"{AUDIO}conv_block1.conv1.weight")[0]
         super().__init__(settings, channels, POOLS)
@@ -41,7 +41,7 @@ class WavCapsEncoder(CnnEncoder):
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 
-def build(settings: Settings, weights: Path | None) -> WavCapsEncoder | WavCapsHtsat:
+def build(settings: WavCapsEncoderConfig, weights: Path | None) -> WavCapsEncoder | WavCapsHtsat:
     """The encoder that WavCaps' checkpoint is of, with its weights."""
     checkpoint = read_checkpoint(settings)
     htsat = f"{AUDIO}patch_embed.proj.weight" in checkpoint.state

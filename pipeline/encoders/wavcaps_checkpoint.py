@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from pipeline.config import WavCapsEncoder, WavCapsTextEncoder
+from pipeline.config.encoders import WavCapsEncoderConfig, WavCapsTextEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders import weights as files
 from pipeline.errors import EarwitnessError
@@ -80,7 +80,7 @@ class Checkpoint(NamedTuple):
         files.load_state(side, state, self.source, (*unused, *TRAINING))
 
 
-def read_checkpoint(settings: WavCapsEncoder | WavCapsTextEncoder) -> Checkpoint:
+def read_checkpoint(settings: WavCapsEncoderConfig | WavCapsTextEncoderConfig) -> Checkpoint:
     """The file at ``settings.weights``; nothing of it is unpickled but tensors and plain values.
 
     Raises:

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
-from pipeline.config import WavCapsEncoder as Settings
+from pipeline.config.encoders import WavCapsEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 SPEC = 256  # time is folded into a square of this side (models/audio_encoder.py)
 NAMES = {  # HTSAT's own names → transformers'
@@ -39,7 +39,7 @@ class WavCapsHtsat(SpectrogramEncoder):
 
     pooled = True
 
-    def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
+    def __init__(self, settings: WavCapsEncoderConfig, checkpoint: Checkpoint) -> None:
         """Of the size that the checkpoint has, still without its weights.
 
         Raises:

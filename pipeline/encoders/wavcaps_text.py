@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from pipeline.config import WavCapsTextEncoder as Settings
+from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
@@ -43,7 +43,9 @@ class WavCapsTextEncoder(BatchedTextEncoder):
     this out.
     """
 
-    def __init__(self, settings: Settings, side: TextSide, tokenizer: Any, device: str) -> None:
+    def __init__(
+        self, settings: WavCapsTextEncoderConfig, side: TextSide, tokenizer: Any, device: str
+    ) -> None:
         super().__init__(settings.batch, device)
         self.side = side.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
@@ -69,7 +71,7 @@ class WavCapsTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: Settings, device: str) -> WavCapsTextEncoder:
+def build(settings: WavCapsTextEncoderConfig, device: str) -> WavCapsTextEncoder:
     """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
     checkpoint = read_checkpoint(settings)
     side = TextSide(checkpoint)

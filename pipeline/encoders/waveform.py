@@ -7,17 +7,16 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config import SpecAugment
-from pipeline.config import WaveformEncoder as Settings
+from pipeline.config.encoders import SpecAugmentConfig, WaveformEncoderConfig
 from pipeline.encoders.base import SoundEncoder, refuse_augment
 from pipeline.encoders.spectrogram import at_least
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class WaveformEncoder(SoundEncoder):
     """``frame`` samples a frame; the last frame is filled up with zeros."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WaveformEncoderConfig) -> None:
         super().__init__()
         self.sample_rate, self.width = settings.sample_rate, settings.frame
         self.frame_seconds = settings.frame / settings.sample_rate
@@ -26,7 +25,7 @@ class WaveformEncoder(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         refuse_augment(augment, "waveform")
@@ -36,6 +35,6 @@ class WaveformEncoder(SoundEncoder):
         return Padded(waveform.unflatten(1, (-1, self.width)), frames)
 
 
-def build(settings: Settings, weights: Path | None) -> WaveformEncoder:
+def build(settings: WaveformEncoderConfig, weights: Path | None) -> WaveformEncoder:
     """The encoder; it has no weights."""
     return WaveformEncoder(settings)

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import PannsEncoder as Settings
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import PannsEncoderConfig, SpecAugmentConfig
 from pipeline.encoders import weights as files
 from pipeline.encoders.base import SoundEncoder, refuse_augment
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models, zero_past
 from pipeline.encoders.spectrogram import LogMel, at_least
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 STRIDE = 5  # of the first convolution
 POOL = 4  # after each of the three blocks on the waveform
@@ -55,7 +54,7 @@ class WavegramEncoder(SoundEncoder):
     the other, that frame is left out.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PannsEncoderConfig) -> None:
         super().__init__()
         if settings.hop != HOP:
             raise EarwitnessError(f"wavegram_logmel_cnn14 has a frame every {HOP} samples; set hop")
@@ -88,7 +87,7 @@ class WavegramEncoder(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         refuse_augment(augment, "panns wavegram_logmel_cnn14")

@@ -23,7 +23,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 if TYPE_CHECKING:
-    from pipeline.config import ConvNextEncoder, PannsEncoder
+    from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
     from pipeline.encoders.spectrogram import LogMel
 
 FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")  # of a log-mel
@@ -31,7 +31,7 @@ HEAD = "head."  # of the names that the tagging stage saves; encoders leave them
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
 
 
-class Loaded(NamedTuple):
+class LoadedWeights(NamedTuple):
     """What :func:`load_trained` read."""
 
     state: dict[str, Tensor]  # under the file's own names
@@ -184,11 +184,11 @@ def trained_settings(weights: Path) -> dict[str, Any]:
 def load_trained(
     encoder: nn.Module,
     logmel: LogMel | None,
-    settings: PannsEncoder | ConvNextEncoder,
+    settings: PannsEncoderConfig | ConvNextEncoderConfig,
     weights: Path | None,
     unused: Sequence[str],
     convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
-) -> Loaded:
+) -> LoadedWeights:
     """Gives an encoder on a log-mel its weights: the hub's, a file's or the tagging stage's.
 
     Args:
@@ -210,7 +210,7 @@ def load_trained(
     if logmel is not None:
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, convert(state), location, unused)
-    return Loaded(state, location)
+    return LoadedWeights(state, location)
 
 
 @contextmanager

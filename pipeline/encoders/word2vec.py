@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from pipeline.config import Word2VecEncoder as Settings
+from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.encoders.base import Packed, TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
@@ -31,7 +31,7 @@ class Word2VecTextEncoder(TextEncoder):
     is as near to every sound as to any. (The baseline's code draws a vector at random for them.)
     """
 
-    def __init__(self, settings: Settings, vectors: WordVectors) -> None:
+    def __init__(self, settings: Word2VecEncoderConfig, vectors: WordVectors) -> None:
         self.vectors, self.width = vectors, vectors.width
         self.mean = settings.pooling == "mean"
         self._known: dict[str, NDArray[np.float32] | None] = {}
@@ -78,8 +78,8 @@ class WordVectors:
         self.path = path
         if not path.is_file():
             raise EarwitnessError(
-                f"{path}: no word vectors; get {Settings.source}, and give its path as the text "
-                "encoder's weights"
+                f"{path}: no word vectors; get {Word2VecEncoderConfig.source}, and give its "
+                "path as the text encoder's weights"
             )
         if path.stat().st_size == 0:
             raise self._unfit("it is empty")
@@ -159,6 +159,6 @@ class WordVectors:
         )
 
 
-def build(settings: Settings, device: str) -> Word2VecTextEncoder:
+def build(settings: Word2VecEncoderConfig, device: str) -> Word2VecTextEncoder:
     """The encoder; it works on the CPU wherever the others do."""
     return Word2VecTextEncoder(settings, WordVectors(Path(settings.weights)))

@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config import SpecAugment
-from pipeline.config import YamnetEncoder as Settings
+from pipeline.config.encoders import SpecAugmentConfig, YamnetEncoderConfig
 from pipeline.encoders import sources
 from pipeline.encoders.base import SoundEncoder, refuse_augment
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 SAMPLE_RATE = 16000  # YAMNet
 PATCH = 15600  # samples, 0.975 s: YAMNet
@@ -36,7 +35,7 @@ class YamnetEncoder(SoundEncoder):
     ``pad_waveform`` does. Runs on the CPU, wherever its input is.
     """
 
-    def __init__(self, settings: Settings, path: Path) -> None:
+    def __init__(self, settings: YamnetEncoderConfig, path: Path) -> None:
         super().__init__()
         self.path, self.output = path, settings.output
         self.hop = round(settings.hop_seconds * SAMPLE_RATE)
@@ -50,7 +49,7 @@ class YamnetEncoder(SoundEncoder):
         self,
         waveform: Tensor,
         lengths: Tensor,
-        augment: SpecAugment | None = None,
+        augment: SpecAugmentConfig | None = None,
         seeds: Tensor | None = None,
     ) -> Padded:
         refuse_augment(augment, "yamnet")
@@ -114,7 +113,7 @@ class _Interpreter:
         return values
 
 
-def build(settings: Settings, weights: Path | None) -> YamnetEncoder:
+def build(settings: YamnetEncoderConfig, weights: Path | None) -> YamnetEncoder:
     """The encoder from a local file."""
     if settings.weights.split(":")[0] in ("hub", "tagging", "none"):
         raise EarwitnessError("yamnet: give `weights` the path of a yamnet.tflite")

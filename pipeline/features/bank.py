@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, job_of
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 Place = Literal["device", "ram", "mapped"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.parts import Parts, folder_name
-from pipeline.features.report import Report
 from pipeline.features.store import Header, Index, caption_id
-from pipeline.plans import EmbeddingPlan
+from pipeline.features.throughput import Report
 
 PART = 1024  # captions that are encoded, and kept, together
 

@@ -14,9 +14,9 @@ from pipeline import audio
 from pipeline.encoders.base import SoundEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.ahead import ahead
-from pipeline.features.passes import Decoded, Encoded, Recording, Settings, cut, unpack
-from pipeline.features.report import Report
-from pipeline.models.batch import Padded
+from pipeline.features.passes import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
+from pipeline.features.throughput import Report
+from pipeline.tensors import Padded
 
 R = TypeVar("R")
 
@@ -25,9 +25,9 @@ THREADS = 4  # that decode
 
 
 def encode(
-    batches: Sequence[Sequence[Recording]],
+    batches: Sequence[Sequence[DecodedRecording]],
     encoder: SoundEncoder,
-    settings: Settings,
+    settings: PassSettings,
     use: Callable[[Encoded], R],
     report: Report | None = None,
 ) -> Iterator[R]:
@@ -49,7 +49,7 @@ def encode(
         ThreadPoolExecutor(1) as unpacker,
     ):
 
-        def decode(batch: Sequence[Recording]) -> Decoded:
+        def decode(batch: Sequence[DecodedRecording]) -> Decoded:
             samples = decoders.map(lambda one: _load(one, encoder.sample_rate), batch)
             return cut(batch, list(samples), encoder.sample_rate, settings)
 
@@ -71,7 +71,7 @@ def encode(
     report.encoder_seconds = clock.seconds()
 
 
-def forward(decoded: Decoded, encoder: SoundEncoder, settings: Settings) -> list[list[Padded]]:
+def forward(decoded: Decoded, encoder: SoundEncoder, settings: PassSettings) -> list[list[Padded]]:
     """Each view's passes, on the encoder's device; bf16 on CUDA, where front ends keep float32."""
     device = device_of(encoder)
     results: list[list[Padded]] = [[] for _ in range(settings.views)]
@@ -133,7 +133,7 @@ class Clock:
             self._events.append(event)
 
 
-def _load(recording: Recording, sample_rate: int) -> audio.Samples:
+def _load(recording: DecodedRecording, sample_rate: int) -> audio.Samples:
     if not recording.path.is_file():
         raise EarwitnessError(
             f"{recording.path}: gone since the dataset was prepared;"

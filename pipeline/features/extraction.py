@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline import audio
+from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import SoundEncoder
 from pipeline.features.encoding import device_of, encode
 from pipeline.features.parts import Parts, folder_name
-from pipeline.features.passes import Encoded, Recording, Settings, make_batches
-from pipeline.features.report import Report
+from pipeline.features.passes import DecodedRecording, Encoded, PassSettings, make_batches
 from pipeline.features.store import Header, Index
+from pipeline.features.throughput import Report
 from pipeline.files import inside
-from pipeline.plans import ExtractionPlan
 
 
 def extract(
@@ -47,7 +47,7 @@ def extract(
         EarwitnessError: a file is gone or broken, values do not fit float16, no GPU memory, or
             another process is at the same work.
     """
-    settings = Settings(
+    settings = PassSettings(
         plan.encoder.window_seconds,
         plan.encoder.batch_seconds,
         plan.encoder.views + 1,
@@ -55,7 +55,7 @@ def extract(
     )
     source = f"data/corpora/{manifest.dataset}.json"
     recordings = [
-        Recording(clip.clip_id, inside(root, clip.path, source), clip.duration)
+        DecodedRecording(clip.clip_id, inside(root, clip.path, source), clip.duration)
         for clip in manifest.sounding
     ]
     batches = make_batches([clip.duration for clip in recordings], settings)
@@ -87,8 +87,8 @@ def encode_files(
     Raises:
         EarwitnessError: a file cannot be decoded, values do not fit float16, or no GPU memory.
     """
-    recordings = [Recording(str(path), path, audio.probe(path)) for path in paths]
-    settings = Settings(window_seconds, batch_seconds)
+    recordings = [DecodedRecording(str(path), path, audio.probe(path)) for path in paths]
+    settings = PassSettings(window_seconds, batch_seconds)
     batches = make_batches([clip.duration for clip in recordings], settings)
     work = [[recordings[clip] for clip in batch] for batch in batches]
     order = [clip for batch in batches for clip in batch.tolist()]
@@ -101,10 +101,10 @@ def encode_files(
 
 def _encode_missing(
     parts: Parts,
-    recordings: Sequence[Recording],
+    recordings: Sequence[DecodedRecording],
     batches: Sequence[NDArray[np.int64]],
     encoder: SoundEncoder,
-    settings: Settings,
+    settings: PassSettings,
 ) -> Report:
     missing = parts.missing()
     work = [[recordings[clip] for clip in batches[part]] for part in missing]

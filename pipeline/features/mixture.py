@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import Crop, FeatureBank, moved, open_banks
 from pipeline.features.store import FeatureStore
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 class MixtureBank:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.store import Header, Index, write_store
 from pipeline.files import replacing
-from pipeline.training.lock import exclusive
+from pipeline.lock import exclusive
 
 BLOCK_FRAMES = 1 << 16  # put together in memory before they are written
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import audio
-from pipeline.config import SpecAugment
+from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.batch import Padded
+from pipeline.tensors import Padded
 
 
 @dataclass(frozen=True)
-class Recording:
+class DecodedRecording:
     """A sound file to encode; its duration in seconds is used for nothing but its batch."""
 
     name: str
@@ -29,13 +29,13 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PassSettings:
     """How recordings go through an encoder."""
 
     window_seconds: float
     batch_seconds: float
     views: int = 1  # the clean one included
-    augment: SpecAugment | None = None
+    augment: SpecAugmentConfig | None = None
 
 
 class Pass(NamedTuple):
@@ -49,7 +49,7 @@ class Pass(NamedTuple):
 class Decoded(NamedTuple):
     """A batch of recordings, decoded and cut into windows."""
 
-    recordings: Sequence[Recording]  # n
+    recordings: Sequence[DecodedRecording]  # n
     windows: NDArray[np.int64]  # (n,) how many each recording has
     passes: list[Pass]
 
@@ -61,7 +61,7 @@ class Encoded(NamedTuple):
     lengths: NDArray[np.int64]  # (views × n,)
 
 
-def make_batches(durations: Sequence[float], settings: Settings) -> list[NDArray[np.int64]]:
+def make_batches(durations: Sequence[float], settings: PassSettings) -> list[NDArray[np.int64]]:
     """Recordings of like length together, the longest first: want of memory shows at once.
 
     Returns:
@@ -79,10 +79,10 @@ def make_batches(durations: Sequence[float], settings: Settings) -> list[NDArray
 
 
 def cut(
-    recordings: Sequence[Recording],
+    recordings: Sequence[DecodedRecording],
     samples: Sequence[audio.Samples],
     sample_rate: int,
-    settings: Settings,
+    settings: PassSettings,
 ) -> Decoded:
     """Decoded recordings, (S,) float32 each, as passes of at most ``batch_seconds`` each."""
     longest = max(1, int(settings.window_seconds * sample_rate))
@@ -104,7 +104,7 @@ def cut(
     return Decoded(recordings, np.array([len(own) for own in pieces], np.int64), passes)
 
 
-def _pass(pieces: Sequence[audio.Samples], names: Sequence[str], settings: Settings) -> Pass:
+def _pass(pieces: Sequence[audio.Samples], names: Sequence[str], settings: PassSettings) -> Pass:
     lengths = np.array([len(piece) for piece in pieces], np.int64)
     waveform = np.zeros((len(pieces), lengths.max()), np.float32)
     for row, piece in zip(waveform, pieces, strict=True):
@@ -158,7 +158,7 @@ def _packed(output: Padded, dtype: torch.dtype) -> Tensor:
 
 
 def _check_finite(
-    values: NDArray[np.float16], lengths: NDArray[np.int64], recordings: Sequence[Recording]
+    values: NDArray[np.float16], lengths: NDArray[np.int64], recordings: Sequence[DecodedRecording]
 ) -> None:
     infinite = np.uint16(0x7C00)  # the exponent's bits, all set in infinities and NaN
     if not ((values.view(np.uint16) & infinite) == infinite).any():

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Section
+from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing, write_json
 

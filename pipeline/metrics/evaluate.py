@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.config import Evaluation
+from pipeline.config.evaluation import EvaluationConfig
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import fluency, java, sbert
 from pipeline.metrics.bleu import bleu
@@ -61,7 +61,7 @@ class Evaluated:
 def evaluate(
     systems: Mapping[str, Sequence[str]],
     references: Sequence[Sequence[str]],
-    settings: Evaluation,
+    settings: EvaluationConfig,
     tools: Tools,
 ) -> Evaluated:
     """Scores systems that captioned the same N clips.
@@ -80,7 +80,9 @@ def evaluate(
     )
 
 
-def evaluate_sets(sets: Mapping[str, ScoredSet], settings: Evaluation, tools: Tools) -> Evaluated:
+def evaluate_sets(
+    sets: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools
+) -> Evaluated:
     """As :func:`evaluate`, of systems that may each have references of their own."""
     for name, chosen in sets.items():
         _check(name, chosen)
@@ -151,7 +153,7 @@ def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
 
 def _run_java(
     tokens: Mapping[str, ScoredSet],
-    settings: Evaluation,
+    settings: EvaluationConfig,
     tools: Tools,
     folder: Path,
     result: Evaluated,
@@ -178,7 +180,7 @@ def _run_java(
 
 
 def _run_models(
-    tokens: Mapping[str, ScoredSet], settings: Evaluation, tools: Tools, result: Evaluated
+    tokens: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools, result: Evaluated
 ) -> None:
     """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores made of both."""
     weights = settings.sbert
@@ -205,7 +207,7 @@ def _penalise(
     similarity: str,
     suffix: str,
     probabilities: Mapping[str, Values],
-    settings: Evaluation,
+    settings: EvaluationConfig,
     result: Evaluated,
 ) -> None:
     """The fluency error, and the two scores that it takes from."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer, cook_refs, cook_test
 
-from pipeline.config import Scst
+from pipeline.config.training import ScstConfig
 from pipeline.metrics import sbert
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
@@ -155,7 +155,9 @@ class Reward:
         EarwitnessError: weights of the sbert term that are not to be had.
     """
 
-    def __init__(self, references: Sequence[Sequence[str]], settings: Scst, device: str) -> None:
+    def __init__(
+        self, references: Sequence[Sequence[str]], settings: ScstConfig, device: str
+    ) -> None:
         captions = tuple(tuple(tokenize(row)) for row in references)
         cooked_from = References(captions, settings.sbert, device)
         weights = settings.rewards.model_dump()

@@ -43,11 +43,11 @@ def load(weights: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    from pipeline.config import SentenceEncoder
+    from pipeline.config.encoders import SentenceEncoderConfig
     from pipeline.encoders.sources import Hub, locate
     from pipeline.encoders.weights import one_line
 
-    settings = SentenceEncoder(module="sentence", weights=weights)
+    settings = SentenceEncoderConfig(module="sentence", weights=weights)
     folder = locate(settings, None, Hub(repository=_REPOSITORY))
     if not (Path(folder) / "modules.json").is_file():
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Evaluation
+from pipeline.config.evaluation import EvaluationConfig
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.evaluate import evaluate
 from pipeline.metrics.scores import Values
@@ -27,7 +27,7 @@ class FileScores:
     tokenizer: str
 
 
-def score_file(path: Path, settings: Evaluation, tools: Tools) -> FileScores:
+def score_file(path: Path, settings: EvaluationConfig, tools: Tools) -> FileScores:
     """Scores a CSV with columns ``candidate``, ``caption_1`` …, and ``file_name`` if it likes.
 
     Empty cells are no references, so rows may have different numbers of them; other columns are

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config import BiEncoder as Settings
+from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import two_way_infonce
 from pipeline.losses.exp_distance import exp_distance_loss
 from pipeline.losses.triplet import triplet_loss
-from pipeline.models.batch import Padded
-from pipeline.models.pooling import mean
-from pipeline.towers.base import SoundTower, TextTowerModel
+from pipeline.models.layers.pooling import mean
+from pipeline.models.towers.base import SoundTower, TextTowerModel
+from pipeline.tensors import Padded
 
 MAX_SCALE = 100.0  # of 1 / τ, as CLIP's
 
@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
     clips: Tensor  # (B,) int64: captions of one clip share it
 
 
-class Losses(NamedTuple):
+class BiEncoderLosses(NamedTuple):
     """Scalars; ``total`` is the sum of both directions (eq. 6)."""
 
     total: Tensor
@@ -85,7 +85,7 @@ class BiEncoder(nn.Module):
         self,
         sound: SoundTower | StoredMeans,
         text: TextTowerModel | StoredMeans,
-        settings: Settings,
+        settings: BiEncoderConfig,
     ) -> None:
         """
         Raises:
@@ -125,7 +125,7 @@ class BiEncoder(nn.Module):
             return self._common(self.text(text.ids, text.lengths), self.text_projection)
         return self._common(self.text([text]), self.text_projection)
 
-    def loss(self, batch: Pairs) -> Losses:
+    def loss(self, batch: Pairs) -> BiEncoderLosses:
         """Both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
         own = self.settings
         audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
@@ -140,7 +140,7 @@ class BiEncoder(nn.Module):
             )
         else:
             both = exp_distance_loss(audio, text, batch.clips, impostors=own.impostors)
-        return Losses(both.audio_to_text + both.text_to_audio, *both, temperature)
+        return BiEncoderLosses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:
         """Nothing changes on the way."""
@@ -158,13 +158,13 @@ class BiEncoder(nn.Module):
             return F.normalize(common, dim=-1) if self.settings.similarity == "cosine" else common
 
 
-def has_projection(settings: Settings, side: Literal["sound", "text"]) -> bool:
+def has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) -> bool:
     """Whether that side has a projection to ``settings.width``."""
     return settings.project in ("both", side)
 
 
 def _projection(
-    embedding: int, settings: Settings, side: Literal["sound", "text"]
+    embedding: int, settings: BiEncoderConfig, side: Literal["sound", "text"]
 ) -> nn.Linear | nn.Identity:
     linear = has_projection(settings, side)
     return nn.Linear(embedding, settings.width) if linear else nn.Identity()

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from pipeline.errors import EarwitnessError
 
 
-class Loaded(NamedTuple):
+class PretrainedModel(NamedTuple):
     """A model, and which of its weights were not to be had."""
 
     model: Any
@@ -20,7 +20,7 @@ class Loaded(NamedTuple):
     mismatched: Set[Any]  # of other shapes than the model's
 
 
-def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any) -> Loaded:
+def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any) -> PretrainedModel:
     """A model of transformers' class ``kind`` in float32; looked for on this machine first.
 
     Args:
@@ -54,4 +54,4 @@ def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any)
             f"{section}.pretrained: no weights '{name_or_path}' ({reason}); give a folder with "
             "model.safetensors, or null to train from scratch"
         ) from None
-    return Loaded(model, sorted(report["missing_keys"]), report["mismatched_keys"])
+    return PretrainedModel(model, sorted(report["missing_keys"]), report["mismatched_keys"])

@@ -1,4 +1,4 @@
-"""Resolves ``params.yaml`` into one plan a job; see pipeline/plans.py for what a plan is.
+"""Resolves ``params.yaml`` into one plan a job; see pipeline/config/plans.py for what a plan is.
 
 Light: no model library is imported here, so that planning costs a second.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pipeline.config.plans import Plan
 from pipeline.planning.captioners import captioner_plans
 from pipeline.planning.context import Context
 from pipeline.planning.features import extraction_plans, tagging_plans
 from pipeline.planning.retrievers import retriever_plans
 from pipeline.planning.systems import system_plans
-from pipeline.plans import Plan
 
 # in their order: each reads what the jobs of those before it made
 PHASES: dict[str, Callable[[Context], dict[str, Plan]]] = {

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.config import (
-    BartCaptioner,
-    Captioner,
-    EdtcCaptioner,
-    Params,
-    PrefixCaptioner,
-    RlssrCaptioner,
-    Scst,
-    with_settings,
-)
-from pipeline.corpora.checks import check_captions, check_reward_weights, check_sound
+from pipeline.config.captioners import CaptionerConfig, EdtcCaptionerConfig
+from pipeline.config.cmu import CmuCaptionerConfig
+from pipeline.config.params import Params, with_settings
+from pipeline.config.plans import CaptionerPlan, FinetuningPlan, Plan
+from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.rlssr import RlssrCaptionerConfig
+from pipeline.config.training import ScstConfig
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
+from pipeline.planning.checks import check_captions, check_reward_weights, check_sound
 from pipeline.planning.context import Context, architecture, captions, weights
-from pipeline.plans import CaptionerPlan, FinetuningPlan, Plan
 
 SPLITS = ("development", "validation")
 
@@ -40,14 +36,14 @@ def captioner_plans(context: Context) -> dict[str, Plan]:
 
 
 def _captioner_plan(
-    context: Context, params: Params, name: str, captioner: Captioner
+    context: Context, params: Params, name: str, captioner: CaptionerConfig
 ) -> CaptionerPlan:
     """``params``: with the captioner's own settings."""
-    edtc = captioner if isinstance(captioner, EdtcCaptioner) else None
+    edtc = captioner if isinstance(captioner, EdtcCaptionerConfig) else None
     text = edtc.text if edtc and edtc.twin else None
-    if isinstance(captioner, PrefixCaptioner):
+    if isinstance(captioner, PrefixCaptionerConfig):
         return _prefix_plan(context, params, name, captioner)
-    rlssr = captioner if isinstance(captioner, RlssrCaptioner) else None
+    rlssr = captioner if isinstance(captioner, RlssrCaptionerConfig) else None
     tower = params.sound_towers[rlssr.tower] if rlssr else None
     trained = context.tower_weights(tower) if tower else None
     inputs = _inputs(context, captioner.dataset, (*params.heard(name), *([text] if text else [])))
@@ -56,7 +52,7 @@ def _captioner_plan(
     return CaptionerPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.captioning", architecture(captioner.architecture)]),
+        code=context.code(["training.cross_entropy", architecture(captioner.architecture)]),
         architecture=captioner.architecture,
         dataset=captioner.dataset,
         features=params.heard(name),
@@ -65,8 +61,10 @@ def _captioner_plan(
         fuser=params.fuser if edtc and edtc.fuser else None,
         translator=params.translator if edtc and edtc.translator else None,
         twin=params.twin if edtc and edtc.twin else None,
-        bart=params.bart if isinstance(captioner, EdtcCaptioner | BartCaptioner) else None,
-        cmu=params.cmu if isinstance(captioner, BartCaptioner) else None,
+        bart=params.bart
+        if isinstance(captioner, EdtcCaptionerConfig | CmuCaptionerConfig)
+        else None,
+        cmu=params.cmu if isinstance(captioner, CmuCaptionerConfig) else None,
         seq2seq=params.seq2seq if captioner.architecture == "seq2seq" else None,
         rlssr=params.rlssr if rlssr else None,
         sound=tower,
@@ -78,7 +76,7 @@ def _captioner_plan(
 
 
 def _prefix_plan(
-    context: Context, params: Params, name: str, captioner: PrefixCaptioner
+    context: Context, params: Params, name: str, captioner: PrefixCaptionerConfig
 ) -> CaptionerPlan:
     """Its captions are of one dataset; its sound, where it reads any, may be another's."""
     heard = captioner.sound_dataset or captioner.dataset
@@ -98,7 +96,7 @@ def _prefix_plan(
     return CaptionerPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.captioning", architecture(captioner.architecture)]),
+        code=context.code(["training.cross_entropy", architecture(captioner.architecture)]),
         architecture=captioner.architecture,
         dataset=captioner.dataset,
         features=captioner.features,
@@ -109,7 +107,7 @@ def _prefix_plan(
     )
 
 
-def _check_space(context: Context, name: str, captioner: PrefixCaptioner, heard: str) -> None:
+def _check_space(context: Context, name: str, captioner: PrefixCaptionerConfig, heard: str) -> None:
     """Sound is to be read in the place of text, sooner or later.
 
     Raises:
@@ -143,7 +141,7 @@ def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> 
     )
 
 
-def _check_split(params: Params, scst: Scst, name: str, base: str) -> None:
+def _check_split(params: Params, scst: ScstConfig, name: str, base: str) -> None:
     """Finetuning is chosen on the clips that its captioner was chosen on.
 
     Raises:
@@ -159,13 +157,13 @@ def _check_split(params: Params, scst: Scst, name: str, base: str) -> None:
         )
 
 
-def _check_pairs(context: Context, captioner: Captioner, where: str, base: str) -> None:
+def _check_pairs(context: Context, captioner: CaptionerConfig, where: str, base: str) -> None:
     """Rewards compare what is written of a clip's sound with the captions of that clip.
 
     Raises:
         EarwitnessError: a captioner of text alone has no such pairs.
     """
-    if not isinstance(captioner, PrefixCaptioner) or captioner.features[0] == captioner.text:
+    if not isinstance(captioner, PrefixCaptionerConfig) or captioner.features[0] == captioner.text:
         return
     heard = captioner.sound_dataset or captioner.dataset
     if heard == captioner.dataset and context.manifests[heard].sounding:

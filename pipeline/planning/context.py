@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Params, SoundTower
+from pipeline.config.params import Params
+from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
-from pipeline.provenance import code_digest
+from pipeline.planning.code import code_digest
 
 # registries import every entry; a job names the one that it uses
-REGISTRIES = frozenset({"encoders", "models", "corpora", "towers"})
-MODULES = {"bart": "bart_captioner"}  # architectures whose file has another name
+REGISTRIES = frozenset({"encoders", "models.captioners", "corpora.registry", "models.towers"})
+MODULES = {"bart": "cmu"}  # architectures whose file has another name
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Context:
         named, _, encoder = self.params.encoders[name].weights.partition(":")
         return self.tagged(encoder or name) if named == "tagging" else None
 
-    def tower_weights(self, tower: SoundTower) -> Path | None:
+    def tower_weights(self, tower: SoundTowerConfig) -> Path | None:
         """Of the encoder that a tower starts as, where the tagging stage trained that."""
         named, _, encoder = tower.weights.partition(":")
         return self.tagged(encoder) if named == "tagging" and encoder else None
@@ -69,7 +70,7 @@ class Context:
 
 def architecture(name: str) -> str:
     """The module of a captioner's architecture."""
-    return f"models.{MODULES.get(name, name)}"
+    return f"models.captioners.{MODULES.get(name, name)}"
 
 
 def sound(clip: Clip) -> list[Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.config import Params, WavCapsTextEncoder
-from pipeline.corpora.checks import check_weights
+from pipeline.config.encoders import WavCapsTextEncoderConfig
+from pipeline.config.params import Params
+from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
+from pipeline.planning.checks import check_weights
 from pipeline.planning.context import Context, digest, sound, weights
-from pipeline.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 
 
 def tagging_plans(context: Context) -> dict[str, Plan]:
@@ -58,7 +59,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
         captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
         for name, text in params.text_encoders.items():
             inputs = {"captions": captions, "weights": weights(text.weights)}
-            if isinstance(text, WavCapsTextEncoder):
+            if isinstance(text, WavCapsTextEncoderConfig):
                 inputs["tokenizer"] = weights(text.tokenizer)
             plans[f"{dataset}-{name}"] = EmbeddingPlan(
                 name=name,

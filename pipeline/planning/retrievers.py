@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.config import Params, with_settings
-from pipeline.corpora.checks import check_captions
+from pipeline.config.params import Params, with_settings
+from pipeline.config.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
+from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, digest, weights
-from pipeline.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -34,8 +34,8 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
 def tower_modules(params: Params, name: str) -> list[str]:
     """The modules of a retriever's trained towers."""
     retriever = params.base_retriever(name)
-    modules = [f"towers.{params.sound_towers[s].module}" for s in _towers(params, name)]
-    return [*modules, *(["towers.text"] if retriever.text in params.text_towers else [])]
+    modules = [f"models.towers.{params.sound_towers[s].module}" for s in _towers(params, name)]
+    return [*modules, *(["models.towers.text"] if retriever.text in params.text_towers else [])]
 
 
 def sound_features(params: Params, name: str) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def _retriever_plan(
     return RetrieverPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.retrieval", *tower_modules(params, name)]),
+        code=context.code(["training.contrastive", *tower_modules(params, name)]),
         datasets=datasets,
         features=features,
         sound=tower,
@@ -88,7 +88,7 @@ def _retriever_plan(
 
 def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
     (feature,) = sound_features(context.params, name)
-    modules = ["features.recoding", *tower_modules(context.params, name)]
+    modules = ["trained.encoding", *tower_modules(context.params, name)]
     return EncodingPlan(
         name=name,
         inputs={feature: context.fingerprint(dataset, feature)},
@@ -112,7 +112,7 @@ def _representation_plan(context: Context, name: str, dataset: str) -> Represent
     return RepresentationPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["features.representing", *tower_modules(params, name)]),
+        code=context.code(["trained.representing", *tower_modules(params, name)]),
         dataset=dataset,
         features=features,
         text_features=stored,

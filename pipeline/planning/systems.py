@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.config import PrefixCaptioner, with_settings
+from pipeline.config.params import with_settings
+from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
+from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.planning.context import Context, architecture, captions, digest, weights
 from pipeline.planning.retrievers import sound_features, tower_modules
-from pipeline.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 
 
 def system_plans(context: Context) -> dict[str, Plan]:
@@ -28,7 +29,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
     clips = context.manifests[dataset].split(params.evaluation.split)
     inputs = {"clips": digest([clip.clip_id for clip in clips])}
-    modules = ["decoding.predictions", "training.bundle"]
+    modules = ["decoding.predictions", "trained.captioner"]
     memory = None
     for member in system.captioners:
         captioner = params.base_captioner(member)
@@ -36,7 +37,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         modules.append(architecture(captioner.architecture))
         for encoder in params.heard(member):
             inputs[encoder] = context.fingerprint(dataset, encoder)
-        if isinstance(captioner, PrefixCaptioner) and own.memory.method != "none":
+        if isinstance(captioner, PrefixCaptionerConfig) and own.memory.method != "none":
             where, memory = captioner.dataset, own.memory
             inputs[f"memory {where}"] = captions(context.manifests[where].clips)
             inputs[f"memory {where}: {captioner.text}"] = context.fingerprint(where, captioner.text)
@@ -77,7 +78,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     params = context.params
     members = dict.fromkeys(m for s in params.retrieval_systems.values() for m in s.retrievers)
     inputs = {"clips": captions(context.manifests[dataset].clips)}
-    modules = ["ranking"]
+    modules = ["trained.ranking"]
     for member in members:
         inputs[f"retriever {member}"] = weights(str(context.models / "retrievers" / member))
         modules += tower_modules(params, member)

@@ -2,7 +2,8 @@
 
 A caption becomes ``begin … end`` with ``<s>`` and ``</s>``, for both. A pretrained BART's decoder
 wants one ``</s>`` more, before the ``<s>`` (its ``decoder_start_token_id``): the model puts it
-there by itself (see pipeline/models/bart.py), so that nothing else has to know, and so that
+there by itself (see pipeline/models/decoders/bart.py), so that nothing else has to know, and so
+that
 ``begin`` and ``end`` are two tokens, not one.
 """
 
@@ -36,7 +37,7 @@ def normalise(caption: str) -> str:
     return _TRAILING.sub("", " ".join(caption.lower().split()))
 
 
-class Tokenizer:
+class SubwordTokenizer:
     """Captions to ids and back; ids 0 … ``size`` − 1.
 
     Attributes:
@@ -81,7 +82,7 @@ class Tokenizer:
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
     @staticmethod
-    def load(folder: Path) -> Tokenizer:
+    def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
         try:
@@ -94,7 +95,7 @@ class Tokenizer:
             backend = Backend.from_str(text)
         except Exception as error:  # tokenizers raises the bare class
             raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
-        return Tokenizer(backend, str(path))
+        return SubwordTokenizer(backend, str(path))
 
 
 def _id(backend: Backend, token: str, source: str) -> int:
@@ -104,7 +105,7 @@ def _id(backend: Backend, token: str, source: str) -> int:
     return index
 
 
-def train_subword(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
     """A byte-level BPE of at most ``vocabulary`` tokens, specials among them.
 
     The alphabet is that of the captions, not all 256 bytes: a byte never seen in training becomes
@@ -133,10 +134,10 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer, length=len(texts))
-    return Tokenizer(backend, "subword tokenizer")
+    return SubwordTokenizer(backend, "subword tokenizer")
 
 
-def pretrained(name_or_path: str, section: str = "bart") -> Tokenizer:
+def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
     """The tokenizer of a pretrained BART or GPT-2, by hub name (``facebook/bart-base``) or folder.
 
     A GPT-2 has one token for begin, padding and end: BART's three are added to it.
@@ -163,4 +164,4 @@ def pretrained(name_or_path: str, section: str = "bart") -> Tokenizer:
     if section == "prefix":
         lacking = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
         backend.add_special_tokens(lacking)
-    return Tokenizer(backend, name_or_path)
+    return SubwordTokenizer(backend, name_or_path)

@@ -40,4 +40,4 @@ def load(folder: Path) -> Tokenizer:
     """
     if (folder / vocabulary.FILE).exists():
         return vocabulary.Vocabulary.load(folder)
-    return subword.Tokenizer.load(folder)
+    return subword.SubwordTokenizer.load(folder)

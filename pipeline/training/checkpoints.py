@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import replacing
-from pipeline.training.lock import exclusive
+from pipeline.lock import exclusive
+from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
 
 STATE = "state.safetensors"
 
@@ -48,58 +47,6 @@ class Progress:
         if not self.scores:
             return 0
         return len(self.scores) - 1 - self.scores.index(self.best_score)
-
-
-def weights(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, each tied tensor once, under the first of its names."""
-    seen: set[int] = set()
-    unique = {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            unique[name] = tensor.detach()
-    return unique
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copies what :func:`weights` gave into a module of the same architecture.
-
-    Raises:
-        EarwitnessError: a name or a shape does not match.
-    """
-    own = weights(module)
-    if odd := sorted(own.keys() ^ tensors.keys()):
-        where = "not in the file" if odd[0] in own else "not in the model"
-        raise EarwitnessError(
-            f"{source}: weights do not match the model ({odd[0]} is {where}, {len(odd)} in all); "
-            "train it again, or correct the plan"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:
-                raise EarwitnessError(
-                    f"{source}: {name} is {tuple(tensors[name].shape)}, "
-                    f"the model's {tuple(tensor.shape)}; train it again, or correct the plan"
-                )
-            tensor.copy_(tensors[name])
-
-
-def save_weights(
-    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
-) -> None:
-    """Writes safetensors whole or not at all."""
-    with replacing(path) as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-
-
-def read_weights(path: Path, mend: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; ``mend`` says what to do when it is missing or broken."""
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; {mend}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise EarwitnessError(f"{path}: not safetensors ({error}); {mend}") from None
 
 
 class Checkpoints:

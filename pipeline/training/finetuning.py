@@ -12,20 +12,21 @@ from pathlib import Path
 
 import torch
 
+from pipeline.config.plans import FinetuningPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
+from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder
 from pipeline.metrics.rewards import Reward
-from pipeline.models.batch import Batch
-from pipeline.plans import FinetuningPlan
-from pipeline.training.batches import CaptionBatches
-from pipeline.training.bundle import Captioner
-from pipeline.training.captioning import SCORE, validation
-from pipeline.training.checkpoints import Progress, weights
-from pipeline.training.device import resolve_device
+from pipeline.state_dicts import weights
+from pipeline.tensors import Batch
+from pipeline.trained.captioner import TrainedCaptioner
+from pipeline.training.caption_batches import CaptionBatches
+from pipeline.training.checkpoints import Progress
+from pipeline.training.cross_entropy import SCORE, validation
 from pipeline.training.jobs import training_job
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.optimizers import build_optimizer
@@ -37,7 +38,7 @@ PLAN = "finetuning.json"
 
 def finetune_captioner(
     plan: FinetuningPlan,
-    captioner: Captioner,
+    captioner: TrainedCaptioner,
     manifest: Manifest,
     features: Sequence[FeatureStore],
     output: Path,
@@ -45,7 +46,7 @@ def finetune_captioner(
 ) -> Progress:
     """Trains ``captioner`` further; the best on the validation split goes to ``output``.
 
-    What is written there is a captioner as any other (see pipeline/training/bundle.py) with its
+    What is written there is a captioner as any other (see pipeline/trained/captioner.py) with its
     first training's plan under the new name, and ``finetuning.json``, this plan. Killed and called
     again it goes on from its last checkpoint, and on a CPU with the same number of threads ends
     with the same bytes.
@@ -75,14 +76,16 @@ def finetune_captioner(
         eager = plan.scst.model_copy(update={"compile": "off"})
         progress = fit(task, optimizer, schedule, eager, saved, plan.name)
         named = captioner.plan.model_copy(update={"name": plan.name})
-        tuned = Captioner(named, captioner.model, captioner.tokenizer, captioner.widths)
+        tuned = TrainedCaptioner(named, captioner.model, captioner.tokenizer, captioner.widths)
         with replacing_folder(output) as folder:
             tuned.save(folder, curves_csv(progress.curves))
             plan.save(folder / PLAN)
     return progress
 
 
-def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[FeatureStore]) -> None:
+def check(
+    plan: FinetuningPlan, captioner: TrainedCaptioner, features: Sequence[FeatureStore]
+) -> None:
     """Refuses what cannot learn, and what would be chosen on clips that were trained on.
 
     Raises:
@@ -111,7 +114,7 @@ def check(plan: FinetuningPlan, captioner: Captioner, features: Sequence[Feature
 
 def prepare(
     plan: FinetuningPlan,
-    captioner: Captioner,
+    captioner: TrainedCaptioner,
     manifest: Manifest,
     features: Sequence[FeatureStore],
     thread: ThreadPoolExecutor,
@@ -148,7 +151,7 @@ def make_batches(
     )
 
 
-def _identity(plan: FinetuningPlan, captioner: Captioner) -> bytes:
+def _identity(plan: FinetuningPlan, captioner: TrainedCaptioner) -> bytes:
     """All that a checkpoint depends on: the plan, and the captioner that it starts from."""
     digest = hashlib.sha256(plan.model_dump_json().encode())
     digest.update(captioner.plan.model_dump_json().encode())

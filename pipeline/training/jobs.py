@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.device import deterministic
+from pipeline.lock import exclusive
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.device import deterministic
-from pipeline.training.lock import exclusive
 
 
 @contextmanager

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.config import Optimisation
+from pipeline.config.training import OptimisationConfig
+from pipeline.device import autocast, compiled
 from pipeline.errors import EarwitnessError
-from pipeline.training.checkpoints import Checkpoints, Progress, load_weights
-from pipeline.training.device import autocast, compiled
+from pipeline.state_dicts import load_weights
+from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.schedules import Schedule, optimizer_steps
 
 B = TypeVar("B", covariant=True)
@@ -56,7 +57,7 @@ def fit(
     task: Task[B],
     optimizer: torch.optim.Optimizer,
     schedule: Schedule,
-    training: Optimisation,
+    training: OptimisationConfig,
     checkpoints: Checkpoints,
     description: str,
 ) -> Progress:
@@ -111,7 +112,7 @@ class _Run:
         task: Task[Any],
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        training: Optimisation,
+        training: OptimisationConfig,
     ) -> None:
         self.task, self.optimizer, self.schedule, self.training = (
             task,
@@ -121,7 +122,7 @@ class _Run:
         )
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.trained[0].device
-        self.loss = compiled(task.loss, training, self.device)
+        self.loss = compiled(task.loss, training.compile, self.device)
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None  # (terms,) since the last validation
         self.steps = 0  # in the sums

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from pipeline.config import Optimisation
+from pipeline.config.training import OptimisationConfig
 
 
-def adamw(model: nn.Module, training: Optimisation) -> torch.optim.AdamW:
+def adamw(model: nn.Module, training: OptimisationConfig) -> torch.optim.AdamW:
     """AdamW over what is trained, fused on CUDA.
 
     Weight decay acts on matrices and convolutions alone (ours, as BART's own training did):
@@ -37,19 +37,19 @@ def adamw(model: nn.Module, training: Optimisation) -> torch.optim.AdamW:
     )
 
 
-def adam(model: nn.Module, training: Optimisation) -> torch.optim.Adam:
+def adam(model: nn.Module, training: OptimisationConfig) -> torch.optim.Adam:
     """Adam over what is trained, fused on CUDA; without weight decay, as SJTU 3 names none."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cuda = any(parameter.is_cuda for parameter in trained)
     return torch.optim.Adam(trained, lr=training.learning_rate, fused=cuda)
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Optimisation], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimisationConfig], torch.optim.Optimizer]] = {
     "adamw": adamw,
     "adam": adam,
 }
 
 
-def build_optimizer(model: nn.Module, training: Optimisation) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, training: OptimisationConfig) -> torch.optim.Optimizer:
     """The optimizer that ``training`` names."""
     return OPTIMIZERS[training.optimizer](model, training)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pipeline.config import Optimisation
+from pipeline.config.training import OptimisationConfig
 from pipeline.errors import EarwitnessError
 
 # (steps taken so far, validation scores so far) → factor on learning_rate
 Schedule = Callable[[int, Sequence[float]], float]
 
 
-def cyclic_cosine(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def cyclic_cosine(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """EDTC 4.3: "In a cycle of 4 epochs, the benchmark learning rate first decreased by 10 times
     and then recovered", and "halve the baseline learning rate every 4 epochs".
 
@@ -42,7 +42,7 @@ def linear_warmup(step: int, steps: float) -> float:
     return min(1.0, step / steps) if steps > 0 else 1.0
 
 
-def cosine(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def cosine(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """Linear warm-up, then half a cosine to ``decay_to`` at the last step (SJTU 3, retrieval)."""
 
     def after(share: float) -> float:
@@ -51,19 +51,19 @@ def cosine(training: Optimisation, steps_per_epoch: int) -> Schedule:
     return _warmed_up(training, steps_per_epoch, after)
 
 
-def exponential(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def exponential(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """Linear warm-up, then an exponential to ``decay_to`` at the last step (SJTU 3, captioning)."""
     if training.decay_to <= 0:
         raise EarwitnessError("schedule: exponential needs decay_to above 0, such as 0.001")
     return _warmed_up(training, steps_per_epoch, lambda share: training.decay_to**share)
 
 
-def constant(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def constant(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """Linear warm-up, then 1 (SJTU 3, self-critical training)."""
     return _warmed_up(training, steps_per_epoch, lambda share: 1.0)
 
 
-def step(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def step(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """Linear warm-up, then times ``step_factor`` every ``step_epochs`` (WSAC 4.2).
 
     The epochs are counted from the warm-up's end: the rate "is *then* multiplied".
@@ -78,7 +78,7 @@ def step(training: Optimisation, steps_per_epoch: int) -> Schedule:
     return factor
 
 
-def plateau(training: Optimisation, steps_per_epoch: int) -> Schedule:
+def plateau(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
     """Linear warm-up, then 1, times ``plateau_factor`` whenever the validation score has not risen
     in more than ``plateau_epochs`` epochs, down to ``decay_to`` (CMU 5.2).
 
@@ -99,13 +99,13 @@ def plateau(training: Optimisation, steps_per_epoch: int) -> Schedule:
     return factor
 
 
-def warmup_steps(training: Optimisation, steps_per_epoch: int) -> float:
+def warmup_steps(training: OptimisationConfig, steps_per_epoch: int) -> float:
     """The warm-up's length in steps."""
     return training.warmup_epochs * steps_per_epoch + training.warmup_steps
 
 
 def _warmed_up(
-    training: Optimisation, steps_per_epoch: int, after: Callable[[float], float]
+    training: OptimisationConfig, steps_per_epoch: int, after: Callable[[float], float]
 ) -> Schedule:
     """``after`` is given the share of the steps after the warm-up that are done, 0 to 1."""
     warmup = warmup_steps(training, steps_per_epoch)
@@ -119,7 +119,7 @@ def _warmed_up(
     return factor
 
 
-SCHEDULES: dict[str, Callable[[Optimisation, int], Schedule]] = {
+SCHEDULES: dict[str, Callable[[OptimisationConfig, int], Schedule]] = {
     "cyclic_cosine": cyclic_cosine,
     "cosine": cosine,
     "exponential": exponential,
@@ -129,11 +129,11 @@ SCHEDULES: dict[str, Callable[[Optimisation, int], Schedule]] = {
 }
 
 
-def build_schedule(training: Optimisation, batches: int) -> Schedule:
+def build_schedule(training: OptimisationConfig, batches: int) -> Schedule:
     """The schedule that ``training`` names, of epochs of so many ``batches``."""
     return SCHEDULES[training.schedule](training, optimizer_steps(training, batches))
 
 
-def optimizer_steps(training: Optimisation, batches: int) -> int:
+def optimizer_steps(training: OptimisationConfig, batches: int) -> int:
     """Steps of the optimizer in an epoch of so many ``batches``."""
     return -(-batches // training.accumulate)

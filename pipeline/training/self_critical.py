@@ -30,16 +30,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.plans import FinetuningPlan
 from pipeline.decoding.rollout import Rollout, rollout
+from pipeline.device import compiled
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import Reward
-from pipeline.models.batch import Batch, Memory, Padded
-from pipeline.plans import FinetuningPlan
-from pipeline.training.bundle import Captioner
-from pipeline.training.device import compiled
+from pipeline.tensors import Batch, Memory, Padded
+from pipeline.trained.captioner import TrainedCaptioner
 
 
-class Losses(NamedTuple):
+class SelfCriticalLosses(NamedTuple):
     """Scalars of one batch."""
 
     total: Tensor
@@ -54,7 +54,7 @@ class SelfCritical:
     def __init__(
         self,
         plan: FinetuningPlan,
-        captioner: Captioner,
+        captioner: TrainedCaptioner,
         reward: Reward,
         thread: ThreadPoolExecutor,
         device: torch.device,
@@ -66,14 +66,14 @@ class SelfCritical:
         self.greedy = plan.scst.baseline == "greedy"
         self.step = 0
         self.log_probs: Callable[[tuple[Padded, ...], Tensor], Tensor]
-        self.log_probs = compiled(self._log_probs, plan.scst, device)
+        self.log_probs = compiled(self._log_probs, plan.scst.compile, device)
 
     def before_step(self, step: int, steps: int) -> None:
         """Draws follow from the number of the step."""
         self.step = step
         self.model.before_step(step, steps)
 
-    def loss(self, batch: Batch) -> Losses:
+    def loss(self, batch: Batch) -> SelfCriticalLosses:
         """Samples, scores and weighs; only the samples' log-probabilities have a gradient."""
         self.model.eval()
         drawn, rewards = self._sample(batch)
@@ -85,7 +85,7 @@ class SelfCritical:
         if log_probs.is_cuda:
             scores = scores.pin_memory().to(log_probs.device, non_blocking=True)
         advantage = advantages(scores, self.scst.baseline)
-        return Losses(
+        return SelfCriticalLosses(
             total=self_critical_loss(log_probs, chosen, advantage),
             reward=scores[:, : self.scst.samples].mean(),
             baseline_reward=scores[:, -1].mean() if self.greedy else None,

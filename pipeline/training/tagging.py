@@ -23,17 +23,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline import audio
-from pipeline.config import Optimisation, Tagging
+from pipeline.config.encoders import TaggingConfig
+from pipeline.config.plans import TaggingPlan
+from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.device import deterministic, resolve_device
 from pipeline.encoders import tagging_model
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.tagging import TaggingModel, save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import padded_rows
 from pipeline.files import inside, replacing_folder, write_atomic, write_json
-from pipeline.plans import TaggingPlan
 from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.device import deterministic, resolve_device
 from pipeline.training.loop import Task, curves_csv, fit
 from pipeline.training.schedules import Schedule, linear_warmup
 
@@ -52,7 +53,7 @@ class TaggedBatch(NamedTuple):
     events: Tensor  # (B, C) float32, 0 or 1
 
 
-class Losses(NamedTuple):
+class TaggingLosses(NamedTuple):
     total: Tensor  # ()
 
 
@@ -216,12 +217,12 @@ def make_logmels(
     )
 
 
-def loss_of(model: TaggingModel) -> Callable[[TaggedBatch], Losses]:
+def loss_of(model: TaggingModel) -> Callable[[TaggedBatch], TaggingLosses]:
     """Binary cross-entropy of every event in every clip."""
 
-    def loss(batch: TaggedBatch) -> Losses:
+    def loss(batch: TaggedBatch) -> TaggingLosses:
         logits = model.classify(batch.logmel, batch.lengths)
-        return Losses(F.binary_cross_entropy_with_logits(logits.float(), batch.events))
+        return TaggingLosses(F.binary_cross_entropy_with_logits(logits.float(), batch.events))
 
     return loss
 
@@ -268,9 +269,9 @@ def one_cycle(steps: int) -> Schedule:
     return factor
 
 
-def _loop_settings(tagging: Tagging) -> Optimisation:
+def _loop_settings(tagging: TaggingConfig) -> OptimisationConfig:
     """The training loop's settings; it is never stopped early, for the rate falls to the end."""
-    return Optimisation(
+    return OptimisationConfig(
         epochs=tagging.epochs,
         batch=tagging.batch,
         learning_rate=tagging.learning_rate,

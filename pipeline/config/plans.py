@@ -1,0 +1,202 @@
+"""What a job is given: one small file with all its settings and the fingerprints of its inputs.
+
+A job reads its plan and nothing else of the parameters, so it is rerun exactly when its plan
+changes, and the plan is the record of the run. ``stages/plan.py`` writes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from pipeline.config.captioners import (
+    BartConfig,
+    FeatureInputConfig,
+    FuserConfig,
+    Seq2SeqConfig,
+    TranslatorConfig,
+    TwinConfig,
+)
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.encoders import (
+    EncoderConfig,
+    SpecAugmentConfig,
+    TaggingConfig,
+    TextEncoderConfig,
+)
+from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
+from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
+from pipeline.config.reads import Reads
+from pipeline.config.retrievers import BiEncoderConfig, SoundTowerConfig, TextTowerConfig
+from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.section import Section, parse_section
+from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
+from pipeline.files import read_json, write_json
+
+P = TypeVar("P", bound="Plan")
+
+
+class Plan(Section):
+    """``inputs``: name → SHA-256 of each input's content. ``code``: digest of the modules used."""
+
+    name: str
+    inputs: dict[str, str]
+    code: str
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls: type[P], path: Path) -> P:
+        values = read_json(path, "run `dvc repro plan`")
+        return parse_section(cls, values, str(path))
+
+
+class TaggingPlan(Plan):
+    """Train one encoder on a dataset's event labels; ``name`` is the encoder's."""
+
+    encoder: EncoderConfig
+    tagging: TaggingConfig
+
+
+class ExtractionPlan(Plan):
+    """Encode one dataset with one frozen encoder; ``name`` is the encoder's."""
+
+    dataset: str
+    encoder: EncoderConfig
+    spec_augment: SpecAugmentConfig | None  # null where the encoder has no augmented views
+    weights: str | None  # data/models/encoders/<name>/model.safetensors where trained here
+
+
+class EmbeddingPlan(Plan):
+    """Encode one dataset's captions with one frozen text encoder; ``name`` is the encoder's."""
+
+    dataset: str
+    encoder: TextEncoderConfig
+
+
+class RetrieverPlan(Plan):
+    """Train one retriever. Of each side either the tower or the stored features are there."""
+
+    datasets: tuple[str, ...]
+    features: tuple[str, ...]  # stored sound features: of the frozen encoders, or the tower's input
+    sound: (
+        SoundTowerConfig | None
+    )  # the tower that is trained; null: projections of the stored features
+    input: EncoderConfig | None  # the settings of the stored feature that the tower reads
+    weights: (
+        str | None
+    )  # data/models/encoders/<name>/model.safetensors where the tower starts there
+    text: TextTowerConfig | None  # the tower that is trained; null: stored text features
+    text_features: str | None  # name of the stored text features, where there is no text tower
+    text_encoder: TextEncoderConfig | None  # that made them
+    biencoder: BiEncoderConfig
+    training: RetrievalTrainingConfig
+    start: (
+        str | None
+    )  # the retriever in data/models/retrievers that this one is trained further from
+
+
+class EncodingPlan(Plan):
+    """Encode one dataset's stored features with a trained retriever; ``name`` is its name."""
+
+    dataset: str
+    feature: str  # the stored feature that its tower reads
+
+
+class CaptionerPlan(Plan):
+    """Train one captioner. A module that the captioner does not use is null here."""
+
+    architecture: str
+    dataset: str
+    features: tuple[str, ...]  # sound encoders, E of them, in order
+    text: str | None = None  # text encoder of the twin's branch, or of a prefix's captions
+    input: FeatureInputConfig | None = None
+    fuser: FuserConfig | None = None
+    translator: TranslatorConfig | None = None
+    twin: TwinConfig | None = None
+    bart: BartConfig | None = None
+    seq2seq: Seq2SeqConfig | None = None
+    cmu: CmuConfig | None = None
+    rlssr: RlssrConfig | None = None
+    sound: SoundTowerConfig | None = None  # the tower that is trained with it
+    sound_input: EncoderConfig | None = (
+        None  # the settings of the stored feature that the tower reads
+    )
+    # data/models/encoders/<name>/model.safetensors where the tower starts there
+    weights: str | None = None
+    spec_augment: SpecAugmentConfig | None = None  # of each batch in training; null: off
+    training: TrainingConfig
+    prefix: PrefixConfig | None = None
+    sound_dataset: str | None = None  # whose sound a prefix reads; null: the dataset's own
+
+    @property
+    def reads(self) -> Reads:
+        """What its training reads of the stored features."""
+        return Reads() if self.prefix is None else self.prefix.reads
+
+    @property
+    def decoder(self) -> PrefixConfig | Seq2SeqConfig | RlssrConfig | BartConfig:
+        """The section of what writes the captions."""
+        own = self.prefix or self.seq2seq or self.rlssr or self.bart
+        assert own is not None
+        return own
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a caption in training, with its begin and its end."""
+        return self.decoder.max_tokens
+
+
+class RepresentationPlan(Plan):
+    """Put one dataset's sound and captions into a trained retriever's space."""
+
+    dataset: str
+    features: tuple[str, ...]  # stored sound features that it reads
+    text_features: str | None  # stored text features that it reads, where it has no text tower
+
+
+class FinetuningPlan(Plan):
+    """Train one captioner further by rewards; ``name`` is the new one's."""
+
+    captioner: str  # in data/models/captioners, where training starts
+    dataset: str
+    features: tuple[str, ...]
+    scst: ScstConfig
+
+
+class DecodingPlan(Plan):
+    """Caption one split of a dataset with one system; ``name`` is the system's."""
+
+    dataset: str
+    split: str
+    captioners: tuple[str, ...]
+    combine: Literal["log_probs", "probs"]  # of several captioners
+    decoding: DecodingConfig
+    memory: TextMemoryConfig | None = None  # null: sound is read as it is
+
+
+class EvaluationPlan(Plan):
+    """Score all systems of a dataset, and the yardsticks; ``name`` is the dataset's."""
+
+    systems: tuple[str, ...]
+    encoders: tuple[str, ...]  # that the systems hear with, and so the nearest-clip yardstick
+    evaluation: EvaluationConfig
+
+
+class CaptionedSystem(Section):
+    """Rank clips by the captions that a captioning system gave them."""
+
+    captions_of: str  # data/predictions/<dataset>/<system>.csv
+    text: str  # name of the stored text features of the queries
+    encoder: TextEncoderConfig  # that made them, and embeds the captions
+
+
+class RankingPlan(Plan):
+    """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
+
+    split: str
+    systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
+    captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

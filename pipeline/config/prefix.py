@@ -1,0 +1,70 @@
+"""Sections ``prefix`` and ``memory``: WSAC, text-only training (Kouzelis & Katsouros 2023)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.reads import Reads
+from pipeline.config.section import Section
+from pipeline.config.tokens import Subwords
+
+
+class PrefixConfig(Section):
+    """An embedding as a prefix of a GPT-style decoder.
+
+    ``pretrained``: a GPT-2 by hub name or path; null trains one of these sizes from scratch.
+    """
+
+    pretrained: str | None = None  # WSAC 4.2: from scratch
+    vocabulary: int = Field(3000, ge=64)  # subwords trained on the captions; code: BERT's 30,522
+    mapping_layers: int = Field(2, ge=1)  # WSAC 4.2: a 2-layered MLP; code: 1, linear
+    mapping_width: int = Field(768, ge=8)  # of its hidden layers (ours)
+    prefix_length: int = Field(1, ge=1)  # tokens that the embedding becomes; WSAC's code
+    layers: int = Field(4, ge=1)  # WSAC 4.2
+    heads: int = Field(4, ge=1)  # WSAC 4.2
+    width: int = Field(768, ge=8)  # WSAC 4.2
+    dropout: float = Field(0.1, ge=0, lt=1)  # GPT-2's
+    max_tokens: int = Field(22, ge=4)  # of a caption in training; WSAC's code
+    # σ, added to the captions' embeddings in training (3.1.1); the paper's variance is 0.013.
+    # captions: the mean L∞ distance of two captions of a clip, over 50 clips
+    noise: Annotated[float, Field(gt=0)] | Literal["captions"] | None = None
+    shift: bool = False  # the gap between both means is added to them (3.1.2)
+    renormalise: bool = False  # to unit length after noise and shift; WSAC's code: true
+    supervised: bool = False  # trains on the sound's embeddings: the tables' upper bound
+    # what the best epoch is chosen by: captions of sound, or captions of captions (4.1: no sound)
+    validation: Literal["sound", "text"] = "sound"
+
+    @property
+    def reads(self) -> Reads:
+        return Reads(self.supervised, not self.supervised, self.shift, self.validation)
+
+    @property
+    def tokens(self) -> Subwords:
+        return Subwords(self.vocabulary, self.pretrained, "prefix")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PrefixConfig:
+        if self.supervised and (self.noise is not None or self.shift):
+            raise ValueError("supervised: true trains on sound; set noise: null and shift: false")
+        return self
+
+
+class PrefixCaptionerConfig(BaseCaptionerConfig):
+    """WSAC and every row of its Table 1; ``dataset`` gives the captions."""
+
+    architecture: Literal["prefix"]
+    # of the sound, in one space with `text`; naming `text` itself captions captions
+    features: tuple[str, ...] = Field(min_length=1, max_length=1)
+    text: str  # the captions' embeddings, one each
+    # whose sound gives shift's mean, and the validation split; null: the dataset's own
+    sound_dataset: str | None = None
+
+
+class TextMemoryConfig(Section):
+    """How a prefix captioner reads sound: as it is, or through its training captions (3.2)."""
+
+    method: Literal["none", "nearest", "projection"] = "none"  # nearest: NND; projection: PD
+    temperature: float = Field(0.01, gt=0)  # τ of eq. 5; WSAC's code

@@ -1,0 +1,59 @@
+"""Where and how to compute: device, precision, compilation, determinism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+
+from pipeline.errors import EarwitnessError
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto``: CUDA where there is one, else the CPU. Otherwise a torch device's name."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise EarwitnessError(f"device {name!r}: not a device; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise EarwitnessError(f"device {name!r}: no CUDA here; use auto or cpu")
+    return device
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """bf16 where ``precision`` asks for it; ``auto`` asks on CUDA alone. Weights stay float32."""
+    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def compiled(step: F, mode: str, device: torch.device) -> F:
+    """``torch.compile`` of a step function; ``auto`` compiles on CUDA alone.
+
+    The whole step is compiled, never the model, whose names in a checkpoint would change. Captions
+    differ in length from batch to batch, hence ``dynamic``.
+    """
+    if mode == "on" or (mode == "auto" and device.type == "cuda"):
+        return torch.compile(step, dynamic=True)  # type: ignore[return-value, call-overload]
+    return step
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Inside, the CPU uses deterministic kernels alone; CUDA is left fast, and may vary by bits."""
+    before = torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    fill = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(device.type == "cpu" or before)
+    settings.fill_uninitialized_memory = False  # a debugging aid that costs time
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = fill

@@ -1,0 +1,126 @@
+"""DCASE 2022's captioning baseline and its variants: features → adapter → BART (CMU 5.1, 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.captioners import BartConfig
+from pipeline.config.cmu import CmuConfig
+from pipeline.config.plans import CaptionerPlan
+from pipeline.errors import EarwitnessError
+from pipeline.losses.cross_entropy import cross_entropy
+from pipeline.models.captioners.base import Captioner
+from pipeline.models.decoders.bart import Bart
+from pipeline.models.decoders.stepper import Stepper
+from pipeline.models.layers.crnn import Crnn
+from pipeline.models.layers.feature_input import resize_to
+from pipeline.tensors import Batch, Memory, Padded, TokenIds
+
+
+class CmuLosses(NamedTuple):
+    """Scalars of one batch."""
+
+    total: Tensor  # the cross-entropy; padding is not in it, as it is in the baseline's
+
+
+class Cmu(Captioner):
+    """The captioner of one plan.
+
+    Args:
+        widths: W of each of the E stored features.
+        bart: the text decoder, with its own encoder, or without one behind a CRNN.
+
+    Raises:
+        EarwitnessError: sizes that do not fit each other.
+    """
+
+    def __init__(self, plan: CaptionerPlan, widths: Sequence[int], bart: Bart) -> None:
+        super().__init__()
+        assert plan.cmu is not None
+        if len(widths) != len(plan.features):
+            raise EarwitnessError(
+                f"{plan.name}: {len(widths)} stored features, but the plan names "
+                f"{len(plan.features)} ({', '.join(plan.features)}); run `dvc repro plan`"
+            )
+        self.plan = plan
+        self.adapter = make_adapter(sum(widths), bart.width, plan.cmu)
+        self.crnn: Crnn | None = None
+        if plan.cmu.encoder == "crnn":
+            self.crnn = Crnn(bart.width, (), plan.cmu.crnn)
+        self.bart = bart
+        self.tokens = TokenIds(bart.vocabulary, bart.begin, bart.pad, bart.end)
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: CaptionerPlan,
+        widths: Sequence[int],
+        text_width: int | None,
+        tokens: TokenIds,
+    ) -> Cmu:
+        assert plan.bart is not None and plan.cmu is not None
+        settings, input_width = _around(plan.name, plan.bart, plan.cmu)
+        special = {"begin": tokens.begin, "pad": tokens.pad, "end": tokens.end}
+        bart = Bart.from_settings(settings, tokens.size, input_width=input_width, **special)
+        return cls(plan, widths, bart)
+
+    @classmethod
+    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Cmu:
+        return cls(plan, widths, Bart.from_configuration(form["bart"]))
+
+    def form(self) -> dict[str, Any]:
+        return {"bart": self.bart.configuration()}
+
+    def encode(self, features: Sequence[Padded]) -> Memory:
+        """E × (B, T, W) stored features → (B, T', D): as many frames as the first has, or fewer
+        behind a CRNN.
+        """
+        assert self.plan.cmu is not None
+        first, *others = features
+        beside = [resize_to(other, first) for other in others]
+        values = torch.cat([first.values, *beside], -1) if beside else first.values
+        read = Padded(self.adapter(values), first.lengths)
+        if self.crnn is not None:
+            read = self.crnn(read)
+        return self.bart.encode(read.values, read.mask, self.plan.cmu.memory)
+
+    def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
+        return self.bart.logits(memory, tokens)
+
+    def loss(self, batch: Batch) -> CmuLosses:
+        """Cross-entropy of every token but the padding."""
+        logits = self.logits(self.encode(batch.features), batch.tokens[:, :-1])
+        smoothing = self.plan.training.label_smoothing
+        return CmuLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+
+    def stepper(self) -> Stepper:
+        return self.bart.stepper()
+
+
+def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
+    """One linear layer to BART's width, or two with what ``settings`` put between them."""
+    if settings.adapter_layers == 1:
+        return nn.Sequential(nn.Linear(inputs, width))
+    between = [nn.ReLU()] if settings.adapter_activation == "relu" else []
+    inner = settings.adapter_width
+    return nn.Sequential(nn.Linear(inputs, inner), *between, nn.Linear(inner, width))
+
+
+def _around(name: str, bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
+    """BART's own settings, and the width of what it reads where that is not its own."""
+    if settings.encoder == "bart":
+        if settings.memory != "last" and not bart.encoder_layers:
+            raise EarwitnessError(
+                f"{name}: cmu.memory {settings.memory} needs an encoder; raise bart.encoder_layers"
+            )
+        return bart, None
+    if bart.pretrained is not None:
+        raise EarwitnessError(
+            f"{name}: cmu.encoder crnn takes the place of an untrained encoder; set "
+            "bart.pretrained: null"
+        )
+    return bart.model_copy(update={"encoder_layers": 0}), 2 * settings.crnn.width

@@ -1,0 +1,169 @@
+"""WSAC's captioner: one embedding → a prefix → a GPT-style decoder (Kouzelis & Katsouros 2023, 2).
+
+Trained on captions alone, it learns to give each caption back from the caption's own embedding; at
+inference a sound's embedding of the same space stands in its place. What lies between both is met
+in training by noise and by a shift (3.1), at inference by a text memory
+(pipeline/decoding/text_memory.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.config.plans import CaptionerPlan
+from pipeline.errors import EarwitnessError
+from pipeline.losses.cross_entropy import cross_entropy
+from pipeline.models.captioners.base import Captioner
+from pipeline.models.decoders.gpt import POSITIONS, Gpt, GptStepper, Sizes
+from pipeline.models.decoders.stepper import Stepper
+from pipeline.models.layers.modality_gap import gap, spread
+from pipeline.models.layers.pooling import unit
+from pipeline.tensors import Bank, Batch, Memory, Padded, TokenIds
+
+
+class PrefixLosses(NamedTuple):
+    """Scalars of one batch."""
+
+    total: Tensor  # L, eq. 1
+
+
+class Prefix(Captioner):
+    """The captioner of one plan.
+
+    Args:
+        width: W of the embeddings.
+        decoder: what writes, of width D.
+
+    Attributes:
+        noise: σ, set by :meth:`calibrate`; 0 is none.
+        shift: (W,) what is added to the captions' embeddings; set by :meth:`calibrate`.
+    """
+
+    noise: Tensor
+    shift: Tensor
+
+    def __init__(self, plan: CaptionerPlan, width: int, tokens: TokenIds, decoder: Gpt) -> None:
+        super().__init__()
+        assert plan.prefix is not None
+        self.plan, self.tokens, self.settings = plan, tokens, plan.prefix
+        self.mapping = _mapping(
+            width,
+            [plan.prefix.mapping_width] * (plan.prefix.mapping_layers - 1),
+            plan.prefix.prefix_length * decoder.sizes.width,
+        )
+        self.decoder = decoder
+        # training alone reads them, and makes them again when it is resumed
+        self.register_buffer("noise", torch.zeros(()), persistent=False)
+        self.register_buffer("shift", torch.zeros(width), persistent=False)
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: CaptionerPlan,
+        widths: Sequence[int],
+        text_width: int | None,
+        tokens: TokenIds,
+    ) -> Prefix:
+        settings = plan.prefix
+        assert settings is not None
+        if text_width is None or len(widths) != 1:
+            raise EarwitnessError(
+                f"{plan.name}: prefix reads one sound embedding and text; name both"
+            )
+        if widths[0] != text_width:
+            raise EarwitnessError(
+                f"{plan.name}: {plan.features[0]} is {widths[0]} wide, but {plan.text} is "
+                f"{text_width}; name the sound and the text of one space, such as one CLAP's"
+            )
+        if settings.pretrained is not None:
+            from pipeline.models.decoders.gpt_pretrained import load_gpt
+
+            decoder = load_gpt(settings.pretrained, tokens.size, settings.dropout)
+        else:
+            positions = max(POSITIONS, settings.prefix_length + settings.max_tokens)
+            sizes = Sizes(tokens.size, positions, settings.layers, settings.heads, settings.width)
+            decoder = Gpt(sizes, settings.dropout)
+        return cls(plan, text_width, tokens, decoder)
+
+    @classmethod
+    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Prefix:
+        assert plan.prefix is not None
+        decoder = Gpt(Sizes(**form["decoder"]), plan.prefix.dropout)
+        return cls(plan, widths[0], TokenIds(**form["tokens"]), decoder)
+
+    def form(self) -> dict[str, Any]:
+        noise = float(self.noise)  # for the record
+        return {
+            "tokens": self.tokens._asdict(),
+            "decoder": self.decoder.sizes._asdict(),
+            "noise": noise,
+        }
+
+    def calibrate(self, sound: Bank | None, text: Bank | None, captions: Tensor) -> None:
+        """σ and the shift, measured on the embeddings that are trained on (3.1)."""
+        if self.settings.noise is not None:
+            if self.settings.noise == "captions":
+                assert text is not None
+                self.noise.fill_(spread(text, captions))
+            else:
+                self.noise.fill_(self.settings.noise)
+        if self.settings.shift:
+            if sound is None or len(sound) == 0 or text is None:
+                raise EarwitnessError(
+                    f"{self.plan.name}: prefix.shift needs the mean of sound embeddings, and there "
+                    "is no sound; name a sound_dataset, or set prefix.shift: false"
+                )
+            self.shift.copy_(gap(sound, text))
+
+    def encode(self, features: Sequence[Padded]) -> Memory:
+        """1 × (B, T, W) stored sound → (B, P, D): the prefix that its unit mean gives."""
+        (feature,) = features
+        return self.prefix(unit(feature))
+
+    def prefix(self, embeddings: Tensor) -> Memory:
+        """p = f(z): (B, W) → (B, P, D)."""
+        values = self.mapping(embeddings).unflatten(-1, (self.settings.prefix_length, -1))
+        return Memory(values, torch.ones_like(values[..., 0], dtype=torch.bool))
+
+    def bridged(self, embeddings: Tensor) -> Tensor:
+        """z + n + Δ: (B, W) unit embeddings of captions as training reads them (3.1.1, 3.1.2)."""
+        if self.settings.noise is not None:
+            embeddings = embeddings + self.noise * torch.randn_like(embeddings)
+        if self.settings.shift:
+            embeddings = embeddings + self.shift
+        return F.normalize(embeddings, dim=-1) if self.settings.renormalise else embeddings
+
+    def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
+        length = memory.values.shape[1]
+        words = self.decoder.embedding(tokens).to(memory.values.dtype)
+        hidden = self.decoder(torch.cat([memory.values, words], 1))
+        return self.decoder.logits(hidden[:, length:])[..., : self.tokens.size]
+
+    def loss(self, batch: Batch) -> PrefixLosses:
+        """Cross-entropy of each caption after its own embedding, or after its sound's."""
+        if self.settings.supervised:
+            memory = self.encode(batch.features)
+        else:
+            assert batch.text is not None
+            memory = self.prefix(self.bridged(unit(batch.text)))
+        logits = self.logits(memory, batch.tokens[:, :-1])
+        smoothing = self.plan.training.label_smoothing
+        return PrefixLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+
+    def stepper(self) -> Stepper:
+        return GptStepper(self.decoder, self.tokens)
+
+
+def _mapping(width: int, hidden: Sequence[int], out: int) -> nn.Sequential:
+    """f: linear layers with tanh between them, as ClipCap's and WSAC's code."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((width, *hidden, out)):
+        layers += [nn.Tanh()] if layers else []
+        layers.append(nn.Linear(before, after))
+    return nn.Sequential(*layers)

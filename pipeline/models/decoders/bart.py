@@ -1,0 +1,302 @@
+"""BART as a captioner's decoder, with its encoder over sound features.
+
+Lewis et al. 2020; EDTC 3.1.3.
+
+The layers are transformers' own, so pretrained weights fit; what is left out is the token embedding
+of the encoder, which reads features instead of tokens, and the copy of the embedding that is the
+output layer.
+
+**Begin and end.** Token rows are ``<s> … </s>`` everywhere. A pretrained BART was trained to read
+``</s> <s> …`` (``decoder_start_token_id``, then the shifted caption): where the checkpoint says so,
+``prefix`` is that token, and it is put before every row in here. Its own prediction, always
+``<s>``, is not part of the logits. From scratch there is no prefix.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BartForConditionalGeneration
+
+from pipeline.config.captioners import BartConfig
+from pipeline.errors import EarwitnessError
+from pipeline.files import read_json, replacing, write_json
+from pipeline.models.decoders.bart_stepper import BartStepper
+from pipeline.models.pretrained import load_pretrained
+from pipeline.tensors import Memory
+
+CONFIGURATION = "bart.json"
+WEIGHTS = "model.safetensors"
+
+Read = Literal["last", "mean", "last_two"]  # of the encoder's hidden states: see Bart.encode
+
+
+class Bart(nn.Module):
+    """Features in, logits of the next token out.
+
+    Attributes:
+        width: D of the decoder and of what :meth:`encode` returns.
+        vocabulary: V. begin, end, pad: ids of ``<s>``, ``</s>``, ``<pad>``.
+        prefix: id put before every row, or None (see the module's page).
+    """
+
+    def __init__(
+        self,
+        config: transformers.BartConfig,
+        *,
+        prefix: int | None = None,
+        input_width: int | None = None,
+    ) -> None:
+        """Random weights, by BART's own initialisation.
+
+        Args:
+            config: sizes and special ids; ``encoder_layers`` 0 leaves the encoder out altogether.
+            prefix: see the class.
+            input_width: D of the features where it is not the decoder's: a linear layer is put
+                before the encoder.
+        """
+        super().__init__()
+        whole: Any = BartForConditionalGeneration(config)
+        whole.set_attn_implementation("sdpa")
+        sizes: Any = config  # each of its fields is typed as one that may be missing
+        self.config = sizes
+        self.prefix = prefix
+        self.width: int = sizes.d_model
+        self.input_width = input_width or self.width
+        self.vocabulary: int = sizes.vocab_size
+        self.begin: int = sizes.bos_token_id
+        self.pad: int = sizes.pad_token_id
+        self.end: int = sizes.eos_token_id
+        self.project = (
+            nn.Linear(self.input_width, self.width) if self.input_width != self.width else None
+        )
+        self.encoder = whole.model.encoder if config.encoder_layers else None
+        if self.encoder is not None:
+            del self.encoder.embed_tokens  # features take its place
+        self.decoder = whole.model.decoder
+        self.final_logits_bias: Tensor
+        self.register_buffer("final_logits_bias", whole.final_logits_bias.detach().clone()[0])
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: BartConfig,
+        vocabulary: int,
+        *,
+        input_width: int | None = None,
+        begin: int = 0,
+        pad: int = 1,
+        end: int = 2,
+    ) -> Bart:
+        """The model that ``settings`` ask for: pretrained, or of their sizes from scratch.
+
+        Args:
+            vocabulary: the tokenizer's size, V; special ids: the tokenizer's.
+            input_width: D of the features, where not the decoder's width.
+
+        Raises:
+            EarwitnessError: sizes that do not fit each other, or no such weights.
+        """
+        if settings.pretrained is not None:
+            model = cls.from_pretrained(
+                settings.pretrained, dropout=settings.dropout, input_width=input_width
+            )
+            if vocabulary > model.vocabulary or (begin, pad, end) != (
+                model.begin,
+                model.pad,
+                model.end,
+            ):
+                raise EarwitnessError(
+                    f"bart.pretrained: {settings.pretrained} has {model.vocabulary} tokens, the "
+                    f"tokenizer {vocabulary}, or their special tokens differ; use its own tokenizer"
+                )
+            return model
+        if settings.width % settings.heads:
+            raise EarwitnessError(
+                f"bart.width {settings.width} is not a multiple of bart.heads {settings.heads}"
+            )
+        config = transformers.BartConfig(
+            vocab_size=vocabulary,
+            d_model=settings.width,
+            encoder_layers=settings.encoder_layers,
+            decoder_layers=settings.decoder_layers,
+            encoder_attention_heads=settings.heads,
+            decoder_attention_heads=settings.heads,
+            encoder_ffn_dim=settings.feed_forward,
+            decoder_ffn_dim=settings.feed_forward,
+            bos_token_id=begin,
+            pad_token_id=pad,
+            eos_token_id=end,
+            decoder_start_token_id=begin,
+            init_std=0.02 * math.sqrt(768 / settings.width),  # BART-base's, kept in proportion
+            forced_eos_token_id=None,
+            **_dropouts(settings.dropout),
+        )
+        return cls(config, input_width=input_width)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str, *, dropout: float = 0.1, input_width: int | None = None
+    ) -> Bart:
+        """Weights by hub name or folder, as safetensors; looked for on this machine first.
+
+        Raises:
+            EarwitnessError: no such weights or no network, weights that are not safetensors, of
+                another architecture, or not all there.
+        """
+        whole = _pretrained(name_or_path, dropout)
+        config = whole.config
+        if not isinstance(config.bos_token_id, int) or not isinstance(config.eos_token_id, int):
+            raise EarwitnessError(f"bart.pretrained: {name_or_path} names no <s> or </s>")
+        start = config.decoder_start_token_id
+        model = cls(
+            config, prefix=start if start != config.bos_token_id else None, input_width=input_width
+        )
+        model.decoder.load_state_dict(whole.model.decoder.state_dict())
+        if model.encoder is not None:
+            model.encoder.load_state_dict(whole.model.encoder.state_dict(), strict=False)
+        model.final_logits_bias.copy_(whole.final_logits_bias[0])
+        return model
+
+    def encode(self, values: Tensor, mask: Tensor, read: Read = "last") -> Memory:
+        """What the decoder attends to, through BART's encoder where there is one.
+
+        Args:
+            values: (B, T, D) features, D being ``input_width``.
+            mask: (B, T) bool, true where valid; at least one frame of each clip.
+            read: the encoder's last hidden state, the mean of all of them, of which its embedding
+                of the frames is the first, or the mean of the last two (CMU 6.1.2).
+
+        Returns:
+            (B, T, D) values of ``width``, and the same mask.
+        """
+        if self.project is not None:
+            values = self.project(values)
+        if self.encoder is not None:
+            if values.shape[1] > self.config.max_position_embeddings:
+                raise EarwitnessError(
+                    f"bart: {values.shape[1]} frames, but the encoder has "
+                    f"{self.config.max_position_embeddings} positions; lower features.frames, or "
+                    "take a feature of fewer frames a second"
+                )
+            # a mask of four dimensions is taken as it is: made otherwise, it waits for the GPU
+            attention = mask[:, None, None, :].expand(-1, -1, values.shape[1], -1)
+            output = self.encoder(
+                inputs_embeds=values,
+                attention_mask=attention,
+                output_hidden_states=read != "last",
+            )
+            values = output.last_hidden_state
+            if read != "last":
+                states = output.hidden_states if read == "mean" else output.hidden_states[-2:]
+                values = torch.stack(states).mean(0)
+        return Memory(values, mask)
+
+    def hidden(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """(B, L, D): the last decoder layer's states at each of ``tokens`` (B, L)."""
+        if self.prefix is not None:
+            tokens = F.pad(tokens, (1, 0), value=self.prefix)
+        length = tokens.shape[1]
+        self._check_length(length)
+        causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+        states = self.decoder(
+            input_ids=tokens,
+            attention_mask=causal[None, None],
+            encoder_hidden_states=memory.values,
+            encoder_attention_mask=memory.mask[:, None, None, :].expand(-1, -1, length, -1),
+            use_cache=False,
+        ).last_hidden_state
+        return states if self.prefix is None else states[:, 1:]
+
+    def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
+        """Logits of each next token, teacher-forced.
+
+        Args:
+            memory: of :meth:`encode`.
+            tokens: (B, L) int64, ``<s>`` first; padding after the end does no harm.
+
+        Returns:
+            (B, L, V): position l predicts ``tokens[:, l + 1]``.
+        """
+        states = self.hidden(memory, tokens)
+        return F.linear(states, self.decoder.embed_tokens.weight, self.final_logits_bias)
+
+    def stepper(self) -> BartStepper:
+        """One cached decoding step at a time, with the weights as they are at each start."""
+        return BartStepper(
+            self.decoder,
+            self.final_logits_bias,
+            begin=self.begin,
+            end=self.end,
+            pad=self.pad,
+            prefix=self.prefix,
+        )
+
+    def configuration(self) -> dict[str, Any]:
+        """All that :meth:`from_configuration` needs to build the same model again, as JSON."""
+        return {
+            "bart": self.config.to_dict(),
+            "prefix": self.prefix,
+            "input_width": self.input_width,
+        }
+
+    @classmethod
+    def from_configuration(cls, configuration: dict[str, Any]) -> Bart:
+        """A model of the same form with random weights, to be loaded into; no network."""
+        return cls(
+            transformers.BartConfig.from_dict(configuration["bart"]),
+            prefix=configuration["prefix"],
+            input_width=configuration["input_width"],
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes ``bart.json`` and ``model.safetensors``."""
+        write_json(folder / CONFIGURATION, self.configuration())
+        with replacing(folder / WEIGHTS) as path:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path)
+
+    @classmethod
+    def load(cls, folder: Path) -> Bart:
+        """What :meth:`save` wrote, in evaluation mode on the CPU."""
+        configuration = read_json(folder / CONFIGURATION, "train the captioner again")
+        path = folder / WEIGHTS
+        try:
+            model = cls.from_configuration(configuration)
+            model.load_state_dict(load_file(path))
+        except FileNotFoundError:
+            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EarwitnessError(f"{path}: not this model's weights ({reason})") from None
+        return model.eval()
+
+    def _check_length(self, length: int) -> None:
+        if length > self.config.max_position_embeddings:
+            raise EarwitnessError(
+                f"bart: {length} tokens, but the decoder has "
+                f"{self.config.max_position_embeddings} positions; lower bart.max_tokens"
+            )
+
+
+def _dropouts(dropout: float) -> dict[str, Any]:
+    """facebook/bart-base has one rate for the three of them."""
+    return {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+
+
+def _pretrained(name_or_path: str, dropout: float) -> Any:
+    """transformers' own model, every weight of it read."""
+    whole, lacking, mismatched = load_pretrained(
+        BartForConditionalGeneration, name_or_path, "bart", **_dropouts(dropout)
+    )
+    if whole.config.model_type != "bart" or lacking or mismatched:
+        what = f"lacks {lacking[0]}" if lacking else "has weights of other shapes"
+        raise EarwitnessError(f"bart.pretrained: '{name_or_path}' is not a BART ({what})")
+    return whole

@@ -1,0 +1,62 @@
+"""Bidirectional recurrences over padded sequences (SJTU 2.1, Table 1: a GRU, 3 × 256)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.tensors import Padded
+
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class BiRecurrence(nn.Module):
+    """As ``nn.GRU(bidirectional=True)`` or ``nn.LSTM`` on packed sequences, and no wait for the
+    device.
+
+    Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the one
+    backwards reads each clip's valid frames in reverse order, so that padding comes last for both
+    and no valid frame's output depends on it.
+    """
+
+    def __init__(
+        self, cell: Literal["gru", "lstm"], inputs: int, width: int, layers: int, dropout: float
+    ) -> None:
+        """``inputs``: W. ``width``: D of each direction. ``dropout``: between layers."""
+        super().__init__()
+        layer = CELLS[cell]
+        sizes = [inputs] + [2 * width] * (layers - 1)
+        self.forwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
+        self.dropout = dropout
+
+    @torch.compiler.disable  # cuDNN's recurrence is one kernel, which tracing would take apart
+    def forward(self, padded: Padded) -> Tensor:
+        """(B, T, W) → (B, T, 2D), the weights' dtype; padded frames hold nothing of meaning."""
+        values = padded.values.to(next(self.parameters()).dtype)
+        frame = torch.arange(values.shape[1], device=values.device)
+        turned = padded.lengths[:, None] - 1 - frame  # (B, T); negative in the padding, which stays
+        order = torch.where(turned >= 0, turned, frame)[..., None]
+        # under autocast cuDNN's would be float16 whatever was asked for, and gradients underflow
+        with torch.autocast(values.device.type, enabled=False):
+            for layer, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
+                if layer:
+                    values = F.dropout(values, self.dropout, self.training)
+                reverse = back(_ordered(values, order))[0]
+                values = torch.cat([ahead(values)[0], _ordered(reverse, order)], -1)
+        return values
+
+
+class BiGru(BiRecurrence):
+    """Of GRUs."""
+
+    def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__("gru", inputs, width, layers, dropout)
+
+
+def _ordered(values: Tensor, order: Tensor) -> Tensor:
+    """Frames (B, T, W) in the order (B, T, 1)."""
+    return values.gather(1, order.expand_as(values))

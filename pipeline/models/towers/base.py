@@ -1,0 +1,48 @@
+"""What every trained tower of a retriever is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from pipeline.tensors import Padded
+
+
+class TowerOutput(NamedTuple):
+    """What a sound tower makes of clips."""
+
+    frames: Padded  # (B, T', D); each clip has at least one frame
+    embedding: Tensor  # (B, embedding_width), pooled in the pretrained model's own way
+
+
+class SoundTower(nn.Module, ABC):
+    """A stored log-mel, waveform or filter bank to frames and a clip's embedding.
+
+    A clip's frames depend on its own stored values alone, not on what it is batched with, up to
+    float rounding.
+    """
+
+    width: int  # D of the frames
+    embedding_width: int  # of a clip's embedding
+    reduction: float  # stored frames that one frame stands for
+
+    @abstractmethod
+    def forward(self, stored: Sequence[Padded]) -> TowerOutput:
+        """E × (B, T, W) stored features of any length; most towers read one."""
+
+
+class TextTowerModel(nn.Module, ABC):
+    """Token ids to a caption's embedding."""
+
+    embedding_width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L) int64 ids, padded, and (B,) int64 → (B, embedding_width)."""
+
+    @abstractmethod
+    def form(self) -> dict[str, Any]:
+        """All that is needed, beside its settings, to build it again with no network; JSON."""

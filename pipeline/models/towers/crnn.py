@@ -1,0 +1,33 @@
+"""DCASE 2022's CRNN over stored features, trained from scratch (CMU 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.config.retrievers import CrnnTowerConfig
+from pipeline.models.layers.crnn import Crnn
+from pipeline.models.layers.pooling import mean
+from pipeline.models.towers.base import SoundTower, TowerOutput
+from pipeline.tensors import Padded
+
+
+class CrnnTower(SoundTower):
+    """A clip's embedding is the mean of its frames."""
+
+    def __init__(self, widths: Sequence[int], settings: CrnnTowerConfig) -> None:
+        """``widths``: W of each stored feature, ``input`` first."""
+        super().__init__()
+        first, *beside = widths
+        self.network = Crnn(first, beside, settings)
+        self.width = self.embedding_width = self.network.width
+        self.reduction = self.network.reduction
+
+    def forward(self, stored: Sequence[Padded]) -> TowerOutput:
+        first, *beside = stored
+        frames = self.network(first, beside)
+        return TowerOutput(frames, mean(frames))
+
+
+def build(settings: CrnnTowerConfig, widths: Sequence[int]) -> CrnnTower:
+    """The tower, with no weights to start with; see :func:`pipeline.towers.build_sound_tower`."""
+    return CrnnTower(widths, settings)

@@ -1,0 +1,92 @@
+"""PANNs' CNN14 and CNN10 over a stored log-mel, trained (SJTU 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig
+from pipeline.config.retrievers import PannsTowerConfig
+from pipeline.encoders import panns, sources
+from pipeline.encoders import weights as files
+from pipeline.encoders.cnn import frequency_mean, peak_and_mean
+from pipeline.encoders.spectrogram import FLOOR_DB
+from pipeline.encoders.wavegram import WavegramEncoder
+from pipeline.models.towers.base import SoundTower, TowerOutput
+from pipeline.tensors import Padded
+
+SCRATCH = "scratch"  # weights that say: train from random ones
+
+
+class PannsPooling(SoundTower):
+    """What PANNs' networks share after their frames: a clip's embedding.
+
+    In training, batch norms count valid frames alone; see encoders/conv_blocks.py.
+    """
+
+    def __init__(self, encoder: panns.PannsEncoder | WavegramEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.width = self.embedding_width = encoder.width
+        self.fc1 = nn.Linear(encoder.width, encoder.width)
+        nn.init.xavier_uniform_(self.fc1.weight)  # as PANNs
+        nn.init.zeros_(self.fc1.bias)
+
+    def pooled(self, frames: Padded) -> Tensor:
+        """The maximum plus the mean of a clip's frames, through PANNs' ``fc1``."""
+        pooled = F.dropout(peak_and_mean(frames), p=0.5, training=self.training)
+        return F.dropout(F.relu(self.fc1(pooled)), p=0.5, training=self.training)
+
+    def load(
+        self, settings: PannsEncoderConfig, weights: Path | None, *, any_front_end: bool = False
+    ) -> None:
+        """Starts from PANNs' own checkpoint, or from what the tagging stage trained.
+
+        The tagging stage trains no ``fc1``, so it stays as drawn.
+
+        Raises:
+            EarwitnessError: the weights are not to be had, or are not this tower's.
+        """
+        logmel = None if any_front_end else self.encoder.logmel
+        state, source = files.load_trained(self.encoder, logmel, settings, weights, panns.UNUSED)
+        if not settings.weights.startswith(sources.TAGGED):
+            own = {name: value for name, value in state.items() if name.startswith("fc1.")}
+            files.load_state(nn.ModuleDict({"fc1": self.fc1}), own, source)
+
+
+class CnnTower(PannsPooling):
+    """Frames of :class:`pipeline.encoders.panns.PannsEncoder`, every 32 or 16 stored frames."""
+
+    encoder: panns.PannsEncoder
+
+    def __init__(self, settings: PannsEncoderConfig) -> None:
+        super().__init__(panns.PannsEncoder(settings))
+        self.reduction = self.encoder.reduction
+
+    def forward(self, stored: Sequence[Padded]) -> TowerOutput:
+        (logmel,) = stored
+        frames = frequency_mean(*self.maps(logmel))
+        return TowerOutput(frames, self.pooled(frames))
+
+    def maps(self, stored: Padded) -> tuple[Tensor, Tensor]:
+        """(B, T, M) → (B, D, T', M'), frames before their mean over frequency; and (B,)."""
+        shortest = self.encoder.reduction
+        values = stored.values.float().masked_fill(~stored.mask[..., None], FLOOR_DB)
+        values = F.pad(values, (0, 0, 0, max(0, shortest - values.shape[1])), value=FLOOR_DB)
+        return self.encoder.maps(values, stored.lengths.clamp(min=shortest))
+
+
+def build(
+    settings: PannsTowerConfig, input: LogmelEncoderConfig, weights: Path | None, pretrained: bool
+) -> CnnTower:
+    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
+    front_end = {name: getattr(input, name) for name in files.FRONT_END}
+    own = {"model": settings.model, "channels": settings.channels, "weights": settings.weights}
+    network = PannsEncoderConfig(module="panns", **own, **front_end)
+    tower = CnnTower(network)
+    if pretrained and settings.weights != SCRATCH:
+        tower.load(network, weights, any_front_end=settings.any_front_end)
+    return tower

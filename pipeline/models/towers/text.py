@@ -1,0 +1,113 @@
+"""Text towers: any transformers text model, pretrained, or a small BERT from scratch (SJTU 2.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, BertConfig
+
+from pipeline.config.retrievers import TextTowerConfig
+from pipeline.encoders import weights as files
+from pipeline.errors import EarwitnessError
+from pipeline.models.towers.base import TextTowerModel
+from pipeline.models.towers.text_tokens import SCRATCH, TextTokens, located
+
+# of a configuration: of this machine, of the library's version, or of no use here
+_LEFT_OUT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+
+
+class TransformerTower(TextTowerModel):
+    """A transformers encoder; a caption's embedding is its first token's or their mean.
+
+    BERT's pooling layer is left out: SJTU's code takes the token's hidden state itself.
+    """
+
+    def __init__(self, model: Any, settings: TextTowerConfig, source: str) -> None:
+        """``source`` names where the model is from, for the error's sake."""
+        super().__init__()
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        self.model = model
+        self.pooling = settings.pooling
+        self.embedding_width = int(model.config.hidden_size)
+        longest = getattr(model.config, "max_position_embeddings", None)
+        if longest is not None and settings.max_tokens > longest:
+            raise EarwitnessError(
+                f"{source}: takes {longest} tokens; set the text tower's max_tokens to that or less"
+            )
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L) int64 ids, padded, and (B,) int64 → (B, embedding_width)."""
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        hidden = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        weights = mask / lengths[:, None]
+        return (weights[:, None].to(hidden.dtype) @ hidden)[:, 0]
+
+    def form(self) -> dict[str, Any]:
+        """The model's configuration as JSON, from which :func:`rebuild_text_tower` makes it."""
+        config = self.model.config.to_dict()
+        return {name: value for name, value in config.items() if name not in _LEFT_OUT}
+
+
+def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> TransformerTower:
+    """The tower with the weights that training starts with.
+
+    Raises:
+        EarwitnessError: the weights are not to be had or not the model's, or sizes do not fit.
+    """
+    if settings.weights == SCRATCH:
+        return rebuild_text_tower(settings, _small_bert(settings, tokens).to_dict())
+    location = located(settings)
+    with files.one_line(location), files.quiet_loading():
+        config = AutoConfig.from_pretrained(
+            location, local_files_only=True, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            architecture = type(AutoModel.from_config(config, trust_remote_code=False))
+        # the tensors are read here, so that nothing is ever unpickled
+        model, found = architecture.from_pretrained(
+            None,
+            config=config,
+            state_dict=files.read_state(location),
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise EarwitnessError(
+            f"{location}: {missing[0]} is missing of {config.model_type}'s weights "
+            f"({len(missing)} are); give a folder that has them all"
+        )
+    return TransformerTower(model, settings, str(location))
+
+
+def rebuild_text_tower(settings: TextTowerConfig, form: dict[str, Any]) -> TransformerTower:
+    """The tower of :meth:`TransformerTower.form` with random weights, with no network."""
+    config = AutoConfig.for_model(**{k: v for k, v in form.items() if k not in _LEFT_OUT})
+    model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return TransformerTower(model, settings, f"text tower {settings.weights}")
+
+
+def _small_bert(settings: TextTowerConfig, tokens: TextTokens) -> BertConfig:
+    if settings.width % settings.heads:
+        raise EarwitnessError(
+            f"text tower: width {settings.width} is not a multiple of heads {settings.heads}"
+        )
+    return BertConfig(
+        vocab_size=tokens.size,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.feed_forward,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        max_position_embeddings=settings.max_tokens,
+        type_vocab_size=1,
+        pad_token_id=tokens.pad,
+    )

@@ -1,0 +1,124 @@
+"""Captions to the token ids that a text tower reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer as Backend
+
+from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.retrievers import TextTowerConfig
+from pipeline.encoders import sources
+from pipeline.encoders import weights as files
+from pipeline.errors import EarwitnessError
+from pipeline.files import write_atomic
+from pipeline.text import subword
+from pipeline.text.subword import FILE
+
+SCRATCH = "scratch"
+
+
+class TextTokens(Protocol):
+    """Ids 0 … ``size`` − 1, which a text tower's embedding has."""
+
+    size: int  # V
+    pad: int
+
+    def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """One list a caption, what the model begins and ends with included, ``max_tokens`` long
+        at most.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Writes ``tokenizer.json``, which :func:`load_tokens` reads."""
+
+
+class PretrainedTokens:
+    """A pretrained text model's own tokens, its [CLS] first and its [SEP] last, or as it has them.
+
+    Captions go in as they are written: the tokenizer lowers them where its model wants it.
+    """
+
+    def __init__(self, backend: Backend, source: str) -> None:
+        """``backend``: its padding says the pad token, and is not done here."""
+        padding = backend.padding
+        if padding is None:
+            raise EarwitnessError(f"{source}: a tokenizer without a pad token; give another model")
+        self._pad_token = padding["pad_token"]
+        self.pad: int = padding["pad_id"]
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+        self.size: int = backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
+        self.backend.enable_truncation(max_tokens)
+        rows = [encoding.ids for encoding in self.backend.encode_batch(list(captions))]
+        self.backend.no_truncation()
+        return [row or [self.pad] for row in rows]
+
+    def save(self, folder: Path) -> None:
+        self.backend.enable_padding(pad_id=self.pad, pad_token=self._pad_token)
+        text = self.backend.to_str(pretty=True)
+        self.backend.no_padding()
+        write_atomic(folder / FILE, text + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> PretrainedTokens:
+        """What :meth:`save` wrote."""
+        path = folder / FILE
+        try:
+            backend = Backend.from_str(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise EarwitnessError(f"{path}: not there; train the retriever again") from None
+        except Exception as error:  # tokenizers raises the bare class
+            reason = " ".join(str(error).split())[:200]
+            raise EarwitnessError(f"{path}: not a tokenizer ({reason})") from None
+        return PretrainedTokens(backend, str(path))
+
+
+def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextTokens:
+    """The pretrained model's own tokens or, from scratch, subwords trained on the captions.
+
+    Raises:
+        EarwitnessError: the model is not to be had, or has no fast tokenizer.
+    """
+    if settings.weights == SCRATCH:
+        return subword.train_subword(captions, settings.vocabulary)
+    from transformers import AutoTokenizer
+
+    location = located(settings)
+    with files.one_line(location):
+        tokenizer = AutoTokenizer.from_pretrained(
+            location, local_files_only=True, trust_remote_code=False
+        )
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None or tokenizer.pad_token is None:
+        raise EarwitnessError(f"{location}: no fast tokenizer with a pad token; give another model")
+    backend = Backend.from_str(fast.to_str())
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+    return PretrainedTokens(backend, str(location))
+
+
+def load_tokens(settings: TextTowerConfig, folder: Path) -> TextTokens:
+    """What :meth:`TextTokens.save` wrote, with no network."""
+    if settings.weights == SCRATCH:
+        return subword.SubwordTokenizer.load(folder)
+    return PretrainedTokens.load(folder)
+
+
+def located(settings: TextTowerConfig) -> Path:
+    """The folder of a pretrained text model, downloaded where it is on the hub."""
+    name = settings.weights
+    remote = name.startswith(("hub:", "package:"))
+    if not remote and not Path(name).is_dir():
+        raise EarwitnessError(
+            f"text tower: no model in '{name}'; give hub:owner/name, package:NAME, a folder as "
+            "save_pretrained writes it, or scratch"
+        )
+    # a text encoder's weights are named and fetched alike
+    return sources.locate(
+        SentenceEncoderConfig(module="sentence", weights=name), None, sources.Hub()
+    )

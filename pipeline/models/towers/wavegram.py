@@ -1,0 +1,51 @@
+"""PANNs' Wavegram-Logmel-CNN14 over a stored waveform, trained (SJTU 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.encoders import PannsEncoderConfig, WaveformEncoderConfig
+from pipeline.config.retrievers import WavegramTowerConfig
+from pipeline.encoders.wavegram import HOP, REDUCTION, WavegramEncoder
+from pipeline.models.towers.base import TowerOutput
+from pipeline.models.towers.panns import SCRATCH, PannsPooling
+from pipeline.tensors import Padded
+
+
+class WaveTower(PannsPooling):
+    """Frames of :class:`pipeline.encoders.wavegram.WavegramEncoder`, of samples stored in frames.
+
+    A clip is as long as its stored frames: up to one of them longer, in zeros, than its sound.
+    """
+
+    encoder: WavegramEncoder
+
+    def __init__(self, settings: PannsEncoderConfig, frame: int) -> None:
+        super().__init__(WavegramEncoder(settings))
+        self.reduction = REDUCTION * HOP / frame
+
+    def forward(self, stored: Sequence[Padded]) -> TowerOutput:
+        (waveform,) = stored
+        samples = waveform.lengths * waveform.values.shape[2]
+        frames = self.encoder(waveform.values.flatten(1), samples)
+        return TowerOutput(frames, self.pooled(frames))
+
+
+def build(
+    settings: WavegramTowerConfig,
+    input: WaveformEncoderConfig,
+    weights: Path | None,
+    pretrained: bool,
+) -> WaveTower:
+    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
+    network = PannsEncoderConfig(
+        module="panns",
+        model="wavegram_logmel_cnn14",
+        sample_rate=input.sample_rate,
+        **settings.model_dump(exclude={"module", "input"}),
+    )
+    tower = WaveTower(network, input.frame)
+    if pretrained and settings.weights != SCRATCH:
+        tower.load(network, weights)
+    return tower

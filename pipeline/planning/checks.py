@@ -1,0 +1,142 @@
+"""What planning refuses before any training starts: captions and weights that will not do.
+
+Light: no model library is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.config.encoders import Word2VecEncoderConfig
+from pipeline.config.params import Params
+from pipeline.config.prefix import PrefixConfig
+from pipeline.config.training import ScstConfig
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.errors import EarwitnessError
+from pipeline.text.ptb import ptb_tokens
+
+# what the tokenizer makes of brackets: no words, though they have letters
+BRACKETS = frozenset(("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"))
+
+
+def check_captions(manifest: Manifest, splits: Sequence[str], min_count: int = 1) -> None:
+    """Refuses a clip that teaches nothing.
+
+    Args:
+        splits: of the dataset, those that training reads.
+        min_count: how often a word must stand in their captions to be in a vocabulary.
+
+    Raises:
+        EarwitnessError: a clip without captions, or a caption without a known word: nothing but
+            punctuation and symbols, or words that are rarer than ``min_count``.
+    """
+    clips = [clip for clip in manifest.clips if clip.split in splits]
+    bare = next((clip for clip in clips if not clip.captions), None)
+    if bare is not None:
+        raise EarwitnessError(
+            f"dataset {manifest.dataset}: clip {bare.clip_id!r} of {bare.split} has no caption; "
+            "write one or remove the clip"
+        )
+    for clip, caption, count in _commonest_words(manifest, tuple(splits)):
+        if count < min_count:
+            kinds = f"no word that occurs {min_count} times" if count else "no word"
+            lower = ", or lower min_count" if count else ""
+            raise EarwitnessError(
+                f"dataset {manifest.dataset}: caption {_short(caption)} of clip {clip.clip_id!r} "
+                f"({clip.split}) has {kinds}; correct or remove it{lower}"
+            )
+
+
+def check_sound(manifest: Manifest, where: str, prefix: PrefixConfig) -> None:
+    """Refuses a captioner that asks for the sound of a dataset of captions alone.
+
+    Args:
+        where: whose settings these are, such as ``captioners.wsac``.
+
+    Raises:
+        EarwitnessError: the dataset has none.
+    """
+    if manifest.sounding:
+        return
+    asked = "supervised: true" if prefix.supervised else "shift: true"
+    if not (prefix.supervised or prefix.shift):
+        asked = "validation: sound"
+    raise EarwitnessError(
+        f"{where}: prefix.{asked} needs sound, and dataset {manifest.dataset} has none; name a "
+        "sound_dataset, or change that setting"
+    )
+
+
+@lru_cache(maxsize=8)  # many captioners and retrievers learn from one dataset
+def _commonest_words(
+    manifest: Manifest, splits: tuple[str, ...]
+) -> tuple[tuple[Clip, str, int], ...]:
+    """Each caption of ``splits``, and how often its commonest word stands in all of them."""
+    captions = [
+        (clip, caption, _words(caption))
+        for clip in manifest.clips
+        if clip.split in splits
+        for caption in clip.captions
+    ]
+    counts = Counter(word for _, _, words in captions for word in words)
+    return tuple(
+        (clip, caption, max((counts[word] for word in words), default=0))
+        for clip, caption, words in captions
+    )
+
+
+def check_reward_weights(scst: ScstConfig, where: str) -> None:
+    """Refuses rewards whose weights are not on this machine; a hub's are only seen when loaded.
+
+    Args:
+        where: whose settings these are, such as ``finetuned.transformer-scst``.
+
+    Raises:
+        EarwitnessError: ``rewards.sbert`` has a weight, and its model is not there.
+    """
+    if not scst.rewards.sbert or scst.sbert is None:
+        return
+    missing = missing_weights(scst.sbert)
+    if missing:
+        raise EarwitnessError(
+            f"{where}: rewards.sbert needs scst.sbert, but {missing}, or set rewards.sbert to 0"
+        )
+
+
+def check_weights(params: Params) -> None:
+    """Refuses frozen encoders whose weights are a path or a package that is not there.
+
+    Raises:
+        EarwitnessError: so it is, with the parameter that names it.
+    """
+    for section in ("encoders", "text_encoders"):
+        for name, entry in getattr(params, section).items():
+            if missing := missing_weights(entry.weights):
+                source = (
+                    f", or get {entry.source}" if isinstance(entry, Word2VecEncoderConfig) else ""
+                )
+                raise EarwitnessError(f"{section}.{name}.weights: {missing}{source}")
+
+
+def missing_weights(name: str) -> str | None:
+    """Why ``package:NAME`` or a path gives no weights and how to mend it; null where it does."""
+    if name in ("hub", "none", "scratch", "tagging") or name.startswith(("hub:", "tagging:")):
+        return None
+    if name.startswith("package:"):
+        package = name.removeprefix("package:")
+        found = package.isidentifier() and importlib.util.find_spec(package) is not None
+        return None if found else f"package {package} is not installed; `pip install {package}`"
+    return None if Path(name).exists() else f"{name} is not there; correct the path"
+
+
+def _words(caption: str) -> list[str]:
+    tokens = ptb_tokens(caption)
+    return [t for t in tokens if t not in BRACKETS and any(map(str.isalnum, t))]
+
+
+def _short(caption: str) -> str:
+    return repr(caption if len(caption) <= 40 else f"{caption[:39]}…")

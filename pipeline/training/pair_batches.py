@@ -1,0 +1,88 @@
+"""(clip, caption) pairs of a mixture of datasets as contrastive batches, cropped at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.features.bank import Crop
+from pipeline.features.mixture import AnyBank
+from pipeline.models.biencoder import Pairs
+from pipeline.trained.texts import Texts
+from pipeline.training.caption_batches import PairOrder
+
+
+class PairBatches(PairOrder):
+    """The batches of every epoch, of nearly one size; the same for the same ``seed`` and epoch.
+
+    No small batch is left for an epoch's end: it would have hardly any negatives.
+
+    Args:
+        sound: E banks over the mixture's clips, dataset by dataset.
+        frame_seconds: E, between two frames of each.
+        captions: (clips,) int64, how many captions each clip has.
+        texts: of all captions, clip by clip.
+        batch: B, at most. draw, seed: see :class:`PairOrder`.
+        crop_seconds: of sound, drawn anew for each pair and epoch, at the same place in all of the
+            E features; null gives whole clips.
+        device: where the batches go.
+    """
+
+    def __init__(
+        self,
+        sound: Sequence[AnyBank],
+        frame_seconds: Sequence[float],
+        captions: Tensor,
+        texts: Texts,
+        *,
+        batch: int,
+        draw: Literal["all", "one"],
+        seed: int,
+        crop_seconds: float | None,
+        device: torch.device,
+    ) -> None:
+        super().__init__(captions, batch, draw, seed)
+        self.sound, self.texts, self.device = tuple(sound), texts, device
+        self.crop_frames = [
+            max(1, round(crop_seconds / seconds)) if crop_seconds and seconds else None
+            for seconds in frame_seconds
+        ]
+        self.ends = torch.arange(1, self.steps + 1) * self.pairs // self.steps  # (steps,)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Pairs]:
+        """The batches of one epoch from the ``start``-th on."""
+        generator = self._generator(epoch)
+        order = self._order(generator)
+        clips = self.clip_of[order]
+        entries = [self._entries(bank, clips, generator) for bank in self.sound]
+        place = torch.rand(len(clips), generator=generator, dtype=torch.float64)
+        crops = [
+            None if frames is None else draw_crop(bank.lengths[entry], frames, place)
+            for bank, entry, frames in zip(self.sound, entries, self.crop_frames, strict=True)
+        ]
+        ends = [0, *self.ends.tolist()]
+        moved_clips = clips.to(self.device)
+        for step in range(start, self.steps):
+            rows = slice(ends[step], ends[step + 1])
+            yield Pairs(
+                sound=tuple(
+                    bank.batch(entry[rows], crop and Crop(crop.start[rows], crop.length[rows]))
+                    for bank, entry, crop in zip(self.sound, entries, crops, strict=True)
+                ),
+                text=self.texts.batch(order[rows]),
+                clips=moved_clips[rows],
+            )
+
+
+def draw_crop(lengths: Tensor, frames: int, place: Tensor) -> Crop:
+    """``frames`` of each entry, or all of a shorter one; every start is as likely as another.
+
+    Args:
+        lengths: (B,) int64, frames of each entry.
+        place: (B,) float64 in [0, 1), uniform.
+    """
+    length = lengths.clamp(max=frames)
+    return Crop((place * (lengths - length + 1)).long(), length)

@@ -1,0 +1,33 @@
+"""Trains one captioner: ``python -m stages.train_captioner <captioner>``."""
+
+from __future__ import annotations
+
+from pipeline.config.plans import CaptionerPlan
+from pipeline.corpora.manifest import Manifest
+from stages import paths
+from stages.run import run
+from stages.stores import open_store, open_text_store
+
+
+def main(captioner: str) -> None:
+    """Trains what data/plans/captioners/<captioner>.json says, into data/models/captioners/."""
+    plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
+    from pipeline.training.cross_entropy import train_captioner
+
+    heard = plan.sound_dataset or plan.dataset
+    read = plan.features if plan.reads.any_sound else ()
+    progress = train_captioner(
+        plan,
+        Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
+        [open_store(heard, encoder) for encoder in read],
+        open_text_store(plan.dataset, plan.text) if plan.text else None,
+        output=paths.MODELS / "captioners" / captioner,
+        checkpoints=paths.CHECKPOINTS,
+        heard=Manifest.load(paths.CORPORA / f"{heard}.json") if plan.sound_dataset else None,
+    )
+    best = f"validation CIDEr-D {progress.best_score:.3f}"
+    print(f"{captioner}: {best}, the best in {progress.step} steps")
+
+
+if __name__ == "__main__":
+    run(main)
