@@ -64,7 +64,7 @@ def decoded(manifest: Manifest, rate: int, settings: passes.PassSettings) -> lis
     batches = []
     for batch in passes.make_batches([one.duration for one in recordings], settings):
         own = [recordings[clip] for clip in batch]
-        samples = [audio.load(one.path, rate) for one in own]
+        samples = [audio.load(one.sound, rate) for one in own]
         batches.append(passes.cut(own, samples, rate, settings))
     return batches
 

@@ -1,0 +1,63 @@
+"""earwitness from Python: ``earwitness.load("edtc").caption(["street.wav"])``; see docs/api.md.
+
+Importing it costs nothing: what needs torch is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from earwitness.captioning import CaptioningSystem
+    from earwitness.loading import load
+    from earwitness.retrieval import RetrievalSystem
+    from earwitness.scoring import CaptionScores, score
+    from pipeline.decoding.predict import Caption
+    from pipeline.errors import EarwitnessError
+
+__all__ = [
+    "Caption",
+    "CaptionScores",
+    "CaptioningSystem",
+    "EarwitnessError",
+    "RetrievalSystem",
+    "load",
+    "score",
+]
+
+
+def __getattr__(name: str) -> object:
+    match name:
+        case "load":
+            from earwitness.loading import load
+
+            return load
+        case "score":
+            from earwitness.scoring import score
+
+            return score
+        case "CaptioningSystem":
+            from earwitness.captioning import CaptioningSystem
+
+            return CaptioningSystem
+        case "RetrievalSystem":
+            from earwitness.retrieval import RetrievalSystem
+
+            return RetrievalSystem
+        case "Caption":
+            from pipeline.decoding.predict import Caption
+
+            return Caption
+        case "CaptionScores":
+            from earwitness.scoring import CaptionScores
+
+            return CaptionScores
+        case "EarwitnessError":
+            from pipeline.errors import EarwitnessError
+
+            return EarwitnessError
+    raise AttributeError(f"module 'earwitness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

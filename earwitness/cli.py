@@ -20,18 +20,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="the repository, with params.yaml; if not given EARWITNESS_ROOT, else the one around "
+        "this folder, else the one installed",
+    ),
+]
 
 
 @app.command()
 def caption(
     files: Annotated[list[Path], typer.Argument(help="sound files: WAV, FLAC, OGG, MP3 …")],
-    system: Annotated[str, typer.Option(help="a system of params.yaml")] = "",
+    system: Annotated[
+        str, typer.Option(help="a system of params.yaml, or a captioner's folder")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="write a CSV here as well")] = None,
+    root: Root = None,
 ) -> None:
     """Caption sound files with a trained system."""
-    from earwitness.caption import caption_files
+    from earwitness.captioning import CaptioningSystem
+    from earwitness.inputs import decodable
 
-    rows, failed = caption_files(files, system or None, Path("params.yaml"), Path("data"))
+    captioner = CaptioningSystem.load(system or None, root=root)
+    sound, failed = decodable(files)
+    captions = captioner.caption(sound)
+    rows = [(path, found.text) for path, found in zip(sound, captions, strict=True)]
     width = max((len(str(path)) for path, _ in rows), default=0)
     for path, text in rows:
         print(f"{path!s:<{width}}  {text}")
@@ -44,19 +58,29 @@ def caption(
 def search(
     query: Annotated[str, typer.Argument(help='what to hear, such as "a dog barks"')],
     files: Annotated[list[Path], typer.Argument(help="sound files, and folders of them")],
-    system: Annotated[str, typer.Option(help="a retrieval system of params.yaml")] = "",
+    system: Annotated[
+        str, typer.Option(help="a retrieval system of params.yaml, or a retriever's folder")
+    ] = "",
     top: Annotated[int, typer.Option(help="so many of the best", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="write a CSV of all of them here")] = None,
+    root: Root = None,
 ) -> None:
     """Find the sound files that a sentence describes, best first, with a trained retriever."""
-    from earwitness.search import search_files
+    from earwitness.inputs import decodable, sound_files
+    from earwitness.retrieval import RetrievalSystem
 
-    rows, failed = search_files(query, files, system or None, Path("params.yaml"), Path("data"))
+    retriever = RetrievalSystem.load(system or None, root=root)
+    text = retriever.embed_text([query])
+    found, empty = sound_files(files)
+    sound, failed = decodable(found)
+    scores = retriever.similarity(text, retriever.embed_audio(sound))[0].tolist()
+    pairs = zip(sound, scores, strict=True)
+    rows = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
     for path, score in rows[:top]:
         print(f"{score:6.3f}  {path}")
     if out is not None:
         _write_table(out, ("file", "score"), [(path, f"{score:.6f}") for path, score in rows])
-    _report_failed(failed)
+    _report_failed([*empty, *failed])
 
 
 @app.command()
@@ -65,12 +89,21 @@ def recipe(
         str, typer.Argument(help="showcase, edtc, sjtu, wsac …; nothing lists all")
     ] = "",
     dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
-    params: Annotated[Path, typer.Option(help="the file to write")] = Path("params.yaml"),
-    folder: Annotated[Path, typer.Option(help="where the recipes are")] = Path("recipes"),
+    params: Annotated[
+        Path | None, typer.Option(help="the file to write; if not given the repository's")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="where the recipes are; if not given the repository's")
+    ] = None,
+    root: Root = None,
 ) -> None:
     """Write a paper's parameters for a dataset into params.yaml; comments are kept."""
     from earwitness import recipes
+    from earwitness.repository import find_repository
 
+    repository = find_repository(root)
+    folder = folder or repository.root / "recipes"
+    params = params or repository.params_file
     if not paper or not dataset:
         print(recipes.listing(folder))
         return
@@ -82,32 +115,34 @@ def recipe(
 def score(
     file: Annotated[Path, typer.Argument(help="CSV with columns candidate, caption_1 …")],
     per_clip: Annotated[Path | None, typer.Option(help="write per-clip values here")] = None,
-    params: Annotated[Path, typer.Option(help="its `evaluation` section is used")] = Path(
-        "params.yaml"
-    ),
+    params: Annotated[
+        Path | None, typer.Option(help="its `evaluation` section is used, not the repository's")
+    ] = None,
+    root: Root = None,
 ) -> None:
     """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
-    from pipeline.config.evaluation import EvaluationConfig
+    from earwitness import scoring
     from pipeline.config.params import load_params
-    from pipeline.metrics.score import score_file, write_per_clip
-    from pipeline.metrics.tools import find_tools
+    from pipeline.metrics.tables import write_clips
 
-    settings = load_params(params).evaluation if params.exists() else EvaluationConfig()
-    scores = score_file(file, settings, find_tools(Path("data/tools/spice")))
+    table = scoring.read_captions(file)
+    settings = load_params(params).evaluation.model_dump() if params is not None else {}
+    scores = scoring.score(table.candidates, table.references, root=root, **settings)
     for metric, reason in scores.missing.items():
         print(f"left out: {metric}: {reason}", file=sys.stderr)
     if per_clip is not None:
-        write_per_clip(scores, per_clip)
+        write_clips(per_clip, table.labels, scores.clips)
     print(json.dumps(scores.corpus, indent=1))
 
 
 @app.command()
-def doctor() -> None:
+def doctor(root: Root = None) -> None:
     """Say what of Java, SPICE, CUDA, weights and data is there, and how to get the rest."""
     from earwitness.doctor import examine
+    from earwitness.repository import find_repository
 
     missing = 0
-    for finding in examine(Path("params.yaml"), Path("data")):
+    for finding in examine(find_repository(root)):
         missing += not finding.there
         print(f"{'ok  ' if finding.there else 'MISS'}  {finding.what:<34}  {finding.detail}")
     raise typer.Exit(1 if missing else 0)
@@ -137,7 +172,3 @@ def main() -> None:
     except EarwitnessError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Sound files to mono waveforms, by libsndfile (WAV, FLAC, OGG, MP3) and soxr.
+"""Sound files and arrays to mono waveforms, by libsndfile (WAV, FLAC, OGG, MP3) and soxr.
 
 Files are read in blocks, so that ten minutes of eight channels at 192 kHz cost no more memory than
 their mono result. What cannot be used is an :class:`EarwitnessError` of one line: which file, what
@@ -8,11 +8,12 @@ is wrong with it, how to mend it. Silence is sound.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -30,13 +31,57 @@ UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # data sizes that streaming writers leave in a W
 MP3_SLACK = 4 * 1152
 
 
-def probe(path: Path) -> float:
-    """A file's duration in seconds, by its header where that can be trusted, else by decoding.
+@dataclass(frozen=True)
+class Waveform:
+    """Sound that is in memory; :func:`waveform` makes one."""
+
+    name: str  # for errors
+    samples: Samples  # (S,), at least one, full scale ±1
+    sample_rate: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
+    """An array (S,) or (channels, S) of floats as one channel, the mean of all.
+
+    Raises:
+        EarwitnessError: another shape or type, no samples, samples that are not finite, or a rate
+            that no recording has.
+    """
+    if samples.dtype.kind != "f":
+        raise EarwitnessError(f"{name}: an array of {samples.dtype}; give floats in ±1")
+    if samples.ndim not in (1, 2) or not samples.size:
+        raise EarwitnessError(
+            f"{name}: an array of shape {samples.shape}; give (samples,) or (channels, samples)"
+        )
+    if samples.ndim == 2 and len(samples) > samples.shape[1]:
+        raise EarwitnessError(
+            f"{name}: {len(samples)} channels of {samples.shape[1]} samples; turn it: (channels, "
+            "samples)"
+        )
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise EarwitnessError(f"{name}: sample_rate {sample_rate} Hz, which no recording has")
+    mono = np.atleast_2d(samples.astype(np.float32)).mean(axis=0)
+    if not np.isfinite(mono).all():
+        raise EarwitnessError(f"{name}: has samples that are NaN or infinite")
+    return Waveform(name, mono, sample_rate)
+
+
+def probe(sound: Path | Waveform) -> float:
+    """A duration in seconds; a file's by its header where that can be trusted, else by decoding.
 
     Raises:
         EarwitnessError: the file is missing, empty, not audio, has no samples, or is a WAV that
             is shorter than its header says. Broken contents are found by :func:`verify`.
     """
+    if isinstance(sound, Waveform):
+        return len(sound.samples) / sound.sample_rate
+    return _probe_file(sound)
+
+
+def _probe_file(path: Path) -> float:
     with _opened(path) as sound:
         if sound.format == "MP3" or not 0 < sound.frames < 1 << 40:
             return sum(len(block) for block in _mono_blocks(path, sound)) / sound.samplerate
@@ -53,8 +98,8 @@ def verify(path: Path) -> float:
         return sum(len(block) for block in _mono_blocks(path, sound)) / sound.samplerate
 
 
-def load(path: Path, sample_rate: int) -> Samples:
-    """A whole file as one channel, the mean of all, at ``sample_rate`` Hz.
+def load(sound: Path | Waveform, sample_rate: int) -> Samples:
+    """A whole file or array as one channel, the mean of all, at ``sample_rate`` Hz.
 
     Returns:
         (samples,) float32, at least one, full scale ±1.
@@ -63,15 +108,21 @@ def load(path: Path, sample_rate: int) -> Samples:
         EarwitnessError: the file is missing, empty, not audio, shorter than its header says, has
             no samples, or has samples that are not finite.
     """
-    with _opened(path) as sound:
-        blocks = _mono_blocks(path, sound)
-        if sound.samplerate == sample_rate:
-            return np.concatenate(list(blocks))
-        stream = soxr.ResampleStream(
-            sound.samplerate, sample_rate, 1, dtype="float32", quality="HQ"
-        )
-        parts = [stream.resample_chunk(block) for block in blocks]
-        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    if isinstance(sound, Waveform):
+        starts = range(0, len(sound.samples), BLOCK_VALUES)
+        blocks = (sound.samples[at : at + BLOCK_VALUES] for at in starts)
+        return _resampled(blocks, sound.sample_rate, sample_rate)
+    with _opened(sound) as file:
+        return _resampled(_mono_blocks(sound, file), file.samplerate, sample_rate)
+
+
+def _resampled(blocks: Iterable[Samples], given: int, wanted: int) -> Samples:
+    """(n,) blocks at ``given`` Hz, joined at ``wanted`` Hz."""
+    if given == wanted:
+        return np.concatenate(list(blocks))
+    stream = soxr.ResampleStream(given, wanted, 1, dtype="float32", quality="HQ")
+    parts = [stream.resample_chunk(block) for block in blocks]
+    parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     samples = np.concatenate(parts)
     return samples if len(samples) else np.zeros(1, np.float32)  # a sample or two, rounded away
 

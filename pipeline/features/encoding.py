@@ -1,4 +1,4 @@
-"""Sound files through a frozen encoder, with decoding ahead of it and unpacking behind it."""
+"""Sound through a frozen encoder, with decoding ahead of it and unpacking behind it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -134,9 +135,9 @@ class Clock:
 
 
 def _load(recording: DecodedRecording, sample_rate: int) -> audio.Samples:
-    if not recording.path.is_file():
+    if isinstance(recording.sound, Path) and not recording.sound.is_file():
         raise EarwitnessError(
-            f"{recording.path}: gone since the dataset was prepared;"
+            f"{recording.sound}: gone since the dataset was prepared;"
             " put it back, or run `dvc repro -f prepare`"
         )
-    return audio.load(recording.path, sample_rate)
+    return audio.load(recording.sound, sample_rate)

@@ -1,4 +1,4 @@
-"""A dataset's sound, or any sound files, as features of one frozen encoder.
+"""A dataset's sound, or any other, as features of one frozen encoder.
 
 Which clips share a batch follows from the manifest alone, so that a killed run that goes on gives
 a byte-identical file.
@@ -79,15 +79,18 @@ def extract(
     return index, report
 
 
-def encode_files(
-    paths: Sequence[Path], encoder: SoundEncoder, window_seconds: float, batch_seconds: float
+def encode_sounds(
+    sounds: Sequence[Path | audio.Waveform],
+    encoder: SoundEncoder,
+    window_seconds: float,
+    batch_seconds: float,
 ) -> list[NDArray[np.float16]]:
-    """Any sound files as a feature file would hold them: (T, D) each, in order.
+    """Any files and arrays as a feature file would hold them: (T, D) each, in order.
 
     Raises:
         EarwitnessError: a file cannot be decoded, values do not fit float16, or no GPU memory.
     """
-    recordings = [DecodedRecording(str(path), path, audio.probe(path)) for path in paths]
+    recordings = [DecodedRecording(str(sound), sound, audio.probe(sound)) for sound in sounds]
     settings = PassSettings(window_seconds, batch_seconds)
     batches = make_batches([clip.duration for clip in recordings], settings)
     work = [[recordings[clip] for clip in batch] for batch in batches]

@@ -21,10 +21,10 @@ from pipeline.tensors import Padded
 
 @dataclass(frozen=True)
 class DecodedRecording:
-    """A sound file to encode; its duration in seconds is used for nothing but its batch."""
+    """A sound to encode; its duration in seconds is used for nothing but its batch."""
 
     name: str
-    path: Path
+    sound: Path | audio.Waveform
     duration: float
 
 
@@ -166,6 +166,6 @@ def _check_finite(
     row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
     clip = recordings[int(np.searchsorted(np.cumsum(lengths), row, side="right"))]
     raise EarwitnessError(
-        f"{clip.name} ({clip.path}): the encoder's values are NaN or too large for float16;"
+        f"{clip.name} ({clip.sound}): the encoder's values are NaN or too large for float16;"
         " check the encoder's weights, or take the clip out of the dataset"
     )

@@ -1,0 +1,125 @@
+"""Captions of any sound by a trained captioner, or by an ensemble of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from earwitness.hearing import Hearing, Sounds
+from earwitness.inputs import Sound, read_sounds
+from earwitness.repository import find_repository, model_folder, repository_of
+from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.params import with_settings
+from pipeline.config.section import nearest, parse_section
+from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
+from pipeline.decoding.predict import Caption
+from pipeline.decoding.text_memory import TextMemory, open_memory, read_sound
+from pipeline.errors import EarwitnessError
+from pipeline.tensors import Padded, pad_arrays
+from pipeline.trained.captioner import load_captioner
+
+CHUNK = 128  # sounds whose features are held at once
+
+
+@dataclass(frozen=True)
+class CaptioningSystem:
+    """One captioner or several in one search, with the encoders that it hears by."""
+
+    ensemble: Ensemble
+    memories: tuple[TextMemory | None, ...]  # one a captioner
+    decoding: DecodingConfig
+    hearing: Hearing
+
+    @classmethod
+    def load(
+        cls, name: str | Path | None = None, *, root: str | Path | None = None, device: str = "auto"
+    ) -> CaptioningSystem:
+        """A system of ``params.yaml``, the first where none is named, or one captioner's folder.
+
+        Arguments and errors are those of :func:`earwitness.load`.
+        """
+        folder = model_folder(name)
+        if folder is not None:
+            repository = find_repository(root) if root is not None else repository_of(folder)
+            params = repository.params()
+            ensemble = Ensemble((load_captioner(folder, device),))
+        else:
+            repository = find_repository(root)
+            params, source = repository.params(), repository.params_file
+            if not params.systems:
+                raise EarwitnessError(f"{source}: systems is empty; add one and run `dvc repro`")
+            name = str(name or next(iter(params.systems)))
+            if name not in params.systems:
+                raise EarwitnessError(
+                    f"{source}: no system '{name}'{nearest(name, params.systems)}"
+                )
+            system = params.systems[name]
+            params = with_settings(params, system.set, f"{source}: systems.{name}.set")
+            folders = [repository.captioners / member for member in system.captioners]
+            members = tuple(load_captioner(own, device) for own in folders)
+            ensemble = Ensemble(members, system.combine)
+        places = repository.data / "corpora", repository.data / "features"
+        memories = tuple(
+            open_memory(params.memory, member.plan, *places, ensemble.device)
+            for member in ensemble.captioners
+        )
+        hearing = Hearing(repository, ensemble.device)
+        return cls(ensemble, memories, params.decoding, hearing)
+
+    def caption(
+        self,
+        sounds: Sequence[Sound],
+        *,
+        sample_rate: int | None = None,
+        candidates: int | None = None,
+        **decoding: Any,
+    ) -> list[Caption]:
+        """A caption for each sound, in their order.
+
+        Args:
+            sounds: N files, or arrays (samples,) or (channels, samples) of floats, full scale ±1.
+            sample_rate: of the arrays, in Hz; needed where there are some.
+            candidates: so many of the other hypotheses, best first; None: all that were found.
+            decoding: settings of the section ``decoding`` for this call, such as ``beams=8``.
+
+        Raises:
+            EarwitnessError: a sound cannot be used (the message names it), an unknown setting, or
+                an encoder that is not there or gives other features than were trained on.
+        """
+        values = {**self.decoding.model_dump(), **decoding}
+        settings = parse_section(DecodingConfig, values, "decoding")
+        if candidates is not None and not 0 <= candidates < _found(settings):
+            raise EarwitnessError(
+                f"candidates {candidates}: this search finds {_found(settings) - 1} beside the "
+                "best; ask for at most so many, or raise beams"
+            )
+        batches = self._batches(read_sounds(sounds, sample_rate), settings.batch)
+        return [
+            caption._replace(candidates=caption.candidates[:candidates])
+            for batch in predict_ensemble(self.ensemble, batches, settings)
+            for caption in batch
+        ]
+
+    def _batches(self, sounds: Sounds, size: int) -> Iterator[list[tuple[Padded, ...]]]:
+        """M × E × (B, T, D), ``size`` sounds at a time."""
+        members = self.ensemble.captioners
+        own = [[(m.plan.dataset, feature) for feature in m.plan.features] for m in members]
+        wanted = [feature for features in own for feature in features]
+        for made in self.hearing.chunks(sounds, wanted, max(CHUNK // size, 1) * size):
+            for member, features in zip(members, own, strict=True):
+                widths = [made[feature][0].shape[1] for feature in features]
+                check_widths(member, widths, member.plan.features)
+            for at in range(0, len(made[wanted[0]]), size):
+                values = {
+                    feature: pad_arrays(entries[at : at + size], self.ensemble.device)
+                    for feature, entries in made.items()
+                }
+                batch = [tuple(values[feature] for feature in features) for features in own]
+                yield read_sound(self.memories, batch)
+
+
+def _found(settings: DecodingConfig) -> int:
+    """How many hypotheses a search gives, at most."""
+    return 1 if settings.method == "greedy" else settings.beams

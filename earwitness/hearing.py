@@ -1,0 +1,98 @@
+"""Any sound as the features that a trained model reads, made as its training set's were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from earwitness.repository import Repository
+from pipeline.audio import Waveform
+from pipeline.config.plans import ExtractionPlan
+from pipeline.encoders import build_sound_encoder
+from pipeline.features.extraction import encode_sounds
+from pipeline.trained.encoding import recode_features
+from pipeline.trained.retriever import TrainedRetriever, load_retriever
+
+Sounds = Sequence[Path | Waveform]
+Entries = list[NDArray[np.float16]]  # (T, W) of each sound
+Feature = tuple[str, str]  # the dataset that a model was trained on, and the feature's name
+
+
+class Hearing:
+    """Makes features of sound; an encoder or a retriever is loaded when it is first needed.
+
+    Args:
+        repository: where the encoders' plans and weights, and retrievers, are.
+        device: that they run on.
+    """
+
+    def __init__(self, repository: Repository, device: torch.device) -> None:
+        self._repository, self._device = repository, device
+        self._encoders: dict[Feature, Callable[[Sounds], Entries]] = {}
+        self._retrievers: dict[str, TrainedRetriever] = {}
+
+    def chunks(
+        self, sounds: Sounds, features: Sequence[Feature], size: int
+    ) -> Iterator[dict[Feature, Entries]]:
+        """``features`` of ``size`` sounds at a time.
+
+        Raises:
+            EarwitnessError: a sound or an encoder that cannot be used, or no such feature.
+        """
+        with tqdm(total=len(sounds), unit="sound", disable=None) as bar:
+            for at in range(0, len(sounds), size):
+                chunk = sounds[at : at + size]
+                made: dict[Feature, Entries] = {}
+                yield {feature: self._make(feature, chunk, made) for feature in features}
+                bar.update(len(chunk))
+
+    def _make(self, feature: Feature, sounds: Sounds, made: dict[Feature, Entries]) -> Entries:
+        """One feature; ``made`` are those that are there, and gets the new ones."""
+        if feature not in made:
+            dataset, name = feature
+            plan = self._repository.data / "plans" / "extraction" / f"{dataset}-{name}.json"
+            maker = None if plan.is_file() else self._maker(name)
+            if maker is None:
+                made[feature] = self._encoder(feature, plan)(sounds)
+            else:
+                retriever, frames = maker
+                read = [self._make((dataset, own), sounds, made) for own in retriever.plan.features]
+                made[feature] = retriever_feature(retriever, read, frames)
+        return made[feature]
+
+    def _encoder(self, feature: Feature, path: Path) -> Callable[[Sounds], Entries]:
+        """The frozen encoder, with the settings and weights of the plan at ``path``."""
+        if feature not in self._encoders:
+            plan = ExtractionPlan.load(path)
+            weights = self._repository.weights(plan.encoder.weights)
+            settings = plan.encoder.model_copy(update={"weights": weights})
+            trained = self._repository.root / plan.weights if plan.weights else None
+            encoder = build_sound_encoder(settings, trained, self._device)
+            seconds = settings.window_seconds, settings.batch_seconds
+            self._encoders[feature] = lambda sounds: encode_sounds(sounds, encoder, *seconds)
+        return self._encoders[feature]
+
+    def _maker(self, name: str) -> tuple[TrainedRetriever, bool] | None:
+        """The retriever that makes the feature ``name``, and whether of frames; None: none does."""
+        for retriever, frames in ((name, True), (name.removesuffix("-sound"), False)):
+            folder = self._repository.retrievers / retriever
+            if folder.is_dir():
+                if retriever not in self._retrievers:
+                    self._retrievers[retriever] = load_retriever(folder, str(self._device))
+                return self._retrievers[retriever], frames
+        return None
+
+
+def retriever_feature(
+    retriever: TrainedRetriever, read: Sequence[Entries], frames: bool
+) -> Entries:
+    """Its tower's frames (T', D) of each sound, or its embedding (1, D), from what it reads."""
+    if frames:
+        return recode_features(read[0], retriever)
+    embeddings = retriever.embed_features(read).half().numpy()
+    return [row[None] for row in embeddings]

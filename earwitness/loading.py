@@ -1,0 +1,53 @@
+"""``earwitness.load``: any trained system by its name, or a model by its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from earwitness.captioning import CaptioningSystem
+from earwitness.repository import find_repository, model_folder
+from earwitness.retrieval import RetrievalSystem
+from pipeline.config.section import nearest
+from pipeline.errors import EarwitnessError
+
+
+def load(
+    name: str | Path, *, root: str | Path | None = None, device: str = "auto"
+) -> CaptioningSystem | RetrievalSystem:
+    """A trained captioning or retrieval system; to say which, call either class's ``load``.
+
+    Args:
+        name: a system of ``params.yaml``, of ``systems`` or ``retrieval_systems``; or the folder of
+            one model, ``…/data/models/captioners/NAME`` or ``…/retrievers/NAME``: a ``Path``, or
+            text with a ``/``.
+        root: the repository; where it is not given it is found, see docs/api.md.
+        device: ``auto``, ``cpu``, ``cuda`` …
+
+    Raises:
+        EarwitnessError: there is no such system, or it is not trained.
+    """
+    folder = model_folder(name)
+    if folder is not None:
+        match folder.parent.name:
+            case "captioners":
+                return CaptioningSystem.load(folder, root=root, device=device)
+            case "retrievers":
+                return RetrievalSystem.load(folder, root=root, device=device)
+        raise EarwitnessError(
+            f"{name}: not a model's folder; give …/data/models/captioners/NAME or "
+            "…/data/models/retrievers/NAME"
+        )
+    repository, name = find_repository(root), str(name)
+    params = repository.params()
+    captioning, retrieval = name in params.systems, name in params.retrieval_systems
+    if captioning and retrieval:
+        raise EarwitnessError(
+            f"{repository.params_file}: '{name}' is in systems and in retrieval_systems; say which "
+            "by CaptioningSystem.load or RetrievalSystem.load"
+        )
+    if captioning:
+        return CaptioningSystem.load(name, root=repository.root, device=device)
+    if retrieval:
+        return RetrievalSystem.load(name, root=repository.root, device=device)
+    known = [*params.systems, *params.retrieval_systems]
+    raise EarwitnessError(f"{repository.params_file}: no system '{name}'{nearest(name, known)}")

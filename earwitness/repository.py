@@ -1,0 +1,118 @@
+"""The repository that trained models lie in, found from any folder, and what is where in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.params import Params, load_params
+from pipeline.errors import EarwitnessError
+
+MARKS = ("params.yaml", "dvc.yaml")  # the files that its root holds
+VARIABLE = "EARWITNESS_ROOT"
+NO_PATH = ("hub", "none", "package", "scratch", "tagging")  # what `weights:` may begin with
+
+
+class NoRepositoryError(EarwitnessError):
+    """None was named, and none was found."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """``root`` is absolute."""
+
+    root: Path
+
+    @property
+    def params_file(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def captioners(self) -> Path:
+        return self.data / "models" / "captioners"
+
+    @property
+    def retrievers(self) -> Path:
+        return self.data / "models" / "retrievers"
+
+    @property
+    def spice(self) -> Path:
+        return self.data / "tools" / "spice"
+
+    def params(self) -> Params:
+        return load_params(self.params_file)
+
+    def weights(self, name: str) -> str:
+        """A parameter that names weights, so that it means the same in any folder: the path of what
+        is in the repository becomes absolute; other names stay.
+        """
+        path = self.root / name
+        return str(path) if name.partition(":")[0] not in NO_PATH and path.exists() else name
+
+
+def find_repository(root: str | Path | None = None) -> Repository:
+    """The repository at ``root``; else at ``EARWITNESS_ROOT``; else the one that holds the current
+    folder; else the one that this package is installed from.
+
+    Raises:
+        EarwitnessError: ``root`` or ``EARWITNESS_ROOT`` is none.
+        NoRepositoryError: neither is given, and there is none; the message says where was looked.
+    """
+    if root is not None:
+        return _named(root, "root")
+    if named := os.environ.get(VARIABLE):
+        return _named(named, VARIABLE)
+    here, installed = Path.cwd(), Path(__file__).resolve().parents[1]
+    found = _holder(here) or _holder(installed)
+    if found is None:
+        raise NoRepositoryError(
+            f"no {' and '.join(MARKS)} in {here}, in the folders above it or in {installed}; "
+            f"name the repository by root, --root or {VARIABLE}"
+        )
+    return found
+
+
+def model_folder(name: str | Path | None) -> Path | None:
+    """The folder that is meant: by a ``Path``, or text with a ``/``. None: ``name`` is a name."""
+    if name is None or (isinstance(name, str) and not {"/", os.sep} & {*name}):
+        return None
+    return Path(name).expanduser().resolve()
+
+
+def repository_of(folder: Path) -> Repository:
+    """The repository that a model's folder lies in.
+
+    Raises:
+        EarwitnessError: it lies in none.
+    """
+    found = _holder(folder.resolve())
+    if found is None:
+        raise EarwitnessError(
+            f"{folder}: no {' and '.join(MARKS)} in the folders above it, so its encoders are not "
+            "known; name the repository by root or --root"
+        )
+    return found
+
+
+def _named(root: str | Path, by: str) -> Repository:
+    path = Path(root).expanduser().resolve()
+    missing = [mark for mark in MARKS if not (path / mark).is_file()]
+    if missing:
+        raise EarwitnessError(
+            f"{by} {root}: not an earwitness repository, {' and '.join(missing)} is not there; "
+            "give the folder of params.yaml"
+        )
+    return Repository(path)
+
+
+def _holder(folder: Path) -> Repository | None:
+    """The nearest of the folder and those above it that is a repository."""
+    for path in (folder, *folder.parents):
+        if all((path / mark).is_file() for mark in MARKS):
+            return Repository(path)
+    return None

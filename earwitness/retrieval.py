@@ -1,0 +1,156 @@
+"""Sound and text in one space: by a trained retriever, or by the mean similarity of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from earwitness.hearing import Hearing
+from earwitness.inputs import Sound, read_sounds
+from earwitness.repository import Repository, find_repository, model_folder, repository_of
+from pipeline.config.encoders import TextEncoderConfig, WavCapsTextEncoderConfig
+from pipeline.config.section import nearest
+from pipeline.encoders import build_text_encoder
+from pipeline.encoders.base import TextEncoder
+from pipeline.errors import EarwitnessError
+from pipeline.metrics.retrieval import mean_similarity
+from pipeline.trained.retriever import TrainedRetriever, load_retriever
+
+CHUNK = 128  # sounds whose features are held at once
+Rows = NDArray[np.float32]
+
+
+class RetrievalSystem:
+    """One retriever or several, with the encoders that they read sound and text by.
+
+    An embedding is (ΣD,): each retriever's (D,) beside the others'. Compare embeddings by
+    :meth:`similarity`, which knows what each retriever was trained with.
+    """
+
+    def __init__(self, members: Sequence[TrainedRetriever], repository: Repository) -> None:
+        self.members = tuple(members)
+        self._repository, self._device = repository, members[0].device
+        self._hearing = Hearing(repository, self._device)
+        self._text_encoders: dict[str, TextEncoder] = {}
+
+    @classmethod
+    def load(
+        cls, name: str | Path | None = None, *, root: str | Path | None = None, device: str = "auto"
+    ) -> RetrievalSystem:
+        """A system of ``params.yaml``, its first of retrievers where none is named, or one
+        retriever's folder.
+
+        Arguments and errors are those of :func:`earwitness.load`; a system that ranks by captions
+        is refused, for it reads no sound.
+        """
+        folder = model_folder(name)
+        if folder is not None:
+            repository = find_repository(root) if root is not None else repository_of(folder)
+            return cls([load_retriever(folder, device)], repository)
+        repository = find_repository(root)
+        systems, source = repository.params().retrieval_systems, repository.params_file
+        if not systems:
+            raise EarwitnessError(
+                f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
+            )
+        heard = [each for each, own in systems.items() if own.retrievers]
+        name = str(name or next(iter(heard or systems)))
+        if name not in systems:
+            raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
+        if name not in heard:
+            raise EarwitnessError(
+                f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
+                "one of retrievers"
+            )
+        folders = [repository.retrievers / member for member in systems[name].retrievers]
+        return cls([load_retriever(own, device) for own in folders], repository)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """D of each retriever, in the order in which an embedding has them."""
+        return tuple(member.width for member in self.members)
+
+    def embed_audio(self, sounds: Sequence[Sound], *, sample_rate: int | None = None) -> Rows:
+        """(N, ΣD) float32 embeddings of N sounds, in their order.
+
+        Args:
+            sounds: files, or arrays (samples,) or (channels, samples) of floats, full scale ±1.
+            sample_rate: of the arrays, in Hz; needed where there are some.
+
+        Raises:
+            EarwitnessError: a sound cannot be used (the message names it), or an encoder that is
+                not there or gives other features than were trained on.
+        """
+        own = [[(m.plan.datasets[0], name) for name in m.plan.features] for m in self.members]
+        wanted = [feature for features in own for feature in features]
+        rows = [torch.zeros(0, sum(self.widths))]
+        for made in self._hearing.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
+            parts = [
+                member.embed_features([made[feature] for feature in features])
+                for member, features in zip(self.members, own, strict=True)
+            ]
+            rows.append(torch.cat(parts, dim=1))
+        return torch.cat(rows).numpy()
+
+    def embed_text(self, texts: Sequence[str]) -> Rows:
+        """(M, ΣD) float32 embeddings of M texts, in their order.
+
+        Raises:
+            EarwitnessError: a text is empty or has no known word, or a text encoder is not there.
+        """
+        if isinstance(texts, str):
+            raise EarwitnessError("one text is given where a list is needed; give [text]")
+        for number, text in enumerate(texts):
+            if not text.strip():
+                raise EarwitnessError(f"texts[{number}] is empty; say what is to be heard")
+        parts = [member.embed_queries(texts, self._text_encoder(member)) for member in self.members]
+        return torch.cat(parts, dim=1).numpy()
+
+    def similarity(self, texts: Rows, sounds: Rows) -> Rows:
+        """(M, N) float32, how well each text fits each sound; more is better.
+
+        The mean over the retrievers of the cosine, or of what else one was trained with: the dot
+        product, or minus the Euclidean distance.
+
+        Args:
+            texts: (M, ΣD) of :meth:`embed_text`. sounds: (N, ΣD) of :meth:`embed_audio`.
+
+        Raises:
+            EarwitnessError: embeddings of another system.
+        """
+        pairs = zip(self.members, self._parts(texts), self._parts(sounds), strict=True)
+        members = [member.pair(text, sound) for member, text, sound in pairs]
+        return mean_similarity(members, slice(None)).numpy()
+
+    def _parts(self, embeddings: Rows) -> Sequence[Tensor]:
+        """(N, ΣD) → each retriever's (N, D)."""
+        if embeddings.ndim != 2 or embeddings.shape[1] != sum(self.widths):
+            raise EarwitnessError(
+                f"embeddings of shape {embeddings.shape}: this system's are "
+                f"(N, {sum(self.widths)}); embed with it, in lists"
+            )
+        return torch.from_numpy(embeddings).split(self.widths, dim=1)
+
+    def _text_encoder(self, member: TrainedRetriever) -> TextEncoder | None:
+        """The live encoder of what a retriever reads as text; None: its own tower reads words."""
+        settings = member.plan.text_encoder
+        if settings is None:
+            return None
+        key = settings.model_dump_json()
+        if key not in self._text_encoders:
+            located = _located(settings, self._repository)
+            self._text_encoders[key] = build_text_encoder(located, self._device)
+        return self._text_encoders[key]
+
+
+def _located(settings: TextEncoderConfig, repository: Repository) -> TextEncoderConfig:
+    """The settings with paths that mean the same in any folder."""
+    paths = {"weights": repository.weights(settings.weights)}
+    if isinstance(settings, WavCapsTextEncoderConfig):
+        paths["tokenizer"] = repository.weights(settings.tokenizer)
+    return settings.model_copy(update=paths)

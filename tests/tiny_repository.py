@@ -1,0 +1,118 @@
+"""A repository with trained models that have random weights, sounds, and their stored features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from tiny_captioners import make_captioner
+
+from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
+from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
+from pipeline.config.training import RetrievalTrainingConfig
+from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders import build_sound_encoder
+from pipeline.features.extraction import extract
+from pipeline.features.store import FeatureStore
+from pipeline.trained.biencoders import build_biencoder
+from pipeline.trained.encoding import recode
+from pipeline.trained.retriever import TrainedRetriever, load_retriever
+
+RATE, MELS, MINILM = 16000, 32, 384
+SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
+PARAMS = """
+datasets: {toy: {layout: clotho, root: toy}}
+encoders: {logmel: {module: logmel}}
+text_encoders: {minilm: {module: sentence}}
+sound_towers: {cnn10: {module: panns, model: cnn10, weights: scratch, input: logmel}}
+retrievers:
+  tower: {datasets: [toy], sound: [cnn10], text: minilm}
+  flat: {datasets: [toy], sound: [logmel], text: minilm}
+  far: {datasets: [toy], sound: [logmel], text: minilm}
+encoded: [tower]
+training: {words: {}}
+captioners:
+  heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
+  recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
+  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
+decoding: {beams: 4, batch: 2, max_length: 12}
+systems:
+  alone: {captioners: [heard]}
+  three: {captioners: [heard, recoded, other], combine: probs}
+  narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
+  misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
+retrieval_systems:
+  towers: {retrievers: [tower]}
+  mixed: {retrievers: [tower, flat, far]}
+  captioned: {captions_of: alone, text: minilm}
+evaluation: {spice: false, sbert: null}
+"""
+LOGMEL = LogmelEncoderConfig(
+    module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
+)
+FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower"}
+
+
+def make_repository(root: Path) -> None:
+    """Sweeps, three retrievers, three captioners, and stored features of the dataset ``toy``."""
+    (root / "params.yaml").write_text(PARAMS)
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "sounds").mkdir()
+    clips = []
+    for number, seconds in enumerate(SECONDS):
+        time = np.arange(int(RATE * seconds)) / RATE
+        sweep = 0.3 * np.sin(2 * np.pi * (300 + 900 * number * time) * time)
+        soundfile.write(root / f"sounds/{number}.wav", sweep, RATE)
+        clips.append(Clip(str(number), "evaluation", f"sounds/{number}.wav", seconds, ("a tone",)))
+    plan = ExtractionPlan(
+        name="logmel", inputs={}, code="", dataset="toy", encoder=LOGMEL, spec_augment=None,
+        weights=None,
+    )  # fmt: skip
+    plan.save(root / "data/plans/extraction/toy-logmel.json")
+    manifest = Manifest("toy", str(root), tuple(clips))
+    manifest.save(root / "data/corpora/toy.json")
+    tower = PannsTowerConfig(
+        module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+    )
+    _save_retriever(root, "tower", tower, BiEncoderConfig(width=8))
+    _save_retriever(root, "flat", None, BiEncoderConfig(width=12))
+    apart = BiEncoderConfig(width=8, loss="exp_distance", similarity="dot", shared=3)
+    _save_retriever(root, "far", None, apart)
+    _store_features(root, manifest, plan)
+    for seed, (name, feature) in enumerate(FEATURES.items()):
+        store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
+        decoder = "gru" if name == "recoded" else "transformer"
+        captioner = make_captioner(name, feature, store.width, decoder, seed=seed)
+        folder = root / "data/models/captioners" / name
+        folder.mkdir(parents=True)
+        captioner.save(folder, "step,epoch\n1,1\n")
+
+
+def _save_retriever(
+    root: Path, name: str, tower: PannsTowerConfig | None, biencoder: BiEncoderConfig
+) -> None:
+    plan = RetrieverPlan(
+        name=name, inputs={}, code="", datasets=("toy",), features=("logmel",), sound=tower,
+        input=LOGMEL if tower else None, weights=None, text=None, text_features="minilm",
+        text_encoder=SentenceEncoderConfig(module="sentence"), biencoder=biencoder,
+        training=RetrievalTrainingConfig(device="cpu"), start=None,
+    )  # fmt: skip
+    torch.manual_seed(5 + len(name))
+    model = build_biencoder(plan, [MELS], MINILM, None)
+    folder = root / "data/models/retrievers" / name
+    folder.mkdir(parents=True)
+    TrainedRetriever(plan, model, None, (MELS,), MINILM).save(folder, "step,epoch\n1,1\n")
+
+
+def _store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None:
+    """As the stages extract and encode do."""
+    folder, partial = root / "data/features/toy", root / "partial"
+    encoder = build_sound_encoder(LOGMEL, None, "cpu")
+    extract(manifest, root, encoder, "0", plan, partial, folder / "logmel.h5")
+    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", feature="logmel")
+    store = FeatureStore.open(folder / "logmel.h5")
+    retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
+    recode(again, manifest, store, retriever, "0", partial, folder / "tower.h5")
