@@ -38,22 +38,25 @@ captioners:
   heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
   recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
   other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
+  edtc: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
 decoding: {beams: 4, batch: 2, max_length: 12}
 systems:
   alone: {captioners: [heard]}
   three: {captioners: [heard, recoded, other], combine: probs}
   narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
+  edtc: {captioners: [edtc]}
   misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
 retrieval_systems:
   towers: {retrievers: [tower]}
   mixed: {retrievers: [tower, flat, far]}
+  retrieval-ensemble: {retrievers: [tower, flat]}
   captioned: {captions_of: alone, text: minilm}
 evaluation: {spice: false, sbert: null}
 """
 LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
 )
-FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower"}
+FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower", "edtc": "logmel"}
 
 
 def make_repository(root: Path) -> None:
