@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earwitness.hearing import Hearing, Sounds
 from earwitness.inputs import Sound, read_sounds
-from earwitness.repository import find_repository, model_folder, repository_of
-from pipeline.config.evaluation import DecodingConfig
-from pipeline.config.params import with_settings
+from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.sound_features import SoundFeatures, Sounds
+from pipeline.config.evaluation import DecodingConfig, SystemConfig
+from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
 from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
 from pipeline.decoding.predict import Caption
@@ -25,12 +25,12 @@ CHUNK = 128  # sounds whose features are held at once
 
 @dataclass(frozen=True)
 class CaptioningSystem:
-    """One captioner or several in one search, with the encoders that it hears by."""
+    """One captioner or several in one search, with the encoders of its features."""
 
     ensemble: Ensemble
     memories: tuple[TextMemory | None, ...]  # one a captioner
     decoding: DecodingConfig
-    hearing: Hearing
+    features: SoundFeatures
 
     @classmethod
     def load(
@@ -41,22 +41,12 @@ class CaptioningSystem:
         Arguments and errors are those of :func:`earwitness.load`.
         """
         folder = model_folder(name)
+        repository = find_repository(root, folder)
         if folder is not None:
-            repository = find_repository(root) if root is not None else repository_of(folder)
             params = repository.params()
             ensemble = Ensemble((load_captioner(folder, device),))
         else:
-            repository = find_repository(root)
-            params, source = repository.params(), repository.params_file
-            if not params.systems:
-                raise EarwitnessError(f"{source}: systems is empty; add one and run `dvc repro`")
-            name = str(name or next(iter(params.systems)))
-            if name not in params.systems:
-                raise EarwitnessError(
-                    f"{source}: no system '{name}'{nearest(name, params.systems)}"
-                )
-            system = params.systems[name]
-            params = with_settings(params, system.set, f"{source}: systems.{name}.set")
+            system, params = _system(repository, name)
             folders = [repository.captioners / member for member in system.captioners]
             members = tuple(load_captioner(own, device) for own in folders)
             ensemble = Ensemble(members, system.combine)
@@ -65,8 +55,8 @@ class CaptioningSystem:
             open_memory(params.memory, member.plan, *places, ensemble.device)
             for member in ensemble.captioners
         )
-        hearing = Hearing(repository, ensemble.device)
-        return cls(ensemble, memories, params.decoding, hearing)
+        features = SoundFeatures(repository, ensemble.device)
+        return cls(ensemble, memories, params.decoding, features)
 
     def caption(
         self,
@@ -107,7 +97,7 @@ class CaptioningSystem:
         members = self.ensemble.captioners
         own = [[(m.plan.dataset, feature) for feature in m.plan.features] for m in members]
         wanted = [feature for features in own for feature in features]
-        for made in self.hearing.chunks(sounds, wanted, max(CHUNK // size, 1) * size):
+        for made in self.features.chunks(sounds, wanted, max(CHUNK // size, 1) * size):
             for member, features in zip(members, own, strict=True):
                 widths = [made[feature][0].shape[1] for feature in features]
                 check_widths(member, widths, member.plan.features)
@@ -118,6 +108,18 @@ class CaptioningSystem:
                 }
                 batch = [tuple(values[feature] for feature in features) for features in own]
                 yield read_sound(self.memories, batch)
+
+
+def _system(repository: Repository, name: str | Path | None) -> tuple[SystemConfig, Params]:
+    """The system of that name, the first for None, and the parameters with its own settings."""
+    params, source = repository.params(), repository.params_file
+    if not params.systems:
+        raise EarwitnessError(f"{source}: systems is empty; add one and run `dvc repro`")
+    name = str(name or next(iter(params.systems)))
+    if name not in params.systems:
+        raise EarwitnessError(f"{source}: no system '{name}'{nearest(name, params.systems)}")
+    system = params.systems[name]
+    return system, with_settings(params, system.set, f"{source}: systems.{name}.set")
 
 
 def _found(settings: DecodingConfig) -> int:

@@ -55,16 +55,20 @@ class Repository:
         return str(path) if name.partition(":")[0] not in NO_PATH and path.exists() else name
 
 
-def find_repository(root: str | Path | None = None) -> Repository:
-    """The repository at ``root``; else at ``EARWITNESS_ROOT``; else the one that holds the current
-    folder; else the one that this package is installed from.
+def find_repository(root: str | Path | None = None, model: Path | None = None) -> Repository:
+    """The repository at ``root``; else the one that the folder ``model`` lies in.
+
+    Without either: at ``EARWITNESS_ROOT``; else the one that holds the current folder; else the one
+    that this package is installed from.
 
     Raises:
-        EarwitnessError: ``root`` or ``EARWITNESS_ROOT`` is none.
-        NoRepositoryError: neither is given, and there is none; the message says where was looked.
+        EarwitnessError: ``root`` or ``EARWITNESS_ROOT`` is none, or ``model`` lies in none.
+        NoRepositoryError: nothing is given, and there is none; the message says where was looked.
     """
     if root is not None:
         return _named(root, "root")
+    if model is not None:
+        return _around(model)
     if named := os.environ.get(VARIABLE):
         return _named(named, VARIABLE)
     here, installed = Path.cwd(), Path(__file__).resolve().parents[1]
@@ -84,21 +88,6 @@ def model_folder(name: str | Path | None) -> Path | None:
     return Path(name).expanduser().resolve()
 
 
-def repository_of(folder: Path) -> Repository:
-    """The repository that a model's folder lies in.
-
-    Raises:
-        EarwitnessError: it lies in none.
-    """
-    found = _holder(folder.resolve())
-    if found is None:
-        raise EarwitnessError(
-            f"{folder}: no {' and '.join(MARKS)} in the folders above it, so its encoders are not "
-            "known; name the repository by root or --root"
-        )
-    return found
-
-
 def _named(root: str | Path, by: str) -> Repository:
     path = Path(root).expanduser().resolve()
     missing = [mark for mark in MARKS if not (path / mark).is_file()]
@@ -116,3 +105,13 @@ def _holder(folder: Path) -> Repository | None:
         if all((path / mark).is_file() for mark in MARKS):
             return Repository(path)
     return None
+
+
+def _around(folder: Path) -> Repository:
+    found = _holder(folder)
+    if found is None:
+        raise EarwitnessError(
+            f"{folder}: no {' and '.join(MARKS)} in the folders above it, so its encoders are not "
+            "known; name the repository by root or --root"
+        )
+    return found

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from earwitness.hearing import Hearing
 from earwitness.inputs import Sound, read_sounds
-from earwitness.repository import Repository, find_repository, model_folder, repository_of
+from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.sound_features import SoundFeatures
 from pipeline.config.encoders import TextEncoderConfig, WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
 from pipeline.encoders import build_text_encoder
@@ -35,7 +35,7 @@ class RetrievalSystem:
     def __init__(self, members: Sequence[TrainedRetriever], repository: Repository) -> None:
         self.members = tuple(members)
         self._repository, self._device = repository, members[0].device
-        self._hearing = Hearing(repository, self._device)
+        self._features = SoundFeatures(repository, self._device)
         self._text_encoders: dict[str, TextEncoder] = {}
 
     @classmethod
@@ -49,20 +49,19 @@ class RetrievalSystem:
         is refused, for it reads no sound.
         """
         folder = model_folder(name)
+        repository = find_repository(root, folder)
         if folder is not None:
-            repository = find_repository(root) if root is not None else repository_of(folder)
             return cls([load_retriever(folder, device)], repository)
-        repository = find_repository(root)
         systems, source = repository.params().retrieval_systems, repository.params_file
         if not systems:
             raise EarwitnessError(
                 f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
             )
-        heard = [each for each, own in systems.items() if own.retrievers]
-        name = str(name or next(iter(heard or systems)))
+        able = [each for each, own in systems.items() if own.retrievers]
+        name = str(name or next(iter(able or systems)))
         if name not in systems:
             raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
-        if name not in heard:
+        if name not in able:
             raise EarwitnessError(
                 f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
                 "one of retrievers"
@@ -89,7 +88,7 @@ class RetrievalSystem:
         own = [[(m.plan.datasets[0], name) for name in m.plan.features] for m in self.members]
         wanted = [feature for features in own for feature in features]
         rows = [torch.zeros(0, sum(self.widths))]
-        for made in self._hearing.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
+        for made in self._features.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
             parts = [
                 member.embed_features([made[feature] for feature in features])
                 for member, features in zip(self.members, own, strict=True)
@@ -107,7 +106,7 @@ class RetrievalSystem:
             raise EarwitnessError("one text is given where a list is needed; give [text]")
         for number, text in enumerate(texts):
             if not text.strip():
-                raise EarwitnessError(f"texts[{number}] is empty; say what is to be heard")
+                raise EarwitnessError(f"texts[{number}] is empty; say what to search for")
         parts = [member.embed_queries(texts, self._text_encoder(member)) for member in self.members]
         return torch.cat(parts, dim=1).numpy()
 

@@ -58,8 +58,8 @@ def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
         )
     if samples.ndim == 2 and len(samples) > samples.shape[1]:
         raise EarwitnessError(
-            f"{name}: {len(samples)} channels of {samples.shape[1]} samples; turn it: (channels, "
-            "samples)"
+            f"{name}: {len(samples)} channels of {samples.shape[1]} samples; transpose it: "
+            "(channels, samples)"
         )
     if not RATES[0] <= sample_rate <= RATES[1]:
         raise EarwitnessError(f"{name}: sample_rate {sample_rate} Hz, which no recording has")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -107,22 +108,30 @@ def test_the_page_runs(
     assert page["scores"].clips["rouge_l"].shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("system", "members"), [("three", ("heard", "recoded", "other")), ("edtc", ("edtc",))]
+)
 def test_captions_are_what_the_stage_and_the_command_line_write(
-    repository: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    system: str,
+    members: tuple[str, ...],
 ) -> None:
-    """Text, log-probability and candidates, of an ensemble over stored and recoded features."""
+    """Text, log-probability and candidates: of an ensemble over stored and recoded features, and
+    of an encoder that was trained in the repository, whose plan names a relative path.
+    """
     plan = DecodingPlan(
-        name="three", inputs={}, code="", dataset="toy", split="evaluation",
-        captioners=("heard", "recoded", "other"), combine="probs",
-        decoding=DecodingConfig(beams=4, batch=2, max_length=12),
+        name=system, inputs={}, code="", dataset="toy", split="evaluation", captioners=members,
+        combine="probs", decoding=DecodingConfig(beams=4, batch=2, max_length=12),
     )  # fmt: skip
-    plan.save(repository / "data/plans/systems/toy-three.json")
+    plan.save(repository / f"data/plans/systems/toy-{system}.json")
     monkeypatch.chdir(repository)
-    decode.main("toy", "three")
+    decode.main("toy", system)
     monkeypatch.chdir(elsewhere)
-    with (repository / "data/predictions/toy/three.csv").open(encoding="utf-8") as stream:
+    with (repository / f"data/predictions/toy/{system}.csv").open(encoding="utf-8") as stream:
         stored = [*csv.DictReader(stream)]
-    found = captioner(repository, "three").caption(sounds(repository))
+    found = captioner(repository, system).caption(sounds(repository))
     assert len(found) == len(stored) == len(SECONDS)
     for own, row in zip(found, stored, strict=True):
         assert own.text == row["caption"]
@@ -132,11 +141,9 @@ def test_captions_are_what_the_stage_and_the_command_line_write(
         values = [log_prob for _, log_prob in own.candidates]
         assert values == pytest.approx([log_prob for _, log_prob in others], abs=1e-3)
     files = [str(path) for path in sounds(repository)]
-    command = [sys.executable, "-m", "earwitness", "caption", *files, "--system", "three"]
-    done = subprocess.run(
-        [*command, "--root", str(repository)], env={"PYTHONPATH": str(REPOSITORY)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    options = ["--system", system, "--root", str(repository)]
+    done = CliRunner().invoke(app, ["caption", *files, *options])
+    assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         f"{file}  {caption.text}" for file, caption in zip(files, found, strict=True)
     ]
@@ -324,7 +331,7 @@ def test_names_that_are_wrong(repository: Path, tmp_path: Path) -> None:
         (np.zeros(99, np.float32), RATE, r"give \[sound\]"),
         ([np.zeros(99, np.float32)], None, r"sounds\[0\]: an array needs sample_rate"),
         ([np.zeros(99), np.zeros(99, np.int16)], RATE, r"sounds\[1\]: an array of int16"),
-        ([np.zeros((99, 2))], RATE, r"sounds\[0\]: 99 channels of 2 samples; turn it"),
+        ([np.zeros((99, 2))], RATE, r"sounds\[0\]: 99 channels of 2 samples; transpose it"),
         ([np.zeros((2, 2, 2))], RATE, r"of shape \(2, 2, 2\)"),
         ([np.zeros(0)], RATE, r"of shape \(0,\)"),
         ([np.array([0.1, np.nan, 0.2])], RATE, r"sounds\[0\]: has samples that are NaN"),
@@ -449,3 +456,12 @@ def test_help_and_the_other_commands_from_any_folder(repository: Path) -> None:
     assert done.exit_code == 1 and "MISS  dataset toy" in done.stdout
     done = CliRunner().invoke(app, ["recipe", "--root", str(REPOSITORY)])
     assert done.exit_code == 0 and "edtc-ablation" in done.stdout
+
+
+def test_the_package_is_a_command(elsewhere: Path) -> None:
+    """A mistake is one line and exit code 1."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "earwitness", "score", "none.csv"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: none.csv: cannot be read (No such file or directory)\n"

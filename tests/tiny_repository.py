@@ -9,12 +9,13 @@ import soundfile
 import torch
 from tiny_captioners import make_captioner
 
-from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, SentenceEncoderConfig
 from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders import build_sound_encoder, tagging_model
+from pipeline.encoders.tagging import save_tagging
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore
 from pipeline.trained.biencoders import build_biencoder
@@ -25,7 +26,10 @@ RATE, MELS, MINILM = 16000, 32, 384
 SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
 PARAMS = """
 datasets: {toy: {layout: clotho, root: toy}}
-encoders: {logmel: {module: logmel}}
+encoders:
+  logmel: {module: logmel}
+  panns: {module: panns, weights: tagging}
+tagging: {dataset: toy, encoders: [panns]}
 text_encoders: {minilm: {module: sentence}}
 sound_towers: {cnn10: {module: panns, model: cnn10, weights: scratch, input: logmel}}
 retrievers:
@@ -38,7 +42,7 @@ captioners:
   heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
   recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
   other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
-  edtc: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
+  edtc: {architecture: seq2seq, dataset: toy, training: words, features: [panns]}
 decoding: {beams: 4, batch: 2, max_length: 12}
 systems:
   alone: {captioners: [heard]}
@@ -56,7 +60,12 @@ evaluation: {spice: false, sbert: null}
 LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
 )
-FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower", "edtc": "logmel"}
+PANNS = PannsEncoderConfig(
+    module="panns", model="cnn10", channels=4, weights="tagging", sample_rate=RATE, n_fft=512,
+    fmax=8000.0,
+)  # fmt: skip
+TRAINED = "data/models/encoders/panns/model.safetensors"  # as the stages plan it
+FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower", "edtc": "panns"}
 
 
 def make_repository(root: Path) -> None:
@@ -70,11 +79,9 @@ def make_repository(root: Path) -> None:
         sweep = 0.3 * np.sin(2 * np.pi * (300 + 900 * number * time) * time)
         soundfile.write(root / f"sounds/{number}.wav", sweep, RATE)
         clips.append(Clip(str(number), "evaluation", f"sounds/{number}.wav", seconds, ("a tone",)))
-    plan = ExtractionPlan(
-        name="logmel", inputs={}, code="", dataset="toy", encoder=LOGMEL, spec_augment=None,
-        weights=None,
-    )  # fmt: skip
-    plan.save(root / "data/plans/extraction/toy-logmel.json")
+    (root / TRAINED).parent.mkdir(parents=True)
+    torch.manual_seed(3)
+    save_tagging(tagging_model(PANNS, 2), root / TRAINED, PANNS, ["bell", "dog"])
     manifest = Manifest("toy", str(root), tuple(clips))
     manifest.save(root / "data/corpora/toy.json")
     tower = PannsTowerConfig(
@@ -84,7 +91,7 @@ def make_repository(root: Path) -> None:
     _save_retriever(root, "flat", None, BiEncoderConfig(width=12))
     apart = BiEncoderConfig(width=8, loss="exp_distance", similarity="dot", shared=3)
     _save_retriever(root, "far", None, apart)
-    _store_features(root, manifest, plan)
+    _store_features(root, manifest)
     for seed, (name, feature) in enumerate(FEATURES.items()):
         store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
         decoder = "gru" if name == "recoded" else "transformer"
@@ -110,11 +117,17 @@ def _save_retriever(
     TrainedRetriever(plan, model, None, (MELS,), MINILM).save(folder, "step,epoch\n1,1\n")
 
 
-def _store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None:
+def _store_features(root: Path, manifest: Manifest) -> None:
     """As the stages extract and encode do."""
     folder, partial = root / "data/features/toy", root / "partial"
-    encoder = build_sound_encoder(LOGMEL, None, "cpu")
-    extract(manifest, root, encoder, "0", plan, partial, folder / "logmel.h5")
+    for name, settings, trained in (("logmel", LOGMEL, None), ("panns", PANNS, TRAINED)):
+        plan = ExtractionPlan(
+            name=name, inputs={}, code="", dataset="toy", encoder=settings, spec_augment=None,
+            weights=trained,
+        )  # fmt: skip
+        plan.save(root / f"data/plans/extraction/toy-{name}.json")
+        encoder = build_sound_encoder(settings, root / trained if trained else None, "cpu")
+        extract(manifest, root, encoder, "0", plan, partial, folder / f"{name}.h5")
     again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", feature="logmel")
     store = FeatureStore.open(folder / "logmel.h5")
     retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")

@@ -23,8 +23,8 @@ Entries = list[NDArray[np.float16]]  # (T, W) of each sound
 Feature = tuple[str, str]  # the dataset that a model was trained on, and the feature's name
 
 
-class Hearing:
-    """Makes features of sound; an encoder or a retriever is loaded when it is first needed.
+class SoundFeatures:
+    """Computes features of any sound; an encoder or a retriever is loaded when first needed.
 
     Args:
         repository: where the encoders' plans and weights, and retrievers, are.
