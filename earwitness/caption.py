@@ -51,7 +51,7 @@ def caption_files(
         return [], failed
     features = hear(sound, ensemble, settings.recoded, data)
     folders = data / "corpora", data / "features"
-    memories = [open_memory(own.memory, m.plan, *folders, ensemble.device) for m in members]
+    memories = [open_memory(own.text_memory, m.plan, *folders, ensemble.device) for m in members]
     gathered = _batches(features, ensemble, len(sound), decoding.batch)
     batches = (read_sound(memories, batch) for batch in gathered)
     captions = [c.text for batch in predict_ensemble(ensemble, batches, decoding) for c in batch]
