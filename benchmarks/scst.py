@@ -24,8 +24,8 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import END, Reward
