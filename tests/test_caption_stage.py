@@ -345,3 +345,23 @@ def test_a_pickle_in_place_of_weights(trained: tuple[Path, Manifest], tmp_path: 
     torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
         load_captioner(tmp_path)
+
+
+def test_a_folder_of_an_older_layout_is_refused(
+    trained: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    """Its plan had a module's settings beside each other, its form no token ids."""
+    files = contents(trained[0] / "data/models/captioners/tiny")
+    plan, form = json.loads(files["plan.json"]), json.loads(files["model.json"])
+    model = plan.pop("model")
+    older = {
+        "plan.json": {**plan, **model, "seq2seq": None},
+        "model.json": {"widths": form["widths"], "model": form["configuration"]},
+    }
+    for name, values in older.items():
+        for each, content in files.items():
+            (tmp_path / each).write_bytes(content)
+        (tmp_path / name).write_text(json.dumps(values))
+        with pytest.raises(EarwitnessError, match="run `dvc repro") as caught:
+            load_captioner(tmp_path)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
