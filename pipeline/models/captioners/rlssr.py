@@ -101,7 +101,7 @@ class Rlssr(Captioner):
             )
         self.settings, self.spec_augment = settings.rlssr, settings.spec_augment
         self.tower = _tower(settings.tower, inputs, pretrained=saved is None)
-        # first, so that its error of width and heads is the one that is told
+        # first, so that its error of width and heads is the one to be raised
         self.decoder = TransformerDecoder(None, self.settings, tokens, "rlssr")
         self.encoder = RlssrEncoder(self.tower.width, self.settings)
         self.distance = DISTANCES.get(self.settings.reconstruction.distance)
@@ -111,7 +111,7 @@ class Rlssr(Captioner):
 
     def encode(self, features: Sequence[Padded]) -> Memory:
         """1 × (B, T, M) stored log-mel → (B, T', D)."""
-        maps, lengths = self._hear(features)
+        maps, lengths = self._maps(features)
         memory: Memory = self.encoder(frequency_mean(maps, lengths))
         return memory
 
@@ -120,7 +120,7 @@ class Rlssr(Captioner):
 
     def loss(self, batch: Batch) -> RlssrLosses:
         """L = α L_ce + β L_RLSSR, eq. 2; teacher-forced."""
-        maps, lengths = self._hear(batch.features)
+        maps, lengths = self._maps(batch.features)
         memory = self.encoder(frequency_mean(maps, lengths))
         read, wanted = batch.tokens[:, :-1], batch.tokens[:, 1:]
         states = self.decoder.states(memory, read)
@@ -138,7 +138,7 @@ class Rlssr(Captioner):
     def stepper(self) -> Stepper:
         return self.decoder.stepper()
 
-    def _hear(self, features: Sequence[Padded]) -> tuple[Tensor, Tensor]:
+    def _maps(self, features: Sequence[Padded]) -> tuple[Tensor, Tensor]:
         """1 × (B, T, M) → (B, W, T', M') maps of the CNN, and (B,) valid frames."""
         (stored,) = features
         if self.training and self.spec_augment is not None:
@@ -168,12 +168,12 @@ class Rlssr(Captioner):
         """
         assert self.distance is not None and self.reconstruct is not None
         settings = self.settings.reconstruction
-        heard = pooled_sound(maps, lengths)
+        sound = pooled_sound(maps, lengths)
         if settings.stop_gradient:
-            heard = heard.detach()
+            sound = sound.detach()
         place = states[-1 if settings.place is None else settings.place - 1]
-        told = self.reconstruct(pooled_states(place, written))
-        return self.distance(told.float(), heard)
+        text = self.reconstruct(pooled_states(place, written))
+        return self.distance(text.float(), sound)
 
 
 def _tower(setup: TowerSetupConfig, inputs: Inputs, pretrained: bool) -> CnnTower:
