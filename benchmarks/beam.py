@@ -19,10 +19,10 @@ from transformers import BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import BartConfig
+from pipeline.config.bart import BartConfig
 from pipeline.decoding.search import search
 from pipeline.models.decoders.bart import Bart
-from pipeline.tensors import Memory
+from pipeline.tensors import Memory, TokenIds
 
 BEAMS = 4
 FRAMES = 32
@@ -89,7 +89,7 @@ def measure(
 def random_model(settings: BartConfig, vocabulary: int, clips: int) -> tuple[Bart, Memory]:
     """A model that ends its captions after some ten tokens, and the memory of random features."""
     torch.manual_seed(1)
-    model = Bart.from_settings(settings, vocabulary).eval()
+    model = Bart.from_settings(settings, TokenIds(vocabulary, begin=0, pad=1, end=2)).eval()
     for name, weight in model.named_parameters():
         if "layers" in name and weight.dim() == 2:
             weight.mul_(SPREAD)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.decoding.ensemble import EnsembleStepper
 from pipeline.decoding.search import search
 from pipeline.models.decoders.transformer import TransformerDecoder

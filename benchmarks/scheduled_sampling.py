@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.models.captioners.seq2seq import DECODERS, gold_steps
 from pipeline.tensors import Memory, TokenIds

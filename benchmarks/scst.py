@@ -24,15 +24,16 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 from torch import Tensor
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan
+from pipeline.config.seq2seq import Seq2SeqConfig, Seq2SeqModelConfig
+from pipeline.config.tokens import WordsConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
 from pipeline.metrics.rewards import END, Reward
-from pipeline.models.captioners import build_captioner
+from pipeline.models.captioners.base import Inputs
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from pipeline.text.vocabulary import SPECIALS, Vocabulary
-from pipeline.trained.captioner import TrainedCaptioner
+from pipeline.trained.captioner import TrainedCaptioner, planned_captioner
 from pipeline.training.self_critical import SelfCritical
 
 CLIPS, REFERENCES, CORPUS = 64, 5, 1000
@@ -150,20 +151,22 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
 def random_captioner() -> TrainedCaptioner:
     """SJTU's two-layer Transformer captioner with random weights."""
     torch.manual_seed(1)
-    parts: dict[str, Any] = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart"))
+    own = Seq2SeqConfig()
+    words = WordsConfig(min_count=own.min_count, longest=own.max_words + 2)
     plan = CaptionerPlan(
-        name="base", inputs={}, code="", architecture="seq2seq", dataset="", features=("one",),
-        seq2seq=Seq2SeqConfig(), training=TrainingConfig(), **parts,
+        name="base", inputs={}, code="", dataset="", features=("one",),
+        model=Seq2SeqModelConfig(tokens=words, seq2seq=own), training=TrainingConfig(),
     )  # fmt: skip
     tokens = TokenIds(TOKENIZER.size, TOKENIZER.begin, TOKENIZER.pad, TOKENIZER.end)
-    return TrainedCaptioner(plan, build_captioner(plan, [WIDTH], None, tokens), TOKENIZER, (WIDTH,))
+    model = planned_captioner(plan, Inputs(plan.features, (WIDTH,)), tokens)
+    return TrainedCaptioner(plan, model, TOKENIZER, (WIDTH,))
 
 
 def one_by_one(
     captioner: TrainedCaptioner, features: Padded, samples: int, corpus: list[list[str]]
 ) -> Tensor:
     """The loss of one step by the obvious loops."""
-    model, longest = captioner.model.eval(), captioner.plan.max_tokens - 2
+    model, longest = captioner.model.eval(), captioner.plan.model.tokens.longest - 2
     losses = []
     for clip in range(len(features.lengths)):
         memory = model.encode((Padded(*(part[clip : clip + 1] for part in features)),))

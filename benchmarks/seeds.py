@@ -64,11 +64,11 @@ def changed(values: dict[str, Any], section: str, seed: int, settings: Mapping[s
     values[section]["seed"] = seed
     for dotted, value in settings.items():
         *parents, last = dotted.split(".")
-        at: Any = values
-        for parent in parents:
-            at = at.get(parent) if isinstance(at, dict) else None
-        if isinstance(at, dict) and last in at:
-            at[last] = value
+        for at in (values, values.get("model")):  # a captioner's own sections are its model's
+            for parent in parents:
+                at = at.get(parent) if isinstance(at, dict) else None
+            if isinstance(at, dict) and last in at:
+                at[last] = value
     return values
 
 
@@ -124,7 +124,7 @@ def train(folder: Path, plan: Trained) -> None:
         train_captioner(
             plan,
             manifest(plan.dataset),
-            stores(heard, plan.features) if plan.reads.any_sound else [],
+            stores(heard, plan.features) if plan.model.reads.sound else [],
             stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
             output,
             checkpoints,
@@ -145,8 +145,8 @@ def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
     names = [clip.clip_id for clip in clips]
     ensemble = Ensemble(tuple(members), plan.combine)
     memories = [
-        open_memory(plan.memory, member.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
-        for member in members
+        open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
+        for each in members
     ]
     captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories)
     path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"

@@ -22,7 +22,8 @@ from torch import Tensor
 from benchmarks.timing import Row, compare, print_table, seconds
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.plans import CaptionerPlan, EmbeddingPlan
-from pipeline.config.prefix import PrefixConfig
+from pipeline.config.prefix import PrefixConfig, PrefixModelConfig
+from pipeline.config.tokens import SubwordsConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.synthesis import grammar
@@ -30,8 +31,9 @@ from pipeline.corpora.synthesis.scenes import draw_scene
 from pipeline.encoders.sentence import SentenceTextEncoder, build
 from pipeline.features.embedding import embed
 from pipeline.features.store import FeatureStore
-from pipeline.models.captioners import build_captioner
+from pipeline.models.captioners.base import Inputs
 from pipeline.tensors import Bank, Padded, TokenIds
+from pipeline.trained.captioner import planned_captioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.cross_entropy import make_batches, make_tokenizer
 from pipeline.training.optimizers import build_optimizer
@@ -82,17 +84,23 @@ class Run:
     """One captioner, and its epoch over batches of one bank or the other."""
 
     def __init__(self, settings: PrefixConfig, clips: Sequence[Clip], text: FeatureStore) -> None:
+        subwords = SubwordsConfig(
+            vocabulary=settings.vocabulary,
+            pretrained=None,
+            section="prefix",
+            longest=settings.max_tokens,
+        )
         plan = CaptionerPlan(
-            name="wsac", inputs={}, code="", architecture="prefix", dataset="words",
-            features=("minilm",), text="minilm", prefix=settings,
+            name="wsac", inputs={}, code="", dataset="words", features=("minilm",), text="minilm",
+            model=PrefixModelConfig(tokens=subwords, prefix=settings),
             training=TrainingConfig(batch=64, label_smoothing=0.0, device="cpu"),
         )  # fmt: skip
-        tokenizer = make_tokenizer(
-            plan.decoder.tokens, [caption for clip in clips for caption in clip.captions]
-        )
+        captions = [caption for clip in clips for caption in clip.captions]
+        tokenizer = make_tokenizer(subwords, captions)
         tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
         torch.manual_seed(1)
-        self.model = build_captioner(plan, [text.width], text.width, tokens)
+        inputs = Inputs(plan.features, (text.width,), plan.text, text.width)
+        self.model = planned_captioner(plan, inputs, tokens)
         self.optimizer = build_optimizer(self.model, plan.training)
         cpu = torch.device("cpu")
         self.batches: CaptionBatches = make_batches(plan, clips, [], text, tokenizer, cpu)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline.config.captioners import TranslatorConfig
+from pipeline.config.edtc import TranslatorConfig
 from pipeline.models.layers.translator import Translation, TwinTranslator
 from tests.reference_translator import copied
 

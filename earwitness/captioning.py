@@ -52,7 +52,7 @@ class CaptioningSystem:
             ensemble = Ensemble(members, system.combine)
         places = repository.data / "corpora", repository.data / "features"
         memories = tuple(
-            open_memory(params.memory, member.plan, *places, ensemble.device)
+            open_memory(params.text_memory, member.plan, *places, ensemble.device)
             for member in ensemble.captioners
         )
         features = SoundFeatures(repository, ensemble.device)

@@ -242,11 +242,11 @@ def _leave_out_unused(overlay: dict[str, Any]) -> None:
     architectures = {captioner.get("architecture") for captioner in captioners}
     readers = {
         "features fuser translator twin": "edtc" in architectures,
-        "bart": {"edtc", "bart"} & architectures,
-        "cmu": "bart" in architectures,
+        "bart": {"edtc", "cmu"} & architectures,
+        "cmu": "cmu" in architectures,
         "seq2seq": "seq2seq" in architectures,
         "rlssr": "rlssr" in architectures,
-        "prefix memory": "prefix" in architectures,
+        "prefix text_memory": "prefix" in architectures,
         "scst": overlay["finetuned"],
         "biencoder retrieval_training": overlay["retrievers"],
     }

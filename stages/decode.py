@@ -28,8 +28,8 @@ def main(dataset: str, system: str) -> None:
     stores = {name: open_store(dataset, name) for name in names}
     own = [[stores[name] for name in captioner.plan.features] for captioner in captioners]
     memories = [
-        open_memory(plan.memory, captioner.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
-        for captioner in captioners
+        open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
+        for each in captioners
     ]
     began = time.perf_counter()
     captions = caption_clips(ensemble, own, clips, plan.decoding, system, memories)

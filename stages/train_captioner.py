@@ -15,7 +15,7 @@ def main(captioner: str) -> None:
     from pipeline.training.cross_entropy import train_captioner
 
     heard = plan.sound_dataset or plan.dataset
-    read = plan.features if plan.reads.any_sound else ()
+    read = plan.features if plan.model.reads.sound else ()
     progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),

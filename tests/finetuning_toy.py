@@ -8,25 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.config.captioners import BartConfig, FeatureInputConfig, FuserConfig, Seq2SeqConfig
-from pipeline.config.cmu import CmuConfig
-from pipeline.config.crnn import CrnnConfig
-from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig
+from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan
-from pipeline.config.prefix import PrefixConfig
-from pipeline.config.retrievers import PannsTowerConfig
-from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.retrievers import PannsTowerConfig, TowerSetupConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, caption_id, write_store
 from pipeline.training.cross_entropy import train_captioner
+from tests.plans import captioner_plan
 
 KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
 FRAMES = ("a {}", "a {} outside", "somewhere a {} again")
 SIZES = {"development": 60, "validation": 15}
 WIDTHS = {"one": 12, "two": 20}
 MELS, SPACE = 16, 12  # of the log-mel, and of the space that clap and clap-text share
-NAMES = ("edtc", "transformer", "gru", "rlssr", "bart", "crnn", "prefix")
+NAMES = ("edtc", "transformer", "gru", "rlssr", "cmu", "crnn", "prefix")
 SCST = {
     "epochs": 8, "batch": 20, "learning_rate": 2e-3, "validations_per_epoch": 2, "samples": 3,
     "dropout": False, "device": "cpu",
@@ -37,61 +33,63 @@ LOGMEL = LogmelEncoderConfig(
 )
 
 
-def bart(**sizes: Any) -> BartConfig:
+def bart(**sizes: Any) -> dict[str, Any]:
     own = {"pretrained": None, "vocabulary": 80, "encoder_layers": 1, "decoder_layers": 1}
-    return BartConfig(**{**own, **SMALL, "max_tokens": 14, **sizes})
+    return {**own, **SMALL, "max_tokens": 14, **sizes}
 
 
-def modules(name: str) -> dict[str, Any]:
-    """The sections of a plan that this captioner reads."""
+def sections(name: str) -> dict[str, Any]:
+    """The sections of the parameters that this captioner reads."""
     if name == "edtc":
-        fuser = FuserConfig(layers=1, heads=4, reduced=16, feed_forward=64)
-        return {"input": FeatureInputConfig(frames=6, width=32), "fuser": fuser, "bart": bart()}
-    if name == "bart":
-        return {"bart": bart(), "cmu": CmuConfig(memory="last_two")}
+        fuser = {"layers": 1, "heads": 4, "reduced": 16, "feed_forward": 64}
+        return {"features": {"frames": 6, "width": 32}, "fuser": fuser, "bart": bart()}
+    if name == "cmu":
+        return {"bart": bart(), "cmu": {"memory": "last_two"}}
     if name == "crnn":
-        crnn = CrnnConfig(channels=(4, 8, 8, 8, 8), width=16, dropout=0.1)
-        return {"bart": bart(width=64), "cmu": CmuConfig(encoder="crnn", crnn=crnn)}
+        crnn = {"channels": (4, 8, 8, 8, 8), "width": 16, "dropout": 0.1}
+        return {"bart": bart(width=64), "cmu": {"encoder": "crnn", "crnn": crnn}}
     if name == "rlssr":
-        own = RlssrConfig(
-            **SMALL, encoder_layers=1, decoder_layers=1, max_words=8, dropout=0.0,
-            reconstruction={"weight": 0.1},
-        )  # fmt: skip
-        tower = PannsTowerConfig(
-            module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
-        )
-        masks = SpecAugmentConfig()
-        return {"rlssr": own, "sound": tower, "sound_input": LOGMEL, "spec_augment": masks}
+        own = {
+            **SMALL, "encoder_layers": 1, "decoder_layers": 1, "max_words": 8, "dropout": 0.0,
+            "reconstruction": {"weight": 0.1},
+        }  # fmt: skip
+        return {"rlssr": own}
     if name == "prefix":
-        own_prefix = PrefixConfig(
-            vocabulary=80, mapping_width=32, layers=1, heads=4, width=32, max_tokens=14, noise=0.2,
-            validation="text",
-        )  # fmt: skip
-        return {"prefix": own_prefix, "text": "clap-text"}
+        own = {
+            "vocabulary": 80, "mapping_width": 32, "layers": 1, "heads": 4, "width": 32,
+            "max_tokens": 14, "noise": 0.2, "validation": "text",
+        }  # fmt: skip
+        return {"prefix": own}
     return {
-        "seq2seq": Seq2SeqConfig(
-            **SMALL, encoder_layers=1, encoder_width=16, encoder_dropout=0.1, decoder=name,
-            decoder_layers=1, dropout=0.1, max_words=8,
-        )
+        "seq2seq": {
+            **SMALL, "encoder_layers": 1, "encoder_width": 16, "encoder_dropout": 0.1,
+            "decoder": name, "decoder_layers": 1, "dropout": 0.1, "max_words": 8,
+        }
     }  # fmt: skip
+
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    "edtc": {
+        "architecture": "edtc", "features": ("one", "two"), "translator": False, "twin": False,
+    },
+    "transformer": {"architecture": "seq2seq", "features": ("one",)},
+    "gru": {"architecture": "seq2seq", "features": ("one",)},
+    "rlssr": {"architecture": "rlssr", "tower": "cnn10"},
+    "cmu": {"architecture": "cmu", "features": ("one", "two")},
+    "crnn": {"architecture": "cmu", "features": ("one", "two")},
+    "prefix": {"architecture": "prefix", "features": ("clap",), "text": "clap-text"},
+}  # fmt: skip
 
 
 def make_base(name: str) -> CaptionerPlan:
     epochs = 20 if name == "rlssr" else 6  # a whole CNN learns
     training = {"epochs": epochs, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 1}
-    features = {"edtc": ("one", "two"), "bart": ("one", "two"), "crnn": ("one", "two")}
-    others = {"rlssr": ("logmel",), "prefix": ("clap",)}
-    architectures = {"transformer": "seq2seq", "gru": "seq2seq", "crnn": "bart"}
-    return CaptionerPlan(
-        **modules(name),
-        name=name,
-        inputs={},
-        code="",
-        architecture=architectures.get(name, name),
-        dataset="toy",
-        features={**features, **others}.get(name, ("one",)),
-        training=TrainingConfig(**training, device="cpu", optimizer="adam", schedule="constant"),
+    own = TrainingConfig(**training, device="cpu", optimizer="adam", schedule="constant")
+    tower = PannsTowerConfig(
+        module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
     )
+    setup = TowerSetupConfig(settings=tower, input=LOGMEL, weights=None)
+    return captioner_plan(ENTRIES[name], sections(name), own, name=name, tower=setup)
 
 
 def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> FinetuningPlan:
@@ -165,7 +163,7 @@ def train_base(root: Path, manifest: Manifest, name: str) -> None:
     """A little cross-entropy, as the stage ``caption`` would."""
     torch.set_num_threads(1)
     plan = make_base(name)
-    sounds = stores(root, name) if plan.reads.any_sound else []
+    sounds = stores(root, name) if plan.model.reads.sound else []
     text = FeatureStore.open(root / f"data/features/toy/{plan.text}.h5") if plan.text else None
     output = root / "data/models/captioners" / name
     train_captioner(plan, manifest, sounds, text, output, root / "checkpoints")

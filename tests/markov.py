@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plans import CaptionerPlan
-from pipeline.models.captioners.base import Captioner
+from pipeline.models.captioners.base import Captioner, Learning
 from pipeline.tensors import Memory, Padded, TokenIds
 
 WIDTH = 3  # of the features; a clip is a direction of them
@@ -19,23 +18,11 @@ WIDTH = 3  # of the features; a clip is a direction of them
 class Markov(Captioner):
     """Logits of the next token: by the last one, and by the clip, with dropout."""
 
-    def __init__(self, plan: CaptionerPlan, tokens: TokenIds, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.plan, self.tokens = plan, tokens
+    def __init__(self, tokens: TokenIds, dropout: float = 0.0) -> None:
+        super().__init__(tokens, Learning(0.0, 1.0, seed=1, compiled=False))
         self.bigram = nn.Parameter(torch.randn(tokens.size, tokens.size))
         self.clip = nn.Linear(WIDTH, tokens.size)
         self.dropout = nn.Dropout(dropout)
-
-    @classmethod
-    def from_plan(cls, *arguments: Any) -> Markov:
-        raise NotImplementedError
-
-    @classmethod
-    def from_form(cls, *arguments: Any) -> Markov:
-        raise NotImplementedError
-
-    def form(self) -> dict[str, Any]:
-        return {}
 
     def loss(self, batch: Any) -> Any:
         raise NotImplementedError

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.captioners import TranslatorConfig
+from pipeline.config.edtc import TranslatorConfig
 from pipeline.models.layers import translator as ours
 from pipeline.models.layers.stacked import StackedLinear, StackedNorm
 

@@ -18,13 +18,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.captioners import (
-    BartConfig,
-    FeatureInputConfig,
-    FuserConfig,
-    TranslatorConfig,
-    TwinConfig,
-)
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
 from pipeline.config.training import TrainingConfig
@@ -39,6 +32,7 @@ from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.cross_entropy import train_captioner
 from stages import decode
+from tests.plans import captioner_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
@@ -48,33 +42,26 @@ KILLS = int(os.environ.get("EARWITNESS_KILLS", "3"))
 FINISHED = {"model.safetensors", "model.json", "plan.json", "tokenizer.json", "curves.csv"}
 
 
-def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
-    return CaptionerPlan(
-        name=name,
-        inputs={},
-        code="",
-        architecture="edtc",
-        dataset="toy",
-        features=("one", "two"),
-        text="words",
-        input=FeatureInputConfig(frames=8, width=32),
-        fuser=FuserConfig(layers=1, heads=4, reduced=16, feed_forward=64),
-        translator=TranslatorConfig(
-            encoder_layers=1, decoder_layers=1, kernel=5, heads=4, feed_forward=64
-        ),
-        twin=TwinConfig(),
-        bart=BartConfig(
-            pretrained=None, vocabulary=100, encoder_layers=1, decoder_layers=1, heads=4,
-            width=32, feed_forward=64, max_tokens=24,
-        ),
-        seq2seq=None,
-        training=TrainingConfig(
-            **{
-                "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
-                "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
-            }
-        ),
+def make_plan(name: str = "tiny", vocabulary: int = 100, **training: Any) -> CaptionerPlan:
+    sections = {
+        "features": {"frames": 8, "width": 32},
+        "fuser": {"layers": 1, "heads": 4, "reduced": 16, "feed_forward": 64},
+        "translator": {
+            "encoder_layers": 1, "decoder_layers": 1, "kernel": 5, "heads": 4, "feed_forward": 64,
+        },
+        "bart": {
+            "pretrained": None, "vocabulary": vocabulary, "encoder_layers": 1, "decoder_layers": 1,
+            "heads": 4, "width": 32, "feed_forward": 64, "max_tokens": 24,
+        },
+    }  # fmt: skip
+    own = TrainingConfig(
+        **{
+            "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
+            "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
+        }
     )  # fmt: skip
+    entry = {"architecture": "edtc", "features": ("one", "two"), "text": "words"}
+    return captioner_plan(entry, sections, own, name=name)
 
 
 def make_data(root: Path) -> Manifest:
@@ -291,11 +278,7 @@ def test_decode_with_two_captioners(
     root, manifest = trained
     folder = root / "data/models/captioners"
     train(root, manifest, make_plan("second", epochs=3, seed=2), "data/models/captioners/second")
-    bart = make_plan().bart
-    assert bart is not None
-    fewer = make_plan("fewer", epochs=1).model_copy(
-        update={"bart": bart.model_copy(update={"vocabulary": 64})}
-    )
+    fewer = make_plan("fewer", vocabulary=64, epochs=1)
     train(root, manifest, fewer, "data/models/captioners/fewer")
     monkeypatch.chdir(root)
     save_system(root, "two", "tiny", "second")
@@ -362,3 +345,23 @@ def test_a_pickle_in_place_of_weights(trained: tuple[Path, Manifest], tmp_path: 
     torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
         load_captioner(tmp_path)
+
+
+def test_a_folder_of_an_older_layout_is_refused(
+    trained: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    """Its plan had a module's settings beside each other, its form no token ids."""
+    files = contents(trained[0] / "data/models/captioners/tiny")
+    plan, form = json.loads(files["plan.json"]), json.loads(files["model.json"])
+    model = plan.pop("model")
+    older = {
+        "plan.json": {**plan, **model, "seq2seq": None},
+        "model.json": {"widths": form["widths"], "model": form["configuration"]},
+    }
+    for name, values in older.items():
+        for each, content in files.items():
+            (tmp_path / each).write_bytes(content)
+        (tmp_path / name).write_text(json.dumps(values))
+        with pytest.raises(EarwitnessError, match="run `dvc repro") as caught:
+            load_captioner(tmp_path)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

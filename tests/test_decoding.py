@@ -15,14 +15,14 @@ from torch import Tensor
 from transformers import BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from pipeline.config.captioners import BartConfig
+from pipeline.config.bart import BartConfig
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.rules import Rules
 from pipeline.decoding.sampling import draw, uniforms
 from pipeline.decoding.search import Hypotheses, decode, search
 from pipeline.errors import EarwitnessError
 from pipeline.models.decoders.bart import Bart
-from pipeline.tensors import Memory
+from pipeline.tensors import Memory, TokenIds
 
 B, T, D = 6, 5, 16
 BEGIN, PAD, END = 0, 1, 2
@@ -40,7 +40,7 @@ def model_of(vocabulary: int, ending: float = 0.0) -> tuple[Bart, Memory]:
     settings = BartConfig(
         pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=D, feed_forward=32
     )
-    model = Bart.from_settings(settings, vocabulary).eval()
+    model = Bart.from_settings(settings, TokenIds(vocabulary, begin=0, pad=1, end=2)).eval()
     for weight in model.parameters():
         if weight.ndim > 1:
             weight.mul_((D / 768) ** 0.5)  # what scales with the width would end every caption

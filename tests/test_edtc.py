@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from pipeline.config.captioners import CaptionerConfig, TwinConfig
 from pipeline.config.plans import CaptionerPlan
+from pipeline.config.section import parse_section
+from pipeline.config.training import TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners import CAPTIONERS, build_captioner, rebuild_captioner
 from pipeline.models.captioners.edtc import Edtc
-from pipeline.models.decoders.bart import Bart
 from pipeline.models.layers.translator import TwinTranslator
 from pipeline.tensors import Batch, Padded, TokenIds
+from tests.plans import build, captioner_plan, rebuild
 
 STORED = {"cnn14": 20, "htsat": 12, "convnext": 16}
 TEXT_WIDTH, VOCABULARY = 10, 40
@@ -46,45 +45,40 @@ def make_plan(
     translator: bool = True,
     twin: str | None = "clip",
     bart: dict[str, Any] | None = None,
+    dropout: float = 0.1,
+    weight: float = 1.0,
+    **training: Any,
 ) -> CaptionerPlan:
-    values: dict[str, Any] = {
-        "name": "edtc",
-        "inputs": {},
-        "code": "",
-        "architecture": "edtc",
-        "dataset": "clotho",
-        "features": features,
-        "text": "instructor" if twin else None,
-        "input": {"frames": 8, "width": 16},
-        "fuser": {"layers": 2, "heads": 4, "reduced": 6, "feed_forward": 24} if fuser else None,
-        "translator": {"encoder_layers": 2, "decoder_layers": 1, "heads": 4, "feed_forward": 24}
-        if translator
-        else None,
-        "twin": {"loss": twin} if twin else None,
-        "bart": {"pretrained": None, "encoder_layers": 1, "decoder_layers": 1, "heads": 2}
-        | {"width": 16, "feed_forward": 24, "vocabulary": 64},
-        "seq2seq": None,
-        "training": {},
-    }
-    values["bart"] |= {} if bart is None else bart
-    return CaptionerPlan.model_validate(values)
+    small = {"heads": 4, "feed_forward": 24, "dropout": dropout}
+    return captioner_plan(
+        {
+            "architecture": "edtc", "features": features, "text": "instructor" if twin else None,
+            "fuser": fuser, "translator": translator, "twin": twin is not None,
+        },
+        {
+            "features": {"frames": 8, "width": 16},
+            "fuser": {**small, "layers": 2, "reduced": 6},
+            "translator": {**small, "encoder_layers": 2, "decoder_layers": 1},
+            "twin": {"loss": twin or "clip", "weight": weight},
+            "bart": {
+                "pretrained": None, "encoder_layers": 1, "decoder_layers": 1, "heads": 2,
+                "width": 16, "feed_forward": 24, "vocabulary": 64, "dropout": dropout,
+                **(bart or {}),
+            },
+        },
+        TrainingConfig(**training),
+        name="edtc",
+    )  # fmt: skip
 
 
-def without_dropout(plan: CaptionerPlan) -> CaptionerPlan:
-    sections = {"fuser": plan.fuser, "translator": plan.translator, "bart": plan.bart}
-    still = {
-        name: section.model_copy(update={"dropout": 0.0})
-        for name, section in sections.items()
-        if section is not None
-    }
-    training = plan.training.model_copy(update={"label_smoothing": 0.0})
-    return plan.model_copy(update={**still, "training": training})
+def without_dropout(*parts: Any, **more: Any) -> CaptionerPlan:
+    return make_plan(*parts, dropout=0.0, label_smoothing=0.0, **more)
 
 
 def make(plan: CaptionerPlan, text: bool = True) -> Edtc:
     torch.manual_seed(1)
     widths = [STORED[name] for name in plan.features]
-    model = build_captioner(plan, widths, TEXT_WIDTH if text else None, TOKENS)
+    model = build(plan, widths, TOKENS, TEXT_WIDTH if text else None)
     assert isinstance(model, Edtc)
     return model
 
@@ -131,7 +125,7 @@ def test_every_row_of_table_2_trains(row: str) -> None:
 @pytest.mark.parametrize("row", list(TABLE_2))
 def test_every_row_of_table_2_learns_a_batch(row: str) -> None:
     features, fuser, translator, twin = TABLE_2[row]
-    plan = without_dropout(make_plan(features, fuser, translator, twin))
+    plan = without_dropout(features, fuser, translator, twin)
     model, batch = make(plan).train(), make_batch(plan)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     first = model.loss(batch)
@@ -148,8 +142,7 @@ def test_every_row_of_table_2_learns_a_batch(row: str) -> None:
 
 @pytest.mark.parametrize("loss", ["clip", "infonce"])
 def test_the_loss_is_equation_8(loss: str) -> None:
-    plan = make_plan(twin=loss)
-    plan = plan.model_copy(update={"twin": TwinConfig(loss=loss, weight=0.5)})  # type: ignore[arg-type]
+    plan = make_plan(twin=loss, weight=0.5)
     model, batch = make(plan).eval(), make_batch(plan)
     with torch.no_grad():
         output, losses = model(batch), model.loss(batch)
@@ -189,8 +182,7 @@ def test_inference_keeps_one_branch_and_gives_the_same() -> None:
         model.loss(batch).total.backward()
         optimizer.step()
         model.after_step()
-    form = json.loads(json.dumps(model.form()))
-    small = rebuild_captioner(plan, [STORED[name] for name in plan.features], form)
+    small = rebuild(plan, [STORED[name] for name in plan.features], model)
     assert isinstance(small, Edtc) and small.tokens == TOKENS
     small.load_state_dict(model.inference_state_dict())
     model.eval(), small.eval()
@@ -231,17 +223,13 @@ def test_padding_of_the_features_does_no_harm() -> None:
 def test_a_bart_of_another_width_gets_a_linear_layer() -> None:
     plan = make_plan(bart={"width": 24})
     projecting = make(plan)
-    assert projecting.adapter is None and isinstance(projecting.bart.project, nn.Linear)
-    widths = [STORED[name] for name in plan.features]
-    adapted = Edtc(plan, widths, TEXT_WIDTH, Bart.from_settings(plan.bart, VOCABULARY))
-    assert isinstance(adapted.adapter, nn.Linear) and adapted.bart.project is None
-    for model in (projecting, adapted):
-        assert model.loss(make_batch(plan)).total.isfinite()
+    assert isinstance(projecting.bart.project, nn.Linear)
+    assert projecting.loss(make_batch(plan)).total.isfinite()
 
 
 def test_bfloat16_autocast_is_near_float32() -> None:
     """On the CPU's autocast, whose rules of what is cast are CUDA's."""
-    plan = without_dropout(make_plan())
+    plan = without_dropout()
     model, batch = make(plan).train(), make_batch(plan)
     plain = model.loss(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -255,28 +243,26 @@ def test_bfloat16_autocast_is_near_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "widths", "message"),
+    ("null", "widths", "message"),
     [
-        ({}, [20, 12], r"2 stored features, but the plan names 3 .*dvc repro plan"),
-        ({"fuser": False}, [20, 12, 16], r"several features need fuser: true"),
-        ({"translator": False}, [20, 12, 16], r"twin: true needs translator: true"),
+        (None, [20, 12], r"edtc: 2 stored features, but the plan names 3 .*dvc repro plan"),
+        ("fuser", [20, 12, 16], r"edtc: several features need fuser: true"),
+        ("translator", [20, 12, 16], r"edtc: twin: true needs translator: true"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    changes: dict[str, Any], widths: list[int], message: str
-) -> None:
-    plan = make_plan(**changes)
+def test_what_does_not_fit_is_refused(null: str | None, widths: list[int], message: str) -> None:
+    plan = make_plan()
+    if null:
+        plan = plan.model_copy(update={"model": plan.model.model_copy(update={null: None})})
     with pytest.raises(EarwitnessError, match=message):
-        build_captioner(plan, widths, TEXT_WIDTH, TOKENS)
+        build(plan, widths, TOKENS, TEXT_WIDTH)
 
 
 def test_an_unknown_architecture_and_a_twin_without_text_are_refused() -> None:
     plan = make_plan()
-    other = plan.model_copy(update={"architecture": "lstm"})
-    with pytest.raises(EarwitnessError, match="no architecture 'lstm'; known: edtc, seq2seq"):
-        build_captioner(other, [20, 12, 16], None, TOKENS)
+    values = plan.model_dump()
+    values["model"]["architecture"] = "lstm"
+    with pytest.raises(EarwitnessError, match=r"model: .*'lstm'.*: 'edtc', 'seq2seq'"):
+        parse_section(CaptionerPlan, values, "edtc.json")
     with pytest.raises(EarwitnessError, match="needs the captions' text features"):
         make(plan).loss(make_batch(plan, text=False))
-    members = get_args(get_args(CaptionerConfig)[0])  # of the parameters' union
-    named = {get_args(one.model_fields["architecture"].annotation)[0] for one in members}
-    assert set(CAPTIONERS) == named and CAPTIONERS["edtc"]() is Edtc

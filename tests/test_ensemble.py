@@ -15,8 +15,9 @@ import torch
 from tiny_captioners import CAPTIONS, make_captioner
 from torch import Tensor
 
-from pipeline.config.captioners import BartConfig, Seq2SeqConfig
+from pipeline.config.bart import BartConfig
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.decoding.ensemble import (
     Ensemble,
@@ -64,7 +65,7 @@ def member(kind: str, vocabulary: int, frames: int = 5, seed: int = 0) -> Member
         settings = BartConfig(
             pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=D, feed_forward=32
         )
-        bart = Bart.from_settings(settings, vocabulary).eval()
+        bart = Bart.from_settings(settings, TokenIds(vocabulary, begin=0, pad=1, end=2)).eval()
         for weight in bart.parameters():
             if weight.ndim > 1:
                 weight.mul_((D / 768) ** 0.5)  # what scales with the width would end every caption

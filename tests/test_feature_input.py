@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.captioners import FeatureInputConfig
+from pipeline.config.edtc import FeatureInputConfig
 from pipeline.models.layers.feature_input import Input, resize_frames, span_mask
 from pipeline.tensors import Padded
 

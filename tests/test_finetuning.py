@@ -82,7 +82,7 @@ def expected_reward(
         clips=rows,
         samples=samples,
         greedy=False,
-        max_length=captioner.plan.max_tokens - 2,
+        max_length=captioner.plan.model.tokens.longest - 2,
         seed=1234,
     )
     reward = Reward([clip.captions for clip in clips], plan.scst, "cpu")
@@ -98,7 +98,7 @@ def expected_reward(
         ("transformer", {"baseline": "others", "chunks": 1}),
         ("gru", {"learning_rate": 5e-4, "epochs": 12, "samples": 5, "chunks": 3}),
         ("rlssr", {"baseline": "others", "dropout": True}),
-        ("bart", {"baseline": "others"}),
+        ("cmu", {"baseline": "others"}),
         ("crnn", {"baseline": "others", "dropout": True}),
         ("prefix", {"baseline": "others"}),
     ],
@@ -131,7 +131,7 @@ def test_it_raises_the_expected_reward(
         rows = list(csv.DictReader(file))
     assert ("baseline_reward" in rows[0]) == (plan.scst.baseline == "greedy")
     assert float(rows[-1]["reward"]) > float(rows[0]["reward"])
-    assert all(1 < float(row["length"]) <= before.plan.max_tokens - 2 for row in rows)
+    assert all(1 < float(row["length"]) <= before.plan.model.tokens.longest - 2 for row in rows)
 
 
 def make_step(
@@ -162,7 +162,7 @@ def by_hand(batch: Batch, captioner: TrainedCaptioner, reward: Reward, scst: Scs
         memory = model.encode(batch.features)
     drawn = rollout(
         model.stepper(), memory, clips=batch.clips, samples=scst.samples, greedy=True,
-        max_length=captioner.plan.max_tokens - 2, seed=scst.seed, step=5,
+        max_length=captioner.plan.model.tokens.longest - 2, seed=scst.seed, step=5,
     )  # fmt: skip
     rewards = torch.zeros(drawn.ended.shape)
     log_probs = torch.zeros(drawn.chosen.shape)[:, :-1]
@@ -278,7 +278,7 @@ class Killed(BaseException):
     """Nothing in the pipeline catches it."""
 
 
-@pytest.mark.parametrize("base", ["rlssr", "bart", "crnn", "prefix"])
+@pytest.mark.parametrize("base", ["rlssr", "cmu", "crnn", "prefix"])
 def test_every_kind_resumes_to_the_same_bytes(
     trained: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:

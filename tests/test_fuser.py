@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.captioners import FuserConfig
+from pipeline.config.edtc import FuserConfig
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.fuser import (
     ChannelFusion,

@@ -116,5 +116,5 @@ def test_an_empty_memory_is_one_line(tmp_path: Path) -> None:
     none = np.zeros(0, np.int64)
     write_store(tmp_path / "text.h5", Header("text", {}, "0", 0.0), [], none, WIDTH, [])
     bank = FeatureBank(FeatureStore.open(tmp_path / "text.h5"), device_bytes=0, ram_bytes=0)
-    with pytest.raises(EarwitnessError, match=r"text.h5: the memory is empty.*memory.method"):
+    with pytest.raises(EarwitnessError, match=r"text.h5: the text memory .* text_memory.method"):
         TextMemory(bank, "projection", source="text.h5")

@@ -5,7 +5,7 @@ batch and alone, and cached steps are the uncached logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,37 +13,35 @@ from test_edtc import make_plan as edtc_plan
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.config.captioners import BartConfig, Seq2SeqConfig, TwinConfig
-from pipeline.config.cmu import CmuConfig
+from pipeline.config.captioners import CaptionerModel
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.config.plans import CaptionerPlan
-from pipeline.config.prefix import PrefixConfig
 from pipeline.config.retrievers import (
     BiEncoderConfig,
     CrnnTowerConfig,
     PannsTowerConfig,
     TextTowerConfig,
+    TowerSetupConfig,
 )
-from pipeline.config.rlssr import RlssrConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
-from pipeline.models.captioners import CAPTIONERS, build_captioner
 from pipeline.models.captioners.base import Captioner
 from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.text import build_text_tower
 from pipeline.models.towers.text_tokens import make_tokens
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from tests.plans import build, captioner_plan
 
 TOKENS = TokenIds(40, begin=0, pad=1, end=2)
 FRAMES, WORDS, CLIPS = (33, 9, 20, 4), (3, 7, 1, 5), torch.tensor([4, 7, 4, 9])
 LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=16000, n_fft=512, hop=320, mels=16, fmax=8000.0
 )
-BART = BartConfig(
-    pretrained=None, vocabulary=64, encoder_layers=1, decoder_layers=2, heads=2, width=64,
-    feed_forward=24, dropout=0.0,
-)  # fmt: skip
+BART: dict[str, Any] = {
+    "pretrained": None, "vocabulary": 64, "encoder_layers": 1, "decoder_layers": 2, "heads": 2,
+    "width": 64, "feed_forward": 24, "dropout": 0.0,
+}  # fmt: skip
 CRNN = CrnnConfig(channels=(4, 6, 6, 6, 6), width=6, dropout=0.0)
 WORDY: dict[str, Any] = {"width": 16, "heads": 2, "feed_forward": 24, "dropout": 0.0}
 SEQ2SEQ: dict[str, Any] = {
@@ -55,29 +53,31 @@ PREFIX: dict[str, Any] = {
 }  # fmt: skip
 
 
+TOWER = PannsTowerConfig(
+    module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+)
+
+
 def distance(name: str) -> dict[str, Any]:
-    tower = PannsTowerConfig(
-        module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
-    )
-    own = RlssrConfig(**WORDY, encoder_layers=1, reconstruction={"distance": name})
-    return {"rlssr": own, "sound": tower, "sound_input": LOGMEL}
+    own = {**WORDY, "encoder_layers": 1, "reconstruction": {"distance": name}}
+    return {"rlssr": {**own, "spec_augment": False}}
 
 
 # variant → architecture, widths of the stored sound, W of the captions' stored text, settings
 KINDS: dict[str, tuple[str, tuple[int, ...], int | None, dict[str, Any]]] = {
-    "edtc": ("edtc", (20, 12), 10, {"twin": TwinConfig(loss="clip")}),
-    "edtc infonce": ("edtc", (20, 12), 10, {"twin": TwinConfig(loss="infonce")}),
-    "transformer": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ)}),
-    "gru": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ, decoder="gru")}),
-    "scheduled": ("seq2seq", (12,), None, {"seq2seq": Seq2SeqConfig(**SEQ2SEQ)}),
-    "bart": ("bart", (12, 5), None, {"bart": BART, "cmu": CmuConfig(memory="mean")}),
-    "crnn": ("bart", (12, 5), None, {"bart": BART, "cmu": CmuConfig(encoder="crnn", crnn=CRNN)}),
+    "edtc": ("edtc", (20, 12), 10, {"loss": "clip"}),
+    "edtc infonce": ("edtc", (20, 12), 10, {"loss": "infonce"}),
+    "transformer": ("seq2seq", (12,), None, {"seq2seq": SEQ2SEQ}),
+    "gru": ("seq2seq", (12,), None, {"seq2seq": {**SEQ2SEQ, "decoder": "gru"}}),
+    "scheduled": ("seq2seq", (12,), None, {"seq2seq": SEQ2SEQ}),
+    "cmu": ("cmu", (12, 5), None, {"bart": BART, "cmu": {"memory": "mean"}}),
+    "crnn": ("cmu", (12, 5), None, {"bart": BART, "cmu": {"encoder": "crnn", "crnn": CRNN}}),
     **{
         f"rlssr {own}": ("rlssr", (16,), None, distance(own))
         for own in ("l1", "l2", "cosine", "huber")
     },
-    "prefix": ("prefix", (10,), 10, {"prefix": PrefixConfig(**PREFIX)}),
-    "supervised": ("prefix", (10,), 10, {"prefix": PrefixConfig(**PREFIX, supervised=True)}),
+    "prefix": ("prefix", (10,), 10, {"prefix": PREFIX}),
+    "supervised": ("prefix", (10,), 10, {"prefix": {**PREFIX, "supervised": True}}),
 }
 
 
@@ -89,29 +89,29 @@ def _seed() -> None:
 
 def plan_of(kind: str) -> CaptionerPlan:
     architecture, widths, text, settings = KINDS[kind]
-    parts = dict(settings)
+    training = TrainingConfig(
+        device="cpu", compile="off", teacher_forcing=0.5 if kind == "scheduled" else 1.0
+    )
+    names = tuple(f"sound{width}" for width in widths)
     if architecture == "edtc":
-        small = edtc_plan(twin=settings["twin"].loss)
-        parts |= {name: getattr(small, name) for name in ("input", "fuser", "translator", "bart")}
-        for name in ("fuser", "translator", "bart"):
-            parts[name] = parts[name].model_copy(update={"dropout": 0.0})
-    teacher_forcing = 0.5 if kind == "scheduled" else 1.0
-    return CaptionerPlan(
-        name=kind, inputs={}, code="", architecture=architecture, dataset="toy",
-        features=tuple(f"sound{width}" for width in widths), text="words" if text else None,
-        training=TrainingConfig(device="cpu", compile="off", teacher_forcing=teacher_forcing),
-        **parts,
-    )  # fmt: skip
+        small = edtc_plan(names, twin=settings["loss"], dropout=0.0)
+        return small.model_copy(update={"training": training})
+    entry: dict[str, Any] = {"architecture": architecture}
+    entry |= {"tower": "cnn10"} if architecture == "rlssr" else {"features": names}
+    entry |= {"text": "words"} if text else {}
+    tower = TowerSetupConfig(settings=TOWER, input=LOGMEL, weights=None)
+    return captioner_plan(entry, settings, training, tower=tower)
 
 
 def make(kind: str) -> Captioner:
     """In evaluation mode, with weights large enough for its outputs to matter."""
     _, widths, text, _ = KINDS[kind]
-    model = build_captioner(plan_of(kind), widths, text, TOKENS).eval()
+    model = build(plan_of(kind), widths, TOKENS, text).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.1)
     model.before_step(3, 5)
+    assert isinstance(model, Captioner)
     return model
 
 
@@ -161,7 +161,9 @@ def entropy(losses: Any) -> float:
 
 
 def test_every_captioner_is_here() -> None:
-    assert {architecture for architecture, *_ in KINDS.values()} == set(CAPTIONERS)
+    models = get_args(get_args(CaptionerModel)[0])  # of the plans' union
+    named = {one.model_fields["architecture"].default for one in models}
+    assert {architecture for architecture, *_ in KINDS.values()} == named
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from conftest import REPOSITORY
 from tiny import TINY
 
+from pipeline.config.captioners import CaptionerModel
 from pipeline.config.params import Params, parse_params, with_settings
 from pipeline.config.plans import CaptionerPlan, Plan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
-from pipeline.models.captioners import CAPTIONERS
 from pipeline.models.towers import SOUND_TOWERS
 from pipeline.planning import PHASES, Context
 from pipeline.planning.context import architecture
@@ -83,14 +83,14 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
     [
         ("fuser.layers", 3, {"edtc"}),
         ("twin.momentum", 0.9, {"edtc"}),
-        ("bart.heads", 1, {"edtc", "plain", "bart"}),
-        ("cmu.memory", "mean", {"bart"}),
+        ("bart.heads", 1, {"edtc", "plain", "cmu"}),
+        ("cmu.memory", "mean", {"cmu"}),
         ("seq2seq.dropout", 0.3, WORDS),
-        ("training.edtc.epochs", 2, {"edtc", "plain", "bart"}),
+        ("training.edtc.epochs", 2, {"edtc", "plain", "cmu"}),
         ("training.words.epochs", 3, WORDS),
         ("prefix.noise", 0.1, {"wsac"}),
         ("training.wsac.step_factor", 0.5, {"wsac"}),
-        ("memory.temperature", 0.1, {"soundscapes-wsac"}),
+        ("text_memory.temperature", 0.1, {"soundscapes-wsac"}),
         ("scst.samples", 2, {"transformer-scst"}),
         ("finetuned.transformer-scst.set", {"scst.samples": 2}, {"transformer-scst"}),
         ("biencoder.width", 8, RETRIEVERS),
@@ -140,8 +140,8 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         (
             "index/frozen/soundscapes/panns.json",
             {
-                *("edtc", "plain", "bart", "frozen", "adapted"),
-                *("rank-soundscapes", *DECODED, "soundscapes-bart", "soundscapes"),
+                *("edtc", "plain", "cmu", "frozen", "adapted"),
+                *("rank-soundscapes", *DECODED, "soundscapes-cmu", "soundscapes"),
             },
         ),
         (
@@ -153,7 +153,7 @@ def test_a_setting_changes_only_the_plans_that_read_it(
             {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
         ),
         ("index/frozen/soundscapes/logmel.json", READ_LOGMEL),
-        ("index/frozen/soundscapes/events.json", {"bart", "soundscapes-bart", "soundscapes"}),
+        ("index/frozen/soundscapes/events.json", {"cmu", "soundscapes-cmu", "soundscapes"}),
         ("models/encoders/panns/model.safetensors", {"soundscapes-panns", "soundscapes-events"}),
         ("models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
         ("models/captioners/transformer/model.safetensors", set()),  # no system has it
@@ -180,11 +180,13 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
     extracted = {"soundscapes-panns", "soundscapes-events"}
     assert changed(before, after) == {*extracted, "cnn10-minilm", "rlssr"}
     plan = after["rlssr"]
-    assert isinstance(plan, CaptionerPlan) and plan.weights == str(file)
-    assert plan.spec_augment == params.spec_augment
+    assert isinstance(plan, CaptionerPlan) and plan.model.architecture == "rlssr"
+    assert plan.model.tower.weights == str(file)
+    assert plan.model.spec_augment == params.spec_augment
     off = with_settings(tagged, {"rlssr.spec_augment": False}, "test")
     plan = all_plans(off, manifests, made)["rlssr"]
-    assert isinstance(plan, CaptionerPlan) and plan.spec_augment is None
+    assert isinstance(plan, CaptionerPlan) and plan.model.architecture == "rlssr"
+    assert plan.model.spec_augment is None
 
 
 def test_new_captions_change_text_and_training_but_no_sound(
@@ -252,11 +254,14 @@ def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None
     assert (PACKAGE / "encoders" / f"{module}.py").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(CAPTIONERS))
-def test_every_architecture_has_the_module_that_its_plan_digests(name: str) -> None:
-    """The one that its class stands in."""
-    module = PACKAGE / (architecture(name).replace(".", "/") + ".py")
-    assert f"class {CAPTIONERS[name]().__name__}(" in module.read_text(encoding="utf-8")
+@pytest.mark.parametrize("model", get_args(get_args(CaptionerModel)[0]))
+def test_every_architecture_has_the_module_that_its_plan_digests(model: Any) -> None:
+    """The one that the registry takes it from, and a settings file of that name."""
+    name = model.model_fields["architecture"].default
+    registry = (PACKAGE / "models/captioners/__init__.py").read_text(encoding="utf-8")
+    assert f'case "{name}":\n            from pipeline.{architecture(name)} import' in registry
+    assert (PACKAGE / "config" / f"{name}.py").is_file()
+    assert model.__module__ == f"pipeline.config.{name}"
 
 
 @pytest.mark.parametrize("module", sorted(SOUND_TOWERS))

@@ -15,10 +15,10 @@ from pipeline.config.prefix import PrefixConfig
 from pipeline.config.section import parse_section
 from pipeline.config.training import TrainingConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.captioners import build_captioner, rebuild_captioner
 from pipeline.models.captioners.prefix import Prefix
 from pipeline.models.layers.modality_gap import centre, spread
 from pipeline.tensors import Batch, Padded, TokenIds
+from tests.plans import build, captioner_plan, rebuild
 
 WIDTH, IDS = 12, TokenIds(30, 0, 1, 2)
 COUNTS = torch.tensor([3, 1, 2, 5, 1, 4])
@@ -26,17 +26,17 @@ COUNTS = torch.tensor([3, 1, 2, 5, 1, 4])
 
 def plan_of(**settings: Any) -> CaptionerPlan:
     small = {"layers": 1, "heads": 2, "width": 16, "mapping_width": 8, "dropout": 0.0}
-    return CaptionerPlan(
-        name="wsac", inputs={}, code="", architecture="prefix", dataset="toy",
-        features=("clap",), text="clap-text", input=None, fuser=None, translator=None, twin=None,
-        bart=None, seq2seq=None, training=TrainingConfig(label_smoothing=0.0, device="cpu"),
-        prefix=PrefixConfig(**{**small, **settings}),
-    )  # fmt: skip
+    return captioner_plan(
+        {"architecture": "prefix", "features": ("clap",), "text": "clap-text"},
+        {"prefix": {**small, **settings}},
+        TrainingConfig(label_smoothing=0.0, device="cpu"),
+        name="wsac",
+    )
 
 
 def model_of(**settings: Any) -> Any:
     torch.manual_seed(0)
-    return build_captioner(plan_of(**settings), [WIDTH], WIDTH, IDS)
+    return build(plan_of(**settings), [WIDTH], IDS, WIDTH)
 
 
 class Rows:
@@ -174,11 +174,11 @@ def test_sound_is_read_as_it_is() -> None:
     assert memory.mask.shape == (2, 1) and memory.mask.all()
 
 
-def test_it_is_rebuilt_from_its_form() -> None:
+def test_it_is_rebuilt_to_be_loaded() -> None:
+    """Where its plan names weights that a network would be asked for, too."""
     model = calibrated(noise="captions", shift=True).eval()
-    form = model.form()
-    assert form["noise"] == pytest.approx(spread(Rows(TEXT), COUNTS))
-    again = rebuild_captioner(model.plan, [WIDTH], form).eval()
+    assert model.configuration["noise"] == pytest.approx(spread(Rows(TEXT), COUNTS))
+    again = rebuild(plan_of(pretrained="no/such-gpt"), [WIDTH], model).eval()
     again.load_state_dict(model.inference_state_dict())
     batch = batch_of()
     memory = [m.encode(batch.features) for m in (model, again)]
@@ -188,7 +188,7 @@ def test_it_is_rebuilt_from_its_form() -> None:
 
 def test_what_a_person_can_mend() -> None:
     with pytest.raises(EarwitnessError, match=r"clap is 12 wide, but clap-text is 10; .*one space"):
-        build_captioner(plan_of(), [WIDTH], 10, IDS)
+        build(plan_of(), [WIDTH], IDS, 10)
     with pytest.raises(EarwitnessError, match=r"prefix.shift needs.*sound_dataset"):
         model_of(shift=True).calibrate(None, Rows(TEXT), COUNTS)
     for wrong in ({"noise": 0.1}, {"shift": True}):

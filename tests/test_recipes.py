@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
 from earwitness import recipes
-from pipeline.config.captioners import BartConfig
+from pipeline.config.bart import BartConfig
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.encoders import EventsEncoderConfig, LogmelEncoderConfig, VggishEncoderConfig
 from pipeline.config.params import Params, load_params, with_settings
@@ -74,7 +74,7 @@ def test_captions_alone_teach_wsacs_decoder(params: Path) -> None:
     now = applied(params, "wsac-text", "clotho-captions")
     (captioner,) = now.captioners.values()
     assert captioner.features == (captioner.text,) == ("minilm-mean",)
-    assert not now.encoders and not now.prefix.reads.any_sound
+    assert not now.encoders and not captioner.resolve(now, pytest.fail).model.reads.sound
     check_that_all_is_used(now)
 
 

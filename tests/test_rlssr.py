@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, SpecAugmentConfig
 from pipeline.config.plans import CaptionerPlan
-from pipeline.config.retrievers import PannsTowerConfig
+from pipeline.config.retrievers import PannsTowerConfig, TowerSetupConfig
 from pipeline.config.rlssr import RlssrConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.decoding.search import search
@@ -24,6 +24,7 @@ from pipeline.models.captioners.rlssr import POSITIONS, Rlssr, RlssrEncoder
 from pipeline.tensors import Batch, Padded, TokenIds, pad_tokens
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from tests.plans import build, captioner_plan, rebuild
 
 B, T, MELS, V, WIDTH = 4, 70, 16, 11, 16
 PAD, BEGIN, END = 0, 1, 2
@@ -42,23 +43,30 @@ def _seed() -> None:
     torch.manual_seed(3)
 
 
-def plan_of(tower: PannsTowerConfig = TOWER, **changed: Any) -> CaptionerPlan:
-    """``changed``: fields of the plan, the section ``rlssr`` as a mapping."""
-    own = {"width": WIDTH, "heads": 2, "feed_forward": 24, **changed.pop("rlssr", {})}
-    values = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart", "seq2seq"))
-    return CaptionerPlan.model_validate(
-        {
-            **values, "name": "words", "inputs": {}, "code": "", "architecture": "rlssr",
-            "dataset": "sounds", "features": ("logmel",), "rlssr": RlssrConfig(**own).model_dump(),
-            "sound": tower.model_dump(), "sound_input": INPUT.model_dump(),
-            "training": TrainingConfig(label_smoothing=0.0).model_dump(), **changed,
-        }
-    )  # fmt: skip
+def plan_of(
+    tower: PannsTowerConfig = TOWER,
+    *,
+    input: LogmelEncoderConfig = INPUT,
+    weights: str | None = None,
+    training: TrainingConfig | None = None,
+    **sections: Any,
+) -> CaptionerPlan:
+    """``weights``: of the tower. ``sections``: without SpecAugment if they do not name it."""
+    own = {"width": WIDTH, "heads": 2, "feed_forward": 24, "spec_augment": False}
+    if "spec_augment" in sections:
+        own["spec_augment"] = True
+    sections["rlssr"] = {**own, **sections.get("rlssr", {})}
+    return captioner_plan(
+        {"architecture": "rlssr", "tower": "cnn10"},
+        sections,
+        training or TrainingConfig(label_smoothing=0.0),
+        tower=TowerSetupConfig(settings=tower, input=input, weights=weights),
+    )
 
 
 def model_of(**changed: Any) -> Rlssr:
     """Without dropout; sure enough of itself for words to differ."""
-    model = Rlssr.from_plan(plan_of(**changed), [MELS], None, TOKENS).eval()
+    model = build(plan_of(**changed), [MELS], TOKENS).eval()
     with torch.no_grad():
         for weight in model.decoder.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.3)
@@ -223,25 +231,25 @@ def test_begins_with_panns_weights_and_needs_none_to_be_loaded(tmp_path: Path) -
     save_tagging(trained, path, settings, ["a", "b", "c"])
     tower = TOWER.model_copy(update={"weights": "tagging:panns"})
     plan = plan_of(tower, weights=str(path))
-    model = Rlssr.from_plan(plan, [MELS], None, TOKENS)
+    model = build(plan, [MELS], TOKENS)
     wanted = trained.encoder.state_dict()
     found = model.tower.encoder.state_dict()
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
     other = INPUT.model_copy(update={"sample_rate": 44100, "hop": 512, "fmax": 14000.0})
-    plan = plan_of(tower, weights=str(path), sound_input=other.model_dump())
+    plan = plan_of(tower, weights=str(path), input=other)
     with pytest.raises(EarwitnessError, match="trained with sample_rate 16000, not 44100"):
-        Rlssr.from_plan(plan, [MELS], None, TOKENS)
+        build(plan, [MELS], TOKENS)
     tower = tower.model_copy(update={"any_front_end": True})
-    plan = plan_of(tower, weights=str(path), sound_input=other.model_dump())
-    model = Rlssr.from_plan(plan, [MELS], None, TOKENS).eval()
+    plan = plan_of(tower, weights=str(path), input=other)
+    model = build(plan, [MELS], TOKENS).eval()
     found = model.tower.encoder.state_dict()
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
     path.unlink()
     with pytest.raises(EarwitnessError, match="dvc repro tagging"):
-        Rlssr.from_plan(plan, [MELS], None, TOKENS)
-    again = Rlssr.from_form(plan, [MELS], model.form()).eval()
+        build(plan, [MELS], TOKENS)
+    again = rebuild(plan, [MELS], model).eval()
     again.load_state_dict(model.inference_state_dict())
     sound = [sound_of()]
     assert torch.equal(model.encode(sound).values, again.encode(sound).values)
@@ -262,9 +270,9 @@ def test_begins_with_a_checkpoint_of_another_sample_rate(tmp_path: Path) -> None
     torch.save({"model": state}, path)
     tower = TOWER.model_copy(update={"weights": str(path)})
     with pytest.raises(EarwitnessError, match="mel filters are not those"):
-        Rlssr.from_plan(plan_of(tower), [MELS], None, TOKENS)
+        build(plan_of(tower), [MELS], TOKENS)
     tower = tower.model_copy(update={"any_front_end": True})
-    ours = Rlssr.from_plan(plan_of(tower), [MELS], None, TOKENS).tower.encoder
+    ours = build(plan_of(tower), [MELS], TOKENS).tower.encoder
     for name, value in theirs.encoder.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value)
 
@@ -291,8 +299,8 @@ def test_captions_learned_by_heart() -> None:
     sizes = {"width": 48, "heads": 2, "feed_forward": 96, "encoder_layers": 1, "dropout": 0.0}
     plan = plan_of(rlssr=sizes)
     tokens = TokenIds(vocabulary.size, vocabulary.begin, vocabulary.pad, vocabulary.end)
-    model = Rlssr.from_plan(plan, [MELS], None, tokens)
-    rows, _ = pad_tokens(vocabulary.encode(captions, plan.max_tokens), vocabulary.pad)
+    model = build(plan, [MELS], tokens)
+    rows, _ = pad_tokens(vocabulary.encode(captions, plan.model.tokens.longest), vocabulary.pad)
     lengths = torch.tensor([70, 33, 20, 48, 64, 50])
     features = (sound_of(lengths),)
     batch = Batch(features, rows, None, torch.arange(len(captions)))
@@ -326,9 +334,9 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(EarwitnessError, match=r"rlssr\.width 18 .* rlssr\.heads 4"):
         model_of(rlssr={"width": 18, "heads": 4})
     with pytest.raises(EarwitnessError, match="teacher_forcing to 1"):
-        model_of(training=TrainingConfig(teacher_forcing=0.7).model_dump())
+        model_of(training=TrainingConfig(teacher_forcing=0.7))
     with pytest.raises(EarwitnessError, match=r"stored logmel is 12 wide.*say 16 mels"):
-        Rlssr.from_plan(plan_of(), [12], None, TOKENS)
+        build(plan_of(), [12], TOKENS)
     with pytest.raises(EarwitnessError, match=r"rlssr: 9999 words.*lower max_length"):
         model = model_of()
         model.stepper().start(model.encode([sound_of()]), 1, 9999)

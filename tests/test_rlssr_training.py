@@ -14,6 +14,8 @@ from tiny import TINY
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.params import parse_params
 from pipeline.config.plans import CaptionerPlan
+from pipeline.config.retrievers import TowerSetupConfig
+from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.errors import EarwitnessError
@@ -22,6 +24,7 @@ from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
+from tests.plans import captioner_plan
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
 
@@ -33,24 +36,20 @@ class Killed(BaseException):
 
 
 def plan_of(**training: Any) -> CaptionerPlan:
-    values = dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart", "seq2seq"))
-    return CaptionerPlan.model_validate(
-        {
-            **values, "name": "rlssr", "inputs": {}, "code": "", "architecture": "rlssr",
-            "dataset": "toy", "features": ("logmel",), "sound": TOWER.model_dump(),
-            "sound_input": INPUT.model_dump(), "spec_augment": {},
-            "rlssr": {
-                "encoder_layers": 1, "decoder_layers": 1, "width": 32, "heads": 2,
-                "feed_forward": 64, "max_words": 8, "dropout": 0.0,
-                "reconstruction": {"weight": 0.1},
-            },
-            "training": {
-                "epochs": 9, "batch": 8, "accumulate": 2, "learning_rate": 4e-3,
-                "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
-                "patience_epochs": 20, "label_smoothing": 0.0, "device": "cpu", **training,
-            },
+    sizes = {
+        "encoder_layers": 1, "decoder_layers": 1, "width": 32, "heads": 2, "feed_forward": 64,
+        "max_words": 8, "dropout": 0.0, "reconstruction": {"weight": 0.1},
+    }  # fmt: skip
+    own = TrainingConfig(
+        **{
+            "epochs": 9, "batch": 8, "accumulate": 2, "learning_rate": 4e-3, "optimizer": "adam",
+            "schedule": "constant", "validations_per_epoch": 2, "patience_epochs": 20,
+            "label_smoothing": 0.0, "device": "cpu", **training,
         }
     )  # fmt: skip
+    entry = {"architecture": "rlssr", "tower": "cnn10"}
+    tower = TowerSetupConfig(settings=TOWER, input=INPUT, weights=None)
+    return captioner_plan(entry, {"rlssr": sizes}, own, name="rlssr", tower=tower)
 
 
 def make_data(root: Path) -> tuple[Manifest, FeatureStore]:

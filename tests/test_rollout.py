@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from pipeline.config.captioners import BartConfig
+from pipeline.config.bart import BartConfig
 from pipeline.decoding.rollout import Rollout, rollout
 from pipeline.decoding.search import search
 from pipeline.losses.policy import advantages, self_critical_loss, token_log_probs
@@ -28,7 +28,7 @@ def _seed() -> None:
 
 
 def markov() -> Markov:
-    return Markov(None, TOKENS).eval()  # type: ignore[arg-type]
+    return Markov(TOKENS).eval()
 
 
 def roll(model: Any, memory: Memory, clips: list[int], **settings: Any) -> Rollout:
@@ -41,7 +41,7 @@ def bart() -> tuple[Bart, Memory]:
     settings = BartConfig(
         pretrained=None, encoder_layers=1, decoder_layers=2, heads=2, width=16, feed_forward=32
     )
-    model = Bart.from_settings(settings, 12).eval()
+    model = Bart.from_settings(settings, TokenIds(12, begin=0, pad=1, end=2)).eval()
     for weight in model.parameters():
         weight.add_(torch.randn_like(weight), alpha=0.15)
     mask = torch.arange(5) < torch.tensor([5, 3, 5, 1, 4, 2, 5, 2, 1])[:, None]

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from pipeline.config.captioners import Seq2SeqConfig
-from pipeline.config.plans import CaptionerPlan
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq, gold_steps
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from tests.plans import build, captioner_plan
 from tests.reference_seq2seq import REFERENCES
 
 B, T, L, W, V = 6, 9, 14, 12, 17
@@ -47,23 +47,10 @@ def model_of(kind: Any, layers: int, teacher_forcing: float, dropout: float = 0.
         feed_forward=24,
         dropout=dropout,
     )
-    plan = CaptionerPlan(
-        name="words",
-        inputs={},
-        code="",
-        architecture="seq2seq",
-        dataset="sounds",
-        features=("panns",),
-        text=None,
-        input=None,
-        fuser=None,
-        translator=None,
-        twin=None,
-        bart=None,
-        seq2seq=settings,
-        training=TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7),
-    )
-    model = Seq2Seq.from_plan(plan, [W], None, TOKENS).double()
+    training = TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7)
+    entry = {"architecture": "seq2seq", "features": ("panns",)}
+    plan = captioner_plan(entry, {"seq2seq": settings}, training)
+    model = build(plan, [W], TOKENS).double()
     with torch.no_grad():
         for weight in model.decoder.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.3)

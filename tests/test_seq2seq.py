@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.config.plans import CaptionerPlan
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.decoding.search import search
 from pipeline.errors import EarwitnessError
@@ -20,6 +20,7 @@ from pipeline.models.layers.bigru import BiGru
 from pipeline.tensors import Batch, Memory, Padded, TokenIds, pad_tokens
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from tests.plans import build, captioner_plan, rebuild
 from tests.reference_seq2seq import REFERENCES
 
 B, T, W, V, WIDTH = 5, 7, 12, 11, 16
@@ -49,26 +50,14 @@ def plan_of(kind: Any, layers: int, **training: Any) -> CaptionerPlan:
 
 
 def plan_with(settings: Seq2SeqConfig, **training: Any) -> CaptionerPlan:
-    """Every module of the other architecture is null."""
-    return CaptionerPlan.model_validate(
-        {
-            **dict.fromkeys(("text", "input", "fuser", "translator", "twin", "bart")),
-            "name": "words",
-            "inputs": {},
-            "code": "",
-            "architecture": "seq2seq",
-            "dataset": "sounds",
-            "features": ("panns",),
-            "seq2seq": settings.model_dump(),
-            "training": TrainingConfig(**training).model_dump(),
-        }
-    )
+    entry = {"architecture": "seq2seq", "features": ("panns",)}
+    return captioner_plan(entry, {"seq2seq": settings}, TrainingConfig(**training))
 
 
 def model_of(kind: str, layers: int, vocabulary: int = V) -> Seq2Seq:
     """In double precision and without dropout; sure enough of itself for words to differ."""
     tokens = TOKENS._replace(size=vocabulary)
-    model = Seq2Seq.from_plan(plan_of(kind, layers), [W], None, tokens).double().eval()
+    model = build(plan_of(kind, layers), [W], tokens).double().eval()
     with torch.no_grad():
         for weight in model.decoder.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.3)
@@ -145,7 +134,7 @@ def test_bigru_drops_between_layers():
 def test_parameters_are_table_1s(settings: Seq2SeqConfig, millions: float):
     """With CNN14's 2,048 features and Clotho's 4,368 words."""
     with torch.device("meta"):
-        model = Seq2Seq.from_plan(plan_with(settings), [2048], None, TOKENS._replace(size=4368))
+        model = build(plan_with(settings), [2048], TOKENS._replace(size=4368))
     assert round(sum(weight.numel() for weight in model.parameters()) / 1e6, 1) == millions
 
 
@@ -262,9 +251,9 @@ def test_captions_learned_by_heart(kind: Any):
     )  # fmt: skip
     plan = plan_with(settings, teacher_forcing=0.7, label_smoothing=0.0)
     tokens = TokenIds(vocabulary.size, vocabulary.begin, vocabulary.pad, vocabulary.end)
-    model = Seq2Seq.from_plan(plan, [W], None, tokens)
+    model = build(plan, [W], tokens)
     features = (Padded(torch.randn(len(captions), T, W), torch.tensor([7, 3, 5, 4, 7, 6, 2, 7])),)
-    rows, _ = pad_tokens(vocabulary.encode(captions, plan.max_tokens), vocabulary.pad)
+    rows, _ = pad_tokens(vocabulary.encode(captions, plan.model.tokens.longest), vocabulary.pad)
     batch = Batch(features, rows, None, torch.arange(len(captions)))
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     steps = 120
@@ -279,9 +268,9 @@ def test_captions_learned_by_heart(kind: Any):
 
 
 @each_kind
-def test_rebuilt_from_its_form(kind: str, layers: int):
+def test_rebuilt_to_be_loaded(kind: str, layers: int):
     model = model_of(kind, layers)
-    again = Seq2Seq.from_form(model.plan, [W], model.form()).double().eval()
+    again = rebuild(plan_of(kind, layers), [W], model).double().eval()
     again.load_state_dict(model.inference_state_dict())
     features = [Padded(encoded_of().values, LENGTHS)]
     tokens = some_tokens(5)
@@ -298,9 +287,12 @@ def test_longer_than_its_positions():
 
 def test_sizes_that_do_not_fit():
     with pytest.raises(EarwitnessError, match=r"seq2seq\.width 18 .* seq2seq\.heads 4"):
-        Seq2Seq.from_plan(plan_with(Seq2SeqConfig(width=18)), [W], None, TOKENS)
-    with pytest.raises(EarwitnessError, match="name one feature"):
-        Seq2Seq.from_plan(plan_of("gru", 1), [W, W], None, TOKENS)
+        build(plan_with(Seq2SeqConfig(width=18)), [W], TOKENS)
+    two = {"architecture": "seq2seq", "features": ("panns", "htsat")}
+    with pytest.raises(ValueError, match=r"(?s)features.* at most 1 item"):
+        captioner_plan(two, {}, TrainingConfig())
+    with pytest.raises(EarwitnessError, match=r"2 stored features, but the plan names 1 \(panns\)"):
+        build(plan_of("gru", 1), [W, W], TOKENS)
 
 
 @torch.no_grad()

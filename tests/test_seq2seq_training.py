@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.captioners import Seq2SeqConfig
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.training import TrainingConfig
@@ -15,6 +14,7 @@ from pipeline.decoding.predict import bank_batches, predict
 from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import open_banks, train_captioner
+from tests.plans import captioner_plan
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
 
@@ -23,32 +23,20 @@ class Killed(BaseException):
 
 
 def plan_of(decoder: Any, **training: Any) -> CaptionerPlan:
-    return CaptionerPlan(
-        name=decoder,
-        inputs={},
-        code="",
-        architecture="seq2seq",
-        dataset="toy",
-        features=("two",),
-        text=None,
-        input=None,
-        fuser=None,
-        translator=None,
-        twin=None,
-        bart=None,
-        seq2seq=Seq2SeqConfig(
-            encoder_layers=2, encoder_width=16, encoder_dropout=0.2, decoder=decoder,
-            decoder_layers=1, width=32, heads=2, feed_forward=64, max_words=8,
-        ),
-        training=TrainingConfig(
-            **{
-                "epochs": 6, "batch": 20, "learning_rate": 5e-3, "optimizer": "adam",
-                "schedule": "exponential", "decay_to": 0.1, "warmup_steps": 10,
-                "validations_per_epoch": 1, "average_epochs": 2, "teacher_forcing": 0.7,
-                "validation_share": 0.1, "device": "cpu", **training,
-            }
-        ),
+    sizes = {
+        "encoder_layers": 2, "encoder_width": 16, "encoder_dropout": 0.2, "decoder": decoder,
+        "decoder_layers": 1, "width": 32, "heads": 2, "feed_forward": 64, "max_words": 8,
+    }  # fmt: skip
+    own = TrainingConfig(
+        **{
+            "epochs": 6, "batch": 20, "learning_rate": 5e-3, "optimizer": "adam",
+            "schedule": "exponential", "decay_to": 0.1, "warmup_steps": 10,
+            "validations_per_epoch": 1, "average_epochs": 2, "teacher_forcing": 0.7,
+            "validation_share": 0.1, "device": "cpu", **training,
+        }
     )  # fmt: skip
+    entry = {"architecture": "seq2seq", "features": ("two",)}
+    return captioner_plan(entry, {"seq2seq": sizes}, own, name=decoder)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -10,20 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.config.captioners import BartConfig
-from pipeline.config.cmu import CmuConfig
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, VggishEncoderConfig
-from pipeline.config.plans import CaptionerPlan
 from pipeline.config.retrievers import CrnnTowerConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.encoders import logmel, panns, vggish
 from pipeline.encoders.base import SoundEncoder
-from pipeline.models.captioners import build_captioner
 from pipeline.models.captioners.cmu import Cmu
 from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.crnn import CrnnTower
 from pipeline.tensors import Padded, TokenIds
+from tests.plans import build, captioner_plan
 
 RATE = 16000
 SECONDS = (8.0, 4.1, 5.3, 6.7, 1.0)
@@ -69,13 +66,13 @@ def test_captioning_reads_them_in_time() -> None:
     frames, vectors = heard(first), heard(tagger)
     assert (first.frame_seconds, tagger.frame_seconds) == (0.96, 0.32)
     assert int(vectors[0]) > 2 * int(frames[0])  # finer than what they stand beside
-    plan = CaptionerPlan(
-        name="final-events", inputs={}, code="", architecture="bart", dataset="toy",
-        features=("vggish", "events"), cmu=CmuConfig(adapter_layers=2),
-        training=TrainingConfig(device="cpu"),
-        bart=BartConfig(pretrained=None, encoder_layers=1, decoder_layers=1, heads=2, width=16),
-    )  # fmt: skip
-    model = build_captioner(plan, (6, 1), None, TokenIds(40, 0, 1, 2)).eval()
+    bart = {"pretrained": None, "encoder_layers": 1, "decoder_layers": 1, "heads": 2, "width": 16}
+    plan = captioner_plan(
+        {"architecture": "cmu", "features": ("vggish", "events")},
+        {"bart": bart, "cmu": {"adapter_layers": 2}},
+        TrainingConfig(device="cpu"),
+    )
+    model = build(plan, (6, 1), TokenIds(40, 0, 1, 2)).eval()
     assert isinstance(model, Cmu)
     seen: list[Tensor] = []
     model.adapter.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

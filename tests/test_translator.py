@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.captioners import TranslatorConfig
+from pipeline.config.edtc import TranslatorConfig
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.recurrence import walk
 from pipeline.models.layers.stacked import StackedConvolution

@@ -44,7 +44,7 @@ def values() -> dict[str, Any]:
     changed["prefix"] = {}
     changed["captioners"] |= {"adapted-words": ADAPTED, "words": OWN}
     changed["systems"] |= {
-        "adapted": {"captioners": ["adapted-words"], "set": {"memory.method": "projection"}},
+        "adapted": {"captioners": ["adapted-words"], "set": {"text_memory.method": "projection"}},
         "words": {"captioners": ["words"]},
     }
     return changed
@@ -101,12 +101,12 @@ def test_what_each_job_reads(made: Path) -> None:
     assert {*adapted.inputs} == {
         "clips", "cnn10-minilm-text", "soundscapes: clips", "soundscapes: cnn10-minilm-sound",
     }  # fmt: skip
-    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.reads.any_sound
+    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.model.reads.sound
     decoding = found["soundscapes-adapted"]
-    assert isinstance(decoding, DecodingPlan) and decoding.memory is not None
-    assert {"memory words", "memory words: cnn10-minilm-text"} <= {*decoding.inputs}
+    assert isinstance(decoding, DecodingPlan) and decoding.text_memory is not None
+    assert {"text memory words", "text memory words: cnn10-minilm-text"} <= {*decoding.inputs}
     plain = found["soundscapes-words"]
-    assert isinstance(plain, DecodingPlan) and plain.memory is None
+    assert isinstance(plain, DecodingPlan) and plain.text_memory is None
     space = found["representing/words-cnn10-minilm"]
     assert isinstance(space, RepresentationPlan)
     assert (space.features, space.text_features) == (("logmel",), "minilm")
@@ -119,7 +119,7 @@ def test_what_each_job_reads(made: Path) -> None:
     ("setting", "value", "expected"),
     [
         ("prefix.layers", 2, {"wsac", "adapted-words", "words"}),
-        ("memory.temperature", 0.1, {"soundscapes-adapted", "soundscapes-wsac"}),
+        ("text_memory.temperature", 0.1, {"soundscapes-adapted", "soundscapes-wsac"}),
         ("captioners.words.set", {"prefix.noise": 0.1, "prefix.validation": "text"}, {"words"}),
     ],
 )
@@ -249,7 +249,7 @@ def test_the_papers_rows_and_values(tmp_path: Path) -> None:
     rows = {}
     for name, system in now.systems.items():
         (member,) = system.captioners
-        memory = system.set.get("memory.method", now.memory.method)
+        memory = system.set.get("text_memory.method", now.text_memory.method)
         own = with_settings(now, now.captioners[member].set, "test").prefix
         rows[name] = (own.noise, own.shift, own.supervised, memory)
     sigma = rows["wsac-ni"][0]
@@ -266,7 +266,7 @@ def test_the_papers_rows_and_values(tmp_path: Path) -> None:
     training = now.training["wsac"]
     assert (training.epochs, training.batch, training.learning_rate) == (30, 64, 2e-5)
     assert (now.decoding.method, now.decoding.max_length) == ("greedy", 30)
-    assert now.memory.temperature == 0.01
+    assert now.text_memory.temperature == 0.01
     # warm-up over five epochs, then times 0.2 every ten
     schedule = build_schedule(training, 100)
     for epoch, factor in ((1, 0.2), (5, 1.0), (14.99, 1.0), (15, 0.2), (24.99, 0.2), (25, 0.04)):

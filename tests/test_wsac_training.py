@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
-from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
+from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
@@ -21,6 +21,7 @@ from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.prefix import Prefix
 from pipeline.trained.captioner import load_captioner
 from stages import decode, train_captioner
+from tests.plans import captioner_plan
 from tests.test_caption_stage import contents
 
 WIDTH = 16
@@ -35,21 +36,27 @@ class Killed(BaseException):
     """Nothing in the pipeline catches it."""
 
 
-def plan_of(name: str = "wsac", sound_dataset: str | None = None, **settings: Any) -> CaptionerPlan:
+def plan_of(
+    name: str = "wsac",
+    sound_dataset: str | None = None,
+    dataset: str = "words",
+    feature: str = "clap-sound",
+    **settings: Any,
+) -> CaptionerPlan:
     own = {
         "vocabulary": 200, "mapping_width": 32, "layers": 2, "heads": 2, "width": 32,
         "dropout": 0.0, "max_tokens": 16, "validation": "text", **settings,
     }  # fmt: skip
-    return CaptionerPlan(
-        name=name, inputs={}, code="", architecture="prefix", dataset="words",
-        features=("clap-sound",), text="clap-text", input=None, fuser=None, translator=None,
-        twin=None, bart=None, seq2seq=None, prefix=PrefixConfig(**own), sound_dataset=sound_dataset,
-        training=TrainingConfig(
-            epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1,
-            step_epochs=16, average_epochs=1, validations_per_epoch=1, patience_epochs=20,
-            label_smoothing=0.0, device="cpu",
-        ),
+    entry = {
+        "architecture": "prefix", "dataset": dataset, "features": (feature,), "text": "clap-text",
+        "sound_dataset": sound_dataset,
+    }  # fmt: skip
+    training = TrainingConfig(
+        epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1, step_epochs=16,
+        average_epochs=1, validations_per_epoch=1, patience_epochs=20, label_smoothing=0.0,
+        device="cpu",
     )  # fmt: skip
+    return captioner_plan(entry, {"prefix": own}, training, name=name)
 
 
 def write_embeddings(path: Path, ids: list[str], kinds: np.ndarray, gap: float) -> None:
@@ -99,7 +106,7 @@ def decoded(root: Path, captioner: str, dataset: str, method: Any = "none") -> f
     """The share of a split's clips whose caption is their own kind's, by the stage."""
     DecodingPlan(
         name="system", inputs={}, code="", dataset=dataset, split="evaluation",
-        captioners=(captioner,), combine="log_probs", memory=TextMemoryConfig(method=method),
+        captioners=(captioner,), combine="log_probs", text_memory=TextMemoryConfig(method=method),
         decoding=DecodingConfig(method="greedy", max_length=14),
     ).save(root / f"data/plans/systems/{dataset}-system.json")  # fmt: skip
     decode.main(dataset, "system")
@@ -158,15 +165,13 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(
 
 
 def test_the_upper_bound_learns_from_pairs(root: Path) -> None:
-    plan = plan_of("bound", supervised=True, validation="sound")
-    train(root, plan.model_copy(update={"dataset": "heard"}))
+    train(root, plan_of("bound", dataset="heard", supervised=True, validation="sound"))
     assert decoded(root, "bound", "heard") >= 0.9
 
 
 def test_captions_of_held_out_captions(root: Path) -> None:
     """``features`` that name the text itself: each clip's first caption stands for its sound."""
-    plan = plan_of("text", validation="sound").model_copy(update={"features": ("clap-text",)})
-    train(root, plan)
+    train(root, plan_of("text", feature="clap-text", validation="sound"))
     assert decoded(root, "text", "heard") == 1.0
 
 

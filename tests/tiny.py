@@ -141,8 +141,8 @@ TINY: dict[str, Any] = {
         "plain": PLAIN,
         "transformer": WORDS,
         "gru": {**WORDS, "set": {"seq2seq.decoder": "gru"}},
-        "bart": {
-            "architecture": "bart",
+        "cmu": {
+            "architecture": "cmu",
             "dataset": "soundscapes",
             "training": "edtc",
             "features": ["panns", "events"],
@@ -164,13 +164,13 @@ TINY: dict[str, Any] = {
     "scst": {"epochs": 1, "batch": 8, "samples": 1, "validation_share": 0.2},
     "finetuned": {"transformer-scst": {"captioner": "transformer"}},
     "decoding": {},
-    "memory": {},
+    "text_memory": {},
     "systems": {
         "edtc": {"captioners": ["edtc"]},
         "plain": {"captioners": ["plain"]},
         "rlssr": {"captioners": ["rlssr"]},
-        "bart": {"captioners": ["bart"]},
-        "wsac": {"captioners": ["wsac"], "set": {"memory.method": "projection"}},
+        "cmu": {"captioners": ["cmu"]},
+        "wsac": {"captioners": ["wsac"], "set": {"text_memory.method": "projection"}},
         "ensemble": {
             "captioners": ["transformer-scst", "gru"],
             "combine": "probs",

@@ -1,16 +1,49 @@
-"""What every entry of ``captioners`` has, whatever its architecture."""
+"""What every entry of ``captioners`` has, whatever its architecture, and what it is resolved to."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
+from pipeline.config.reads import ReadsConfig
+from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
+from pipeline.config.tokens import TokensConfig
+
+
+class BaseModelConfig(Section):
+    """All that builds the network of one architecture, and what it reads and writes."""
+
+    tokens: TokensConfig
+    reads: ReadsConfig = ReadsConfig()
 
 
 class BaseCaptionerConfig(Section):
+    """An entry. Each architecture's has a method ``resolve``, the one place that says what it reads
+    of the other sections: all that it returns is written into the plan.
+    """
+
+    sections: ClassVar[tuple[str, ...]]  # of params.yaml, that it reads
+
     dataset: str  # trained on its development split, chosen on its validation split
     training: str  # of the section `training`
     # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
     set: dict[str, Any] = Field(default_factory=dict)
+
+
+M = TypeVar("M", bound=BaseModelConfig, covariant=True)
+
+
+class Resolved(NamedTuple, Generic[M]):
+    """What an entry comes to."""
+
+    features: tuple[str, ...]  # stored sound features, E of them, in order
+    model: M
+    text: str | None = None  # stored features of the captions
+    sound_dataset: str | None = None  # whose sound; null: that of the captions' own dataset
+    tower: TowerSetupConfig | None = None  # of the model, where it trains one
+
+
+FindTower = Callable[[str], TowerSetupConfig]  # by its name in `sound_towers`

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.bart import BartConfig, BartSections
+from pipeline.config.captioner_base import (
+    BaseCaptionerConfig,
+    BaseModelConfig,
+    FindTower,
+    Resolved,
+)
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.section import Section
+from pipeline.config.tokens import SubwordsConfig
 
 
 class CmuConfig(Section):
@@ -30,9 +37,31 @@ class CmuConfig(Section):
         return self
 
 
+class CmuSections(BartSections):
+    cmu: CmuConfig = CmuConfig()
+
+
+class CmuModelConfig(BaseModelConfig):
+    architecture: Literal["cmu"] = "cmu"
+    bart: BartConfig
+    cmu: CmuConfig
+
+
 class CmuCaptionerConfig(BaseCaptionerConfig):
     """The baseline and every variant of CMU's tables, which are settings of ``cmu``."""
 
-    architecture: Literal["bart"]
+    sections: ClassVar = tuple(CmuSections.model_fields)
+
+    architecture: Literal["cmu"]
     # read at their own length; each but the first is resized to the frames of the first
     features: tuple[str, ...] = Field(min_length=1)
+
+    def resolve(self, params: CmuSections, tower: FindTower) -> Resolved[CmuModelConfig]:
+        bart = params.bart
+        subwords = SubwordsConfig(
+            vocabulary=bart.vocabulary,
+            pretrained=bart.pretrained or bart.tokenizer,
+            section="bart",
+            longest=bart.max_tokens,
+        )
+        return Resolved(self.features, CmuModelConfig(tokens=subwords, bart=bart, cmu=params.cmu))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.config.captioners import EdtcCaptionerConfig
+from pipeline.config.edtc import EdtcCaptionerConfig
 from pipeline.config.evaluation import SystemConfig
 from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.config.retrievers import RetrievalSystemConfig

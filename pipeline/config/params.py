@@ -10,27 +10,11 @@ from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.config.captioners import (
-    BartConfig,
-    CaptionerConfig,
-    FeatureInputConfig,
-    FinetunedConfig,
-    FuserConfig,
-    Seq2SeqConfig,
-    TranslatorConfig,
-    TwinConfig,
-)
-from pipeline.config.cmu import CmuConfig
+from pipeline.config.captioners import CaptionerConfig, CaptionerSections, FinetunedConfig
 from pipeline.config.datasets import DatasetConfig
-from pipeline.config.encoders import (
-    EncoderConfig,
-    SpecAugmentConfig,
-    TaggingConfig,
-    TextEncoderConfig,
-)
+from pipeline.config.encoders import EncoderConfig, TaggingConfig, TextEncoderConfig
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
 from pipeline.config.names import check_names
-from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -39,22 +23,21 @@ from pipeline.config.retrievers import (
     SoundTowerConfig,
     TextTowerConfig,
 )
-from pipeline.config.rlssr import RlssrCaptionerConfig, RlssrConfig
-from pipeline.config.section import Section, parse_section
+from pipeline.config.rlssr import RlssrCaptionerConfig
+from pipeline.config.section import parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 
 SIDES = ("sound", "text")  # of a retriever's space
 
 
-class Params(Section):
+class Params(CaptionerSections):
     """All of ``params.yaml``."""
 
     datasets: dict[str, DatasetConfig]
     encoders: dict[str, EncoderConfig]
     text_encoders: dict[str, TextEncoderConfig] = Field(default_factory=dict)
     tagging: TaggingConfig = TaggingConfig()
-    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
     sound_towers: dict[str, SoundTowerConfig] = Field(default_factory=dict)
     text_towers: dict[str, TextTowerConfig] = Field(default_factory=dict)
     biencoder: BiEncoderConfig = BiEncoderConfig()
@@ -63,21 +46,11 @@ class Params(Section):
     adapted: dict[str, AdaptedConfig] = Field(default_factory=dict)
     encoded: tuple[str, ...] = ()  # retrievers that become encoders: their frames are stored
     represented: tuple[str, ...] = ()  # retrievers as CLAP: <name>-sound and <name>-text are stored
-    features: FeatureInputConfig = FeatureInputConfig()
-    fuser: FuserConfig = FuserConfig()
-    translator: TranslatorConfig = TranslatorConfig()
-    twin: TwinConfig = TwinConfig()
-    bart: BartConfig = BartConfig()
-    seq2seq: Seq2SeqConfig = Seq2SeqConfig()
-    cmu: CmuConfig = CmuConfig()
-    rlssr: RlssrConfig = RlssrConfig()
-    prefix: PrefixConfig = PrefixConfig()
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     captioners: dict[str, CaptionerConfig] = Field(default_factory=dict)
     scst: ScstConfig = ScstConfig()
     finetuned: dict[str, FinetunedConfig] = Field(default_factory=dict)
     decoding: DecodingConfig = DecodingConfig()
-    memory: TextMemoryConfig = TextMemoryConfig()
     systems: dict[str, SystemConfig] = Field(default_factory=dict)
     retrieval_systems: dict[str, RetrievalSystemConfig] = Field(default_factory=dict)
     test_sets: tuple[str, ...] = ()  # that `systems` caption

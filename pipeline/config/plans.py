@@ -11,15 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from pipeline.config.captioners import (
-    BartConfig,
-    FeatureInputConfig,
-    FuserConfig,
-    Seq2SeqConfig,
-    TranslatorConfig,
-    TwinConfig,
-)
-from pipeline.config.cmu import CmuConfig
+from pipeline.config.captioners import CaptionerModel
 from pipeline.config.encoders import (
     EncoderConfig,
     SpecAugmentConfig,
@@ -27,10 +19,8 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
-from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
-from pipeline.config.reads import Reads
+from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.retrievers import BiEncoderConfig, SoundTowerConfig, TextTowerConfig
-from pipeline.config.rlssr import RlssrConfig
 from pipeline.config.section import Section, parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.files import read_json, write_json
@@ -107,47 +97,14 @@ class EncodingPlan(Plan):
 
 
 class CaptionerPlan(Plan):
-    """Train one captioner. A module that the captioner does not use is null here."""
+    """Train one captioner."""
 
-    architecture: str
     dataset: str
-    features: tuple[str, ...]  # sound encoders, E of them, in order
-    text: str | None = None  # text encoder of the twin's branch, or of a prefix's captions
-    input: FeatureInputConfig | None = None
-    fuser: FuserConfig | None = None
-    translator: TranslatorConfig | None = None
-    twin: TwinConfig | None = None
-    bart: BartConfig | None = None
-    seq2seq: Seq2SeqConfig | None = None
-    cmu: CmuConfig | None = None
-    rlssr: RlssrConfig | None = None
-    sound: SoundTowerConfig | None = None  # the tower that is trained with it
-    sound_input: EncoderConfig | None = (
-        None  # the settings of the stored feature that the tower reads
-    )
-    # data/models/encoders/<name>/model.safetensors where the tower starts there
-    weights: str | None = None
-    spec_augment: SpecAugmentConfig | None = None  # of each batch in training; null: off
+    features: tuple[str, ...]  # stored sound features, E of them, in order
+    text: str | None = None  # stored features of the captions
+    sound_dataset: str | None = None  # whose sound; null: the dataset's own
+    model: CaptionerModel
     training: TrainingConfig
-    prefix: PrefixConfig | None = None
-    sound_dataset: str | None = None  # whose sound a prefix reads; null: the dataset's own
-
-    @property
-    def reads(self) -> Reads:
-        """What its training reads of the stored features."""
-        return Reads() if self.prefix is None else self.prefix.reads
-
-    @property
-    def decoder(self) -> PrefixConfig | Seq2SeqConfig | RlssrConfig | BartConfig:
-        """The section of what writes the captions."""
-        own = self.prefix or self.seq2seq or self.rlssr or self.bart
-        assert own is not None
-        return own
-
-    @property
-    def max_tokens(self) -> int:
-        """Of a caption in training, with its begin and its end."""
-        return self.decoder.max_tokens
 
 
 class RepresentationPlan(Plan):
@@ -175,7 +132,7 @@ class DecodingPlan(Plan):
     captioners: tuple[str, ...]
     combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: DecodingConfig
-    memory: TextMemoryConfig | None = None  # null: sound is read as it is
+    text_memory: TextMemoryConfig | None = None  # null: sound is read as it is
 
 
 class EvaluationPlan(Plan):

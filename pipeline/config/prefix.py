@@ -1,15 +1,20 @@
-"""Sections ``prefix`` and ``memory``: WSAC, text-only training (Kouzelis & Katsouros 2023)."""
+"""Sections ``prefix`` and ``text_memory``: WSAC, text-only training (Kouzelis & Katsouros 2023)."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import BaseCaptionerConfig
-from pipeline.config.reads import Reads
+from pipeline.config.captioner_base import (
+    BaseCaptionerConfig,
+    BaseModelConfig,
+    FindTower,
+    Resolved,
+)
+from pipeline.config.reads import Moment, ReadsConfig
 from pipeline.config.section import Section
-from pipeline.config.tokens import Subwords
+from pipeline.config.tokens import SubwordsConfig
 
 
 class PrefixConfig(Section):
@@ -37,14 +42,6 @@ class PrefixConfig(Section):
     # what the best epoch is chosen by: captions of sound, or captions of captions (4.1: no sound)
     validation: Literal["sound", "text"] = "sound"
 
-    @property
-    def reads(self) -> Reads:
-        return Reads(self.supervised, not self.supervised, self.shift, self.validation)
-
-    @property
-    def tokens(self) -> Subwords:
-        return Subwords(self.vocabulary, self.pretrained, "prefix")
-
     @model_validator(mode="after")
     def _consistent(self) -> PrefixConfig:
         if self.supervised and (self.noise is not None or self.shift):
@@ -52,8 +49,27 @@ class PrefixConfig(Section):
         return self
 
 
+class TextMemoryConfig(Section):
+    """How a prefix captioner reads sound: as it is, or through its training captions (3.2)."""
+
+    method: Literal["none", "nearest", "projection"] = "none"  # nearest: NND; projection: PD
+    temperature: float = Field(0.01, gt=0)  # τ of eq. 5; WSAC's code
+
+
+class PrefixSections(Section):
+    prefix: PrefixConfig = PrefixConfig()
+    text_memory: TextMemoryConfig = TextMemoryConfig()  # in decoding alone
+
+
+class PrefixModelConfig(BaseModelConfig):
+    architecture: Literal["prefix"] = "prefix"
+    prefix: PrefixConfig
+
+
 class PrefixCaptionerConfig(BaseCaptionerConfig):
     """WSAC and every row of its Table 1; ``dataset`` gives the captions."""
+
+    sections: ClassVar = tuple(PrefixSections.model_fields)
 
     architecture: Literal["prefix"]
     # of the sound, in one space with `text`; naming `text` itself captions captions
@@ -62,9 +78,22 @@ class PrefixCaptionerConfig(BaseCaptionerConfig):
     # whose sound gives shift's mean, and the validation split; null: the dataset's own
     sound_dataset: str | None = None
 
-
-class TextMemoryConfig(Section):
-    """How a prefix captioner reads sound: as it is, or through its training captions (3.2)."""
-
-    method: Literal["none", "nearest", "projection"] = "none"  # nearest: NND; projection: PD
-    temperature: float = Field(0.01, gt=0)  # τ of eq. 5; WSAC's code
+    def resolve(self, params: PrefixSections, tower: FindTower) -> Resolved[PrefixModelConfig]:
+        own = params.prefix
+        sound: list[Moment] = []
+        text: list[Moment] = []
+        (sound if own.supervised else text).append("batches")
+        if own.shift:
+            sound.append("calibration")
+        (sound if own.validation == "sound" else text).append("validation")
+        model = PrefixModelConfig(
+            tokens=SubwordsConfig(
+                vocabulary=own.vocabulary,
+                pretrained=own.pretrained,
+                section="prefix",
+                longest=own.max_tokens,
+            ),
+            reads=ReadsConfig(sound=tuple(sound), text=tuple(text)),
+            prefix=own,
+        )
+        return Resolved(self.features, model, text=self.text, sound_dataset=self.sound_dataset)

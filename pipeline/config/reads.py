@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from pipeline.config.section import Section
+
+# in every batch; once, of all clips that are trained on; of the clips that are captioned to
+# choose the best epoch
+Moment = Literal["batches", "calibration", "validation"]
 
 
-class Reads(NamedTuple):
-    """``sound`` and ``text``: in every batch. Without a text encoder there is no text to read."""
+class ReadsConfig(Section):
+    """When each is read; a feature that is never read is not opened."""
 
-    sound: bool = True  # of each caption's clip
-    text: bool = True  # of each caption
-    all_sound: bool = False  # of all clips that are trained on, once, to calibrate
-    validation: Literal["sound", "text"] = "sound"  # what is captioned
-
-    @property
-    def any_sound(self) -> bool:
-        return self.sound or self.all_sound or self.validation == "sound"
+    sound: tuple[Moment, ...] = ("batches", "validation")  # of each clip
+    text: tuple[Moment, ...] = ()  # of each caption

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.crnn import CrnnConfig
+from pipeline.config.encoders import EncoderConfig
 from pipeline.config.section import Section
 
 
@@ -86,6 +87,14 @@ SoundTowerConfig = Annotated[
     PannsTowerConfig | WavegramTowerConfig | AstTowerConfig | CrnnTowerConfig,
     Field(discriminator="module"),
 ]
+
+
+class TowerSetupConfig(Section):
+    """All that a sound tower is built from."""
+
+    settings: SoundTowerConfig
+    input: EncoderConfig  # of the stored feature that it reads
+    weights: str | None  # the file that the tagging stage trains, where the tower starts there
 
 
 class TextTowerConfig(Section):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.captioner_base import (
+    BaseCaptionerConfig,
+    BaseModelConfig,
+    FindTower,
+    Resolved,
+)
+from pipeline.config.encoders import SpecAugmentConfig
+from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
-from pipeline.config.tokens import WritesWords
+from pipeline.config.tokens import WordsConfig
 
 
 class ReconstructionConfig(Section):
@@ -23,7 +30,7 @@ class ReconstructionConfig(Section):
     stop_gradient: bool = False  # keeps its gradient out of the CNN; eq. 1 says nothing of it
 
 
-class RlssrConfig(WritesWords, Section):
+class RlssrConfig(Section):
     """CNN10, a Transformer encoder and a Transformer decoder over words (RLSSR 3)."""
 
     encoder_layers: int = Field(2, ge=0)  # RLSSR 3.1; 0: without the Transformer encoder (5.1)
@@ -48,8 +55,32 @@ class RlssrConfig(WritesWords, Section):
         return self
 
 
+class RlssrSections(Section):
+    rlssr: RlssrConfig = RlssrConfig()
+    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
+
+
+class RlssrModelConfig(BaseModelConfig):
+    architecture: Literal["rlssr"] = "rlssr"
+    rlssr: RlssrConfig
+    tower: TowerSetupConfig
+    spec_augment: SpecAugmentConfig | None  # of each batch in training; null: off
+
+
 class RlssrCaptionerConfig(BaseCaptionerConfig):
     """A sound tower, trained end to end from a stored log-mel; variants are settings of `rlssr`."""
 
+    sections: ClassVar = tuple(RlssrSections.model_fields)
+
     architecture: Literal["rlssr"]
     tower: str  # of `sound_towers`: a panns one; its `input` is the stored log-mel
+
+    def resolve(self, params: RlssrSections, tower: FindTower) -> Resolved[RlssrModelConfig]:
+        own, setup = params.rlssr, tower(self.tower)
+        model = RlssrModelConfig(
+            tokens=WordsConfig(min_count=own.min_count, longest=own.max_words + 2),
+            rlssr=own,
+            tower=setup,
+            spec_augment=params.spec_augment if own.spec_augment else None,
+        )
+        return Resolved((setup.settings.input,), model, tower=setup)

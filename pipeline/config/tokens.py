@@ -1,35 +1,30 @@
-"""Which tokens a captioner writes, as its section of the parameters says."""
+"""Which tokens a captioner writes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
 
 
-class Words(NamedTuple):
+class WordsConfig(Section):
     """Those of the training captions."""
 
+    kind: Literal["words"] = "words"
     min_count: int  # how often a word must stand in them
+    longest: int  # tokens of a caption in training, with its begin and its end; more are cut off
 
 
-class Subwords(NamedTuple):
+class SubwordsConfig(Section):
     """Those of a BPE trained on the captions, or of a pretrained model."""
 
+    kind: Literal["subwords"] = "subwords"
     vocabulary: int  # of the BPE
     pretrained: str | None  # hub name or path of a model's own, in its place
-    section: str  # of the parameters, for the error's sake
+    section: str  # of params.yaml that names it, for errors
+    longest: int  # as above
 
 
-class WritesWords:
-    """A section whose captioner writes words."""
-
-    if TYPE_CHECKING:  # each section has them as fields of its own
-        min_count: int
-        max_words: int
-
-    @property
-    def max_tokens(self) -> int:
-        return self.max_words + 2
-
-    @property
-    def tokens(self) -> Words:
-        return Words(self.min_count)
+TokensConfig = Annotated[WordsConfig | SubwordsConfig, Field(discriminator="kind")]

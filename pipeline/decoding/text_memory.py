@@ -46,13 +46,13 @@ class TextMemory:
         method: Literal["nearest", "projection"],
         temperature: float = 0.01,
         *,
-        source: str = "memory",
+        source: str = "text_memory",
         block: int = BLOCK,
     ) -> None:
         if len(captions) == 0:
             raise EarwitnessError(
-                f"{source}: the memory is empty; embed the captions that the captioner was "
-                "trained on, or set memory.method: none"
+                f"{source}: the text memory is empty; embed the captions that the captioner was "
+                "trained on, or set text_memory.method: none"
             )
         self.captions, self.method, self.temperature = captions, method, temperature
         self.block = block
@@ -123,7 +123,9 @@ def open_memory(
     Raises:
         EarwitnessError: there are no captions, or no embeddings of them.
     """
-    if settings is None or settings.method == "none" or plan.prefix is None or plan.text is None:
+    if settings is None or settings.method == "none":
+        return None
+    if plan.model.architecture != "prefix" or plan.text is None:
         return None
     clips, _ = training_clips(Manifest.load(corpora / f"{plan.dataset}.json"), plan.training)
     names = [caption_id(clip.clip_id, k) for clip in clips for k in range(len(clip.captions))]

@@ -11,16 +11,91 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from pipeline.config.captioner_base import Resolved
+from pipeline.config.captioners import CaptionerModel
 from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.config.params import Params
 from pipeline.config.prefix import PrefixConfig
-from pipeline.config.training import ScstConfig
+from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
+from pipeline.planning.context import Context
 from pipeline.text.ptb import ptb_tokens
 
 # what the tokenizer makes of brackets: no words, though they have letters
 BRACKETS = frozenset(("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"))
+
+
+SPLITS = ("development", "validation")  # that a captioner learns from
+
+
+def check_captioner(
+    context: Context, name: str, found: Resolved[CaptionerModel], training: TrainingConfig
+) -> None:
+    """Refuses a captioner that its datasets cannot teach.
+
+    Raises:
+        EarwitnessError: captions that teach nothing, a split or sound that is missing, or sound
+            that is to be read in the place of text and is not of its space.
+    """
+    dataset = context.params.captioners[name].dataset
+    heard, tokens = found.sound_dataset or dataset, found.model.tokens
+    min_count = tokens.min_count if tokens.kind == "words" else 1
+    check_captions(context.manifests[dataset], SPLITS, min_count)
+    for each in (dataset, heard):
+        training_clips(context.manifests[each], training)
+    if found.model.architecture != "prefix" or found.text is None:
+        return
+    where, (feature,), own = f"captioners.{name}", found.features, found.model.prefix
+    if own.supervised and heard != dataset:
+        raise EarwitnessError(
+            f"{where}: prefix.supervised: true pairs captions with their own sound; leave "
+            "sound_dataset out"
+        )
+    sound, text = context.width(heard, feature), context.width(dataset, found.text)
+    if sound != text:
+        raise EarwitnessError(
+            f"{where}: {feature} is {sound} wide, but {found.text} is {text}; name the sound and "
+            "the text of one space, such as one CLAP's"
+        )
+    if found.model.reads.sound and feature not in context.params.embedded:
+        check_sound(context.manifests[heard], where, own)
+
+
+def check_finetuning(
+    context: Context,
+    name: str,
+    found: Resolved[CaptionerModel],
+    training: TrainingConfig,
+    scst: ScstConfig,
+) -> None:
+    """Refuses rewards that cannot be computed.
+
+    Args:
+        found, training: of the captioner that is trained further.
+
+    Raises:
+        EarwitnessError: a reward's weights are missing; the best would be chosen on clips that were
+            trained on; or there are no clips with sound and captions, which rewards compare.
+    """
+    where, base = f"finetuned.{name}", context.params.finetuned[name].captioner
+    check_reward_weights(scst, where)
+    if training.validation_share != scst.validation_share:
+        raise EarwitnessError(
+            f"{where}: {base} is trained with validation_share "
+            f"{training.validation_share or 'null'}, scst has {scst.validation_share or 'null'}; "
+            "set scst.validation_share to the same"
+        )
+    dataset = context.params.captioners[base].dataset
+    heard = found.sound_dataset or dataset
+    paired = heard == dataset and context.manifests[heard].sounding
+    if not paired and found.features[0] != found.text:
+        lacks = "no sound" if heard == dataset else f"sound of {heard} alone"
+        raise EarwitnessError(
+            f"{where}: rewards need clips with sound and captions, and {base} has captions of "
+            f"{dataset} and {lacks}; name a captioner of a dataset with both"
+        )
 
 
 def check_captions(manifest: Manifest, splits: Sequence[str], min_count: int = 1) -> None:

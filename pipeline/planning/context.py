@@ -18,7 +18,6 @@ from pipeline.planning.code import code_digest
 
 # registries import every entry; a job names the one that it uses
 REGISTRIES = frozenset({"encoders", "models.captioners", "corpora.registry", "models.towers"})
-MODULES = {"bart": "cmu"}  # architectures whose file has another name
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Context:
 
 def architecture(name: str) -> str:
     """The module of a captioner's architecture."""
-    return f"models.captioners.{MODULES.get(name, name)}"
+    return f"models.captioners.{name}"
 
 
 def sound(clip: Clip) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
-from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.planning.captioners import resolved
 from pipeline.planning.context import Context, architecture, captions, digest, weights
 from pipeline.planning.retrievers import sound_features, tower_modules
 
@@ -30,17 +30,19 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     clips = context.manifests[dataset].split(params.evaluation.split)
     inputs = {"clips": digest([clip.clip_id for clip in clips])}
     modules = ["decoding.predictions", "trained.captioner"]
-    memory = None
+    text_memory = None
     for member in system.captioners:
-        captioner = params.base_captioner(member)
+        captioner, found = params.base_captioner(member), resolved(context, member)
         inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
         modules.append(architecture(captioner.architecture))
-        for encoder in params.heard(member):
+        for encoder in found.features:
             inputs[encoder] = context.fingerprint(dataset, encoder)
-        if isinstance(captioner, PrefixCaptionerConfig) and own.memory.method != "none":
-            where, memory = captioner.dataset, own.memory
-            inputs[f"memory {where}"] = captions(context.manifests[where].clips)
-            inputs[f"memory {where}: {captioner.text}"] = context.fingerprint(where, captioner.text)
+        remembers = "text_memory" in captioner.sections and own.text_memory.method != "none"
+        if remembers and found.text:
+            where, text_memory = captioner.dataset, own.text_memory
+            inputs[f"text memory {where}"] = captions(context.manifests[where].clips)
+            read = context.fingerprint(where, found.text)
+            inputs[f"text memory {where}: {found.text}"] = read
     return DecodingPlan(
         name=name,
         inputs=inputs,
@@ -50,7 +52,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         captioners=system.captioners,
         combine=system.combine,
         decoding=own.decoding,
-        memory=memory,
+        text_memory=text_memory,
     )
 
 
@@ -60,7 +62,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
     heard = {
         encoder: context.fingerprint(dataset, encoder)
         for member in members
-        for encoder in params.heard(member)
+        for encoder in resolved(context, member).features
         if encoder not in params.embedded
     }
     modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.report"]

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan
-from pipeline.config.tokens import Subwords, Words
+from pipeline.config.tokens import TokensConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.decoding.predict import bank_batches, predict
@@ -19,13 +19,13 @@ from pipeline.features.store import FeatureStore
 from pipeline.files import replacing_folder
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
-from pipeline.models.captioners import build_captioner
+from pipeline.models.captioners.base import Inputs
 from pipeline.tensors import TokenIds, pad_tokens
 from pipeline.text.ptb import tokenize
 from pipeline.text.subword import pretrained, train_subword
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
-from pipeline.trained.captioner import TrainedCaptioner
+from pipeline.trained.captioner import TrainedCaptioner, planned_captioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import training_job
@@ -51,7 +51,7 @@ def train_captioner(
     of threads ends with the same bytes.
 
     Args:
-        features: of ``plan.features``, in their order, where ``plan.reads.any_sound``; of the
+        features: of ``plan.features``, in their order, where ``plan.model.reads.sound``; of the
             dataset ``heard`` where that is another.
         text: of ``plan.text``, where the plan names some.
         output: a folder, there whole or not at all (see pipeline/trained/captioner.py).
@@ -85,28 +85,31 @@ def prepare(
     """The untrained captioner, and the run that trains it."""
     clips, held_out = training_clips(manifest, plan.training)
     sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
-    reads, texts = plan.reads, [text] if text is not None else []
+    reads, texts = plan.model.reads, [text] if text is not None else []
     captions = [caption for clip in clips for caption in clip.captions]
-    tokenizer = make_tokenizer(plan.decoder.tokens, captions)
+    tokenizer = make_tokenizer(plan.model.tokens, captions)
+    widths = tuple(store.width for store in (features if reads.sound else texts))
     text_width = text.width if text is not None else None
-    widths = tuple(store.width for store in (features if reads.any_sound else texts))
+    inputs = Inputs(plan.features, widths, plan.text, text_width)
     tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
-    model = build_captioner(plan, widths, text_width, tokens).to(device)
+    model = planned_captioner(plan, inputs, tokens).to(device)
     captioner = TrainedCaptioner(plan, model, tokenizer, widths)
-    paired, told = features if reads.sound else [], text if reads.text else None
+    paired = features if "batches" in reads.sound else []
+    told = text if "batches" in reads.text else None
     batches = make_batches(plan, clips, paired, told, tokenizer, device)
     heard_ids = [clip.clip_id for clip in sounding[0]]
-    sound = open_banks(features, heard_ids, device)[0] if reads.all_sound else None
+    calibrates = "calibration" in reads.sound
+    sound = open_banks(features, heard_ids, device)[0] if calibrates else None
     model.calibrate(sound, batches.text, batches.counts)
-    shown = (held_out, texts) if reads.validation == "text" else (sounding[1], features)
+    shown = (held_out, texts) if "validation" in reads.text else (sounding[1], features)
     validate = validation(captioner, *shown, device)
     hooks = model.before_step, model.after_step
     return captioner, Task(model, batches, model.loss, *hooks, validate, SCORE)
 
 
-def make_tokenizer(tokens: Words | Subwords, captions: Sequence[str]) -> Tokenizer:
+def make_tokenizer(tokens: TokensConfig, captions: Sequence[str]) -> Tokenizer:
     """Words, or subwords: a pretrained model's own, or those trained on the captions."""
-    if isinstance(tokens, Words):
+    if tokens.kind == "words":
         return Vocabulary.train(captions, tokens.min_count)
     if tokens.pretrained is not None:
         return pretrained(tokens.pretrained, tokens.section)
@@ -123,7 +126,7 @@ def make_batches(
 ) -> CaptionBatches:
     """The training pairs of ``clips``."""
     captions = [caption for clip in clips for caption in clip.captions]
-    rows = tokenizer.encode(captions, plan.max_tokens)
+    rows = tokenizer.encode(captions, plan.model.tokens.longest)
     tokens, lengths = pad_tokens(rows, tokenizer.pad)
     names = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
     return CaptionBatches(
@@ -148,9 +151,8 @@ def validation(
     """A function that captions ``clips`` greedily and scores them in process."""
     banks = open_banks(features, [clip.clip_id for clip in clips], device)
     scorer = CiderD([tokenize(clip.captions) for clip in clips])
-    decoding = DecodingConfig(
-        method="greedy", beams=1, min_length=1, max_length=captioner.plan.max_tokens - 2
-    )
+    longest = captioner.plan.model.tokens.longest - 2
+    decoding = DecodingConfig(method="greedy", beams=1, min_length=1, max_length=longest)
 
     def validate() -> dict[str, float]:
         batches = predict(captioner, bank_batches(banks, decoding.batch), decoding)

@@ -61,7 +61,7 @@ class SelfCritical:
     ) -> None:
         self.scst = plan.scst
         self.model, self.tokenizer = captioner.model, captioner.tokenizer
-        self.max_length = captioner.plan.max_tokens - 2
+        self.max_length = captioner.plan.model.tokens.longest - 2
         self.reward, self.thread = reward, thread
         self.greedy = plan.scst.baseline == "greedy"
         self.step = 0

@@ -3,59 +3,61 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from pipeline.config.plans import CaptionerPlan
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.tensors import Bank, Batch, Memory, Padded, TokenIds
 
+Saved = Mapping[str, Any]  # JSON
+
+
+class Inputs(NamedTuple):
+    """The stored features that a captioner reads."""
+
+    names: tuple[str, ...]  # of the sound's, E of them, in order
+    widths: tuple[int, ...]  # W of each
+    text: str | None = None  # name of the captions'
+    text_width: int | None = None  # W of those; None: there is no training, which alone reads them
+
+
+class Learning(NamedTuple):
+    """What a captioner itself has to know of its training."""
+
+    label_smoothing: float
+    teacher_forcing: float  # probability at the last step
+    seed: int
+    compiled: bool  # whether its parts may be compiled
+
 
 class Captioner(nn.Module, ABC):
-    """The model of one plan; training, decoding, self-critical training and ensembles use it alike.
+    """The model of one architecture; training, decoding, self-critical training and ensembles use
+    it alike.
+
+    Each is built by ``(settings, inputs, tokens, learning, saved=None)``:
+
+    Args:
+        settings: the architecture's own, of a plan.
+        saved: ``configuration`` of a trained one: the same shapes with random weights, to be loaded
+            with :meth:`inference_state_dict`; no file is read and no network is asked.
 
     Attributes:
-        plan: what it was built from. tokens: of the vocabulary that it writes in.
+        tokens: of the vocabulary that it writes in.
+        configuration: what builds the same model again and the settings do not say, as JSON.
+
+    Raises:
+        EarwitnessError: sizes that do not fit each other, or pretrained weights not available.
     """
 
-    plan: CaptionerPlan
     tokens: TokenIds
+    configuration: dict[str, Any]
 
-    @classmethod
-    @abstractmethod
-    def from_plan(
-        cls,
-        plan: CaptionerPlan,
-        widths: Sequence[int],
-        text_width: int | None,
-        tokens: TokenIds,
-    ) -> Captioner:
-        """An untrained one.
-
-        Args:
-            widths: W of each of the plan's E stored features.
-            text_width: W of the stored text features, where the plan names some.
-
-        Raises:
-            EarwitnessError: sizes that do not fit each other, or pretrained weights not to be had.
-        """
-
-    @classmethod
-    @abstractmethod
-    def from_form(
-        cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]
-    ) -> Captioner:
-        """One with random weights, to be loaded with :meth:`inference_state_dict`; no network.
-
-        Args:
-            form: of :meth:`form`.
-        """
-
-    @abstractmethod
-    def form(self) -> dict[str, Any]:
-        """All that :meth:`from_form` needs beside the plan, as JSON."""
+    def __init__(self, tokens: TokenIds, learning: Learning) -> None:
+        super().__init__()
+        self.tokens, self.learning = tokens, learning
+        self.configuration = {}
 
     @abstractmethod
     def encode(self, features: Sequence[Padded]) -> Memory:
@@ -77,8 +79,8 @@ class Captioner(nn.Module, ABC):
         """Called once before training, also before it is resumed, with all that is trained on.
 
         Args:
-            sound: the first stored feature of the clips, where ``plan.reads.all_sound``.
-            text: of the captions, clip by clip, where ``plan.reads.text``.
+            sound: the first stored feature of the clips, where it is read to calibrate.
+            text: of the captions, clip by clip, where batches have it.
             captions: (clips,) int64, how many captions each clip has.
         """
         return

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.captioners import BartConfig
-from pipeline.config.cmu import CmuConfig
-from pipeline.config.plans import CaptionerPlan
+from pipeline.config.bart import BartConfig
+from pipeline.config.cmu import CmuConfig, CmuModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.crnn import Crnn
@@ -28,65 +27,40 @@ class CmuLosses(NamedTuple):
 
 
 class Cmu(Captioner):
-    """The captioner of one plan.
+    """BART with its own encoder, or without one behind a CRNN."""
 
-    Args:
-        widths: W of each of the E stored features.
-        bart: the text decoder, with its own encoder, or without one behind a CRNN.
-
-    Raises:
-        EarwitnessError: sizes that do not fit each other.
-    """
-
-    def __init__(self, plan: CaptionerPlan, widths: Sequence[int], bart: Bart) -> None:
-        super().__init__()
-        assert plan.cmu is not None
-        if len(widths) != len(plan.features):
-            raise EarwitnessError(
-                f"{plan.name}: {len(widths)} stored features, but the plan names "
-                f"{len(plan.features)} ({', '.join(plan.features)}); run `dvc repro plan`"
-            )
-        self.plan = plan
-        self.adapter = make_adapter(sum(widths), bart.width, plan.cmu)
-        self.crnn: Crnn | None = None
-        if plan.cmu.encoder == "crnn":
-            self.crnn = Crnn(bart.width, (), plan.cmu.crnn)
-        self.bart = bart
-        self.tokens = TokenIds(bart.vocabulary, bart.begin, bart.pad, bart.end)
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: CaptionerPlan,
-        widths: Sequence[int],
-        text_width: int | None,
+    def __init__(
+        self,
+        settings: CmuModelConfig,
+        inputs: Inputs,
         tokens: TokenIds,
-    ) -> Cmu:
-        assert plan.bart is not None and plan.cmu is not None
-        settings, input_width = _around(plan.name, plan.bart, plan.cmu)
-        special = {"begin": tokens.begin, "pad": tokens.pad, "end": tokens.end}
-        bart = Bart.from_settings(settings, tokens.size, input_width=input_width, **special)
-        return cls(plan, widths, bart)
-
-    @classmethod
-    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Cmu:
-        return cls(plan, widths, Bart.from_configuration(form["bart"]))
-
-    def form(self) -> dict[str, Any]:
-        return {"bart": self.bart.configuration()}
+        learning: Learning,
+        saved: Saved | None = None,
+    ) -> None:
+        super().__init__(tokens, learning)
+        self.settings = settings.cmu
+        sizes, input_width = _around(settings.bart, settings.cmu)
+        bart = Bart.from_settings(
+            sizes, tokens, input_width=input_width, saved=saved and saved["bart"]
+        )
+        self.adapter = make_adapter(sum(inputs.widths), bart.width, settings.cmu)
+        self.crnn: Crnn | None = None
+        if settings.cmu.encoder == "crnn":
+            self.crnn = Crnn(bart.width, (), settings.cmu.crnn)
+        self.bart, self.tokens = bart, bart.tokens
+        self.configuration = {"bart": bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
         """E × (B, T, W) stored features → (B, T', D): as many frames as the first has, or fewer
         behind a CRNN.
         """
-        assert self.plan.cmu is not None
         first, *others = features
         beside = [resize_to(other, first) for other in others]
         values = torch.cat([first.values, *beside], -1) if beside else first.values
         read = Padded(self.adapter(values), first.lengths)
         if self.crnn is not None:
             read = self.crnn(read)
-        return self.bart.encode(read.values, read.mask, self.plan.cmu.memory)
+        return self.bart.encode(read.values, read.mask, self.settings.memory)
 
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
         return self.bart.logits(memory, tokens)
@@ -94,7 +68,7 @@ class Cmu(Captioner):
     def loss(self, batch: Batch) -> CmuLosses:
         """Cross-entropy of every token but the padding."""
         logits = self.logits(self.encode(batch.features), batch.tokens[:, :-1])
-        smoothing = self.plan.training.label_smoothing
+        smoothing = self.learning.label_smoothing
         return CmuLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
 
     def stepper(self) -> Stepper:
@@ -110,17 +84,16 @@ def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inner), *between, nn.Linear(inner, width))
 
 
-def _around(name: str, bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
+def _around(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
     """BART's own settings, and the width of what it reads where that is not its own."""
     if settings.encoder == "bart":
         if settings.memory != "last" and not bart.encoder_layers:
             raise EarwitnessError(
-                f"{name}: cmu.memory {settings.memory} needs an encoder; raise bart.encoder_layers"
+                f"cmu.memory {settings.memory} needs an encoder; raise bart.encoder_layers"
             )
         return bart, None
     if bart.pretrained is not None:
         raise EarwitnessError(
-            f"{name}: cmu.encoder crnn takes the place of an untrained encoder; set "
-            "bart.pretrained: null"
+            "cmu.encoder crnn takes the place of an untrained encoder; set bart.pretrained: null"
         )
     return bart.model_copy(update={"encoder_layers": 0}), 2 * settings.crnn.width

@@ -1,22 +1,21 @@
 """EDTC: frozen encoders' features → FUSER → TRANSLATOR → BART (EDTC 3, Figure 1).
 
-Every row of its ablation (Table 2) is this class with some of the modules left out: what a plan
-does not name is not built.
+Every row of its ablation (Table 2) is this class with some of the modules left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plans import CaptionerPlan
+from pipeline.config.edtc import EdtcModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.feature_input import Input
@@ -40,69 +39,34 @@ class EdtcLosses(NamedTuple):
 
 
 class Edtc(Captioner):
-    """The captioner of one plan.
-
-    Args:
-        plan: null modules in it are not built.
-        widths: W of each of the E stored features.
-        text_width: W of the stored text features; None builds what inference needs: of a twin, the
-            audio branch alone (see :meth:`inference_state_dict`).
-        bart: the text decoder, with its own encoder.
-
-    Raises:
-        EarwitnessError: sizes that do not fit each other.
+    """Modules that are null in ``settings`` are not built, and without ``inputs.text_width`` only
+    what inference needs: of a twin, the audio branch (see :meth:`inference_state_dict`).
     """
 
     def __init__(
-        self, plan: CaptionerPlan, widths: Sequence[int], text_width: int | None, bart: Bart
-    ) -> None:
-        super().__init__()
-        if len(widths) != len(plan.features):
-            raise EarwitnessError(
-                f"{plan.name}: {len(widths)} stored features, but the plan names "
-                f"{len(plan.features)} ({', '.join(plan.features)}); run `dvc repro plan`"
-            )
-        if len(widths) > 1 and plan.fuser is None:
-            raise EarwitnessError(f"{plan.name}: several features need fuser: true")
-        assert plan.input is not None
-        self.plan = plan
-        width = plan.input.width
-        self.inputs = nn.ModuleList(Input(stored, plan.input) for stored in widths)
-        self.fuser = Fuser(len(widths), width, plan.fuser) if plan.fuser else None
-        self.translator = _translator(plan, twin=text_width is not None)
-        self.text_input: Input | None = None
-        if isinstance(self.translator, TwinTranslator) and text_width is not None:
-            self.text_input = Input(text_width, plan.input, masked=False)
-        fits = bart.input_width == width
-        self.adapter = None if fits else nn.Linear(width, bart.input_width)
-        self.bart = bart
-        self.tokens = TokenIds(bart.vocabulary, bart.begin, bart.pad, bart.end)
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: CaptionerPlan,
-        widths: Sequence[int],
-        text_width: int | None,
+        self,
+        settings: EdtcModelConfig,
+        inputs: Inputs,
         tokens: TokenIds,
-    ) -> Edtc:
-        assert plan.bart is not None and plan.input is not None
+        learning: Learning,
+        saved: Saved | None = None,
+    ) -> None:
+        super().__init__(tokens, learning)
+        encoders, shape = len(inputs.widths), settings.input
+        if encoders > 1 and settings.fuser is None:
+            raise EarwitnessError("several features need fuser: true")
         bart = Bart.from_settings(
-            plan.bart,
-            tokens.size,
-            input_width=plan.input.width,
-            begin=tokens.begin,
-            pad=tokens.pad,
-            end=tokens.end,
+            settings.bart, tokens, input_width=shape.width, saved=saved and saved["bart"]
         )
-        return cls(plan, widths, text_width, bart)
-
-    @classmethod
-    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Edtc:
-        return cls(plan, widths, None, Bart.from_configuration(form["bart"]))
-
-    def form(self) -> dict[str, Any]:
-        return {"bart": self.bart.configuration()}
+        self.twin = settings.twin
+        self.inputs = nn.ModuleList(Input(width, shape) for width in inputs.widths)
+        self.fuser = Fuser(encoders, shape.width, settings.fuser) if settings.fuser else None
+        self.translator = _translator(settings, inputs.text_width is not None, learning.compiled)
+        self.text_input: Input | None = None
+        if isinstance(self.translator, TwinTranslator) and inputs.text_width is not None:
+            self.text_input = Input(inputs.text_width, shape, masked=False)
+        self.bart, self.tokens = bart, bart.tokens
+        self.configuration = {"bart": bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
         """E × (B, T, W) stored features → what BART's decoder attends to; W alone is used."""
@@ -129,11 +93,11 @@ class Edtc(Captioner):
 
     def loss(self, batch: Batch) -> EdtcLosses:
         """L = L_ce + weight · L_cl (eq. 8), L_cl being the twin's."""
-        twin, smoothing = self.plan.twin, self.plan.training.label_smoothing
+        twin, smoothing = self.twin, self.learning.label_smoothing
         if twin is not None and (self.text_input is None or batch.text is None):
             raise EarwitnessError(
-                f"{self.plan.name}: the twin needs the captions' text features; name a text "
-                "encoder, or set twin: false"
+                "edtc: the twin needs the captions' text features; name a text encoder, or set "
+                "twin: false"
             )
         output = self(batch)
         loss = cross_entropy(output.logits, batch.tokens[:, 1:], self.bart.pad, smoothing)
@@ -184,19 +148,16 @@ class Edtc(Captioner):
 
     def _memory(self, values: Tensor) -> Memory:
         """(B, T, D), all frames valid, through BART's encoder."""
-        if self.adapter is not None:
-            values = self.adapter(values)
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         return self.bart.encode(values, mask)
 
 
-def _translator(plan: CaptionerPlan, twin: bool) -> Translator | None:
-    assert plan.input is not None
-    if plan.translator is None:
-        if plan.twin is not None:
-            raise EarwitnessError(f"{plan.name}: twin: true needs translator: true (EDTC 4.5)")
+def _translator(settings: EdtcModelConfig, twin: bool, compiled: bool) -> Translator | None:
+    width = settings.input.width
+    if settings.translator is None:
+        if settings.twin is not None:
+            raise EarwitnessError("twin: true needs translator: true (EDTC 4.5)")
         return None
-    compiled = plan.training.compile != "off"
-    if plan.twin is None or not twin:
-        return Translator(plan.input.width, plan.translator, compiled=compiled)
-    return TwinTranslator(plan.input.width, plan.translator, plan.twin.momentum, compiled)
+    if settings.twin is None or not twin:
+        return Translator(width, settings.translator, compiled=compiled)
+    return TwinTranslator(width, settings.translator, settings.twin.momentum, compiled)

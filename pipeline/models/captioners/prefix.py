@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config.plans import CaptionerPlan
+from pipeline.config.prefix import PrefixConfig, PrefixModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.gpt import POSITIONS, Gpt, GptStepper, Sizes
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.modality_gap import gap, spread
@@ -34,11 +34,7 @@ class PrefixLosses(NamedTuple):
 
 
 class Prefix(Captioner):
-    """The captioner of one plan.
-
-    Args:
-        width: W of the embeddings.
-        decoder: what writes, of width D.
+    """Reads one embedding a clip, and in training its captions' embeddings of the same space.
 
     Attributes:
         noise: σ, set by :meth:`calibrate`; 0 is none.
@@ -48,62 +44,28 @@ class Prefix(Captioner):
     noise: Tensor
     shift: Tensor
 
-    def __init__(self, plan: CaptionerPlan, width: int, tokens: TokenIds, decoder: Gpt) -> None:
-        super().__init__()
-        assert plan.prefix is not None
-        self.plan, self.tokens, self.settings = plan, tokens, plan.prefix
-        self.mapping = _mapping(
-            width,
-            [plan.prefix.mapping_width] * (plan.prefix.mapping_layers - 1),
-            plan.prefix.prefix_length * decoder.sizes.width,
-        )
+    def __init__(
+        self,
+        settings: PrefixModelConfig,
+        inputs: Inputs,
+        tokens: TokenIds,
+        learning: Learning,
+        saved: Saved | None = None,
+    ) -> None:
+        super().__init__(tokens, learning)
+        own, (width,) = settings.prefix, inputs.widths
+        if saved is None:
+            _check_space(inputs)
+        sizes = saved and Sizes(**saved["decoder"])
+        self.settings = own
+        decoder = Gpt(sizes, own.dropout) if sizes else _decoder(own, tokens)
+        hidden = [own.mapping_width] * (own.mapping_layers - 1)
+        self.mapping = _mapping(width, hidden, own.prefix_length * decoder.sizes.width)
         self.decoder = decoder
         # training alone reads them, and makes them again when it is resumed
         self.register_buffer("noise", torch.zeros(()), persistent=False)
         self.register_buffer("shift", torch.zeros(width), persistent=False)
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: CaptionerPlan,
-        widths: Sequence[int],
-        text_width: int | None,
-        tokens: TokenIds,
-    ) -> Prefix:
-        settings = plan.prefix
-        assert settings is not None
-        if text_width is None or len(widths) != 1:
-            raise EarwitnessError(
-                f"{plan.name}: prefix reads one sound embedding and text; name both"
-            )
-        if widths[0] != text_width:
-            raise EarwitnessError(
-                f"{plan.name}: {plan.features[0]} is {widths[0]} wide, but {plan.text} is "
-                f"{text_width}; name the sound and the text of one space, such as one CLAP's"
-            )
-        if settings.pretrained is not None:
-            from pipeline.models.decoders.gpt_pretrained import load_gpt
-
-            decoder = load_gpt(settings.pretrained, tokens.size, settings.dropout)
-        else:
-            positions = max(POSITIONS, settings.prefix_length + settings.max_tokens)
-            sizes = Sizes(tokens.size, positions, settings.layers, settings.heads, settings.width)
-            decoder = Gpt(sizes, settings.dropout)
-        return cls(plan, text_width, tokens, decoder)
-
-    @classmethod
-    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Prefix:
-        assert plan.prefix is not None
-        decoder = Gpt(Sizes(**form["decoder"]), plan.prefix.dropout)
-        return cls(plan, widths[0], TokenIds(**form["tokens"]), decoder)
-
-    def form(self) -> dict[str, Any]:
-        noise = float(self.noise)  # for the record
-        return {
-            "tokens": self.tokens._asdict(),
-            "decoder": self.decoder.sizes._asdict(),
-            "noise": noise,
-        }
+        self.configuration = {"decoder": decoder.sizes._asdict()}
 
     def calibrate(self, sound: Bank | None, text: Bank | None, captions: Tensor) -> None:
         """σ and the shift, measured on the embeddings that are trained on (3.1)."""
@@ -113,10 +75,11 @@ class Prefix(Captioner):
                 self.noise.fill_(spread(text, captions))
             else:
                 self.noise.fill_(self.settings.noise)
+        self.configuration["noise"] = float(self.noise)  # for the record
         if self.settings.shift:
             if sound is None or len(sound) == 0 or text is None:
                 raise EarwitnessError(
-                    f"{self.plan.name}: prefix.shift needs the mean of sound embeddings, and there "
+                    "prefix.shift needs the mean of sound embeddings, and there "
                     "is no sound; name a sound_dataset, or set prefix.shift: false"
                 )
             self.shift.copy_(gap(sound, text))
@@ -153,11 +116,33 @@ class Prefix(Captioner):
             assert batch.text is not None
             memory = self.prefix(self.bridged(unit(batch.text)))
         logits = self.logits(memory, batch.tokens[:, :-1])
-        smoothing = self.plan.training.label_smoothing
+        smoothing = self.learning.label_smoothing
         return PrefixLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
 
     def stepper(self) -> Stepper:
         return GptStepper(self.decoder, self.tokens)
+
+
+def _check_space(inputs: Inputs) -> None:
+    """Refuses sound that cannot be read in the place of text."""
+    if inputs.text_width is None:
+        raise EarwitnessError("prefix reads one sound embedding and text; name both")
+    if inputs.widths[0] != inputs.text_width:
+        raise EarwitnessError(
+            f"{inputs.names[0]} is {inputs.widths[0]} wide, but {inputs.text} is "
+            f"{inputs.text_width}; name the sound and the text of one space, such as one CLAP's"
+        )
+
+
+def _decoder(settings: PrefixConfig, tokens: TokenIds) -> Gpt:
+    """A GPT-2's weights, or the sizes of ``settings`` from scratch."""
+    if settings.pretrained is not None:
+        from pipeline.models.decoders.gpt_pretrained import load_gpt
+
+        return load_gpt(settings.pretrained, tokens.size, settings.dropout)
+    positions = max(POSITIONS, settings.prefix_length + settings.max_tokens)
+    sizes = Sizes(tokens.size, positions, settings.layers, settings.heads, settings.width)
+    return Gpt(sizes, settings.dropout)
 
 
 def _mapping(width: int, hidden: Sequence[int], out: int) -> nn.Sequential:

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plans import CaptionerPlan
-from pipeline.config.rlssr import RlssrConfig
+from pipeline.config.retrievers import TowerSetupConfig
+from pipeline.config.rlssr import RlssrConfig, RlssrModelConfig
 from pipeline.encoders.cnn import frequency_mean
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
 from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.losses.reconstruction import DISTANCES, pooled_sound, pooled_states
-from pipeline.models.captioners.base import Captioner
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.decoders.transformer import TransformerDecoder, sinusoids
 from pipeline.models.towers import build_sound_tower
@@ -79,54 +79,39 @@ class RlssrEncoder(nn.Module):
 
 
 class Rlssr(Captioner):
-    """The captioner of one plan.
+    """Reads one stored log-mel.
 
     Gradients of the reconstruction's distance go into both sides, the decoder's states and the
     CNN, as eq. 1 has it; ``stop_gradient`` keeps them out of the CNN.
-
-    Args:
-        pretrained: False for random weights that a trained captioner's replace: no file is read.
-
-    Raises:
-        EarwitnessError: sizes that do not fit each other, a stored feature that the tower does not
-            read, or the tower's weights are not to be had.
     """
 
     def __init__(
-        self, plan: CaptionerPlan, width: int, tokens: TokenIds, *, pretrained: bool
-    ) -> None:
-        super().__init__()
-        assert plan.rlssr is not None
-        settings = plan.rlssr
-        _check(plan)
-        self.plan, self.settings, self.tokens = plan, settings, tokens
-        self.tower = _tower(plan, width, pretrained)
-        # first, so that its error of width and heads is the one that is told
-        self.decoder = TransformerDecoder(None, settings, tokens, "rlssr")
-        self.encoder = RlssrEncoder(self.tower.width, settings)
-        self.distance = DISTANCES.get(settings.reconstruction.distance)
-        self.reconstruct = nn.Linear(settings.width, self.tower.width) if self.distance else None
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: CaptionerPlan,
-        widths: Sequence[int],
-        text_width: int | None,
+        self,
+        settings: RlssrModelConfig,
+        inputs: Inputs,
         tokens: TokenIds,
-    ) -> Rlssr:
-        return cls(plan, widths[0], tokens, pretrained=True)
-
-    @classmethod
-    def from_form(cls, plan: CaptionerPlan, widths: Sequence[int], form: dict[str, Any]) -> Rlssr:
-        return cls(plan, widths[0], TokenIds(**form["tokens"]), pretrained=False)
-
-    def form(self) -> dict[str, Any]:
-        return {"tokens": self.tokens._asdict()}
+        learning: Learning,
+        saved: Saved | None = None,
+    ) -> None:
+        super().__init__(tokens, learning)
+        if learning.teacher_forcing < 1:
+            raise EarwitnessError(
+                "rlssr is trained by teacher forcing alone; set its training's teacher_forcing to "
+                f"1 (now {learning.teacher_forcing:g})"
+            )
+        self.settings, self.spec_augment = settings.rlssr, settings.spec_augment
+        self.tower = _tower(settings.tower, inputs, pretrained=saved is None)
+        # first, so that its error of width and heads is the one to be raised
+        self.decoder = TransformerDecoder(None, self.settings, tokens, "rlssr")
+        self.encoder = RlssrEncoder(self.tower.width, self.settings)
+        self.distance = DISTANCES.get(self.settings.reconstruction.distance)
+        self.reconstruct = (
+            nn.Linear(self.settings.width, self.tower.width) if self.distance else None
+        )
 
     def encode(self, features: Sequence[Padded]) -> Memory:
         """1 × (B, T, M) stored log-mel → (B, T', D)."""
-        maps, lengths = self._hear(features)
+        maps, lengths = self._maps(features)
         memory: Memory = self.encoder(frequency_mean(maps, lengths))
         return memory
 
@@ -135,12 +120,12 @@ class Rlssr(Captioner):
 
     def loss(self, batch: Batch) -> RlssrLosses:
         """L = α L_ce + β L_RLSSR, eq. 2; teacher-forced."""
-        maps, lengths = self._hear(batch.features)
+        maps, lengths = self._maps(batch.features)
         memory = self.encoder(frequency_mean(maps, lengths))
         read, wanted = batch.tokens[:, :-1], batch.tokens[:, 1:]
         states = self.decoder.states(memory, read)
         logits = self.decoder.classifier(states[-1])
-        smoothing = self.plan.training.label_smoothing
+        smoothing = self.learning.label_smoothing
         entropy = cross_entropy(logits, wanted, self.tokens.pad, smoothing)
         total = self.settings.cross_entropy_weight * entropy
         if self.distance is None:
@@ -153,10 +138,10 @@ class Rlssr(Captioner):
     def stepper(self) -> Stepper:
         return self.decoder.stepper()
 
-    def _hear(self, features: Sequence[Padded]) -> tuple[Tensor, Tensor]:
+    def _maps(self, features: Sequence[Padded]) -> tuple[Tensor, Tensor]:
         """1 × (B, T, M) → (B, W, T', M') maps of the CNN, and (B,) valid frames."""
         (stored,) = features
-        if self.training and self.plan.spec_augment is not None:
+        if self.training and self.spec_augment is not None:
             stored = self._augmented(stored)
         return self.tower.maps(stored)
 
@@ -167,9 +152,9 @@ class Rlssr(Captioner):
         Its seeds are of torch's generator on the CPU, which checkpoints hold: a run that is resumed
         masks the same.
         """
-        assert self.plan.spec_augment is not None
+        assert self.spec_augment is not None
         seeds = torch.randint(2**62, (len(stored.values),))
-        values = spec_augment(stored.values, stored.lengths, self.plan.spec_augment, seeds)
+        values = spec_augment(stored.values, stored.lengths, self.spec_augment, seeds)
         return Padded(values, stored.lengths)
 
     def _reconstruction(
@@ -183,36 +168,27 @@ class Rlssr(Captioner):
         """
         assert self.distance is not None and self.reconstruct is not None
         settings = self.settings.reconstruction
-        heard = pooled_sound(maps, lengths)
+        sound = pooled_sound(maps, lengths)
         if settings.stop_gradient:
-            heard = heard.detach()
+            sound = sound.detach()
         place = states[-1 if settings.place is None else settings.place - 1]
-        told = self.reconstruct(pooled_states(place, written))
-        return self.distance(told.float(), heard)
+        text = self.reconstruct(pooled_states(place, written))
+        return self.distance(text.float(), sound)
 
 
-def _check(plan: CaptionerPlan) -> None:
-    if plan.training.teacher_forcing < 1:
-        raise EarwitnessError(
-            f"{plan.name}: rlssr is trained by teacher forcing alone; set its training's "
-            f"teacher_forcing to 1 (now {plan.training.teacher_forcing:g})"
-        )
-
-
-def _tower(plan: CaptionerPlan, width: int, pretrained: bool) -> CnnTower:
-    assert plan.sound is not None and plan.sound_input is not None
-    weights = Path(plan.weights) if plan.weights else None
-    tower = build_sound_tower(plan.sound, plan.sound_input, weights, pretrained=pretrained)
+def _tower(setup: TowerSetupConfig, inputs: Inputs, pretrained: bool) -> CnnTower:
+    weights = Path(setup.weights) if setup.weights else None
+    tower = build_sound_tower(setup.settings, setup.input, weights, pretrained=pretrained)
     if not isinstance(tower, CnnTower):
         raise EarwitnessError(
-            f"{plan.name}: rlssr pools a CNN's maps over frequency; name a panns tower, not one of "
-            f"module {plan.sound.module}"
+            "rlssr pools a CNN's maps over frequency; name a panns tower, not one of module "
+            f"{setup.settings.module}"
         )
-    mels = tower.encoder.bn0.num_features
+    mels, (name,), (width,) = tower.encoder.bn0.num_features, inputs.names, inputs.widths
     if mels != width:
         raise EarwitnessError(
-            f"{plan.name}: the stored {plan.features[0]} is {width} wide, its settings say {mels} "
-            "mels; run `dvc repro extract`"
+            f"the stored {name} is {width} wide, its settings say {mels} mels; run `dvc repro "
+            "extract`"
         )
     tower.fc1.requires_grad_(False)  # of a retriever's pooling
     return tower

@@ -15,26 +15,20 @@ output layer.
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BartForConditionalGeneration
 
-from pipeline.config.captioners import BartConfig
+from pipeline.config.bart import BartConfig
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json, replacing, write_json
 from pipeline.models.decoders.bart_stepper import BartStepper
 from pipeline.models.pretrained import load_pretrained
-from pipeline.tensors import Memory
-
-CONFIGURATION = "bart.json"
-WEIGHTS = "model.safetensors"
+from pipeline.tensors import Memory, TokenIds
 
 Read = Literal["last", "mean", "last_two"]  # of the encoder's hidden states: see Bart.encode
 
@@ -44,7 +38,7 @@ class Bart(nn.Module):
 
     Attributes:
         width: D of the decoder and of what :meth:`encode` returns.
-        vocabulary: V. begin, end, pad: ids of ``<s>``, ``</s>``, ``<pad>``.
+        vocabulary: V. begin, end, pad: ids of ``<s>``, ``</s>``, ``<pad>``. tokens: all of them.
         prefix: id put before every row, or None (see the module's page).
     """
 
@@ -75,6 +69,7 @@ class Bart(nn.Module):
         self.begin: int = sizes.bos_token_id
         self.pad: int = sizes.pad_token_id
         self.end: int = sizes.eos_token_id
+        self.tokens = TokenIds(self.vocabulary, self.begin, self.pad, self.end)
         self.project = (
             nn.Linear(self.input_width, self.width) if self.input_width != self.width else None
         )
@@ -89,34 +84,37 @@ class Bart(nn.Module):
     def from_settings(
         cls,
         settings: BartConfig,
-        vocabulary: int,
+        tokens: TokenIds,
         *,
         input_width: int | None = None,
-        begin: int = 0,
-        pad: int = 1,
-        end: int = 2,
+        saved: Mapping[str, Any] | None = None,
     ) -> Bart:
         """The model that ``settings`` ask for: pretrained, or of their sizes from scratch.
 
         Args:
-            vocabulary: the tokenizer's size, V; special ids: the tokenizer's.
+            tokens: the tokenizer's.
             input_width: D of the features, where not the decoder's width.
+            saved: :meth:`configuration` of one; the same shapes with random weights, to be loaded
+                into; no network.
 
         Raises:
             EarwitnessError: sizes that do not fit each other, or no such weights.
         """
+        if saved is not None:
+            return cls(
+                transformers.BartConfig.from_dict(saved["bart"]),
+                prefix=saved["prefix"],
+                input_width=saved["input_width"],
+            )
         if settings.pretrained is not None:
             model = cls.from_pretrained(
                 settings.pretrained, dropout=settings.dropout, input_width=input_width
             )
-            if vocabulary > model.vocabulary or (begin, pad, end) != (
-                model.begin,
-                model.pad,
-                model.end,
-            ):
+            if tokens.size > model.vocabulary or tokens[1:] != model.tokens[1:]:
                 raise EarwitnessError(
                     f"bart.pretrained: {settings.pretrained} has {model.vocabulary} tokens, the "
-                    f"tokenizer {vocabulary}, or their special tokens differ; use its own tokenizer"
+                    f"tokenizer {tokens.size}, or their special tokens differ; use its own "
+                    "tokenizer"
                 )
             return model
         if settings.width % settings.heads:
@@ -124,7 +122,7 @@ class Bart(nn.Module):
                 f"bart.width {settings.width} is not a multiple of bart.heads {settings.heads}"
             )
         config = transformers.BartConfig(
-            vocab_size=vocabulary,
+            vocab_size=tokens.size,
             d_model=settings.width,
             encoder_layers=settings.encoder_layers,
             decoder_layers=settings.decoder_layers,
@@ -132,10 +130,10 @@ class Bart(nn.Module):
             decoder_attention_heads=settings.heads,
             encoder_ffn_dim=settings.feed_forward,
             decoder_ffn_dim=settings.feed_forward,
-            bos_token_id=begin,
-            pad_token_id=pad,
-            eos_token_id=end,
-            decoder_start_token_id=begin,
+            bos_token_id=tokens.begin,
+            pad_token_id=tokens.pad,
+            eos_token_id=tokens.end,
+            decoder_start_token_id=tokens.begin,
             init_std=0.02 * math.sqrt(768 / settings.width),  # BART-base's, kept in proportion
             forced_eos_token_id=None,
             **_dropouts(settings.dropout),
@@ -241,42 +239,12 @@ class Bart(nn.Module):
         )
 
     def configuration(self) -> dict[str, Any]:
-        """All that :meth:`from_configuration` needs to build the same model again, as JSON."""
+        """What :meth:`from_settings` builds the same model again from, as JSON."""
         return {
             "bart": self.config.to_dict(),
             "prefix": self.prefix,
             "input_width": self.input_width,
         }
-
-    @classmethod
-    def from_configuration(cls, configuration: dict[str, Any]) -> Bart:
-        """A model of the same form with random weights, to be loaded into; no network."""
-        return cls(
-            transformers.BartConfig.from_dict(configuration["bart"]),
-            prefix=configuration["prefix"],
-            input_width=configuration["input_width"],
-        )
-
-    def save(self, folder: Path) -> None:
-        """Writes ``bart.json`` and ``model.safetensors``."""
-        write_json(folder / CONFIGURATION, self.configuration())
-        with replacing(folder / WEIGHTS) as path:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, path)
-
-    @classmethod
-    def load(cls, folder: Path) -> Bart:
-        """What :meth:`save` wrote, in evaluation mode on the CPU."""
-        configuration = read_json(folder / CONFIGURATION, "train the captioner again")
-        path = folder / WEIGHTS
-        try:
-            model = cls.from_configuration(configuration)
-            model.load_state_dict(load_file(path))
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EarwitnessError(f"{path}: not this model's weights ({reason})") from None
-        return model.eval()
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_position_embeddings:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config.captioners import Seq2SeqConfig
+from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.models.decoders.words import WordDecoder
 from pipeline.tensors import Memory, TokenIds
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.captioners import FeatureInputConfig
+from pipeline.config.edtc import FeatureInputConfig
 from pipeline.tensors import Padded
 
 

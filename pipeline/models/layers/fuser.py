@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.captioners import FuserConfig
+from pipeline.config.edtc import FuserConfig
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.stacked import StackedConvolution, StackedLinear, StackedNorm, attend
 

@@ -12,7 +12,6 @@ import transformers
 from torch import Tensor, nn
 from transformers import BartForConditionalGeneration
 
-from pipeline.config.captioners import BartConfig
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.evaluation import DecodingConfig
@@ -21,12 +20,12 @@ from pipeline.config.training import TrainingConfig
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.models.captioners import build_captioner
 from pipeline.models.captioners.cmu import Cmu, make_adapter
 from pipeline.models.decoders.bart import Bart, Read
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
+from tests.plans import build, captioner_plan
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
 B, V, D = 4, 40, 64  # the CRNN's pools ask for 64
@@ -56,19 +55,16 @@ def plan_of(
         "pretrained": None, "vocabulary": 100, "encoder_layers": 3, "decoder_layers": 2,
         "heads": 4, "width": D, "feed_forward": 96, "max_tokens": 24,
     }  # fmt: skip
-    return CaptionerPlan(
-        name="tiny", inputs={}, code="", architecture="bart", dataset="toy", features=features,
-        text=None, input=None, fuser=None, translator=None, twin=None,
-        bart=BartConfig(**{**sizes, **(bart or {})}), seq2seq=None,
-        cmu=CmuConfig(crnn=small, **(cmu or {})),
-        training=TrainingConfig(**{"label_smoothing": 0.0, "device": "cpu", **training}),
-    )  # fmt: skip
+    return captioner_plan(
+        {"architecture": "cmu", "features": features},
+        {"bart": {**sizes, **(bart or {})}, "cmu": {"crnn": small, **(cmu or {})}},
+        TrainingConfig(**{"label_smoothing": 0.0, "device": "cpu", **training}),
+    )
 
 
 def make(plan: CaptionerPlan, widths: tuple[int, ...] = WIDTHS) -> Cmu:
     """With weights large enough for its outputs to matter."""
-    tokens = TokenIds(V, 0, 1, 2)
-    model = build_captioner(plan, widths, None, tokens).eval()
+    model = build(plan, widths, TokenIds(V, 0, 1, 2)).eval()
     assert isinstance(model, Cmu)
     with torch.no_grad():
         for weight in model.parameters():
@@ -330,6 +326,6 @@ def test_pretrained_reads_the_same_states(tmp_path: Path) -> None:
 
 def make_pretrained(folder: Path) -> Cmu:
     plan = plan_of({"memory": "last_two"}, {"pretrained": str(folder)}, ("one",))
-    model = build_captioner(plan, WIDTHS[:1], None, TokenIds(V, 0, 1, 2)).eval()
+    model = build(plan, WIDTHS[:1], TokenIds(V, 0, 1, 2)).eval()
     assert isinstance(model, Cmu) and isinstance(model.bart, Bart)
     return model

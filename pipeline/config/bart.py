@@ -1,0 +1,27 @@
+"""Section ``bart``, the decoder that EDTC and CMU's captioner share."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class BartConfig(Section):
+    """``pretrained``: a hub name or a path; null trains one of these sizes from scratch."""
+
+    pretrained: str | None = "facebook/bart-base"  # EDTC 3.1.3
+    vocabulary: int = Field(3000, ge=64)  # subwords of the tokenizer trained on the captions
+    # a BART's own by hub name or path, in the place of that one (CMU 5.1); null: as said above
+    tokenizer: str | None = None
+    encoder_layers: int = Field(6, ge=0)  # EDTC 3.1.3
+    decoder_layers: int = Field(6, ge=1)  # EDTC 3.1.3
+    heads: int = Field(12, ge=1)
+    width: int = Field(768, ge=8)
+    feed_forward: int = Field(3072, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_tokens: int = Field(64, ge=4)  # longer captions are cut in training (ours)
+
+
+class BartSections(Section):
+    bart: BartConfig = BartConfig()
