@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipeline.config.params import Params, load_params
 from pipeline.errors import EarwitnessError
-from pipeline.planning.checks import missing_weights
+from pipeline.weights import Weights
 
 
 class Finding(NamedTuple):
@@ -76,32 +76,25 @@ def _datasets(params: Params, data: Path) -> Iterator[Finding]:
 
 def _weights(params: Params, data: Path) -> Iterator[Finding]:
     for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        named, _, tagged = encoder.weights.partition(":")
-        weights = "tagging" if named == "tagging" else encoder.weights
-        yield _weights_of(name, tagged or name, weights, data, "extracting")
+        yield _weights_of(name, encoder.weights, encoder.weights.tagger(name), data, "extracting")
     for name, tower in {**params.sound_towers, **params.text_towers}.items():
-        trained = tower.weights.removeprefix("tagging:")
-        weights = "tagging" if trained != tower.weights else tower.weights
-        yield _weights_of(f"tower {name}", trained, weights, data, "training")
+        tagger = tower.weights.tagger()
+        yield _weights_of(f"tower {name}", tower.weights, tagger, data, "training")
     if params.scst.rewards.sbert and params.scst.sbert:
-        yield _weights_of("the sbert reward", "", params.scst.sbert, data, "training")
+        yield _weights_of("the sbert reward", params.scst.sbert, None, data, "training")
 
 
-def _weights_of(what: str, trained: str, weights: str, data: Path, when: str) -> Finding:
-    """``trained``: the encoder that the tagging stage trains, where ``weights`` are ``tagging``."""
-    if weights == "tagging":
-        path = data / "models" / "encoders" / trained / "model.safetensors"
-        missing = None if path.is_file() else "run `dvc repro tagging`"
-        found = str(path)
-    else:
-        missing = missing_weights(weights)
-        remote = weights == "hub" or weights.startswith(("hub:", "package:"))
-        found = f"{weights} (loaded when {when})" if remote else weights
+def _weights_of(what: str, weights: Weights, tagger: str | None, data: Path, when: str) -> Finding:
+    """``tagger``: the encoder that the tagging stage trains them for, where it does."""
+    trained = data / "models" / "encoders" / tagger / "model.safetensors" if tagger else None
+    missing = weights.missing(trained)
+    remote = weights.kind in ("hub", "package")
+    found = f"{weights} (loaded when {when})" if remote else str(trained or weights)
     return Finding(f"weights of {what}", missing is None, missing or found)
 
 
 def _evaluation(params: Params) -> Iterator[Finding]:
     for name in ("sbert", "fluency"):
         weights = getattr(params.evaluation, name)
-        detail = weights or f"off; set evaluation.{name} to hub or a path"
+        detail = str(weights or f"off; set evaluation.{name} to hub or a path")
         yield Finding(f"score weights: {name}", True, detail)

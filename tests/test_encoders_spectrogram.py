@@ -10,7 +10,7 @@ from encoder_sounds import sound
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig, WaveformEncoderConfig
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.encoders.spectrogram import FLOOR_DB, LogMel, spec_augment
 from pipeline.errors import EarwitnessError
 

@@ -12,11 +12,9 @@ from tiny import TINY
 from pipeline.config.params import Params, parse_params, with_settings
 from pipeline.config.plans import CaptionerPlan, Plan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.models.captioners import CAPTIONERS
-from pipeline.models.towers import SOUND_TOWERS
 from pipeline.planning import PHASES, Context
 from pipeline.planning.context import architecture
 
@@ -247,18 +245,8 @@ def test_missing_features_say_what_to_run(
         PHASES["captioners"](context)
 
 
-@pytest.mark.parametrize("module", sorted({*SOUND_ENCODERS, *TEXT_ENCODERS}))
-def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None:
-    assert (PACKAGE / "encoders" / f"{module}.py").is_file()
-
-
 @pytest.mark.parametrize("name", sorted(CAPTIONERS))
 def test_every_architecture_has_the_module_that_its_plan_digests(name: str) -> None:
     """The one that its class stands in."""
     module = PACKAGE / (architecture(name).replace(".", "/") + ".py")
     assert f"class {CAPTIONERS[name]().__name__}(" in module.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("module", sorted(SOUND_TOWERS))
-def test_every_tower_has_the_module_that_its_plan_digests(module: str) -> None:
-    assert (PACKAGE / "models" / "towers" / f"{module}.py").is_file()

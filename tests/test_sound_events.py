@@ -21,8 +21,8 @@ from pipeline.encoders import logmel, panns, vggish
 from pipeline.encoders.base import SoundEncoder
 from pipeline.models.captioners import build_captioner
 from pipeline.models.captioners.cmu import Cmu
-from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.crnn import CrnnTower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Padded, TokenIds
 
 RATE = 16000

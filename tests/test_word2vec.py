@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.encoders import Word2VecEncoderConfig
-from pipeline.encoders import build_text_encoder, weights_digest
+from pipeline.encoders.registry import build_text_encoder, weights_digest
 from pipeline.encoders.word2vec import WordVectors
 from pipeline.errors import EarwitnessError
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor
 
 from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.tensors import Padded
+
+HUB = None  # it has no weights
 
 
 class LogmelEncoder(SpectrogramEncoder):
@@ -32,6 +32,6 @@ class LogmelEncoder(SpectrogramEncoder):
         return Padded(logmel, lengths)
 
 
-def build(settings: LogmelEncoderConfig, weights: Path | None) -> LogmelEncoder:
+def build(settings: LogmelEncoderConfig, location: None) -> LogmelEncoder:
     """The encoder; it has no weights."""
     return LogmelEncoder(settings)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from pipeline.config.encoders import WavCapsTextEncoderConfig
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
 from pipeline.errors import EarwitnessError
 
+HUB = Hub()
 PREFIX = "text_encoder."
 BERT = "text_encoder.text_encoder."
 UNUSED = ("audio_encoder.", "audio_proj.")
@@ -29,7 +31,7 @@ class TextSide(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        with files.one_line(checkpoint.source):
+        with checkpoints.one_line(checkpoint.source):
             self.text_encoder = BertModel(_config(checkpoint), add_pooling_layer=False)
         width = self.text_encoder.config.hidden_size
         self.text_proj = checkpoint.projection("text_proj", width)
@@ -71,9 +73,9 @@ class WavCapsTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: WavCapsTextEncoderConfig, device: str) -> WavCapsTextEncoder:
+def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> WavCapsTextEncoder:
     """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
-    checkpoint = read_checkpoint(settings)
+    checkpoint = read_checkpoint(location)
     side = TextSide(checkpoint)
     checkpoint.load(side, checkpoint.without(PREFIX), UNUSED)
     tokenizer, vocabulary = _tokenizer(settings.tokenizer), side.text_encoder.config.vocab_size

@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
 
+HUB = Hub()
 LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
 
 
@@ -159,6 +161,6 @@ class WordVectors:
         )
 
 
-def build(settings: Word2VecEncoderConfig, device: str) -> Word2VecTextEncoder:
+def build(settings: Word2VecEncoderConfig, location: Path, device: str) -> Word2VecTextEncoder:
     """The encoder; it works on the CPU wherever the others do."""
-    return Word2VecTextEncoder(settings, WordVectors(Path(settings.weights)))
+    return Word2VecTextEncoder(settings, WordVectors(location))
