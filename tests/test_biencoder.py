@@ -237,10 +237,13 @@ def test_a_masked_language_models_checkpoint_is_a_tower(tmp_path: Path) -> None:
 def test_what_a_person_can_mend(tmp_path: Path) -> None:
     tokens = make_tokens(SCRATCH, CAPTIONS)
     for change, message in (
-        ({"weights": "no/where"}, r"no model in 'no/where'; give hub:owner/name"),
-        ({"weights": "package:no_such_model"}, "not installed"),
-        ({"weights": str(tmp_path)}, "cannot be loaded"),
-        ({"weights": MINILM, "max_tokens": 600}, "takes 512 tokens; set the text tower's"),
+        ({"weights": Weights("path", "no/where")}, r"no model in 'no/where'; give hub:owner/name"),
+        ({"weights": Weights("package", "no_such_model")}, "not installed"),
+        ({"weights": Weights("path", str(tmp_path))}, "cannot be loaded"),
+        (
+            {"weights": Weights.parse(MINILM), "max_tokens": 600},
+            "takes 512 tokens; set the text tower's",
+        ),
         ({"width": 15}, "width 15 is not a multiple of heads 2"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:

@@ -18,14 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 if TYPE_CHECKING:
     from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
-    from pipeline.encoders.spectrogram import LogMel
 
-FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")  # of a log-mel
 HEAD = "head."  # of the names that the tagging stage saves; encoders leave them out
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
 
@@ -197,8 +196,7 @@ def load_trained(
         EarwitnessError: they are not this encoder's.
     """
     if settings.weights.kind == "tagging" and logmel is not None:
-        wanted = {name: getattr(settings, name) for name in FRONT_END}
-        check_front_end(wanted, trained_settings(location), location)
+        check_front_end(front_end(settings), trained_settings(location), location)
     state = read_state(location)
     if logmel is not None:
         check_filters(state.get("logmel_extractor.melW"), logmel, location)

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.encoders import PannsEncoderConfig, WavCapsEncoderConfig
-from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -43,7 +42,7 @@ class CnnEncoder(SpectrogramEncoder):
             raise EarwitnessError(f"{settings.module} needs mels of {self.reduction} or more")
         block: Any = panns_models().ConvBlock
         widths = [1, *(channels * 2**index for index in range(len(self.pools)))]
-        self.logmel = LogMel(*(getattr(settings, name) for name in checkpoints.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.bn0 = nn.BatchNorm2d(settings.mels)
         for index in range(len(self.pools)):
             setattr(self, f"conv_block{index + 1}", block(widths[index], widths[index + 1]))

@@ -16,7 +16,7 @@ from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import zero_past
 from pipeline.encoders.sources import Hub
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -51,7 +51,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
             layer_scale_init_value=1.0,
         )
-        self.logmel = LogMel(*(getattr(settings, name) for name in checkpoints.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.bn0 = nn.BatchNorm2d(settings.mels)
         self.model = ConvNextModel(config)
         self.sample_rate, self.width = settings.sample_rate, settings.widths[-1]

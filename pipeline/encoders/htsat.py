@@ -14,7 +14,7 @@ from pipeline.config.encoders import HtsatEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.sources import Hub
-from pipeline.encoders.spectrogram import LogMel
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 from pipeline.tensors import Padded
@@ -45,7 +45,7 @@ class HtsatEncoder(SpectrogramEncoder):
         super().__init__()
         self.fold, self.time_bins = _geometry(settings)
         stages = len(settings.depths)
-        self.logmel = LogMel(*(getattr(settings, name) for name in checkpoints.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.model = ClapAudioModel(
             ClapAudioConfig(
                 window_size=settings.window,
@@ -145,7 +145,7 @@ def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
 def build(settings: HtsatEncoderConfig, location: Path) -> HtsatEncoder:
     """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
     encoder = HtsatEncoder(settings)
-    wanted = {name: getattr(settings, name) for name in checkpoints.FRONT_END}
+    wanted = front_end(settings)
     if settings.weights.kind == "tagging":
         checkpoints.check_front_end(wanted, checkpoints.trained_settings(location), location)
     elif location.is_dir() and (location / "preprocessor_config.json").exists():

@@ -20,12 +20,13 @@ OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
 
 @dataclass(frozen=True)
 class Hub:
-    """A model's own checkpoint: a repository on the hub, or one file elsewhere; or it has none."""
+    """A model's own checkpoint: a repository on the hub, one file elsewhere, or a file to get."""
 
     repository: str | None = None
     url: str | None = None
     md5: str | None = None  # as the record that holds the file states it
     sha256: str | None = None
+    by_hand: str | None = None  # the file that a person gets, where nothing can be downloaded
 
 
 def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -> Path:
@@ -51,12 +52,16 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
         case "hub" if hub.url:
             return _fetched(hub.url, hub)
         case "hub":
-            raise EarwitnessError(f"{what}: no weights of its own on a hub; give a path")
+            file = hub.by_hand or "a checkpoint"
+            raise EarwitnessError(
+                f"{what}: no weights of its own on a hub; give the path of {file}"
+            )
         case "package":
             return _packaged(weights.name)
         case "path" if Path(weights.name).exists():
             return Path(weights.name)
-    raise EarwitnessError(f"{what}: no weights at '{weights}'; give {FORMS}")
+    known = f"the path of {hub.by_hand}" if hub.by_hand else FORMS
+    raise EarwitnessError(f"{what}: no weights at '{weights}'; give {known}")
 
 
 def _snapshot(repository: str) -> Path:

@@ -17,7 +17,7 @@ from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint, read_checkpo
 from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, htsat_names
 from pipeline.tensors import Padded
 
-HUB = Hub()
+HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
 POOLS = (2, 2, 2, 2, 2, 2)  # WavCaps' CNN14 pools after its last block too, PANNs' does not
 UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.", "tscam_conv.", "head.")
 

@@ -45,11 +45,15 @@ class Checkpoint(NamedTuple):
             EarwitnessError: the file has no such tensor.
         """
         if name not in self.state:
-            raise EarwitnessError(
-                f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
-                " CNN14 or HTSAT and BERT"
-            )
+            raise self.lacks(name)
         return tuple(self.state[name].shape)
+
+    def lacks(self, name: str) -> EarwitnessError:
+        """That the file has no such tensor."""
+        return EarwitnessError(
+            f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
+            " CNN14 or HTSAT and BERT"
+        )
 
     def projection(self, name: str, before: int) -> Projection:
         """Of the width that the file has, still without its weights."""

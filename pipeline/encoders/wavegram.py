@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.encoders import PannsEncoderConfig
-from pipeline.encoders import checkpoints
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models, zero_past
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -64,7 +63,7 @@ class WavegramEncoder(SoundEncoder):
         width = settings.channels
         bins = settings.mels // 2  # as many as the log-mel has where the two meet
         narrow, wide = GROUPS * bins // 2, GROUPS * bins
-        self.logmel = LogMel(*(getattr(settings, name) for name in checkpoints.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.pre_conv0 = nn.Conv1d(1, narrow, 11, stride=STRIDE, padding=5, bias=False)
         nn.init.xavier_uniform_(self.pre_conv0.weight)
         self.pre_bn0 = nn.BatchNorm1d(narrow)

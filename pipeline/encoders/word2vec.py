@@ -21,7 +21,7 @@ from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
 
-HUB = Hub()
+HUB = Hub(by_hand=Word2VecEncoderConfig.source)
 LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
 
 
@@ -79,10 +79,7 @@ class WordVectors:
         """
         self.path = path
         if not path.is_file():
-            raise EarwitnessError(
-                f"{path}: no word vectors; get {Word2VecEncoderConfig.source}, and give its "
-                "path as the text encoder's weights"
-            )
+            raise self._unfit("it is no file")
         if path.stat().st_size == 0:
             raise self._unfit("it is empty")
         with path.open("rb") as stream:

@@ -21,7 +21,7 @@ from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
-HUB = Hub()
+HUB = Hub(by_hand="a yamnet.tflite")
 SAMPLE_RATE = 16000  # YAMNet
 PATCH = 15600  # samples, 0.975 s: YAMNet
 EMBEDDING = "global_average_pooling2d/Mean"  # 1024-d, before the classifier

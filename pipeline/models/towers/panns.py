@@ -13,7 +13,7 @@ from pipeline.config.retrievers import PannsTowerConfig
 from pipeline.encoders import checkpoints, panns
 from pipeline.encoders.base import peak_and_mean
 from pipeline.encoders.cnn import frequency_mean
-from pipeline.encoders.spectrogram import FLOOR_DB
+from pipeline.encoders.spectrogram import FLOOR_DB, front_end
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
@@ -86,9 +86,8 @@ def build(
     widths: Sequence[int],
 ) -> CnnTower:
     """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
-    front_end = {name: getattr(input, name) for name in checkpoints.FRONT_END}
     own = {"model": settings.model, "channels": settings.channels, "weights": settings.weights}
-    network = PannsEncoderConfig(module="panns", **own, **front_end)
+    network = PannsEncoderConfig(module="panns", **own, **front_end(input))
     tower = CnnTower(network)
     if location is not None:
         tower.load(network, location, any_front_end=settings.any_front_end)

@@ -59,7 +59,7 @@ def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> Transform
     """The tower with the weights that training starts with.
 
     Raises:
-        EarwitnessError: the weights are not to be had or not the model's, or sizes do not fit.
+        EarwitnessError: the weights are not available or not the model's, or sizes do not fit.
     """
     if settings.weights.kind == "scratch":
         return rebuild_text_tower(settings, _small_bert(settings, tokens).to_dict())

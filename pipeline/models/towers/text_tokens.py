@@ -80,7 +80,7 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
     """The pretrained model's own tokens or, from scratch, subwords trained on the captions.
 
     Raises:
-        EarwitnessError: the model is not to be had, or has no fast tokenizer.
+        EarwitnessError: the model is not available, or has no fast tokenizer.
     """
     if settings.weights.kind == "scratch":
         return subword.train_subword(captions, settings.vocabulary)
