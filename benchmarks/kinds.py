@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_text_encoder
+from pipeline.encoders.registry import build_text_encoder
 
 
 def embed(sentences: list[str]) -> NDArray[np.float32]:

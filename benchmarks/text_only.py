@@ -28,7 +28,8 @@ from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.synthesis import grammar
 from pipeline.corpora.synthesis.scenes import draw_scene
-from pipeline.encoders.sentence import SentenceTextEncoder, build
+from pipeline.encoders.sentence import HUB, SentenceTextEncoder, build
+from pipeline.encoders.sources import locate
 from pipeline.features.embedding import embed
 from pipeline.features.store import FeatureStore
 from pipeline.models.captioners.base import Inputs
@@ -141,7 +142,7 @@ def measure(
 
 def main() -> None:
     torch.set_num_threads(1)
-    encoder = build(MINILM, "cpu")
+    encoder = build(MINILM, locate(MINILM.weights, "minilm", HUB), "cpu")
     manifest = corpus()
     with TemporaryDirectory() as name:
         folder = Path(name)

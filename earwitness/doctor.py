@@ -8,7 +8,7 @@ from typing import NamedTuple
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
-from pipeline.planning.checks import missing_weights
+from pipeline.weights import Weights
 
 
 class Finding(NamedTuple):
@@ -71,34 +71,30 @@ def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
 
 def _weights(params: Params, repository: Repository) -> Iterator[Finding]:
     for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        named, _, tagged = encoder.weights.partition(":")
-        weights = "tagging" if named == "tagging" else encoder.weights
-        yield _weights_of(name, tagged or name, weights, repository, "extracting")
+        yield _weights_of(
+            name, encoder.weights, encoder.weights.tagger(name), repository, "extracting"
+        )
     for name, tower in {**params.sound_towers, **params.text_towers}.items():
-        trained = tower.weights.removeprefix("tagging:")
-        weights = "tagging" if trained != tower.weights else tower.weights
-        yield _weights_of(f"tower {name}", trained, weights, repository, "training")
+        tagger = tower.weights.tagger()
+        yield _weights_of(f"tower {name}", tower.weights, tagger, repository, "training")
     if params.scst.rewards.sbert and params.scst.sbert:
-        yield _weights_of("the sbert reward", "", params.scst.sbert, repository, "training")
+        yield _weights_of("the sbert reward", params.scst.sbert, None, repository, "training")
 
 
 def _weights_of(
-    what: str, trained: str, weights: str, repository: Repository, when: str
+    what: str, weights: Weights, tagger: str | None, repository: Repository, when: str
 ) -> Finding:
-    """``trained``: the encoder that the tagging stage trains, where ``weights`` are ``tagging``."""
-    if weights == "tagging":
-        path = repository.data / "models" / "encoders" / trained / "model.safetensors"
-        missing = None if path.is_file() else "run `dvc repro tagging`"
-        found = str(path)
-    else:
-        missing = missing_weights(repository.weights(weights))
-        remote = weights == "hub" or weights.startswith(("hub:", "package:"))
-        found = f"{weights} (loaded when {when})" if remote else weights
+    """``tagger``: the encoder that the tagging stage trains them for, where it does."""
+    folder = repository.data / "models" / "encoders"
+    trained = folder / tagger / "model.safetensors" if tagger else None
+    missing = repository.weights(weights).missing(trained)
+    remote = weights.kind in ("hub", "package")
+    found = f"{weights} (loaded when {when})" if remote else str(trained or weights)
     return Finding(f"weights of {what}", missing is None, missing or found)
 
 
 def _evaluation(params: Params) -> Iterator[Finding]:
     for name in ("sbert", "fluency"):
         weights = getattr(params.evaluation, name)
-        detail = weights or f"off; set evaluation.{name} to hub or a path"
+        detail = str(weights or f"off; set evaluation.{name} to hub or a path")
         yield Finding(f"score weights: {name}", True, detail)

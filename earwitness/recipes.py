@@ -23,6 +23,7 @@ from pipeline.config.params import parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
+from pipeline.weights import Weights
 
 NAMES = "names"  # {text: minilm}: what "$text" stands for, else for "text"; "$dataset" is known
 REMOVE = "$remove"  # as a key, takes away all that the overlays below have there
@@ -270,12 +271,21 @@ def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
         for key, sections in USES.get(section, {}).items():
             value = overlay[section][name].get(key) or []
             for other in [value] if isinstance(value, str) else value:
-                other = other.removeprefix("tagging:")
+                if key == "weights":
+                    other = _tagger(other, f"{section}.{name}")
                 spaces = [
                     (target, _retriever(other)) for target in sections if target in RETRIEVERS
                 ]
                 waiting += [*((target, other) for target in sections), *spaces]
     return used
+
+
+def _tagger(weights: str, where: str) -> str:
+    """The encoder in ``tagging:ENCODER``."""
+    try:
+        return Weights.parse(weights).tagger() or ""
+    except ValueError as error:
+        raise EarwitnessError(f"recipe: {where}.weights: {error}") from None
 
 
 def _retriever(feature: str) -> str:

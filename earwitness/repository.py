@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pipeline.config.params import Params, load_params
 from pipeline.errors import EarwitnessError
+from pipeline.weights import Weights
 
 MARKS = ("params.yaml", "dvc.yaml")  # the files that its root holds
 VARIABLE = "EARWITNESS_ROOT"
-NO_PATH = ("hub", "none", "package", "scratch", "tagging")  # what `weights:` may begin with
 
 
 class NoRepositoryError(EarwitnessError):
@@ -47,12 +47,16 @@ class Repository:
     def params(self) -> Params:
         return load_params(self.params_file)
 
-    def weights(self, name: str) -> str:
-        """A parameter that names weights, so that it means the same in any folder: the path of what
-        is in the repository becomes absolute; other names stay.
-        """
+    def weights(self, weights: Weights) -> Weights:
+        """The same weights, meant from any folder: a path in the repository becomes absolute."""
+        if weights.kind != "path":
+            return weights
+        return Weights("path", str(self.root / weights.name))
+
+    def model(self, name: str) -> str:
+        """A model's name on the hub, or its folder in the repository, which becomes absolute."""
         path = self.root / name
-        return str(path) if name.partition(":")[0] not in NO_PATH and path.exists() else name
+        return str(path) if path.exists() else name
 
 
 def find_repository(root: str | Path | None = None, model: Path | None = None) -> Repository:

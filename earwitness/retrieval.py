@@ -15,8 +15,8 @@ from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
 from pipeline.config.encoders import TextEncoderConfig, WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
-from pipeline.encoders import build_text_encoder
 from pipeline.encoders.base import TextEncoder
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.retrieval import mean_similarity
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
@@ -149,7 +149,7 @@ class RetrievalSystem:
 
 def _located(settings: TextEncoderConfig, repository: Repository) -> TextEncoderConfig:
     """The settings with paths that mean the same in any folder."""
-    paths = {"weights": repository.weights(settings.weights)}
+    paths: dict[str, object] = {"weights": repository.weights(settings.weights)}
     if isinstance(settings, WavCapsTextEncoderConfig):
-        paths["tokenizer"] = repository.weights(settings.tokenizer)
+        paths["tokenizer"] = repository.model(settings.tokenizer)
     return settings.model_copy(update=paths)

@@ -70,8 +70,10 @@ def _settings(root: str | Path | None) -> tuple[EvaluationConfig, Path | None]:
     except NoRepositoryError:
         return EvaluationConfig(), None
     own = repository.params().evaluation
-    names = {"sbert": own.sbert, "fluency": own.fluency}
-    paths = {key: repository.weights(name) for key, name in names.items() if name is not None}
+    paths = {
+        "sbert": own.sbert and repository.weights(own.sbert),
+        "fluency": own.fluency and repository.model(own.fluency),
+    }
     return own.model_copy(update=paths), repository.spice
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from earwitness.repository import Repository
 from pipeline.audio import Waveform
 from pipeline.config.plans import ExtractionPlan
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
 from pipeline.trained.encoding import recode_features
 from pipeline.trained.retriever import TrainedRetriever, load_retriever

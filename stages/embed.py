@@ -12,7 +12,7 @@ def main(dataset: str, encoder: str) -> None:
     """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
     import torch
 
-    from pipeline.encoders import build_text_encoder, weights_digest
+    from pipeline.encoders.registry import build_text_encoder, weights_digest
     from pipeline.features.embedding import embed
 
     plan = EmbeddingPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")

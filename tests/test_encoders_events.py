@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config.encoders import EncoderConfig, EventsEncoderConfig
 from pipeline.config.params import parse_params
-from pipeline.encoders import build_sound_encoder, tagging_model, weights_digest
 from pipeline.encoders.conv_blocks import panns_models
+from pipeline.encoders.registry import build_sound_encoder, tagging_model, weights_digest
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded

@@ -9,7 +9,7 @@ from encoder_sounds import sound
 from transformers import ASTFeatureExtractor
 
 from pipeline.config.encoders import FbankEncoderConfig
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.registry import build_sound_encoder
 
 
 def extracted(waveform: torch.Tensor, mels: int, rate: int = 16000) -> np.ndarray:

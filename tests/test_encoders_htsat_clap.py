@@ -24,8 +24,9 @@ from pipeline.config.encoders import (
     HtsatEncoderConfig,
     SpecAugmentConfig,
 )
-from pipeline.encoders import build_sound_encoder, build_text_encoder, tagging_model
+from pipeline.encoders.base import Masks
 from pipeline.encoders.htsat import HtsatEncoder
+from pipeline.encoders.registry import build_sound_encoder, build_text_encoder, tagging_model
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
 
@@ -231,11 +232,11 @@ def test_spec_augment_reaches_the_trunk(unfused: tuple[Path, ClapModel]) -> None
     waveform, lengths = sound(16000, 16000)
     seeds = torch.tensor([4, 9])
     clean = encoder(waveform, lengths).values
-    once = encoder(waveform, lengths, SpecAugmentConfig(), seeds).values
-    assert (once == encoder(waveform, lengths, SpecAugmentConfig(), seeds).values).all()
+    once = encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds)).values
+    assert (once == encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds)).values).all()
     assert ((once - clean).abs().amax((1, 2)) > 0.01).all()
     assert (
-        (encoder(waveform, lengths, SpecAugmentConfig(), seeds + 1).values - once).abs() > 0
+        (encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds + 1)).values - once).abs() > 0
     ).any()
 
 

@@ -14,9 +14,9 @@ from encoder_sounds import sound
 from panns_networks import randomise, save_checkpoint
 
 from pipeline.config.encoders import PannsEncoderConfig
-from pipeline.encoders import build_sound_encoder, tagging_model
 from pipeline.encoders.conv_blocks import panns_models
 from pipeline.encoders.panns import PannsEncoder
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.errors import EarwitnessError
 
 SMALL = {"module": "panns", "channels": 4, "sample_rate": 16000, "n_fft": 512, "fmax": 8000}

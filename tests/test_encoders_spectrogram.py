@@ -10,7 +10,8 @@ from encoder_sounds import sound
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig, WaveformEncoderConfig
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.base import Masks
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.encoders.spectrogram import FLOOR_DB, LogMel, spec_augment
 from pipeline.errors import EarwitnessError
 
@@ -86,7 +87,7 @@ def test_waveform_frames_hold_every_sample() -> None:
         flat = values[row, : int(frames[row])].flatten()
         assert (flat[:length] == waveform[row, :length]).all() and (flat[length:] == 0).all()
     with pytest.raises(EarwitnessError, match="views"):
-        encoder(waveform, lengths, SpecAugmentConfig(), torch.tensor([1, 2]))
+        encoder(waveform, lengths, Masks(SpecAugmentConfig(), torch.tensor([1, 2])))
 
 
 def masks_of(augmented: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:

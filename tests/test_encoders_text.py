@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderConfig
-from pipeline.encoders import build_text_encoder
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError
 
@@ -31,7 +31,7 @@ WORDS = ["<pad>", "</s>", "<unk>", *sorted({*INSTRUCTION.split(), *" ".join(CAPT
 
 @pytest.fixture(scope="module")
 def minilm() -> SentenceTransformer:
-    folder = locate(SentenceEncoderConfig(module="sentence"), None, Hub())
+    folder = locate(SentenceEncoderConfig(module="sentence").weights, "minilm", Hub())
     return SentenceTransformer(str(folder), device="cpu")
 
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
 from pipeline.config.encoders import VggishEncoderConfig
-from pipeline.encoders import build_sound_encoder, tagging_model
-from pipeline.encoders.sources import HUBS, locate
-from pipeline.encoders.vggish import VggishEncoder
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
+from pipeline.encoders.sources import locate
+from pipeline.encoders.vggish import HUB, VggishEncoder
 from pipeline.errors import EarwitnessError
+from pipeline.weights import Weights
 
 PATCH = 96 * 160  # samples
 SMALL = {"module": "vggish", "channels": 4, "hidden": 16, "width": 8}
@@ -110,8 +111,8 @@ def test_the_released_file_fits_it_and_its_url_and_digest_are_known() -> None:
         theirs = state_of(released(64, 4096, 128))
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in theirs.items()}
     # torch.hub's convention: a file's name ends with the beginning of its SHA-256
-    assert HUBS["vggish"].url and HUBS["vggish"].sha256
-    assert HUBS["vggish"].sha256[:8] in HUBS["vggish"].url
+    assert HUB.url and HUB.sha256
+    assert HUB.sha256[:8] in HUB.url
 
 
 def test_a_download_that_is_not_the_released_file_is_refused(
@@ -122,7 +123,7 @@ def test_a_download_that_is_not_the_released_file_is_refused(
     path.parent.mkdir()
     torch.save({}, path)
     with pytest.raises(EarwitnessError, match="not the file") as caught:
-        locate(VggishEncoderConfig(module="vggish"), None, HUBS["vggish"])
+        locate(Weights("hub"), "vggish", HUB)
     assert "\n" not in str(caught.value)
 
 

@@ -25,7 +25,7 @@ from pipeline.config.encoders import WavCapsEncoderConfig, WavCapsTextEncoderCon
 from pipeline.config.params import load_params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_sound_encoder, build_text_encoder, weights_digest
+from pipeline.encoders.registry import build_sound_encoder, build_text_encoder, weights_digest
 from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context
 from pipeline.planning.features import extraction_plans

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from wavcaps_networks import FRONT_END, WIDTH, save
 
 from pipeline.config.encoders import SpecAugmentConfig, WavCapsEncoderConfig
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.base import Masks
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
 EMBED, DEPTHS, HEADS, WINDOW = 8, (2, 2), (2, 4), 8
@@ -156,7 +157,7 @@ def test_spec_augment_reaches_the_trunk(made: tuple[Ase, Path]) -> None:
     encoder = build_sound_encoder(settings(made[1]), None)
     waveform, lengths = sound(64000, 64000)
     clean = encoder(waveform, lengths).values
-    masked = encoder(waveform, lengths, SpecAugmentConfig(), torch.tensor([4, 9])).values
+    masked = encoder(waveform, lengths, Masks(SpecAugmentConfig(), torch.tensor([4, 9]))).values
     assert ((masked - clean).abs().amax((1, 2)) > 0.01).all()
 
 

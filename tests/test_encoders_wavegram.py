@@ -10,7 +10,8 @@ from encoder_sounds import sound
 from panns_networks import SMALL, Wavegram, randomise, save_checkpoint
 
 from pipeline.config.encoders import PannsEncoderConfig, SpecAugmentConfig
-from pipeline.encoders import build_sound_encoder, tagging_model
+from pipeline.encoders.base import Masks
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.errors import EarwitnessError
 
@@ -102,4 +103,4 @@ def test_what_it_cannot_be_is_refused(official: tuple[torch.nn.Module, Path]) ->
         tagging_model(PannsEncoderConfig(**MODEL, weights="tagging", **SMALL), classes=3)
     encoder = build_sound_encoder(PannsEncoderConfig(**MODEL, weights=path, **SMALL), None)
     with pytest.raises(EarwitnessError, match="set its views to 0"):
-        encoder(*sound(16000), SpecAugmentConfig(), torch.tensor([1]))
+        encoder(*sound(16000), Masks(SpecAugmentConfig(), torch.tensor([1])))

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from encoder_sounds import sound
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
 from pipeline.config.encoders import (
@@ -25,16 +26,17 @@ from pipeline.config.encoders import (
     YamnetEncoderConfig,
 )
 from pipeline.config.params import parse_params
-from pipeline.encoders import (
-    SOUND_ENCODERS,
-    TEXT_ENCODERS,
+from pipeline.encoders.registry import (
     build_sound_encoder,
     build_text_encoder,
+    sound_entry,
     tagging_model,
+    text_entry,
     weights_digest,
 )
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
+from pipeline.weights import Weights
 
 PANNS: dict[str, Any] = {
     "module": "panns",
@@ -75,21 +77,30 @@ def modules_of(union: Any) -> set[str]:
     return {get_args(member.model_fields["module"].annotation)[0] for member in members}
 
 
-def test_every_encoder_of_the_parameters_is_registered() -> None:
-    assert set(SOUND_ENCODERS) == modules_of(EncoderConfig)
-    assert set(TEXT_ENCODERS) == modules_of(TextEncoderConfig)
+@pytest.mark.parametrize(
+    "module", sorted(modules_of(EncoderConfig) | modules_of(TextEncoderConfig))
+)
+def test_every_encoder_of_the_parameters_is_registered(module: str) -> None:
+    """Under the name of its module, whose code its plan digests."""
+    values = {"module": module, "weights": "./file"}
+    if module in modules_of(EncoderConfig):
+        build: Any = sound_entry(TypeAdapter(EncoderConfig).validate_python(values)).build
+    else:
+        build = text_entry(TypeAdapter(TextEncoderConfig).validate_python(values)).build
+    assert getattr(build, "func", build).__module__ == f"pipeline.encoders.{module}"
 
 
 def test_one_encoder_imports_no_other() -> None:
     script = """
 import sys
-import pipeline.encoders
+import pipeline.encoders.registry
 assert "torch" not in sys.modules and "transformers" not in sys.modules
 from pipeline.config.encoders import LogmelEncoderConfig
-pipeline.encoders.build_sound_encoder(LogmelEncoderConfig(module="logmel"), None)
+pipeline.encoders.registry.build_sound_encoder(LogmelEncoderConfig(module="logmel"), None)
 others = [name for name in sys.modules if name.startswith("pipeline.encoders.")]
 assert "transformers" not in sys.modules, others
-assert sorted(name.rsplit(".")[-1] for name in others) == ["base", "logmel", "spectrogram"], others
+names = sorted(name.rsplit(".")[-1] for name in others)
+assert names == ["base", "logmel", "registry", "spectrogram"], names
 """
     root = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", script], cwd=root, check=True)
@@ -214,7 +225,7 @@ def refuse(*args, **kwargs): raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
 from pipeline.config.encoders import SentenceEncoderConfig
-from pipeline.encoders import build_sound_encoder, build_text_encoder, weights_digest
+from pipeline.encoders.registry import build_sound_encoder, build_text_encoder, weights_digest
 from pipeline.errors import EarwitnessError
 for build in (
     lambda: build_sound_encoder(ConvNextEncoderConfig(module="convnext"), None),
@@ -292,7 +303,7 @@ def test_a_hub_repository_is_read_from_its_cache(
     hub_cache(tmp_path, "topel/ConvNeXt-Tiny-AT", files)
     hub_cache(tmp_path, "someone/else", files)
     for weights in ("hub", "hub:someone/else"):
-        chosen = settings.model_copy(update={"weights": weights})
+        chosen = settings.model_copy(update={"weights": Weights.parse(weights)})
         encoder = build_sound_encoder(chosen, None)
         waveform, lengths = sound(8000)
         expected = trunk.eval()(waveform, lengths).values

@@ -12,7 +12,8 @@ import soxr
 import torch
 
 from pipeline.config.encoders import SpecAugmentConfig, YamnetEncoderConfig
-from pipeline.encoders import build_sound_encoder
+from pipeline.encoders.base import Masks
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
 
@@ -94,9 +95,8 @@ def test_what_it_cannot_do_is_said(model_file: Path, tmp_path: Path) -> None:
         YamnetEncoderConfig(module="yamnet", weights=str(model_file)), None
     )
     with pytest.raises(EarwitnessError, match="views"):
-        encoder(
-            torch.zeros(1, 16000), torch.tensor([16000]), SpecAugmentConfig(), torch.tensor([1])
-        )
+        masks = Masks(SpecAugmentConfig(), torch.tensor([1]))
+        encoder(torch.zeros(1, 16000), torch.tensor([16000]), masks)
     broken = tmp_path / "yamnet.tflite"
     broken.write_bytes(b"not a model")
     for weights in (str(broken), "hub", str(tmp_path / "nowhere.tflite")):

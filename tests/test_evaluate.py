@@ -25,6 +25,7 @@ from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions, write_clips
 from pipeline.metrics.tools import Tools, find_tools
 from pipeline.text.ptb import tokenize
+from pipeline.weights import Weights
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPICE = REPOSITORY / "data" / "tools" / "spice"
@@ -120,7 +121,7 @@ def test_scores_made_with_other_weights_say_so(monkeypatch: pytest.MonkeyPatch) 
     assert found.corpus["fense_minilm"] == pytest.approx((0.05 + 0.7) / 2)
     assert found.corpus["fluency_error"] == pytest.approx(0.5)
     assert "sbert_sim" not in found.corpus and "fense" not in found.corpus
-    field = settings.model_copy(update={"sbert": "hub"})
+    field = settings.model_copy(update={"sbert": Weights("hub")})
     found = evaluate({"own": ["a dog", "rain"]}, REFERENCES, field, NO_JAVA).scores["own"]
     assert found.corpus["fense"] == pytest.approx((0.05 + 0.7) / 2)
 

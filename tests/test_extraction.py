@@ -24,7 +24,7 @@ from torch import Tensor
 from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig, SpecAugmentConfig
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders.base import Packed, SoundEncoder, SpectrogramEncoder
+from pipeline.encoders.base import Masks, Packed, SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
@@ -68,13 +68,7 @@ class Pooled(SoundEncoder):
         super().__init__()
         self.sample_rate, self.width, self.frame_seconds = RATE, 2, WINDOW
 
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         moments = [waveform.square().sum(1), waveform.sum(1)]
         values = torch.stack(moments, dim=1) / lengths[:, None]
         return Padded(values[:, None], torch.ones_like(lengths))

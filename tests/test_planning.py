@@ -13,10 +13,8 @@ from pipeline.config.captioners import CaptionerModel
 from pipeline.config.params import Params, parse_params, with_settings
 from pipeline.config.plans import CaptionerPlan, Plan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import SOUND_ENCODERS, TEXT_ENCODERS
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
-from pipeline.models.towers import SOUND_TOWERS
 from pipeline.planning import PHASES, Context
 from pipeline.planning.context import architecture
 
@@ -249,11 +247,6 @@ def test_missing_features_say_what_to_run(
         PHASES["captioners"](context)
 
 
-@pytest.mark.parametrize("module", sorted({*SOUND_ENCODERS, *TEXT_ENCODERS}))
-def test_every_encoder_has_the_module_that_its_plan_digests(module: str) -> None:
-    assert (PACKAGE / "encoders" / f"{module}.py").is_file()
-
-
 @pytest.mark.parametrize("model", get_args(get_args(CaptionerModel)[0]))
 def test_every_architecture_has_the_module_that_its_plan_digests(model: Any) -> None:
     """The one that the registry takes it from, and a settings file of that name."""
@@ -262,8 +255,3 @@ def test_every_architecture_has_the_module_that_its_plan_digests(model: Any) -> 
     assert f'case "{name}":\n            from pipeline.{architecture(name)} import' in registry
     assert (PACKAGE / "config" / f"{name}.py").is_file()
     assert model.__module__ == f"pipeline.config.{name}"
-
-
-@pytest.mark.parametrize("module", sorted(SOUND_TOWERS))
-def test_every_tower_has_the_module_that_its_plan_digests(module: str) -> None:
-    assert (PACKAGE / "models" / "towers" / f"{module}.py").is_file()

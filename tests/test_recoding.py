@@ -19,8 +19,8 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.parts import Parts
 from pipeline.features.store import FeatureStore, Index
 from pipeline.models.biencoder import BiEncoder, StoredMeans
-from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.base import SoundTower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Padded
 from pipeline.trained import encoding as recoding
 from pipeline.trained.encoding import recode, recode_features

@@ -55,11 +55,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def tiny_towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipeline.models.towers
+    import pipeline.models.towers.registry
 
-    monkeypatch.setattr(
-        pipeline.models.towers, "build_sound_tower", build_tiny_tower, raising=False
-    )
+    monkeypatch.setattr(pipeline.models.towers.registry, "build_sound_tower", build_tiny_tower)
 
 
 def train(
@@ -89,9 +87,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 def trained(toy: tuple[Path, Manifest]) -> dict[str, tuple[Path, Progress]]:
     """One retriever of each kind, trained without interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        import pipeline.models.towers
+        import pipeline.models.towers.registry
 
-        patch.setattr(pipeline.models.towers, "build_sound_tower", build_tiny_tower, raising=False)
+        patch.setattr(pipeline.models.towers.registry, "build_sound_tower", build_tiny_tower)
         return {
             name: train(toy[0], make_plan(name, **kind), f"data/models/retrievers/{name}")
             for name, kind in KINDS.items()

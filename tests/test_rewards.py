@@ -14,6 +14,7 @@ from pipeline.config.training import RewardsConfig, ScstConfig
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import rewards
 from pipeline.metrics.rewards import BAD_ENDINGS, TERMS, Reward
+from pipeline.weights import Weights
 
 WORDS = (
     *("a", "dog", "cat", "bird", "barks", "meows", "sings", "and", "then", "while", "rain"),
@@ -120,7 +121,7 @@ def test_sbert_is_the_mean_cosine() -> None:
     )
     texts, clips = ["a dog is barking", "rain on the roof", "a dog is barking"], [0, 1, 1]
     found = reward(texts, clips, [True] * 3)
-    model = load(MINILM, "cpu")
+    model = load(Weights.parse(MINILM), "cpu")
     for text, clip, value in zip(texts, clips, found, strict=True):
         plain = [reference.lower().rstrip(".") for reference in references[clip]]
         assert value == pytest.approx(

@@ -16,7 +16,7 @@ from pipeline.config.retrievers import PannsTowerConfig, TowerSetupConfig
 from pipeline.config.rlssr import RlssrConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.decoding.search import search
-from pipeline.encoders import tagging_model
+from pipeline.encoders.registry import tagging_model
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
@@ -24,6 +24,7 @@ from pipeline.models.captioners.rlssr import POSITIONS, Rlssr, RlssrEncoder
 from pipeline.tensors import Batch, Padded, TokenIds, pad_tokens
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.weights import Weights
 from tests.plans import build, captioner_plan, rebuild
 
 B, T, MELS, V, WIDTH = 4, 70, 16, 11, 16
@@ -229,7 +230,7 @@ def test_begins_with_panns_weights_and_needs_none_to_be_loaded(tmp_path: Path) -
     trained = tagging_model(settings, 3)
     path = tmp_path / "model.safetensors"
     save_tagging(trained, path, settings, ["a", "b", "c"])
-    tower = TOWER.model_copy(update={"weights": "tagging:panns"})
+    tower = TOWER.model_copy(update={"weights": Weights("tagging", "panns")})
     plan = plan_of(tower, weights=str(path))
     model = build(plan, [MELS], TOKENS)
     wanted = trained.encoder.state_dict()
@@ -268,7 +269,7 @@ def test_begins_with_a_checkpoint_of_another_sample_rate(tmp_path: Path) -> None
     }
     path = tmp_path / "Cnn10.pth"
     torch.save({"model": state}, path)
-    tower = TOWER.model_copy(update={"weights": str(path)})
+    tower = TOWER.model_copy(update={"weights": Weights("path", str(path))})
     with pytest.raises(EarwitnessError, match="mel filters are not those"):
         build(plan_of(tower), [MELS], TOKENS)
     tower = tower.model_copy(update={"any_front_end": True})

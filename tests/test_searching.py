@@ -20,8 +20,8 @@ from earwitness.cli import app
 from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_sound_encoder
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore

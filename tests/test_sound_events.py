@@ -17,8 +17,8 @@ from pipeline.config.training import TrainingConfig
 from pipeline.encoders import logmel, panns, vggish
 from pipeline.encoders.base import SoundEncoder
 from pipeline.models.captioners.cmu import Cmu
-from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.crnn import CrnnTower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Padded, TokenIds
 from tests.plans import build, captioner_plan
 

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from pipeline.config.encoders import HtsatEncoderConfig, PannsEncoderConfig, TaggingConfig
 from pipeline.config.plans import TaggingPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_sound_encoder, tagging_model
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.errors import EarwitnessError
 from pipeline.training import tagging
 from pipeline.training.tagging import (

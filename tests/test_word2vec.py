@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.encoders import Word2VecEncoderConfig
-from pipeline.encoders import build_text_encoder, weights_digest
+from pipeline.encoders.registry import build_text_encoder, weights_digest
 from pipeline.encoders.word2vec import WordVectors
 from pipeline.errors import EarwitnessError
 
@@ -98,7 +98,7 @@ def test_its_digest_is_the_files(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no word vectors; get GoogleNews-vectors-negative300.bin"),
+        (None, "no weights at .*; give the path of GoogleNews-vectors-negative300.bin"),
         (b"", "it is empty"),
         (b"\x1f\x8b\x08gzip", "its first line is not the number of words and their width"),
         (b"dog 1.0 2.0\n", "its first line is not"),

@@ -14,7 +14,7 @@ from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders import build_sound_encoder, tagging_model
+from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.encoders.tagging import save_tagging
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore

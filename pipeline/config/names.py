@@ -11,6 +11,7 @@ from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.config.retrievers import RetrievalSystemConfig
 from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import known
+from pipeline.weights import Weights
 
 if TYPE_CHECKING:
     from pipeline.config.params import Params
@@ -50,24 +51,24 @@ def _check_encoders(params: Params) -> None:
     if params.tagging.encoders:
         known("tagging.dataset", [params.tagging.dataset or ""], "datasets", params.datasets)
     for name, encoder in params.encoders.items():
-        if encoder.weights == "tagging" and name not in params.tagging.encoders:
+        tagger = encoder.weights.tagger(name)
+        if encoder.weights == Weights("tagging") and name not in params.tagging.encoders:
             raise ValueError(f"encoders.{name}.weights is tagging: add it to tagging.encoders")
-        tagged = encoder.weights.startswith("tagging:")
-        if tagged and encoder.module != "events":
+        if tagger and encoder.weights.name and encoder.module != "events":
             raise ValueError(f"encoders.{name}.weights: give tagging; {encoder.weights} is for"
                              " encoders of module events")  # fmt: skip
-        if tagged:
-            trained = [encoder.weights.removeprefix("tagging:")]
-            known(f"encoders.{name}.weights", trained, "tagging.encoders", params.tagging.encoders)
+        if tagger:
+            trained = params.tagging.encoders
+            known(f"encoders.{name}.weights", [tagger], "tagging.encoders", trained)
 
 
 def _check_retrievers(params: Params) -> None:
     for name, tower in params.sound_towers.items():
         where = f"sound_towers.{name}"
         known(f"{where}.input", tower.inputs, "encoders", params.encoders)
-        if tower.weights.startswith("tagging:"):
-            trained = [tower.weights.removeprefix("tagging:")]
-            known(f"{where}.weights", trained, "tagging.encoders", params.tagging.encoders)
+        tagger = tower.weights.tagger()
+        if tagger is not None:
+            known(f"{where}.weights", [tagger], "tagging.encoders", params.tagging.encoders)
     for name, retriever in params.retrievers.items():
         where = f"retrievers.{name}"
         known(f"{where}.datasets", retriever.datasets, "datasets", params.datasets)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import EncoderConfig
 from pipeline.config.section import Section
+from pipeline.weights import Weights
 
 
 class BaseTowerConfig(Section):
@@ -18,7 +19,7 @@ class BaseTowerConfig(Section):
     (what the tagging stage trained for that encoder), or ``scratch``.
     """
 
-    weights: str = "hub"
+    weights: Weights = Weights("hub")
     input: str  # of `encoders`: a logmel, a waveform or an fbank; its front end is the tower's
 
     @property
@@ -63,12 +64,18 @@ class AstTowerConfig(BaseTowerConfig):
     feed_forward: int = Field(3072, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _untagged(self) -> AstTowerConfig:
+        if self.weights.kind == "tagging":
+            raise ValueError("weights: tagging cannot train an ast; give hub, a path or scratch")
+        return self
+
 
 class CrnnTowerConfig(BaseTowerConfig, CrnnConfig):
     """DCASE 2022's CRNN over any stored feature, a log-mel or frames (CMU 5.2, 6.2.2)."""
 
     module: Literal["crnn"]
-    weights: str = "scratch"  # there are none to start with
+    weights: Weights = Weights("scratch")  # there are none to start with
     beside: tuple[str, ...] = ()  # more of `encoders`, such as sound-event vectors (CMU 7): resized
     # to the frames that the recurrence reads, and laid beside them
 
@@ -78,7 +85,7 @@ class CrnnTowerConfig(BaseTowerConfig, CrnnConfig):
 
     @model_validator(mode="after")
     def _from_scratch(self) -> CrnnTowerConfig:
-        if self.weights != "scratch":
+        if self.weights.kind != "scratch":
             raise ValueError("a crnn tower has no weights to start with; set weights: scratch")
         return self
 
@@ -103,7 +110,7 @@ class TextTowerConfig(Section):
     ``weights``: ``hub:owner/name``, ``package:NAME``, a path, or ``scratch``.
     """
 
-    weights: str = "hub:google-bert/bert-base-uncased"  # SJTU 2.2
+    weights: Weights = Weights("hub", "google-bert/bert-base-uncased")  # SJTU 2.2
     pooling: Literal["cls", "mean"] = "cls"  # SJTU's code
     max_tokens: int = Field(30, ge=3)  # SJTU's code
     vocabulary: int = Field(3000, ge=64)  # the rest is of `scratch` alone

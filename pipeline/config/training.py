@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.section import Section
+from pipeline.weights import Weights
 
 ScheduleName = Literal["cyclic_cosine", "cosine", "exponential", "constant", "plateau", "step"]
 
@@ -97,7 +98,7 @@ class ScstConfig(OptimisationConfig):
     dropout: bool = False
     chunks: int = Field(2, ge=1)  # a batch is sampled in so many: rewards of one, draws of the next
     rewards: RewardsConfig = RewardsConfig()
-    sbert: str | None = None  # weights of the sbert reward: hub:…, package:… or a path
+    sbert: Weights | None = None  # weights of the sbert reward: hub:…, package:… or a path
 
     @model_validator(mode="after")
     def _consistent(self) -> ScstConfig:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
@@ -15,6 +14,13 @@ from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.encoders.spectrogram import LogMel, spec_augment
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
+
+
+class Masks(NamedTuple):
+    """What SpecAugment lays on a batch of windows."""
+
+    settings: SpecAugmentConfig
+    seeds: Tensor  # (B,) int64, one a clip and view
 
 
 class SoundEncoder(nn.Module, ABC):
@@ -31,26 +37,19 @@ class SoundEncoder(nn.Module, ABC):
     augments: bool = False  # has a log-mel that SpecAugment can mask
 
     @abstractmethod
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         """Encodes a batch of windows.
 
         Args:
             waveform: (B, samples) float32 in [-1, 1]; what lies past a clip's length is ignored.
             lengths: (B,) int64, valid samples, each at least 1.
-            augment: masks to lay on the log-mel before the frozen trunk; None: the clean view.
-            seeds: (B,) int64, one a clip and view; needed with ``augment``.
+            masks: to lay on the log-mel before the frozen trunk; None: the clean view.
 
         Returns:
             (B, T, D) frames; each clip has at least one.
 
         Raises:
-            EarwitnessError: ``augment`` is given to an encoder without a log-mel.
+            EarwitnessError: ``masks`` are given to an encoder without a log-mel.
         """
 
 
@@ -75,25 +74,17 @@ class SpectrogramEncoder(SoundEncoder):
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, T', D) frames."""
 
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         values, frames = self.frontend(waveform, lengths)
-        if augment is not None:
-            if seeds is None:
-                raise ValueError("augment needs seeds, one a clip")
+        if masks is not None:
             places = self.places(lengths, values.shape[1])
-            values = spec_augment(values, frames, augment, seeds, places)
+            values = spec_augment(values, frames, *masks, places)
         return self.trunk(values, frames)
 
 
-def refuse_augment(augment: SpecAugmentConfig | None, encoder: str) -> None:
+def refuse_masks(masks: Masks | None, encoder: str) -> None:
     """For encoders without a log-mel of their own."""
-    if augment is not None:
+    if masks is not None:
         raise EarwitnessError(f"{encoder} has no spectrogram to mask; set its views to 0")
 
 
@@ -122,12 +113,8 @@ class TextEncoder(ABC):
         """
 
 
-def masked(values: Tensor, lengths: Tensor) -> Tensor:
-    """(B, C, T, M) with every frame past its clip's length set to zero.
-
-    Before a convolution this makes a padded batch equal to each clip alone: the zeros are the
-    convolution's own padding.
-    """
-    frames = torch.arange(values.shape[2], device=values.device)
-    mask = frames < lengths[:, None]
-    return values * mask[:, None, :, None].to(values.dtype)
+def peak_and_mean(frames: Padded) -> Tensor:
+    """(B, T, D) → (B, D): the maximum plus the mean of a clip's own frames, as PANNs pool them."""
+    mask = frames.mask[..., None]
+    mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
+    return mean + frames.values.masked_fill(~mask, -float("inf")).amax(1)

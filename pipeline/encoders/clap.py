@@ -11,14 +11,15 @@ from torch import Tensor
 from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureExtractor
 
 from pipeline.config.encoders import ClapEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
+HUB = Hub(repository="laion/clap-htsat-unfused")
 SHORTER_MELS = 4  # a model with fusion is given four spectrograms: here the same one
 
 
@@ -89,15 +90,14 @@ def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Te
     return values if padding == "repeat" else values * (at < lengths)
 
 
-def build(settings: ClapEncoderConfig, weights: Path | None) -> ClapEncoder:
+def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
-    location = sources.locate(settings, weights, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap needs a folder as save_pretrained writes it")
-    with files.one_line(location):
+    with checkpoints.one_line(location):
         config = ClapConfig.from_pretrained(location, local_files_only=True)
         extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
     encoder = ClapEncoder(config, extractor, settings.window_seconds)
     unused = ("text_model.", "text_projection.", "logit_scale_")
-    files.load_state(encoder.model, files.read_state(location), location, unused)
+    checkpoints.load_state(encoder.model, checkpoints.read_state(location), location, unused)
     return encoder

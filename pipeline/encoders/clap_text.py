@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 from transformers import AutoTokenizer, ClapConfig, ClapTextModelWithProjection
 
 from pipeline.config.encoders import ClapTextEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
+
+HUB = Hub(repository="laion/clap-htsat-unfused")
 
 
 class ClapTextEncoder(BatchedTextEncoder):
@@ -48,15 +51,14 @@ class ClapTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: ClapTextEncoderConfig, device: str) -> ClapTextEncoder:
+def build(settings: ClapTextEncoderConfig, location: Path, device: str) -> ClapTextEncoder:
     """The encoder with the weights of a ClapModel's folder."""
-    location = sources.locate(settings, None, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap_text needs a folder as save_pretrained writes it")
-    with files.one_line(location):
+    with checkpoints.one_line(location):
         text: Any = ClapConfig.from_pretrained(location, local_files_only=True).text_config
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)
     model = ClapTextModelWithProjection(text)
     unused = ("audio_model.", "audio_projection.", "logit_scale_")
-    files.load_state(model, files.read_state(location), location, unused)
+    checkpoints.load_state(model, checkpoints.read_state(location), location, unused)
     return ClapTextEncoder(settings, model, tokenizer, device)

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.encoders import PannsEncoderConfig, WavCapsEncoderConfig
-from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -43,7 +42,7 @@ class CnnEncoder(SpectrogramEncoder):
             raise EarwitnessError(f"{settings.module} needs mels of {self.reduction} or more")
         block: Any = panns_models().ConvBlock
         widths = [1, *(channels * 2**index for index in range(len(self.pools)))]
-        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.bn0 = nn.BatchNorm2d(settings.mels)
         for index in range(len(self.pools)):
             setattr(self, f"conv_block{index + 1}", block(widths[index], widths[index + 1]))
@@ -69,10 +68,3 @@ class CnnEncoder(SpectrogramEncoder):
 def frequency_mean(maps: Tensor, lengths: Tensor) -> Padded:
     """(B, D, T, M) and (B,) → frames (B, T, D)."""
     return Padded(maps.mean(3).transpose(1, 2), lengths)
-
-
-def peak_and_mean(frames: Padded) -> Tensor:
-    """(B, T, D) → (B, D): the maximum plus the mean of a clip's own frames, as PANNs pool them."""
-    mask = frames.mask[..., None]
-    mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
-    return mean + frames.values.masked_fill(~mask, -float("inf")).amax(1)

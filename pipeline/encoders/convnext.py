@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel
 
 from pipeline.config.encoders import ConvNextEncoderConfig
-from pipeline.encoders import weights as files
-from pipeline.encoders.base import SpectrogramEncoder, masked
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders import checkpoints
+from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.conv_blocks import zero_past
+from pipeline.encoders.sources import Hub
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
+HUB = Hub(repository="topel/ConvNeXt-Tiny-AT")
 PATCH = 4  # the stem's kernel and stride
 STEM_PADDING = 4  # frames of zeros at both ends before the stem: Pellegrini et al.'s code
-UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", files.HEAD)
+UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", checkpoints.HEAD)
 
 
 class ConvNextEncoder(SpectrogramEncoder):
@@ -48,7 +51,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
             layer_scale_init_value=1.0,
         )
-        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.bn0 = nn.BatchNorm2d(settings.mels)
         self.model = ConvNextModel(config)
         self.sample_rate, self.width = settings.sample_rate, settings.widths[-1]
@@ -59,7 +62,7 @@ class ConvNextEncoder(SpectrogramEncoder):
         return self.logmel(*at_least(waveform, lengths, shortest))
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        x = masked(self.bn0(logmel[:, None].transpose(1, 3)).transpose(1, 3), lengths)
+        x = zero_past(self.bn0(logmel[:, None].transpose(1, 3)).transpose(1, 3), lengths)
         x = self.model.embeddings(F.pad(x, (0, 0, STEM_PADDING, STEM_PADDING)))
         lengths = (lengths + 2 * STEM_PADDING) // PATCH
         stages: Any = self.model.encoder.stages
@@ -69,7 +72,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             if index:
                 lengths = lengths // 2
             for layer in stage.layers:  # the depthwise convolution must meet zeros past the end
-                x = layer(masked(x, lengths))
+                x = layer(zero_past(x, lengths))
         return Padded(x.mean(3).transpose(1, 2), lengths)
 
 
@@ -100,8 +103,8 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def build(settings: ConvNextEncoderConfig, weights: Path | None) -> ConvNextEncoder:
+def build(settings: ConvNextEncoderConfig, location: Path) -> ConvNextEncoder:
     """The encoder with its weights: Pellegrini et al.'s, or those of the tagging stage."""
     encoder = ConvNextEncoder(settings)
-    files.load_trained(encoder, encoder.logmel, settings, weights, UNUSED, convert)
+    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, convert)
     return encoder

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,19 +17,20 @@ from pipeline.config.encoders import (
     EncoderConfig,
     EventsEncoderConfig,
     PannsEncoderConfig,
-    SpecAugmentConfig,
 )
 from pipeline.config.section import Section, parse_section
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
-from pipeline.encoders.base import SoundEncoder, SpectrogramEncoder
+from pipeline.encoders import checkpoints
+from pipeline.encoders.base import Masks, SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.conv_blocks import zero_past
 from pipeline.encoders.panns import PannsEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.tagging import TaggingModel
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
-Trunks = Mapping[str, Callable[[Any], SpectrogramEncoder]]
+HUB = Hub(
+    url="https://zenodo.org/record/3987831/files/Cnn14_DecisionLevelMax_mAP%3D0.385.pth?download=1"
+)
 SPAN = 3  # frames that PANNs' decision level pools together
 UNUSED = ("spectrogram_extractor.", "logmel_extractor.")
 
@@ -52,21 +52,15 @@ class EventsEncoder(SoundEncoder):
         self.sample_rate, self.frame_seconds = encoder.sample_rate, encoder.frame_seconds
 
     @abstractmethod
-    def frames(self, *sound: Any) -> Padded:
+    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
         """(B, T, D) of the encoder; see :meth:`SoundEncoder.forward`."""
 
     @abstractmethod
     def logits(self, frames: Padded) -> Tensor:
         """(B, T, D) frames → (B, T, C)."""
 
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
-        frames = self.frames(waveform, lengths, augment, seeds)
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
+        frames = self.frames(waveform, lengths, masks)
         return Padded(self.logits(frames).float().sigmoid(), frames.lengths)
 
 
@@ -77,8 +71,8 @@ class TaggedEvents(EventsEncoder):
         super().__init__(model.encoder, classes)
         self.model = model
 
-    def frames(self, *sound: Any) -> Padded:
-        out: Padded = self.model.encoder(*sound)
+    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
+        out: Padded = self.model.encoder(waveform, lengths, masks)
         return out
 
     def logits(self, frames: Padded) -> Tensor:
@@ -96,8 +90,8 @@ class PannsEvents(EventsEncoder):
         self.fc1 = nn.Linear(encoder.width, encoder.width)
         self.fc_audioset = nn.Linear(encoder.width, classes)
 
-    def frames(self, *sound: Any) -> Padded:
-        out: Padded = self.encoder(*sound)
+    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
+        out: Padded = self.encoder(waveform, lengths, masks)
         return out
 
     def logits(self, frames: Padded) -> Tensor:
@@ -109,30 +103,32 @@ class PannsEvents(EventsEncoder):
         return out
 
 
-def build(settings: EventsEncoderConfig, weights: Path | None, trunks: Trunks) -> EventsEncoder:
+def build(
+    settings: EventsEncoderConfig,
+    location: Path,
+    trunk: Callable[[EncoderConfig], SpectrogramEncoder],
+) -> EventsEncoder:
     """The encoder with its tagger's weights.
 
     Args:
-        weights: the tagging stage's file, where ``settings.weights`` names an encoder.
-        trunks: what the tagging stage can train, by its module.
+        trunk: the untrained network of an encoder that the tagging stage can train.
 
     Raises:
-        EarwitnessError: they are not to be had, or are not a tagger's.
+        EarwitnessError: the weights are not a tagger's.
     """
-    location = sources.locate(settings, weights, sources.default_hub(settings))
-    state = files.read_state(location)
-    if settings.weights.startswith(sources.TAGGED):
-        return _tagged(state, location, trunks)
+    state = checkpoints.read_state(location)
+    if settings.weights.kind == "tagging":
+        return _tagged(state, location, trunk)
     if "fc_audioset.bias" not in state:
         raise EarwitnessError(
             f"{location}: not PANNs' Cnn14_DecisionLevelMax; give that, or tagging:ENCODER"
         )
     encoder = PannsEvents(PannsEncoderConfig(module="panns"), len(state["fc_audioset.bias"]))
-    files.check_filters(state.get("logmel_extractor.melW"), encoder.encoder.logmel, location)
+    checkpoints.check_filters(state.get("logmel_extractor.melW"), encoder.encoder.logmel, location)
     heads = {k: v for k, v in state.items() if k.startswith(("fc1.", "fc_audioset."))}
-    trunk = {k: v for k, v in state.items() if k not in heads}
-    files.load_state(encoder.encoder, trunk, location, UNUSED)
-    files.load_state(encoder, {**heads, **_named(encoder.encoder)}, location)
+    rest = {k: v for k, v in state.items() if k not in heads}
+    checkpoints.load_state(encoder.encoder, rest, location, UNUSED)
+    checkpoints.load_state(encoder, {**heads, **_named(encoder.encoder)}, location)
     return encoder
 
 
@@ -140,16 +136,20 @@ def _named(encoder: nn.Module) -> dict[str, Tensor]:
     return {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
 
 
-def _tagged(state: Mapping[str, Tensor], location: Path, trunks: Trunks) -> TaggedEvents:
+def _tagged(
+    state: Mapping[str, Tensor],
+    location: Path,
+    trunk: Callable[[EncoderConfig], SpectrogramEncoder],
+) -> TaggedEvents:
     """What the tagging stage wrote: the trunk, as its settings beside it say, and the head."""
-    about = {"encoder": files.trained_settings(location)}
+    about = {"encoder": checkpoints.trained_settings(location)}
     settings = parse_section(Trained, about, str(location.with_suffix(".json"))).encoder
-    named = [name for name in state if name.startswith(files.HEAD)]
-    head = {name.removeprefix(files.HEAD): state[name] for name in named}
+    named = [name for name in state if name.startswith(checkpoints.HEAD)]
+    head = {name.removeprefix(checkpoints.HEAD): state[name] for name in named}
     if "2.bias" not in head:
         raise EarwitnessError(f"{location}: has no tagger's head; run `dvc repro -f tagging`")
     classes = len(head["2.bias"])
-    model = TaggingModel(trunks[settings.module](settings), classes)
-    files.load_state(model.encoder, state, location, (files.HEAD,))
-    files.load_state(model.head, head, location)
+    model = TaggingModel(trunk(settings), classes)
+    checkpoints.load_state(model.encoder, state, location, (checkpoints.HEAD,))
+    checkpoints.load_state(model.head, head, location)
     return TaggedEvents(model, classes)

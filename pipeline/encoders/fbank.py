@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ HOP_SECONDS = 0.01  # Kaldi
 LOWEST_HZ = 20.0  # Kaldi
 PREEMPHASIS = 0.97  # Kaldi
 FLOOR = 1.192092955078125e-07  # power below which the log is cut: float32's epsilon, Kaldi
+HUB = None  # it has no weights
 
 
 class FbankEncoder(SpectrogramEncoder):
@@ -83,6 +82,6 @@ def kaldi_filters(
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def build(settings: FbankEncoderConfig, weights: Path | None) -> FbankEncoder:
+def build(settings: FbankEncoderConfig, location: None) -> FbankEncoder:
     """The encoder; it has no weights."""
     return FbankEncoder(settings)

@@ -11,16 +11,16 @@ from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
 from pipeline.config.encoders import HtsatEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.spectrogram import LogMel
+from pipeline.encoders.sources import Hub
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 from pipeline.tensors import Padded
 
+HUB = Hub(repository="laion/clap-htsat-unfused")
 PATCH = 4  # HTSAT's patch and stride
-FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
 CLAP_NAMES = {  # CLAP's feature extractor's names of them
     "sampling_rate": "sample_rate",
     "fft_window_size": "n_fft",
@@ -29,7 +29,7 @@ CLAP_NAMES = {  # CLAP's feature extractor's names of them
     "frequency_min": "fmin",
     "frequency_max": "fmax",
 }
-UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", files.HEAD)
+UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", checkpoints.HEAD)
 
 
 class HtsatEncoder(SpectrogramEncoder):
@@ -45,7 +45,7 @@ class HtsatEncoder(SpectrogramEncoder):
         super().__init__()
         self.fold, self.time_bins = _geometry(settings)
         stages = len(settings.depths)
-        self.logmel = LogMel(*(getattr(settings, name) for name in FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.model = ClapAudioModel(
             ClapAudioConfig(
                 window_size=settings.window,
@@ -142,16 +142,15 @@ def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
     return fold, bins
 
 
-def build(settings: HtsatEncoderConfig, weights: Path | None) -> HtsatEncoder:
+def build(settings: HtsatEncoderConfig, location: Path) -> HtsatEncoder:
     """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
     encoder = HtsatEncoder(settings)
-    location = sources.locate(settings, weights, sources.default_hub(settings))
-    wanted = {name: getattr(settings, name) for name in FRONT_END}
-    if settings.weights == "tagging":
-        files.check_front_end(wanted, files.trained_settings(location), location)
+    wanted = front_end(settings)
+    if settings.weights.kind == "tagging":
+        checkpoints.check_front_end(wanted, checkpoints.trained_settings(location), location)
     elif location.is_dir() and (location / "preprocessor_config.json").exists():
-        files.check_front_end(wanted, _clap_front_end(location), location)
-    files.load_state(encoder, convert(files.read_state(location)), location, UNUSED)
+        checkpoints.check_front_end(wanted, _clap_front_end(location), location)
+    checkpoints.load_state(encoder, convert(checkpoints.read_state(location)), location, UNUSED)
     return encoder
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.config.encoders import InstructorEncoderConfig
-from pipeline.encoders.sentence import SentenceTextEncoder
-from pipeline.encoders.sentence import build as build_sentence
+from pipeline.encoders import sentence
+from pipeline.encoders.sources import Hub
+
+HUB = Hub(repository="hkunlp/instructor-base")
 
 
-def build(settings: InstructorEncoderConfig, device: str) -> SentenceTextEncoder:
+def build(
+    settings: InstructorEncoderConfig, location: Path, device: str
+) -> sentence.SentenceTextEncoder:
     """The encoder; its prompt is ``settings.instruction``, whose tokens are left out."""
-    return build_sentence(settings, device)
+    return sentence.build(settings, location, device)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor
 
 from pipeline.config.encoders import LogmelEncoderConfig
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.spectrogram import LogMel
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.tensors import Padded
+
+HUB = None  # it has no weights
 
 
 class LogmelEncoder(SpectrogramEncoder):
@@ -17,14 +17,7 @@ class LogmelEncoder(SpectrogramEncoder):
 
     def __init__(self, settings: LogmelEncoderConfig) -> None:
         super().__init__()
-        self.logmel = LogMel(
-            settings.sample_rate,
-            settings.n_fft,
-            settings.hop,
-            settings.mels,
-            settings.fmin,
-            settings.fmax,
-        )
+        self.logmel = LogMel(**front_end(settings))
         self.sample_rate, self.width = settings.sample_rate, settings.mels
         self.frame_seconds = settings.hop / settings.sample_rate
 
@@ -32,6 +25,6 @@ class LogmelEncoder(SpectrogramEncoder):
         return Padded(logmel, lengths)
 
 
-def build(settings: LogmelEncoderConfig, weights: Path | None) -> LogmelEncoder:
+def build(settings: LogmelEncoderConfig, location: None) -> LogmelEncoder:
     """The encoder; it has no weights."""
     return LogmelEncoder(settings)

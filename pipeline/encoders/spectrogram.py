@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,14 @@ from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
+FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
 FLOOR = 1e-10  # power below which the log is cut: torchlibrosa, librosa and CLAP agree
 FLOOR_DB = -100.0  # 10 log10 of it
+
+
+def front_end(settings: Any) -> dict[str, Any]:
+    """Of an encoder's settings those of its log-mel."""
+    return {name: getattr(settings, name) for name in FRONT_END}
 
 
 class LogMel(nn.Module):

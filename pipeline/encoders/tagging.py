@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.config.encoders import EncoderConfig
-from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.weights import HEAD
+from pipeline.encoders.base import SpectrogramEncoder, peak_and_mean
+from pipeline.encoders.checkpoints import HEAD
 from pipeline.files import replacing, write_json
 from pipeline.tensors import Padded
 
@@ -39,11 +39,7 @@ class TaggingModel(nn.Module):
 
     def classify(self, logmel: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, C) logits."""
-        frames = self.trunk(logmel, lengths)
-        mask = frames.mask[..., None]
-        mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
-        peak = frames.values.masked_fill(~mask, -float("inf")).amax(1)
-        logits: Tensor = self.head(mean + peak)
+        logits: Tensor = self.head(peak_and_mean(self.trunk(logmel, lengths)))
         return logits
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:

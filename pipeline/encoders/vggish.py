@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.encoders import VggishEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.fbank import kaldi_filters
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.tensors import Padded
 
+HUB = Hub(
+    url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+    sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
+)
 SAMPLE_RATE = 16000  # of what follows, all is VGGish's own
 SAMPLES = 400  # of a window: 25 ms
 HOP = 160  # 10 ms
@@ -28,7 +32,7 @@ OFFSET = 0.01  # added before the logarithm
 PATCH = 96  # log-mel frames: 0.96 s
 PLAN = (1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool")  # widths, as multiples of the first
 REDUCTION = 16  # of time and of frequency, by four poolings
-UNUSED = ("pproc.", files.HEAD)  # the principal components of YouTube-8M; a tagger's head
+UNUSED = ("pproc.", checkpoints.HEAD)  # the principal components of YouTube-8M; a tagger's head
 
 
 class VggishEncoder(SpectrogramEncoder):
@@ -112,9 +116,8 @@ def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), width
 
 
-def build(settings: VggishEncoderConfig, weights: Path | None) -> VggishEncoder:
+def build(settings: VggishEncoderConfig, location: Path) -> VggishEncoder:
     """The encoder with its weights: torchvggish's released file, or those of the tagging stage."""
     encoder = VggishEncoder(settings)
-    location = sources.locate(settings, weights, sources.default_hub(settings))
-    files.load_state(encoder, files.read_state(location), location, UNUSED)
+    checkpoints.load_state(encoder, checkpoints.read_state(location), location, UNUSED)
     return encoder

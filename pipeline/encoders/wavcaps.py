@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.encoders import WavCapsEncoderConfig
-from pipeline.encoders import weights as files
-from pipeline.encoders.cnn import CnnEncoder, frequency_mean, peak_and_mean
+from pipeline.encoders import checkpoints
+from pipeline.encoders.base import peak_and_mean
+from pipeline.encoders.cnn import CnnEncoder, frequency_mean
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint, read_checkpoint
 from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, htsat_names
 from pipeline.tensors import Padded
 
+HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
 POOLS = (2, 2, 2, 2, 2, 2)  # WavCaps' CNN14 pools after its last block too, PANNs' does not
 UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.", "tscam_conv.", "head.")
 
@@ -41,13 +44,13 @@ class WavCapsEncoder(CnnEncoder):
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 
-def build(settings: WavCapsEncoderConfig, weights: Path | None) -> WavCapsEncoder | WavCapsHtsat:
+def build(settings: WavCapsEncoderConfig, location: Path) -> WavCapsEncoder | WavCapsHtsat:
     """The encoder that WavCaps' checkpoint is of, with its weights."""
-    checkpoint = read_checkpoint(settings)
+    checkpoint = read_checkpoint(location)
     htsat = f"{AUDIO}patch_embed.proj.weight" in checkpoint.state
     encoder = (WavCapsHtsat if htsat else WavCapsEncoder)(settings, checkpoint)
     filters = checkpoint.state.get(f"{AUDIO}audio_feats_extractor.log_trans.melW")
-    files.check_filters(filters, encoder.logmel, checkpoint.source)
+    checkpoints.check_filters(filters, encoder.logmel, checkpoint.source)
     state = checkpoint.without(AUDIO)
     checkpoint.load(encoder, htsat_names(state) if htsat else state, UNUSED)
     return encoder

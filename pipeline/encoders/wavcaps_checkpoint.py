@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from pipeline.config.encoders import WavCapsEncoderConfig, WavCapsTextEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.errors import EarwitnessError
 
 AUDIO = "audio_encoder.audio_enc."  # of the names of the sound side's network
@@ -47,11 +45,15 @@ class Checkpoint(NamedTuple):
             EarwitnessError: the file has no such tensor.
         """
         if name not in self.state:
-            raise EarwitnessError(
-                f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
-                " CNN14 or HTSAT and BERT"
-            )
+            raise self.lacks(name)
         return tuple(self.state[name].shape)
+
+    def lacks(self, name: str) -> EarwitnessError:
+        """That the file has no such tensor."""
+        return EarwitnessError(
+            f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
+            " CNN14 or HTSAT and BERT"
+        )
 
     def projection(self, name: str, before: int) -> Projection:
         """Of the width that the file has, still without its weights."""
@@ -77,14 +79,13 @@ class Checkpoint(NamedTuple):
         Raises:
             EarwitnessError: naming the first tensor that is missing, left over or of another shape.
         """
-        files.load_state(side, state, self.source, (*unused, *TRAINING))
+        checkpoints.load_state(side, state, self.source, (*unused, *TRAINING))
 
 
-def read_checkpoint(settings: WavCapsEncoderConfig | WavCapsTextEncoderConfig) -> Checkpoint:
-    """The file at ``settings.weights``; nothing of it is unpickled but tensors and plain values.
+def read_checkpoint(location: Path) -> Checkpoint:
+    """The file at ``location``; nothing of it is unpickled but tensors and plain values.
 
     Raises:
-        EarwitnessError: it is not there, or holds other objects.
+        EarwitnessError: it holds other objects.
     """
-    location = sources.locate(settings, None, sources.default_hub(settings))
-    return Checkpoint(files.read_state(location), location)
+    return Checkpoint(checkpoints.read_state(location), location)

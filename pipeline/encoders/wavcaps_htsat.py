@@ -11,9 +11,8 @@ from torch import Tensor
 from transformers import ClapAudioConfig, ClapAudioModel
 
 from pipeline.config.encoders import WavCapsEncoderConfig
-from pipeline.encoders import weights as files
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.spectrogram import LogMel
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
@@ -53,7 +52,7 @@ class WavCapsHtsat(SpectrogramEncoder):
                 f"{checkpoint.source}: its HTSAT hears less than {longest:g} s at once; set"
                 " window_seconds to 10"
             )
-        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.model = ClapAudioModel(_config(checkpoint, settings.mels))
         self.audio_proj = checkpoint.projection("audio_proj", self.model.config.hidden_size)
         self.sample_rate, self.width = settings.sample_rate, self.audio_proj.width

@@ -8,19 +8,22 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertModel
 
 from pipeline.config.encoders import WavCapsTextEncoderConfig
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
+from pipeline.encoders.bert import bert_config
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
 from pipeline.errors import EarwitnessError
+from pipeline.weights import local_first
 
+HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
 PREFIX = "text_encoder."
 BERT = "text_encoder.text_encoder."
 UNUSED = ("audio_encoder.", "audio_proj.")
 LONGEST = 30  # tokens (models/text_encoder.py)
-HEAD = 64  # the width of an attention head in every published BERT; no tensor says it
 PLAIN = str.maketrans(dict.fromkeys('(,.!?;:|*")', " "))
 
 
@@ -29,8 +32,12 @@ class TextSide(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        with files.one_line(checkpoint.source):
-            self.text_encoder = BertModel(_config(checkpoint), add_pooling_layer=False)
+        with checkpoints.one_line(checkpoint.source):
+            try:
+                config = bert_config(checkpoint.state, BERT)
+            except KeyError as error:
+                raise checkpoint.lacks(error.args[0]) from None
+            self.text_encoder = BertModel(config, add_pooling_layer=False)
         width = self.text_encoder.config.hidden_size
         self.text_proj = checkpoint.projection("text_proj", width)
 
@@ -71,9 +78,9 @@ class WavCapsTextEncoder(BatchedTextEncoder):
         return embedding, torch.ones(embedding.shape[:2], dtype=torch.bool, device=self.device)
 
 
-def build(settings: WavCapsTextEncoderConfig, device: str) -> WavCapsTextEncoder:
+def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> WavCapsTextEncoder:
     """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
-    checkpoint = read_checkpoint(settings)
+    checkpoint = read_checkpoint(location)
     side = TextSide(checkpoint)
     checkpoint.load(side, checkpoint.without(PREFIX), UNUSED)
     tokenizer, vocabulary = _tokenizer(settings.tokenizer), side.text_encoder.config.vocab_size
@@ -86,30 +93,12 @@ def build(settings: WavCapsTextEncoderConfig, device: str) -> WavCapsTextEncoder
     return WavCapsTextEncoder(settings, side, tokenizer, device)
 
 
-def _config(checkpoint: Checkpoint) -> BertConfig:
-    """A BERT of the size of the checkpoint's tensors."""
-    vocabulary, width = checkpoint.shape(f"{BERT}embeddings.word_embeddings.weight")
-    layer = f"{BERT}encoder.layer."
-    return BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=width,
-        num_hidden_layers=checkpoint.layers(layer),
-        num_attention_heads=max(width // HEAD, 1),
-        intermediate_size=checkpoint.shape(f"{layer}0.intermediate.dense.weight")[0],
-        max_position_embeddings=checkpoint.shape(f"{BERT}embeddings.position_embeddings.weight")[0],
-        type_vocab_size=checkpoint.shape(f"{BERT}embeddings.token_type_embeddings.weight")[0],
-    )
-
-
 def _tokenizer(name: str) -> Any:
     """BERT's tokenizer, of a folder or by hub name."""
     try:
-        try:  # what is on this machine first: asking the hub without a network takes a minute
-            return AutoTokenizer.from_pretrained(name, local_files_only=True)
-        except OSError:
-            if Path(name).exists():
-                raise
-            return AutoTokenizer.from_pretrained(name)
+        return local_first(
+            lambda local: AutoTokenizer.from_pretrained(name, local_files_only=local), name
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise EarwitnessError(

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.encoders import PannsEncoderConfig, SpecAugmentConfig
-from pipeline.encoders import weights as files
-from pipeline.encoders.base import SoundEncoder, refuse_augment
+from pipeline.config.encoders import PannsEncoderConfig
+from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.conv_blocks import conv_block, masked_norm, panns_models, zero_past
-from pipeline.encoders.spectrogram import LogMel, at_least
+from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -64,7 +63,7 @@ class WavegramEncoder(SoundEncoder):
         width = settings.channels
         bins = settings.mels // 2  # as many as the log-mel has where the two meet
         narrow, wide = GROUPS * bins // 2, GROUPS * bins
-        self.logmel = LogMel(*(getattr(settings, name) for name in files.FRONT_END))
+        self.logmel = LogMel(**front_end(settings))
         self.pre_conv0 = nn.Conv1d(1, narrow, 11, stride=STRIDE, padding=5, bias=False)
         nn.init.xavier_uniform_(self.pre_conv0.weight)
         self.pre_bn0 = nn.BatchNorm1d(narrow)
@@ -83,14 +82,8 @@ class WavegramEncoder(SoundEncoder):
         self.sample_rate, self.width = settings.sample_rate, width * 2**5
         self.frame_seconds = REDUCTION * HOP / settings.sample_rate
 
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
-        refuse_augment(augment, "panns wavegram_logmel_cnn14")
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
+        refuse_masks(masks, "panns wavegram_logmel_cnn14")
         waveform, lengths = at_least(waveform.float(), lengths, REDUCTION * HOP)
         wave, steps = self.wavegram(waveform, lengths)
         logmel, frames = self.logmel(waveform, lengths)

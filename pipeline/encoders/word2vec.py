@@ -17,9 +17,11 @@ from tqdm import tqdm
 
 from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
 
+HUB = Hub(by_hand=Word2VecEncoderConfig.source)
 LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
 
 
@@ -77,10 +79,7 @@ class WordVectors:
         """
         self.path = path
         if not path.is_file():
-            raise EarwitnessError(
-                f"{path}: no word vectors; get {Word2VecEncoderConfig.source}, and give its "
-                "path as the text encoder's weights"
-            )
+            raise self._unfit("it is no file")
         if path.stat().st_size == 0:
             raise self._unfit("it is empty")
         with path.open("rb") as stream:
@@ -159,6 +158,6 @@ class WordVectors:
         )
 
 
-def build(settings: Word2VecEncoderConfig, device: str) -> Word2VecTextEncoder:
+def build(settings: Word2VecEncoderConfig, location: Path, device: str) -> Word2VecTextEncoder:
     """The encoder; it works on the CPU wherever the others do."""
-    return Word2VecTextEncoder(settings, WordVectors(Path(settings.weights)))
+    return Word2VecTextEncoder(settings, WordVectors(location))

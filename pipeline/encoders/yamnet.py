@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config.encoders import SpecAugmentConfig, YamnetEncoderConfig
-from pipeline.encoders import sources
-from pipeline.encoders.base import SoundEncoder, refuse_augment
+from pipeline.config.encoders import YamnetEncoderConfig
+from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
+from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
+HUB = Hub(by_hand="a yamnet.tflite")
 SAMPLE_RATE = 16000  # YAMNet
 PATCH = 15600  # samples, 0.975 s: YAMNet
 EMBEDDING = "global_average_pooling2d/Mean"  # 1024-d, before the classifier
@@ -45,14 +46,8 @@ class YamnetEncoder(SoundEncoder):
         self.interpreters: list[_Interpreter] = [_Interpreter(path)]
         self.lock = threading.Lock()
 
-    def forward(
-        self,
-        waveform: Tensor,
-        lengths: Tensor,
-        augment: SpecAugmentConfig | None = None,
-        seeds: Tensor | None = None,
-    ) -> Padded:
-        refuse_augment(augment, "yamnet")
+    def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
+        refuse_masks(masks, "yamnet")
         device = waveform.device
         waveform, _ = at_least(waveform, lengths, PATCH)
         over = (lengths - PATCH).clamp(min=0)
@@ -113,8 +108,6 @@ class _Interpreter:
         return values
 
 
-def build(settings: YamnetEncoderConfig, weights: Path | None) -> YamnetEncoder:
+def build(settings: YamnetEncoderConfig, location: Path) -> YamnetEncoder:
     """The encoder from a local file."""
-    if settings.weights.split(":")[0] in ("hub", "tagging", "none"):
-        raise EarwitnessError("yamnet: give `weights` the path of a yamnet.tflite")
-    return YamnetEncoder(settings, sources.locate(settings, None, sources.Hub()))
+    return YamnetEncoder(settings, location)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from pipeline import audio
-from pipeline.encoders.base import SoundEncoder
+from pipeline.encoders.base import Masks, SoundEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.ahead import ahead
 from pipeline.features.passes import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
@@ -87,9 +87,10 @@ def forward(decoded: Decoded, encoder: SoundEncoder, settings: PassSettings) -> 
                 waveform = waveform.to(device, non_blocking=True)
                 lengths = lengths.to(device, non_blocking=True)
                 results[0].append(encoder(waveform, lengths))
-                for view in range(1, settings.views):
-                    masks = (settings.augment, seeds[view])
-                    results[view].append(encoder(waveform, lengths, *masks))
+                if settings.augment is not None:
+                    for view in range(1, settings.views):
+                        masks = Masks(settings.augment, seeds[view])
+                        results[view].append(encoder(waveform, lengths, masks))
     except torch.cuda.OutOfMemoryError:
         raise EarwitnessError(
             f"no GPU memory for {settings.batch_seconds:g} s of sound at once;"

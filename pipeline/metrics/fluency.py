@@ -36,7 +36,6 @@ _SHA256 = {
     ),
 }
 _TOKENS = 64  # a caption is padded or cut to, FENSE
-_HEAD = 64  # units of an attention head in every BERT size
 
 
 class ErrorDetector(nn.Module):
@@ -154,26 +153,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
 
 
 def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
-    """A BERT of the size of the checkpoint's tensors, so that its settings need no download."""
-    from transformers import BertConfig, BertModel
+    """A BERT of the size of the checkpoint's tensors."""
+    from transformers import BertModel
+
+    from pipeline.encoders.bert import bert_config
 
     try:
-        vocabulary, width = state["encoder.embeddings.word_embeddings.weight"].shape
-        positions = len(state["encoder.embeddings.position_embeddings.weight"])
-        inner = len(state["encoder.encoder.layer.0.intermediate.dense.weight"])
+        return BertModel(bert_config(state, "encoder."))
     except KeyError as error:
         raise _unfit(path, f"no {error.args[0]} in it") from None
-    layers = {name.split(".")[3] for name in state if name.startswith("encoder.encoder.layer.")}
-    return BertModel(
-        BertConfig(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            num_hidden_layers=len(layers),
-            num_attention_heads=max(width // _HEAD, 1),
-            intermediate_size=inner,
-            max_position_embeddings=positions,
-        )
-    )
 
 
 def _tokenizer(path: Path, model_type: str) -> Tokenizer:

@@ -23,6 +23,7 @@ from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
 from pipeline.metrics.scores import Values
 from pipeline.text.ptb import ptb_tokens, tokenize
+from pipeline.weights import Weights
 
 END = "<eos>"
 BLEU_ORDERS = 4
@@ -43,7 +44,7 @@ class References(NamedTuple):
     """What terms are cooked from."""
 
     captions: tuple[tuple[str, ...], ...]  # each clip's, as PTB tokens with spaces between
-    sbert: str | None  # weights of the sbert term
+    sbert: Weights | None  # weights of the sbert term
     device: str  # where they compute
 
 

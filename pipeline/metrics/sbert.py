@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.scores import ClipScores, averaged
 from pipeline.metrics.sets import ScoredSet
+from pipeline.weights import Weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -21,17 +21,17 @@ FIELD = "paraphrase-TinyBERT-L6-v2"  # FENSE's own
 _REPOSITORY = f"sentence-transformers/{FIELD}"
 
 
-def suffix(weights: str) -> str:
+def suffix(weights: Weights) -> str:
     """What a score's name carries after it: nothing for the field's own weights."""
-    name = weights.removeprefix("hub:").removeprefix("package:").rstrip("/").rsplit("/", 1)[-1]
-    if weights == "hub" or name == FIELD:
+    name = weights.name.rstrip("/").rsplit("/", 1)[-1]
+    if weights == Weights("hub") or name == FIELD:
         return ""
     if "minilm" in name.lower():
         return "_minilm"
     return "_" + re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def load(weights: str, device: str) -> SentenceTransformer:
+def load(weights: Weights, device: str) -> SentenceTransformer:
     """A sentence-transformers model.
 
     Args:
@@ -43,13 +43,11 @@ def load(weights: str, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    from pipeline.config.encoders import SentenceEncoderConfig
+    from pipeline.encoders.checkpoints import one_line
     from pipeline.encoders.sources import Hub, locate
-    from pipeline.encoders.weights import one_line
 
-    settings = SentenceEncoderConfig(module="sentence", weights=weights)
-    folder = locate(settings, None, Hub(repository=_REPOSITORY))
-    if not (Path(folder) / "modules.json").is_file():
+    folder = locate(weights, "sbert", Hub(repository=_REPOSITORY))
+    if not (folder / "modules.json").is_file():
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
     if not sys.stderr.isatty():
         disable_progress_bar()  # transformers' own, of a moment

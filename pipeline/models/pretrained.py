@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from pipeline.errors import EarwitnessError
+from pipeline.weights import local_first
 
 
 class PretrainedModel(NamedTuple):
-    """A model, and which of its weights were not to be had."""
+    """A model, and which of its weights were not available."""
 
     model: Any
     missing: list[str]
@@ -42,12 +42,7 @@ def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any)
         )
 
     try:
-        try:
-            model, report = load(local=True)
-        except OSError:
-            if Path(name_or_path).exists():
-                raise
-            model, report = load(local=False)
+        model, report = local_first(load, name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EarwitnessError(

@@ -5,11 +5,9 @@ Light: no model library is imported here.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
@@ -175,7 +173,7 @@ def check_reward_weights(scst: ScstConfig, where: str) -> None:
     """
     if not scst.rewards.sbert or scst.sbert is None:
         return
-    missing = missing_weights(scst.sbert)
+    missing = scst.sbert.missing()
     if missing:
         raise EarwitnessError(
             f"{where}: rewards.sbert needs scst.sbert, but {missing}, or set rewards.sbert to 0"
@@ -190,22 +188,11 @@ def check_weights(params: Params) -> None:
     """
     for section in ("encoders", "text_encoders"):
         for name, entry in getattr(params, section).items():
-            if missing := missing_weights(entry.weights):
+            if missing := entry.weights.missing():
                 source = (
                     f", or get {entry.source}" if isinstance(entry, Word2VecEncoderConfig) else ""
                 )
                 raise EarwitnessError(f"{section}.{name}.weights: {missing}{source}")
-
-
-def missing_weights(name: str) -> str | None:
-    """Why ``package:NAME`` or a path gives no weights and how to mend it; null where it does."""
-    if name in ("hub", "none", "scratch", "tagging") or name.startswith(("hub:", "tagging:")):
-        return None
-    if name.startswith("package:"):
-        package = name.removeprefix("package:")
-        found = package.isidentifier() and importlib.util.find_spec(package) is not None
-        return None if found else f"package {package} is not installed; `pip install {package}`"
-    return None if Path(name).exists() else f"{name} is not there; correct the path"
 
 
 def _words(caption: str) -> list[str]:

@@ -15,9 +15,12 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
 from pipeline.planning.code import code_digest
+from pipeline.weights import Weights
 
 # registries import every entry; a job names the one that it uses
-REGISTRIES = frozenset({"encoders", "models.captioners", "corpora.registry", "models.towers"})
+REGISTRIES = frozenset(
+    {"encoders.registry", "models.captioners", "corpora.registry", "models.towers.registry"}
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,13 @@ class Context:
 
     def encoder_weights(self, name: str) -> Path | None:
         """Of an encoder that the tagging stage trained, or of the tagger whose events it gives."""
-        named, _, encoder = self.params.encoders[name].weights.partition(":")
-        return self.tagged(encoder or name) if named == "tagging" else None
+        tagger = self.params.encoders[name].weights.tagger(name)
+        return None if tagger is None else self.tagged(tagger)
 
     def tower_weights(self, tower: SoundTowerConfig) -> Path | None:
         """Of the encoder that a tower starts as, where the tagging stage trained that."""
-        named, _, encoder = tower.weights.partition(":")
-        return self.tagged(encoder) if named == "tagging" and encoder else None
+        tagger = tower.weights.tagger()
+        return None if tagger is None else self.tagged(tagger)
 
 
 def architecture(name: str) -> str:
@@ -86,12 +89,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
-def weights(named: str, trained: Path | None = None) -> str:
+def weights(named: Weights | str, trained: Path | None = None) -> str:
     """Digest of the weights' files where they are here, else their name."""
-    path = trained or Path(named)
+    path = trained or Path(str(named))
     if trained and not trained.is_file():
         raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     if not all(file.is_file() for file in files):
-        return named
+        return str(named)
     return digest([[str(file.relative_to(path)), sha256(file)] for file in files])

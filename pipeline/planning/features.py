@@ -32,10 +32,8 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
 
 def encoder_modules(params: Params, name: str) -> list[str]:
     """The module of a frozen encoder, and of the one whose events it gives."""
-    encoder = params.encoders[name]
-    tagged = encoder.weights.removeprefix("tagging:")
-    others = [tagged] if tagged != encoder.weights else []
-    return [f"encoders.{params.encoders[each].module}" for each in (name, *others)]
+    tagger = params.encoders[name].weights.tagger(name) or name
+    return [f"encoders.{params.encoders[each].module}" for each in dict.fromkeys((name, tagger))]
 
 
 def extraction_plans(context: Context) -> dict[str, Plan]:

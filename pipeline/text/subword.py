@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
+from pipeline.weights import local_first
 
 BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
 FILE = "tokenizer.json"
@@ -148,12 +149,10 @@ def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
     from transformers import AutoTokenizer
 
     try:
-        try:  # what is on this machine first: asking the hub without a network takes a minute
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path, local_files_only=True)
-        except OSError:
-            if Path(name_or_path).exists():
-                raise
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        tokenizer = local_first(
+            lambda local: AutoTokenizer.from_pretrained(name_or_path, local_files_only=local),
+            name_or_path,
+        )
         backend = Backend.from_str(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -48,7 +48,7 @@ def _sound_side(
 ) -> SoundTower | StoredMeans:
     if plan.sound is None or plan.input is None:
         return StoredMeans(widths, norm=has_projection(plan.biencoder, "sound"))
-    from pipeline.models.towers import build_sound_tower
+    from pipeline.models.towers.registry import build_sound_tower
 
     trained = Path(plan.weights) if plan.weights else None
     return build_sound_tower(plan.sound, plan.input, trained, widths=widths, pretrained=pretrained)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.plans import CaptionedSystem
-from pipeline.encoders import build_text_encoder
 from pipeline.encoders.base import Packed
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.features.bank import length_batches, open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.metrics.retrieval import Embeddings

@@ -28,7 +28,7 @@ from pipeline.config.plans import TaggingPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.device import deterministic, resolve_device
-from pipeline.encoders import tagging_model
+from pipeline.encoders.registry import tagging_model
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.tagging import TaggingModel, save_tagging
 from pipeline.errors import EarwitnessError

@@ -21,8 +21,8 @@ from pipeline.losses.reconstruction import DISTANCES, pooled_sound, pooled_state
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.decoders.transformer import TransformerDecoder, sinusoids
-from pipeline.models.towers import build_sound_tower
 from pipeline.models.towers.panns import CnnTower
+from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 
 POSITIONS = 4096  # frames whose codes are kept; longer sound makes its own

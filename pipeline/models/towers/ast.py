@@ -17,13 +17,15 @@ from transformers import ASTConfig, ASTModel
 
 from pipeline.config.encoders import FbankEncoderConfig
 from pipeline.config.retrievers import AstTowerConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
 
+READS = "fbank"
+HUB = Hub(repository="MIT/ast-finetuned-audioset-10-10-0.4593")
 MEAN, DEVIATION = -4.2677393, 4.5689974  # AudioSet's: ASTFeatureExtractor
 SPECIAL = 2  # the classification and the distillation token, before the patches
 UNUSED = ("classifier.",)
@@ -153,18 +155,18 @@ def _interpolation(count: int, wanted: int, stride: int, new_stride: int) -> Ten
 
 
 def build(
-    settings: AstTowerConfig, input: FbankEncoderConfig, weights: Path | None, pretrained: bool
+    settings: AstTowerConfig,
+    input: FbankEncoderConfig,
+    location: Path | None,
+    widths: Sequence[int],
 ) -> AstTower:
-    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
+    """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
     tower = AstTower(settings, input)
-    if not pretrained or settings.weights == "scratch":
+    if location is None:
         return tower
-    if settings.weights.startswith(sources.TAGGED):
-        raise EarwitnessError("sound tower ast: tagging cannot train it; give a hub or a path")
-    location = sources.locate(settings, weights, sources.default_hub(settings))
     wanted = {**settings.model_dump(), "sample_rate": input.sample_rate, "mels": input.mels}
     theirs = _saved_config(location, wanted)
-    state = convert(files.read_state(location))
+    state = convert(checkpoints.read_state(location))
     saved = state.get(POSITIONS)
     if saved is not None:
         rows, columns = _grid(theirs)
@@ -174,7 +176,7 @@ def build(
                 f" {SPECIAL + rows * columns}; put the config.json that it was trained with beside"
             )
         state[POSITIONS] = resample_positions(saved, theirs, tower.model.config)
-    files.load_state(tower.model, state, location, UNUSED)
+    checkpoints.load_state(tower.model, state, location, UNUSED)
     return tower
 
 
@@ -190,7 +192,7 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
     )
     for names, saved in ((SIZES, config), (EXTRACTOR, extractor)):
         known = {ours: saved[theirs] for theirs, ours in names.items() if theirs in saved}
-        files.check_front_end({name: wanted[name] for name in known}, known, location)
+        checkpoints.check_front_end({name: wanted[name] for name in known}, known, location)
     mean, deviation = extractor.get("mean", MEAN), extractor.get("std", DEVIATION)
     if max(abs(mean - MEAN), abs(deviation - DEVIATION)) > 1e-3:
         raise EarwitnessError(
@@ -198,7 +200,7 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
             f" tower has AudioSet's {MEAN} and {DEVIATION}; take other weights"
         )
     fields = {"max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride"}
-    with files.one_line(folder / "config.json"):
+    with checkpoints.one_line(folder / "config.json"):
         return ASTConfig(**{name: config[name] for name in fields & config.keys()})
 
 

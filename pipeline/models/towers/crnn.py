@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.config.encoders import EncoderConfig
 from pipeline.config.retrievers import CrnnTowerConfig
+from pipeline.encoders.sources import Hub
 from pipeline.models.layers.crnn import Crnn
 from pipeline.models.layers.pooling import mean
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
+
+READS = None  # any feature
+HUB = Hub()
 
 
 class CrnnTower(SoundTower):
@@ -28,6 +33,11 @@ class CrnnTower(SoundTower):
         return TowerOutput(frames, mean(frames))
 
 
-def build(settings: CrnnTowerConfig, widths: Sequence[int]) -> CrnnTower:
-    """The tower, with no weights to start with; see :func:`pipeline.towers.build_sound_tower`."""
+def build(
+    settings: CrnnTowerConfig, input: EncoderConfig, location: None, widths: Sequence[int]
+) -> CrnnTower:
+    """The tower, with no weights to start with.
+
+    See :func:`pipeline.models.towers.registry.build_sound_tower`.
+    """
     return CrnnTower(widths, settings)

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig
 from pipeline.config.retrievers import PannsTowerConfig
-from pipeline.encoders import panns, sources
-from pipeline.encoders import weights as files
-from pipeline.encoders.cnn import frequency_mean, peak_and_mean
-from pipeline.encoders.spectrogram import FLOOR_DB
+from pipeline.encoders import checkpoints, panns
+from pipeline.encoders.base import peak_and_mean
+from pipeline.encoders.cnn import frequency_mean
+from pipeline.encoders.spectrogram import FLOOR_DB, front_end
 from pipeline.encoders.wavegram import WavegramEncoder
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
 
-SCRATCH = "scratch"  # weights that say: train from random ones
+READS = "logmel"
 
 
 class PannsPooling(SoundTower):
@@ -41,20 +41,20 @@ class PannsPooling(SoundTower):
         return F.dropout(F.relu(self.fc1(pooled)), p=0.5, training=self.training)
 
     def load(
-        self, settings: PannsEncoderConfig, weights: Path | None, *, any_front_end: bool = False
+        self, settings: PannsEncoderConfig, location: Path, *, any_front_end: bool = False
     ) -> None:
         """Starts from PANNs' own checkpoint, or from what the tagging stage trained.
 
         The tagging stage trains no ``fc1``, so it stays as drawn.
 
         Raises:
-            EarwitnessError: the weights are not to be had, or are not this tower's.
+            EarwitnessError: the weights are not this tower's.
         """
         logmel = None if any_front_end else self.encoder.logmel
-        state, source = files.load_trained(self.encoder, logmel, settings, weights, panns.UNUSED)
-        if not settings.weights.startswith(sources.TAGGED):
+        state = checkpoints.load_trained(self.encoder, logmel, settings, location, panns.UNUSED)
+        if settings.weights.kind != "tagging":
             own = {name: value for name, value in state.items() if name.startswith("fc1.")}
-            files.load_state(nn.ModuleDict({"fc1": self.fc1}), own, source)
+            checkpoints.load_state(nn.ModuleDict({"fc1": self.fc1}), own, location)
 
 
 class CnnTower(PannsPooling):
@@ -80,13 +80,15 @@ class CnnTower(PannsPooling):
 
 
 def build(
-    settings: PannsTowerConfig, input: LogmelEncoderConfig, weights: Path | None, pretrained: bool
+    settings: PannsTowerConfig,
+    input: LogmelEncoderConfig,
+    location: Path | None,
+    widths: Sequence[int],
 ) -> CnnTower:
-    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
-    front_end = {name: getattr(input, name) for name in files.FRONT_END}
+    """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
     own = {"model": settings.model, "channels": settings.channels, "weights": settings.weights}
-    network = PannsEncoderConfig(module="panns", **own, **front_end)
+    network = PannsEncoderConfig(module="panns", **own, **front_end(input))
     tower = CnnTower(network)
-    if pretrained and settings.weights != SCRATCH:
-        tower.load(network, weights, any_front_end=settings.any_front_end)
+    if location is not None:
+        tower.load(network, location, any_front_end=settings.any_front_end)
     return tower

@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, BertConfig
 
 from pipeline.config.retrievers import TextTowerConfig
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
 from pipeline.errors import EarwitnessError
 from pipeline.models.towers.base import TextTowerModel
-from pipeline.models.towers.text_tokens import SCRATCH, TextTokens, located
+from pipeline.models.towers.text_tokens import TextTokens, located
 
 # of a configuration: of this machine, of the library's version, or of no use here
 _LEFT_OUT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
@@ -59,12 +59,12 @@ def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> Transform
     """The tower with the weights that training starts with.
 
     Raises:
-        EarwitnessError: the weights are not to be had or not the model's, or sizes do not fit.
+        EarwitnessError: the weights are not available or not the model's, or sizes do not fit.
     """
-    if settings.weights == SCRATCH:
+    if settings.weights.kind == "scratch":
         return rebuild_text_tower(settings, _small_bert(settings, tokens).to_dict())
     location = located(settings)
-    with files.one_line(location), files.quiet_loading():
+    with checkpoints.one_line(location), checkpoints.quiet_loading():
         config = AutoConfig.from_pretrained(
             location, local_files_only=True, trust_remote_code=False
         )
@@ -74,7 +74,7 @@ def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> Transform
         model, found = architecture.from_pretrained(
             None,
             config=config,
-            state_dict=files.read_state(location),
+            state_dict=checkpoints.read_state(location),
             dtype=torch.float32,
             output_loading_info=True,
         )

@@ -8,16 +8,13 @@ from typing import Protocol
 
 from tokenizers import Tokenizer as Backend
 
-from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.retrievers import TextTowerConfig
-from pipeline.encoders import sources
-from pipeline.encoders import weights as files
+from pipeline.encoders import checkpoints
+from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
 from pipeline.text import subword
 from pipeline.text.subword import FILE
-
-SCRATCH = "scratch"
 
 
 class TextTokens(Protocol):
@@ -83,14 +80,14 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
     """The pretrained model's own tokens or, from scratch, subwords trained on the captions.
 
     Raises:
-        EarwitnessError: the model is not to be had, or has no fast tokenizer.
+        EarwitnessError: the model is not available, or has no fast tokenizer.
     """
-    if settings.weights == SCRATCH:
+    if settings.weights.kind == "scratch":
         return subword.train_subword(captions, settings.vocabulary)
     from transformers import AutoTokenizer
 
     location = located(settings)
-    with files.one_line(location):
+    with checkpoints.one_line(location):
         tokenizer = AutoTokenizer.from_pretrained(
             location, local_files_only=True, trust_remote_code=False
         )
@@ -104,21 +101,18 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
 
 def load_tokens(settings: TextTowerConfig, folder: Path) -> TextTokens:
     """What :meth:`TextTokens.save` wrote, with no network."""
-    if settings.weights == SCRATCH:
+    if settings.weights.kind == "scratch":
         return subword.SubwordTokenizer.load(folder)
     return PretrainedTokens.load(folder)
 
 
 def located(settings: TextTowerConfig) -> Path:
     """The folder of a pretrained text model, downloaded where it is on the hub."""
-    name = settings.weights
-    remote = name.startswith(("hub:", "package:"))
-    if not remote and not Path(name).is_dir():
+    weights = settings.weights
+    fetched = weights.kind == "package" or (weights.kind == "hub" and weights.name)
+    if not fetched and not (weights.kind == "path" and Path(weights.name).is_dir()):
         raise EarwitnessError(
-            f"text tower: no model in '{name}'; give hub:owner/name, package:NAME, a folder as "
+            f"text tower: no model in '{weights}'; give hub:owner/name, package:NAME, a folder as "
             "save_pretrained writes it, or scratch"
         )
-    # a text encoder's weights are named and fetched alike
-    return sources.locate(
-        SentenceEncoderConfig(module="sentence", weights=name), None, sources.Hub()
-    )
+    return locate(weights, "text tower", Hub())

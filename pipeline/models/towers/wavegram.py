@@ -7,10 +7,14 @@ from pathlib import Path
 
 from pipeline.config.encoders import PannsEncoderConfig, WaveformEncoderConfig
 from pipeline.config.retrievers import WavegramTowerConfig
+from pipeline.encoders.panns import HUBS
 from pipeline.encoders.wavegram import HOP, REDUCTION, WavegramEncoder
 from pipeline.models.towers.base import TowerOutput
-from pipeline.models.towers.panns import SCRATCH, PannsPooling
+from pipeline.models.towers.panns import PannsPooling
 from pipeline.tensors import Padded
+
+READS = "waveform"
+HUB = HUBS["wavegram_logmel_cnn14"]
 
 
 class WaveTower(PannsPooling):
@@ -35,10 +39,10 @@ class WaveTower(PannsPooling):
 def build(
     settings: WavegramTowerConfig,
     input: WaveformEncoderConfig,
-    weights: Path | None,
-    pretrained: bool,
+    location: Path | None,
+    widths: Sequence[int],
 ) -> WaveTower:
-    """The tower; see :func:`pipeline.towers.build_sound_tower`."""
+    """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
     network = PannsEncoderConfig(
         module="panns",
         model="wavegram_logmel_cnn14",
@@ -46,6 +50,6 @@ def build(
         **settings.model_dump(exclude={"module", "input"}),
     )
     tower = WaveTower(network, input.frame)
-    if pretrained and settings.weights != SCRATCH:
-        tower.load(network, weights)
+    if location is not None:
+        tower.load(network, location)
     return tower

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,24 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.encoders.sources import TAGGED, default_hub, locate
+from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 if TYPE_CHECKING:
     from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
-    from pipeline.encoders.spectrogram import LogMel
 
-FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")  # of a log-mel
 HEAD = "head."  # of the names that the tagging stage saves; encoders leave them out
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
-
-
-class LoadedWeights(NamedTuple):
-    """What :func:`load_trained` read."""
-
-    state: dict[str, Tensor]  # under the file's own names
-    source: Path
 
 
 def state_file(location: Path) -> Path:
@@ -185,32 +176,32 @@ def load_trained(
     encoder: nn.Module,
     logmel: LogMel | None,
     settings: PannsEncoderConfig | ConvNextEncoderConfig,
-    weights: Path | None,
+    location: Path,
     unused: Sequence[str],
     convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
-) -> LoadedWeights:
+) -> dict[str, Tensor]:
     """Gives an encoder on a log-mel its weights: the hub's, a file's or the tagging stage's.
 
     Args:
         logmel: its front end, which must be the one that the weights were trained with; None for
             any, where the weights are only a start.
-        weights: the tagging stage's file, where ``settings.weights`` says so.
+        location: where the weights are.
         unused: beginnings of names that may be left over.
         convert: from the checkpoint's names to the encoder's.
 
+    Returns:
+        All tensors of the file, under its own names.
+
     Raises:
-        EarwitnessError: they are not to be had, or are not this encoder's.
+        EarwitnessError: they are not this encoder's.
     """
-    location = locate(settings, weights, default_hub(settings))
-    tagged = settings.weights == "tagging" or settings.weights.startswith(TAGGED)
-    if tagged and logmel is not None:
-        wanted = {name: getattr(settings, name) for name in FRONT_END}
-        check_front_end(wanted, trained_settings(location), location)
+    if settings.weights.kind == "tagging" and logmel is not None:
+        check_front_end(front_end(settings), trained_settings(location), location)
     state = read_state(location)
     if logmel is not None:
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, convert(state), location, unused)
-    return LoadedWeights(state, location)
+    return state
 
 
 @contextmanager
