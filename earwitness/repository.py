@@ -49,9 +49,9 @@ class Repository:
 
     def weights(self, weights: Weights) -> Weights:
         """The same weights, meant from any folder: a path in the repository becomes absolute."""
-        if weights.kind != "path":
-            return weights
-        return Weights("path", str(self.root / weights.name))
+        path = self.root / weights.name
+        is_here = weights.kind == "path" and path.exists()
+        return Weights("path", str(path)) if is_here else weights
 
     def model(self, name: str) -> str:
         """A model's name on the hub, or its folder in the repository, which becomes absolute."""

@@ -30,6 +30,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
 from pipeline.metrics import tools
 from pipeline.trained.retriever import load_retriever
+from pipeline.weights import Weights
 from stages import decode
 from tests.conftest import REPOSITORY
 
@@ -197,7 +198,7 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
     texts = ["a low tone", "a bird that sings higher and higher"]
     settings = load_retriever(repository / "data/models/retrievers/flat", "cpu").plan.text_encoder
     assert settings is not None
-    library = SentenceTransformer(str(locate(settings, None, Hub())), device="cpu")
+    library = SentenceTransformer(str(locate(settings.weights, "text", Hub())), device="cpu")
     tokens = library.encode(texts, output_value="token_embeddings")
     store = FeatureStore.open(repository / "data/features/toy/logmel.h5")
     total: NDArray[np.float64] = np.zeros((len(texts), len(SECONDS)))
@@ -298,11 +299,13 @@ def test_models_are_loaded_by_folder(
 def test_weights_in_a_plan_are_of_the_repository(repository: Path, tmp_path: Path) -> None:
     """A relative path is looked up there, and never in the current folder."""
     found = find_repository(repository)
-    assert found.weights("sounds") == str(repository / "sounds")
-    assert found.weights(str(tmp_path)) == str(tmp_path)
+    assert found.weights(Weights("path", "sounds")) == Weights("path", str(repository / "sounds"))
+    assert found.weights(Weights("path", str(tmp_path))) == Weights("path", str(tmp_path))
     (repository / "hub").mkdir()
-    names = ("hub", "hub:sounds", "package:sounds", "tagging", "none", "owner/name")
-    assert [found.weights(name) for name in names] == [*names]
+    for name in ("hub", "hub:sounds", "package:sounds", "tagging", "none"):
+        assert found.weights(Weights.parse(name)) == Weights.parse(name)
+    assert found.model("sounds") == str(repository / "sounds")
+    assert found.model("owner/name") == "owner/name"
 
 
 def test_names_that_are_wrong(repository: Path, tmp_path: Path) -> None:

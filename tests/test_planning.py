@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,8 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
-from pipeline.planning.context import architecture
+from pipeline.planning.code import code_digest
+from pipeline.planning.context import REGISTRIES, architecture
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
@@ -255,3 +257,17 @@ def test_every_architecture_has_the_module_that_its_plan_digests(model: Any) -> 
     assert f'case "{name}":\n            from pipeline.{architecture(name)} import' in registry
     assert (PACKAGE / "config" / f"{name}.py").is_file()
     assert model.__module__ == f"pipeline.config.{name}"
+
+
+def test_another_hub_re_extracts_its_own_encoder_alone(tmp_path: Path) -> None:
+    """What ``weights: hub`` stands for is part of the code of its encoder's module."""
+    package = shutil.copytree(PACKAGE, tmp_path / "pipeline")
+    modules = ["convnext", "panns", "htsat", "vggish", "sentence"]
+
+    def digests() -> list[str]:
+        return [code_digest([f"encoders.{name}"], package, REGISTRIES) for name in modules]
+
+    before = digests()
+    module = package / "encoders" / "convnext.py"
+    module.write_text(module.read_text().replace("topel/ConvNeXt-Tiny-AT", "someone/else"))
+    assert [old != new for old, new in zip(before, digests(), strict=True)] == [True, *[False] * 4]

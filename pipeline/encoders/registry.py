@@ -33,6 +33,7 @@ class TextEntry(NamedTuple):
 
 
 def sound_entry(settings: EncoderConfig) -> SoundEntry:
+    """Every sound encoder."""
     HUB: Hub | None
     build: Callable[[Any, Any], SoundEncoder]
     match settings.module:
@@ -66,6 +67,7 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
 
 
 def text_entry(settings: TextEncoderConfig) -> TextEntry:
+    """Every text encoder."""
     build: Callable[[Any, Path, str], TextEncoder]
     match settings.module:
         case "instructor":

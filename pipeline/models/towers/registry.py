@@ -25,6 +25,7 @@ class TowerEntry(NamedTuple):
 
 
 def tower_entry(settings: SoundTowerConfig) -> TowerEntry:
+    """Every sound tower."""
     READS: str | None
     build: Callable[[Any, Any, Any, Sequence[int]], SoundTower]
     match settings.module:
