@@ -85,7 +85,7 @@ class Run:
         plan = CaptionerPlan(
             name="wsac", inputs={}, code="", architecture="prefix", dataset="words",
             features=("minilm",), text="minilm", prefix=settings,
-            training=TrainingConfig(batch=64, label_smoothing=0.0, device="cpu"),
+            training=TrainingConfig(batch=64, label_smoothing=0.0),
         )  # fmt: skip
         tokenizer = make_tokenizer(
             plan.decoder.tokens, [caption for clip in clips for caption in clip.captions]

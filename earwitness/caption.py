@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from earwitness.sound import decodable, encode
 from pipeline.config.params import load_params, with_settings
 from pipeline.config.section import nearest
-from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
+from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.predict import predict
 from pipeline.decoding.text_memory import open_memory, read_sound
 from pipeline.errors import EarwitnessError
-from pipeline.tensors import Padded
+from pipeline.tensors import Padded, pad_arrays
 from pipeline.trained.captioner import load_captioner
 
 Entries = list[NDArray[np.float16]]  # (T, D) of each file
@@ -54,7 +54,8 @@ def caption_files(
     memories = [open_memory(own.memory, m.plan, *folders, ensemble.device) for m in members]
     gathered = _batches(features, ensemble, len(sound), decoding.batch)
     batches = (read_sound(memories, batch) for batch in gathered)
-    captions = [c.text for batch in predict_ensemble(ensemble, batches, decoding) for c in batch]
+    found = predict(ensemble, batches, decoding, own.seed)
+    captions = [caption.text for batch in found for caption in batch]
     return list(zip(sound, captions, strict=True)), failed
 
 
@@ -116,17 +117,10 @@ def _batches(
     """M × E × (B, T, D), ``size`` files at a time."""
     for at in range(0, files, size):
         values = {
-            key: _padded(entries[at : at + size]).to(ensemble.device)
+            key: pad_arrays(entries[at : at + size], ensemble.device)
             for key, entries in features.items()
         }
         yield [
             tuple(values[member.plan.dataset, feature] for feature in member.plan.features)
             for member in ensemble.captioners
         ]
-
-
-def _padded(entries: Entries) -> Padded:
-    """(B, T, D) float32 of (T, D) entries."""
-    values = [torch.from_numpy(entry).float() for entry in entries]
-    lengths = torch.tensor([len(entry) for entry in entries])
-    return Padded(torch.nn.utils.rnn.pad_sequence(values, batch_first=True), lengths)

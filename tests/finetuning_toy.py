@@ -12,6 +12,7 @@ from pipeline.config.captioners import BartConfig, FeatureInputConfig, FuserConf
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import LogmelEncoderConfig, SpecAugmentConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan
 from pipeline.config.prefix import PrefixConfig
 from pipeline.config.retrievers import PannsTowerConfig
@@ -29,7 +30,7 @@ MELS, SPACE = 16, 12  # of the log-mel, and of the space that clap and clap-text
 NAMES = ("edtc", "transformer", "gru", "rlssr", "bart", "crnn", "prefix")
 SCST = {
     "epochs": 8, "batch": 20, "learning_rate": 2e-3, "validations_per_epoch": 2, "samples": 3,
-    "dropout": False, "device": "cpu",
+    "dropout": False,
 }  # fmt: skip
 SMALL: dict[str, Any] = {"width": 32, "heads": 4, "feed_forward": 64}
 LOGMEL = LogmelEncoderConfig(
@@ -90,7 +91,8 @@ def make_base(name: str) -> CaptionerPlan:
         architecture=architectures.get(name, name),
         dataset="toy",
         features={**features, **others}.get(name, ("one",)),
-        training=TrainingConfig(**training, device="cpu", optimizer="adam", schedule="constant"),
+        hardware=HardwareConfig(device="cpu"),
+        training=TrainingConfig(**training, optimizer="adam", schedule="constant"),
     )
 
 
@@ -102,6 +104,7 @@ def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> Finetunin
         captioner=base,
         dataset="toy",
         features=make_base(base).features,
+        hardware=HardwareConfig(device="cpu"),
         scst=ScstConfig(**{**SCST, **scst}),
     )
 

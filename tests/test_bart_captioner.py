@@ -16,11 +16,12 @@ from pipeline.config.captioners import BartConfig
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.training import TrainingConfig
-from pipeline.decoding.predict import bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import open_banks
 from pipeline.models.captioners import build_captioner
 from pipeline.models.captioners.cmu import Cmu, make_adapter
 from pipeline.models.decoders.bart import Bart, Read
@@ -61,7 +62,8 @@ def plan_of(
         text=None, input=None, fuser=None, translator=None, twin=None,
         bart=BartConfig(**{**sizes, **(bart or {})}), seq2seq=None,
         cmu=CmuConfig(crnn=small, **(cmu or {})),
-        training=TrainingConfig(**{"label_smoothing": 0.0, "device": "cpu", **training}),
+        training=TrainingConfig(**{"label_smoothing": 0.0, **training}),
+        hardware=HardwareConfig(device="cpu"),
     )  # fmt: skip
 
 
@@ -282,9 +284,9 @@ def test_learns_by_heart_and_resumes(
 
     captioner = load_captioner(whole, "cpu")
     names = [clip.clip_id for clip in manifest.split("evaluation")]
-    banks = open_banks(sounds, names, torch.device("cpu"))
-    batches = predict(captioner, bank_batches(banks, 8), DecodingConfig(beams=4, no_repeat_ngram=3))
-    captions = [caption.text for batch in batches for caption in batch]
+    decoding = DecodingConfig(beams=4, no_repeat_ngram=3, batch=8)
+    found = caption_clips(Ensemble((captioner,)), [sounds], names, decoding, "tiny")
+    captions = [caption.text for caption in found]
     assert accuracy(names, captions) >= 0.9
 
 

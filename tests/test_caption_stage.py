@@ -26,6 +26,7 @@ from pipeline.config.captioners import (
     TwinConfig,
 )
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -48,7 +49,7 @@ KILLS = int(os.environ.get("EARWITNESS_KILLS", "3"))
 FINISHED = {"model.safetensors", "model.json", "plan.json", "tokenizer.json", "curves.csv"}
 
 
-def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
+def make_plan(name: str = "tiny", seed: int = 1, **training: Any) -> CaptionerPlan:
     return CaptionerPlan(
         name=name,
         inputs={},
@@ -71,9 +72,11 @@ def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
         training=TrainingConfig(
             **{
                 "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
-                "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
+                "patience_epochs": 10, "warmup_epochs": 0.5, **training,
             }
         ),
+        seed=seed,
+        hardware=HardwareConfig(device="cpu"),
     )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def save_tower(root: Path) -> None:
         ),
         input=LOGMEL, weights=None, text=None, text_features="words",
         text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
-        biencoder=BiEncoderConfig(width=8), training=RetrievalTrainingConfig(device="cpu"),
+        biencoder=BiEncoderConfig(width=8), training=RetrievalTrainingConfig(),
         start=None,
     )  # fmt: skip
     torch.manual_seed(5)

@@ -17,6 +17,7 @@ from pipeline.config.captioners import BartConfig, Seq2SeqConfig, TwinConfig
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.prefix import PrefixConfig
 from pipeline.config.retrievers import (
@@ -99,7 +100,8 @@ def plan_of(kind: str) -> CaptionerPlan:
     return CaptionerPlan(
         name=kind, inputs={}, code="", architecture=architecture, dataset="toy",
         features=tuple(f"sound{width}" for width in widths), text="words" if text else None,
-        training=TrainingConfig(device="cpu", compile="off", teacher_forcing=teacher_forcing),
+        training=TrainingConfig(teacher_forcing=teacher_forcing),
+        hardware=HardwareConfig(device="cpu", compile="off"),
         **parts,
     )  # fmt: skip
 

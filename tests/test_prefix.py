@@ -29,7 +29,7 @@ def plan_of(**settings: Any) -> CaptionerPlan:
     return CaptionerPlan(
         name="wsac", inputs={}, code="", architecture="prefix", dataset="toy",
         features=("clap",), text="clap-text", input=None, fuser=None, translator=None, twin=None,
-        bart=None, seq2seq=None, training=TrainingConfig(label_smoothing=0.0, device="cpu"),
+        bart=None, seq2seq=None, training=TrainingConfig(label_smoothing=0.0),
         prefix=PrefixConfig(**{**small, **settings}),
     )  # fmt: skip
 

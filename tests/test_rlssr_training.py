@@ -15,9 +15,9 @@ from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.params import parse_params
 from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.decoding.predict import bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
@@ -38,7 +38,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
         {
             **values, "name": "rlssr", "inputs": {}, "code": "", "architecture": "rlssr",
             "dataset": "toy", "features": ("logmel",), "sound": TOWER.model_dump(),
-            "sound_input": INPUT.model_dump(), "spec_augment": {},
+            "sound_input": INPUT.model_dump(), "spec_augment": {}, "hardware": {"device": "cpu"},
             "rlssr": {
                 "encoder_layers": 1, "decoder_layers": 1, "width": 32, "heads": 2,
                 "feed_forward": 64, "max_words": 8, "dropout": 0.0,
@@ -47,7 +47,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
             "training": {
                 "epochs": 9, "batch": 8, "accumulate": 2, "learning_rate": 4e-3,
                 "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
-                "patience_epochs": 20, "label_smoothing": 0.0, "device": "cpu", **training,
+                "patience_epochs": 20, "label_smoothing": 0.0, **training,
             },
         }
     )  # fmt: skip
@@ -104,12 +104,9 @@ def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     captioner = load_captioner(whole, "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
-    found = predict(
-        captioner,
-        bank_batches(open_banks([feature], clips, "cpu"), 8),
-        DecodingConfig(beams=4, max_length=8),
-    )
-    captions = [caption.text for batch in found for caption in batch]
+    decoding = DecodingConfig(beams=4, max_length=8, batch=8)
+    found = caption_clips(Ensemble((captioner,)), [[feature]], clips, decoding, "rlssr")
+    captions = [caption.text for caption in found]
     assert accuracy(clips, captions) >= 0.9
 
 

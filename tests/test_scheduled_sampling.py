@@ -61,7 +61,8 @@ def model_of(kind: Any, layers: int, teacher_forcing: float, dropout: float = 0.
         twin=None,
         bart=None,
         seq2seq=settings,
-        training=TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7),
+        training=TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1),
+        seed=7,
     )
     model = Seq2Seq.from_plan(plan, [W], None, TOKENS).double()
     with torch.no_grad():

@@ -72,7 +72,7 @@ def test_captioning_reads_them_in_time() -> None:
     plan = CaptionerPlan(
         name="final-events", inputs={}, code="", architecture="bart", dataset="toy",
         features=("vggish", "events"), cmu=CmuConfig(adapter_layers=2),
-        training=TrainingConfig(device="cpu"),
+        training=TrainingConfig(),
         bart=BartConfig(pretrained=None, encoder_layers=1, decoder_layers=1, heads=2, width=16),
     )  # fmt: skip
     model = build_captioner(plan, (6, 1), None, TokenIds(40, 0, 1, 2)).eval()

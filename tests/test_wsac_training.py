@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
 from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
 from pipeline.config.training import TrainingConfig
@@ -47,8 +48,9 @@ def plan_of(name: str = "wsac", sound_dataset: str | None = None, **settings: An
         training=TrainingConfig(
             epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1,
             step_epochs=16, average_epochs=1, validations_per_epoch=1, patience_epochs=20,
-            label_smoothing=0.0, device="cpu",
+            label_smoothing=0.0,
         ),
+        hardware=HardwareConfig(device="cpu"),
     )  # fmt: skip
 
 

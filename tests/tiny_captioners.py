@@ -39,7 +39,7 @@ def make_captioner(
             encoder_layers=1, encoder_width=8, width=16, heads=2, feed_forward=32, decoder=decoder,
             decoder_layers=1,
         ),
-        training=TrainingConfig(device="cpu"),
+        training=TrainingConfig(),
     )  # fmt: skip
     torch.manual_seed(seed)
     vocabulary = Vocabulary.train(captions, 1)

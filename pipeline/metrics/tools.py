@@ -20,9 +20,9 @@ class Tools:
     device: str = "cpu"
 
 
-def find_tools(spice: Path, spice_cache: Path | None = None) -> Tools:
-    """The installed Java, SPICE where ``spice`` is complete, and a GPU where there is one."""
-    import torch
+def find_tools(spice: Path, spice_cache: Path | None = None, device: str = "auto") -> Tools:
+    """The installed Java, SPICE where ``spice`` is complete, and the device of that name."""
+    from pipeline.device import resolve_device
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Tools(installed_java(), spice if ready(spice) else None, spice_cache, device=device)
+    found = str(resolve_device(device))
+    return Tools(installed_java(), spice if ready(spice) else None, spice_cache, device=found)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipeline.config.plans import CaptionerPlan
 from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
@@ -41,7 +43,7 @@ class TrainedCaptioner:
         write_atomic(folder / CURVES, curves)
 
 
-def load_captioner(folder: Path, device: str = "auto") -> TrainedCaptioner:
+def load_captioner(folder: Path, device: str | torch.device = "auto") -> TrainedCaptioner:
     """What :meth:`Captioner.save` wrote, in evaluation mode on ``device``.
 
     Raises:

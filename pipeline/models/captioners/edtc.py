@@ -196,7 +196,7 @@ def _translator(plan: CaptionerPlan, twin: bool) -> Translator | None:
         if plan.twin is not None:
             raise EarwitnessError(f"{plan.name}: twin: true needs translator: true (EDTC 4.5)")
         return None
-    compiled = plan.training.compile != "off"
+    compiled = plan.hardware.compile != "off"
     if plan.twin is None or not twin:
         return Translator(plan.input.width, plan.translator, compiled=compiled)
     return TwinTranslator(plan.input.width, plan.translator, plan.twin.momentum, compiled)

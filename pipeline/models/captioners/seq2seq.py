@@ -110,7 +110,7 @@ class Seq2Seq(Captioner):
 
     @torch.compiler.disable  # reads what differs in each step
     def _scheduled(self, memory: Memory, tokens: Tensor) -> Tensor:
-        gold = gold_steps(tokens.shape[1], self.teacher_forcing, self.plan.training.seed, self.step)
+        gold = gold_steps(tokens.shape[1], self.teacher_forcing, self.plan.seed, self.step)
         return self.decoder.scheduled(memory, tokens, gold)
 
     def stepper(self) -> Stepper:
