@@ -26,7 +26,7 @@ from pipeline.config.captioners import (
     TwinConfig,
 )
 from pipeline.config.evaluation import DecodingConfig
-from pipeline.config.hardware import HardwareConfig
+from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -244,7 +244,9 @@ def test_killed_stages_end_with_the_same_bytes(
     assert [path.name for path in output.parent.iterdir()] == ["tiny"]
 
 
-def save_system(root: Path, name: str, *captioners: str, combine: Any = "log_probs") -> None:
+def save_system(
+    root: Path, name: str, *captioners: str, combine: Any = "log_probs", **settings: Any
+) -> None:
     DecodingPlan(
         name=name,
         inputs={},
@@ -253,7 +255,7 @@ def save_system(root: Path, name: str, *captioners: str, combine: Any = "log_pro
         split="evaluation",
         captioners=captioners,
         combine=combine,
-        decoding=DecodingConfig(),
+        **{"decoding": DecodingConfig(), **settings},
     ).save(root / f"data/plans/systems/toy-{name}.json")
 
 
@@ -285,6 +287,23 @@ def test_decode_writes_the_same_table_twice(
         decode.main("toy", "five")
     with pytest.raises(EarwitnessError, match="run `dvc repro plan`"):
         decode.main("toy", "three")
+
+
+def test_decode_draws_by_the_plans_seed_and_on_its_threads(
+    trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = trained
+    monkeypatch.chdir(root)
+    tables, before = [], torch.get_num_threads()
+    for seed in (1, 1, 2):
+        hardware = DeviceConfig(device="cpu", threads=seed + 1)
+        sample = DecodingConfig(method="sample")
+        save_system(root, "drawn", "tiny", decoding=sample, seed=seed, hardware=hardware)
+        decode.main("toy", "drawn")
+        assert torch.get_num_threads() == seed + 1
+        tables.append((root / "data/predictions/toy/drawn.csv").read_bytes())
+    torch.set_num_threads(before)
+    assert tables[0] == tables[1] != tables[2]
 
 
 def test_decode_with_two_captioners(
