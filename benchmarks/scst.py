@@ -124,7 +124,7 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
     """One step, forward and backward; ``alone``: how many clips are sampled one by one."""
     captioner = random_captioner()
     model = captioner.model
-    scst = ScstConfig(samples=samples, dropout=False, device="cpu")
+    scst = ScstConfig(samples=samples, dropout=False)
     plan = FinetuningPlan(
         name="tuned", inputs={}, code="", captioner="", dataset="", features=("one",), scst=scst
     )

@@ -58,10 +58,9 @@ def _jobs(folder: Path) -> list[str]:
     return list(read_json(folder / "jobs.json", "run `dvc repro` first"))
 
 
-def changed(values: dict[str, Any], section: str, seed: int, settings: Mapping[str, Any]) -> Any:
+def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> Any:
     """A plan's values with the seed and the settings that it has."""
-    values = json.loads(json.dumps(values))
-    values[section]["seed"] = seed
+    values = json.loads(json.dumps(values)) | {"seed": seed}
     for dotted, value in settings.items():
         *parents, last = dotted.split(".")
         for at in (values, values.get("model")):  # a captioner's own sections are its model's
@@ -76,14 +75,14 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     """The plans of all that is trained, what others start from first."""
     captioners = list(plans("captioners").values())
     retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
-    of_kind: list[tuple[type[Trained], str, list[dict[str, Any]]]] = [
-        (CaptionerPlan, "training", [v for v in captioners if "scst" not in v]),
-        (FinetuningPlan, "scst", [v for v in captioners if "scst" in v]),
-        (RetrieverPlan, "training", sorted(retrievers, key=lambda v: v["start"] or "")),
+    of_kind: list[tuple[type[Trained], list[dict[str, Any]]]] = [
+        (CaptionerPlan, [v for v in captioners if "scst" not in v]),
+        (FinetuningPlan, [v for v in captioners if "scst" in v]),
+        (RetrieverPlan, sorted(retrievers, key=lambda v: v["start"] or "")),
     ]
     return [
-        kind.model_validate(changed(values, section, seed, settings))
-        for kind, section, own in of_kind
+        kind.model_validate(changed(values, seed, settings))
+        for kind, own in of_kind
         for values in own
     ]
 
@@ -148,7 +147,7 @@ def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
         open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
         for each in members
     ]
-    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories)
+    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories, plan.seed)
     path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"
     write_predictions(path, names, captions)
     return ScoredSet([caption.text for caption in captions], [clip.captions for clip in clips])

@@ -94,7 +94,7 @@ class Run:
         plan = CaptionerPlan(
             name="wsac", inputs={}, code="", dataset="words", features=("minilm",), text="minilm",
             model=PrefixModelConfig(tokens=subwords, prefix=settings),
-            training=TrainingConfig(batch=64, label_smoothing=0.0, device="cpu"),
+            training=TrainingConfig(batch=64, label_smoothing=0.0),
         )  # fmt: skip
         captions = [caption for clip in clips for caption in clip.captions]
         tokenizer = make_tokenizer(subwords, captions)

@@ -13,8 +13,8 @@ from earwitness.sound_features import SoundFeatures, Sounds
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
-from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
-from pipeline.decoding.predict import Caption
+from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.predict import Caption, predict
 from pipeline.decoding.text_memory import TextMemory, open_memory, read_sound
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded, pad_arrays
@@ -30,6 +30,7 @@ class CaptioningSystem:
     ensemble: Ensemble
     memories: tuple[TextMemory | None, ...]  # one a captioner
     decoding: DecodingConfig
+    seed: int  # of the method `sample`
     features: SoundFeatures
 
     @classmethod
@@ -56,7 +57,7 @@ class CaptioningSystem:
             for member in ensemble.captioners
         )
         features = SoundFeatures(repository, ensemble.device)
-        return cls(ensemble, memories, params.decoding, features)
+        return cls(ensemble, memories, params.decoding, params.seed, features)
 
     def caption(
         self,
@@ -64,6 +65,7 @@ class CaptioningSystem:
         *,
         sample_rate: int | None = None,
         candidates: int | None = None,
+        seed: int | None = None,
         **decoding: Any,
     ) -> list[Caption]:
         """A caption for each sound, in their order.
@@ -72,6 +74,7 @@ class CaptioningSystem:
             sounds: N files, or arrays (samples,) or (channels, samples) of floats, full scale ±1.
             sample_rate: of the arrays, in Hz; needed where there are some.
             candidates: so many of the other hypotheses, best first; None: all that were found.
+            seed: of the decoding method ``sample``; None: the repository's.
             decoding: settings of the section ``decoding`` for this call, such as ``beams=8``.
 
         Raises:
@@ -85,10 +88,11 @@ class CaptioningSystem:
                 f"candidates {candidates}: this search finds {_found(settings) - 1} beside the "
                 "best; ask for at most so many, or raise beams"
             )
+        draws = self.seed if seed is None else seed
         batches = self._batches(read_sounds(sounds, sample_rate), settings.batch)
         return [
             caption._replace(candidates=caption.candidates[:candidates])
-            for batch in predict_ensemble(self.ensemble, batches, settings)
+            for batch in predict(self.ensemble, batches, settings, draws)
             for caption in batch
         ]
 

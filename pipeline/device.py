@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -13,7 +13,18 @@ from pipeline.errors import EarwitnessError
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def resolve_device(name: str) -> torch.device:
+def set_up(device: str, threads: int | Literal["auto"]) -> torch.device:
+    """The device of this process's job, before its work starts; the one place that sets threads.
+
+    Raises:
+        EarwitnessError: see :func:`resolve_device`.
+    """
+    if threads != "auto":
+        torch.set_num_threads(threads)
+    return resolve_device(device)
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
     """``auto``: CUDA where there is one, else the CPU. Otherwise a torch device's name."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,9 +18,12 @@ def main(dataset: str, system: str) -> None:
     from pipeline.decoding.ensemble import Ensemble
     from pipeline.decoding.predictions import caption_clips, write_predictions
     from pipeline.decoding.text_memory import open_memory
+    from pipeline.device import set_up
     from pipeline.trained.captioner import load_captioner
 
-    captioners = [load_captioner(paths.MODELS / "captioners" / name) for name in plan.captioners]
+    device = set_up(plan.hardware.device, plan.hardware.threads)
+    folder = paths.MODELS / "captioners"
+    captioners = [load_captioner(folder / name, device) for name in plan.captioners]
     ensemble = Ensemble(tuple(captioners), plan.combine)
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(plan.split)]
@@ -32,7 +35,7 @@ def main(dataset: str, system: str) -> None:
         for each in captioners
     ]
     began = time.perf_counter()
-    captions = caption_clips(ensemble, own, clips, plan.decoding, system, memories)
+    captions = caption_clips(ensemble, own, clips, plan.decoding, system, memories, plan.seed)
     seconds = time.perf_counter() - began
     write_predictions(paths.PREDICTIONS / dataset / f"{system}.csv", clips, captions)
     print(f"{system} on {dataset}: {len(clips)} clips, {len(clips) / seconds:.1f} clips per second")

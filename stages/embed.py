@@ -10,15 +10,15 @@ from stages.run import run
 
 def main(dataset: str, encoder: str) -> None:
     """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
-    import torch
-
+    from pipeline.device import set_up
     from pipeline.encoders.registry import build_text_encoder, weights_digest
     from pipeline.features.embedding import embed
 
     plan = EmbeddingPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    device = set_up(plan.hardware.device, plan.hardware.threads)
     index, report = embed(
         Manifest.load(paths.CORPORA / f"{dataset}.json"),
-        build_text_encoder(plan.encoder, "cuda" if torch.cuda.is_available() else "cpu"),
+        build_text_encoder(plan.encoder, device),
         weights_digest(plan.encoder),
         plan,
         paths.PARTIAL,

@@ -15,16 +15,18 @@ def main(dataset: str, retriever: str) -> None:
     plan = EncodingPlan.load(
         paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
     )
+    from pipeline.device import set_up
     from pipeline.trained.captioner import WEIGHTS
     from pipeline.trained.encoding import recode
     from pipeline.trained.retriever import load_retriever
 
+    device = set_up(plan.hardware.device, plan.hardware.threads)
     folder = paths.MODELS / "retrievers" / retriever
     index, report = recode(
         plan,
         Manifest.load(paths.CORPORA / f"{dataset}.json"),
         open_store(dataset, plan.feature),
-        load_retriever(folder),
+        load_retriever(folder, device),
         sha256(folder / WEIGHTS),
         paths.PARTIAL,
         paths.FEATURES / dataset / f"{retriever}.h5",

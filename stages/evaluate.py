@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.device import set_up
 from pipeline.metrics.evaluate import evaluate_sets
 from pipeline.metrics.report import table, write_scores
 from pipeline.metrics.sets import ScoredSet
@@ -28,7 +29,8 @@ def main(dataset: str) -> None:
         sets[system] = ScoredSet(read_predictions(path, ids, mend), references)
     features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
     beside, absent = yardsticks(manifest, plan.evaluation.split, features)
-    tools = find_tools(paths.SPICE, paths.SPICE_CACHE)
+    device = set_up(plan.hardware.device, plan.hardware.threads)
+    tools = find_tools(paths.SPICE, paths.SPICE_CACHE, str(device))
     result = evaluate_sets(sets | beside, plan.evaluation, tools)
     result.missing |= absent
     captions = {name: chosen.candidates for name, chosen in (sets | beside).items()}

@@ -12,18 +12,18 @@ from stages.run import run
 
 def main(dataset: str, encoder: str) -> None:
     """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
-    import torch
-
+    from pipeline.device import set_up
     from pipeline.encoders.registry import build_sound_encoder, weights_digest
     from pipeline.features.extraction import extract
 
     plan = ExtractionPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     weights = Path(plan.weights) if plan.weights else None
+    device = set_up(plan.hardware.device, plan.hardware.threads)
     index, report = extract(
         manifest,
         paths.ROOT / manifest.root,
-        build_sound_encoder(plan.encoder, weights, "cuda" if torch.cuda.is_available() else "cpu"),
+        build_sound_encoder(plan.encoder, weights, device),
         weights_digest(plan.encoder, weights),
         plan,
         paths.PARTIAL,

@@ -18,7 +18,7 @@ def main(name: str) -> None:
     captioners = paths.MODELS / "captioners"
     progress = finetune_captioner(
         plan,
-        load_captioner(captioners / plan.captioner, plan.scst.device),
+        load_captioner(captioners / plan.captioner, "cpu"),
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
         [open_store(plan.dataset, encoder) for encoder in plan.features],
         output=captioners / name,

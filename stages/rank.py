@@ -12,6 +12,7 @@ def main(dataset: str) -> None:
     """Writes metrics/retrieval/<dataset>/<system>.json and data/rankings/<dataset>/<system>.csv."""
     plan = RankingPlan.load(paths.PLANS / "systems" / f"rank-{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
+    from pipeline.device import set_up
     from pipeline.trained.ranking import rank, table
 
     found = rank(
@@ -22,6 +23,7 @@ def main(dataset: str) -> None:
         rankings=paths.RANKINGS / dataset,
         metrics=paths.METRICS / "retrieval" / dataset,
         predictions=paths.PREDICTIONS / dataset,
+        device=set_up(plan.hardware.device, plan.hardware.threads),
     )
     print(table(found))
 

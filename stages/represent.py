@@ -15,17 +15,19 @@ def main(dataset: str, retriever: str) -> None:
     plan = RepresentationPlan.load(
         paths.PLANS / "retrievers" / "representing" / f"{dataset}-{retriever}.json"
     )
+    from pipeline.device import set_up
     from pipeline.trained.captioner import WEIGHTS
     from pipeline.trained.representing import represent
     from pipeline.trained.retriever import load_retriever
 
+    device = set_up(plan.hardware.device, plan.hardware.threads)
     folder = paths.MODELS / "retrievers" / retriever
     made = represent(
         plan,
         Manifest.load(paths.CORPORA / f"{dataset}.json"),
         [open_store(dataset, feature) for feature in plan.features],
         open_text_store(dataset, plan.text_features) if plan.text_features else None,
-        load_retriever(folder),
+        load_retriever(folder, device),
         sha256(folder / WEIGHTS),
         paths.FEATURES / dataset,
     )

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan
 from pipeline.config.retrievers import PannsTowerConfig, TowerSetupConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
@@ -25,7 +26,7 @@ MELS, SPACE = 16, 12  # of the log-mel, and of the space that clap and clap-text
 NAMES = ("edtc", "transformer", "gru", "rlssr", "cmu", "crnn", "prefix")
 SCST = {
     "epochs": 8, "batch": 20, "learning_rate": 2e-3, "validations_per_epoch": 2, "samples": 3,
-    "dropout": False, "device": "cpu",
+    "dropout": False,
 }  # fmt: skip
 SMALL: dict[str, Any] = {"width": 32, "heads": 4, "feed_forward": 64}
 LOGMEL = LogmelEncoderConfig(
@@ -84,7 +85,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 def make_base(name: str) -> CaptionerPlan:
     epochs = 20 if name == "rlssr" else 6  # a whole CNN learns
     training = {"epochs": epochs, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 1}
-    own = TrainingConfig(**training, device="cpu", optimizer="adam", schedule="constant")
+    own = TrainingConfig(**training, optimizer="adam", schedule="constant")
     tower = PannsTowerConfig(
         module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
     )
@@ -100,6 +101,7 @@ def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> Finetunin
         captioner=base,
         dataset="toy",
         features=make_base(base).features,
+        hardware=HardwareConfig(device="cpu"),
         scst=ScstConfig(**{**SCST, **scst}),
     )
 

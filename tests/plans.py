@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.config.captioners import CaptionerConfig, CaptionerSections
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.training import TrainingConfig
@@ -15,6 +16,7 @@ from pipeline.models.captioners.base import Inputs
 from pipeline.tensors import TokenIds
 from pipeline.trained.captioner import planned_captioner
 
+CPU = HardwareConfig(device="cpu")
 ENTRIES: TypeAdapter[Any] = TypeAdapter(CaptionerConfig)
 
 
@@ -24,6 +26,8 @@ def captioner_plan(
     training: TrainingConfig,
     *,
     name: str = "tiny",
+    seed: int = 1,
+    hardware: HardwareConfig = CPU,
     tower: TowerSetupConfig | None = None,
 ) -> CaptionerPlan:
     """The plan of an entry of ``captioners``.
@@ -38,6 +42,8 @@ def captioner_plan(
         name=name,
         inputs={},
         code="",
+        seed=seed,
+        hardware=hardware,
         dataset=captioner.dataset,
         features=found.features,
         text=found.text,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig, TextTowerConfig
 from pipeline.config.training import RetrievalTrainingConfig
@@ -117,7 +118,7 @@ def make_plan(
         max_tokens=16, pooling="mean",
     )  # fmt: skip
     settings = {
-        "epochs": 12, "batch": 30, "learning_rate": 5e-3, "device": "cpu", "crop_seconds": 0.8,
+        "epochs": 12, "batch": 30, "learning_rate": 5e-3, "crop_seconds": 0.8,
         "validations_per_epoch": 1, **training,
     }  # fmt: skip
     return RetrieverPlan(
@@ -133,6 +134,7 @@ def make_plan(
         text_features=None if scratch else "words",
         text_encoder=None if scratch else SentenceEncoderConfig(module="sentence"),
         biencoder=BiEncoderConfig(width=32, temperature=0.1),
+        hardware=HardwareConfig(device="cpu"),
         training=RetrievalTrainingConfig(**settings),
         start=start,
     )

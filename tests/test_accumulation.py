@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.loop import Task, curves_csv, fit
@@ -48,11 +49,16 @@ def run(
     def validate() -> dict[str, float]:
         return {"score": -abs(model.weight.item() - 3)}
 
-    task = Task(model, batches, model.loss, model.before_step, lambda: None, validate, "score")
-    schedule = build_schedule(training, batches.steps)
+    task = Task(
+        model=model,
+        batches=batches,
+        loss=model.loss,
+        validate=validate,
+        score="score",
+        before_step=model.before_step,
+    )
     with Checkpoints(folder, "line", "ab") as saved:
-        optimizer = build_optimizer(model, training)
-        return model, fit(task, optimizer, schedule, training, saved, "line")
+        return model, fit(task, training, HardwareConfig(), saved, "line")
 
 
 def test_four_batches_are_one_of_four_times_the_size(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.hardware import DeviceConfig
 from pipeline.config.plans import CaptionerPlan, DecodingPlan
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -42,7 +43,9 @@ KILLS = int(os.environ.get("EARWITNESS_KILLS", "3"))
 FINISHED = {"model.safetensors", "model.json", "plan.json", "tokenizer.json", "curves.csv"}
 
 
-def make_plan(name: str = "tiny", vocabulary: int = 100, **training: Any) -> CaptionerPlan:
+def make_plan(
+    name: str = "tiny", vocabulary: int = 100, seed: int = 1, **training: Any
+) -> CaptionerPlan:
     sections = {
         "features": {"frames": 8, "width": 32},
         "fuser": {"layers": 1, "heads": 4, "reduced": 16, "feed_forward": 64},
@@ -57,11 +60,11 @@ def make_plan(name: str = "tiny", vocabulary: int = 100, **training: Any) -> Cap
     own = TrainingConfig(
         **{
             "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
-            "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
+            "patience_epochs": 10, "warmup_epochs": 0.5, **training,
         }
     )  # fmt: skip
     entry = {"architecture": "edtc", "features": ("one", "two"), "text": "words"}
-    return captioner_plan(entry, sections, own, name=name)
+    return captioner_plan(entry, sections, own, name=name, seed=seed)
 
 
 def make_data(root: Path) -> Manifest:
@@ -228,7 +231,9 @@ def test_killed_stages_end_with_the_same_bytes(
     assert [path.name for path in output.parent.iterdir()] == ["tiny"]
 
 
-def save_system(root: Path, name: str, *captioners: str, combine: Any = "log_probs") -> None:
+def save_system(
+    root: Path, name: str, *captioners: str, combine: Any = "log_probs", **settings: Any
+) -> None:
     DecodingPlan(
         name=name,
         inputs={},
@@ -237,7 +242,7 @@ def save_system(root: Path, name: str, *captioners: str, combine: Any = "log_pro
         split="evaluation",
         captioners=captioners,
         combine=combine,
-        decoding=DecodingConfig(),
+        **{"decoding": DecodingConfig(), **settings},
     ).save(root / f"data/plans/systems/toy-{name}.json")
 
 
@@ -269,6 +274,23 @@ def test_decode_writes_the_same_table_twice(
         decode.main("toy", "five")
     with pytest.raises(EarwitnessError, match="run `dvc repro plan`"):
         decode.main("toy", "three")
+
+
+def test_decode_draws_by_the_plans_seed_and_on_its_threads(
+    trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = trained
+    monkeypatch.chdir(root)
+    tables, before = [], torch.get_num_threads()
+    for seed in (1, 1, 2):
+        hardware = DeviceConfig(device="cpu", threads=seed + 1)
+        sample = DecodingConfig(method="sample")
+        save_system(root, "drawn", "tiny", decoding=sample, seed=seed, hardware=hardware)
+        decode.main("toy", "drawn")
+        assert torch.get_num_threads() == seed + 1
+        tables.append((root / "data/predictions/toy/drawn.csv").read_bytes())
+    torch.set_num_threads(before)
+    assert tables[0] == tables[1] != tables[2]
 
 
 def test_decode_with_two_captioners(

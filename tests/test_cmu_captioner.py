@@ -17,9 +17,9 @@ from pipeline.config.crnn import CrnnConfig
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.training import TrainingConfig
-from pipeline.decoding.predict import bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import open_banks
 from pipeline.models.captioners.cmu import Cmu, make_adapter
 from pipeline.models.decoders.bart import Bart, Read
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
@@ -58,7 +58,7 @@ def plan_of(
     return captioner_plan(
         {"architecture": "cmu", "features": features},
         {"bart": {**sizes, **(bart or {})}, "cmu": {"crnn": small, **(cmu or {})}},
-        TrainingConfig(**{"label_smoothing": 0.0, "device": "cpu", **training}),
+        TrainingConfig(**{"label_smoothing": 0.0, **training}),
     )
 
 
@@ -278,9 +278,9 @@ def test_learns_by_heart_and_resumes(
 
     captioner = load_captioner(whole, "cpu")
     names = [clip.clip_id for clip in manifest.split("evaluation")]
-    banks = open_banks(sounds, names, torch.device("cpu"))
-    batches = predict(captioner, bank_batches(banks, 8), DecodingConfig(beams=4, no_repeat_ngram=3))
-    captions = [caption.text for batch in batches for caption in batch]
+    decoding = DecodingConfig(beams=4, no_repeat_ngram=3, batch=8)
+    found = caption_clips(Ensemble((captioner,)), [sounds], names, decoding, "tiny")
+    captions = [caption.text for caption in found]
     assert accuracy(names, captions) >= 0.9
 
 

@@ -39,6 +39,10 @@ def values(**changes: Any) -> dict[str, Any]:
         ),
         ({"test_sets": ["synthetc"]}, "'synthetc' is not in datasets; did you mean 'synthetic'?"),
         ({"fuser": {"layers": -1}}, "fuser.layers: "),
+        ({"hardware": {"threads": 0}}, "hardware.threads: give auto, or a whole number of at"),
+        ({"hardware": {"threads": "two"}}, "hardware.threads: give auto, or a whole number of at"),
+        ({"hardware": {"threads": True}}, "hardware.threads: give auto, or a whole number of at"),
+        ({"hardware": {"precison": "auto"}}, "unknown key; did you mean 'precision'?"),
         (
             {"encoders": {"panns": {"module": "panns", "weights": "tagging"}}},
             "add it to tagging.encoders",
@@ -204,3 +208,14 @@ def test_settings_of_one_captioner_go_over_the_shared_ones() -> None:
     assert params.training["edtc"].epochs != 3
     with pytest.raises(EarwitnessError, match=r"here: no parameter training\.edtc\.epoch"):
         with_settings(params, {"training.edtc.epoch": 3}, "here")
+
+
+def test_seed_and_hardware_are_settings_like_any_other() -> None:
+    params = parse_params(values())
+    changed = with_settings(params, {"seed": 2, "hardware.precision": "float32"}, "here")
+    assert (params.seed, params.hardware.precision) == (1, "auto")
+    assert (changed.seed, changed.hardware.precision) == (2, "float32")
+    same = with_settings(changed, {"seed": 1, "hardware.precision": "auto"}, "here")
+    assert same == params
+    with pytest.raises(EarwitnessError, match=r"here: no parameter hardware\.seed"):
+        with_settings(params, {"hardware.seed": 2}, "here")

@@ -17,13 +17,12 @@ from torch import Tensor
 
 from pipeline.config.bart import BartConfig
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.seq2seq import Seq2SeqConfig
-from pipeline.config.training import TrainingConfig
 from pipeline.decoding.ensemble import (
     Ensemble,
     EnsembleStepper,
     combine_log_probs,
-    predict_ensemble,
 )
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.decoding.predictions import _batches, caption_clips
@@ -142,6 +141,8 @@ def test_the_mean_is_its_definition(combine: Any) -> None:
 def test_an_ensemble_of_one_is_its_model_to_the_bit(combine: Any, kind: str, method: Any) -> None:
     one = member(kind, 12)
     settings: dict[str, Any] = {"method": method, "max_length": 9, "length_penalty": 0.0}
+    log_probs = torch.randn(2, 3, 12).log_softmax(-1)
+    assert combine_log_probs([log_probs], combine) is log_probs  # no pass over them
     alone = search(one.model.stepper(), one.memory, **settings)
     found = together([one], combine, **settings)
     assert torch.equal(found.tokens, alone.tokens)
@@ -247,10 +248,19 @@ def test_captions_of_one_captioner_are_its_own(
     decoding = DecodingConfig(method=method, batch=4, max_length=8)
     captioner, clips = captioner_of("gru", "two", "gru"), stores["two"].ids[2:]
     banks = open_banks([stores["two"]], clips, "cpu")
-    alone = [c for batch in predict(captioner, bank_batches(banks, 4), decoding) for c in batch]
+    settings = decoding.model_dump(exclude={"batch"})
+    alone: list[list[tuple[str, float]]] = []
+    for batch in bank_batches(banks, 4):
+        numbers = torch.arange(len(alone), len(alone) + len(batch[0].values))
+        with torch.no_grad():
+            memory = captioner.model.encode(batch)
+        own = search(captioner.model.stepper(), memory, seed=3, clips=numbers, **settings)
+        for tokens, log_probs in zip(own.tokens, own.log_probs.tolist(), strict=True):
+            alone.append(list(zip(captioner.tokenizer.decode(tokens), log_probs, strict=True)))
     one = Ensemble((captioner,), combine)
-    assert caption_clips(one, [[stores["two"]]], clips, decoding, "one") == alone
-    assert len({caption.text for caption in alone}) > 3
+    found = caption_clips(one, [[stores["two"]]], clips, decoding, "one", seed=3)
+    assert [[(c.text, c.log_prob), *c.candidates] for c in found] == alone
+    assert len({caption.text for caption in found}) > 3
 
 
 @pytest.mark.parametrize("combine", COMBINE)
@@ -365,13 +375,13 @@ def test_each_member_runs_in_its_own_precision(precisions: tuple[str, ...]) -> N
     models = [Watched() for _ in precisions]
     members: Any = tuple(
         SimpleNamespace(
-            plan=SimpleNamespace(name="x", training=TrainingConfig(precision=precision)),
+            plan=SimpleNamespace(name="x", hardware=HardwareConfig(precision=precision)),
             model=model, tokenizer=vocabulary,
         )
         for precision, model in zip(precisions, models, strict=True)
     )  # fmt: skip
     features = (Padded(torch.zeros(2, 3, 4), torch.tensor([3, 1])),)
-    list(predict_ensemble(Ensemble(members), [[features] * len(members)], DecodingConfig()))
+    list(predict(Ensemble(members), [[features] * len(members)], DecodingConfig()))
     for precision, model in zip(precisions, models, strict=True):
         mixed = precision == "bfloat16"  # auto: on CUDA alone
         assert model.seen == {(what, mixed) for what in ("encode", "start", "step")}

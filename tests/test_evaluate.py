@@ -219,7 +219,7 @@ def test_the_stage(
         for at, (split, captions) in enumerate(rows)
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage, "find_tools", lambda spice, cache: NO_JAVA)
+    monkeypatch.setattr(stage, "find_tools", lambda spice, cache, device: NO_JAVA)
     Manifest("set", ".", clips).save(paths.CORPORA / "set.json")
     vectors = np.array([[1, 0], [0, 1], [1, 1], [2, 0.5], [0.5, 2]], dtype=np.float16)
     ids = [clip.clip_id for clip in clips]

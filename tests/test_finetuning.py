@@ -162,7 +162,7 @@ def by_hand(batch: Batch, captioner: TrainedCaptioner, reward: Reward, scst: Scs
         memory = model.encode(batch.features)
     drawn = rollout(
         model.stepper(), memory, clips=batch.clips, samples=scst.samples, greedy=True,
-        max_length=captioner.plan.model.tokens.longest - 2, seed=scst.seed, step=5,
+        max_length=captioner.plan.model.tokens.longest - 2, seed=1, step=5,
     )  # fmt: skip
     rewards = torch.zeros(drawn.ended.shape)
     log_probs = torch.zeros(drawn.chosen.shape)[:, :-1]

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pipeline.config.captioners import CaptionerModel
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.retrievers import (
     BiEncoderConfig,
@@ -89,18 +90,17 @@ def _seed() -> None:
 
 def plan_of(kind: str) -> CaptionerPlan:
     architecture, widths, text, settings = KINDS[kind]
-    training = TrainingConfig(
-        device="cpu", compile="off", teacher_forcing=0.5 if kind == "scheduled" else 1.0
-    )
+    training = TrainingConfig(teacher_forcing=0.5 if kind == "scheduled" else 1.0)
+    hardware = HardwareConfig(device="cpu", compile="off")
     names = tuple(f"sound{width}" for width in widths)
     if architecture == "edtc":
         small = edtc_plan(names, twin=settings["loss"], dropout=0.0)
-        return small.model_copy(update={"training": training})
+        return small.model_copy(update={"training": training, "hardware": hardware})
     entry: dict[str, Any] = {"architecture": architecture}
     entry |= {"tower": "cnn10"} if architecture == "rlssr" else {"features": names}
     entry |= {"text": "words"} if text else {}
     tower = TowerSetupConfig(settings=TOWER, input=LOGMEL, weights=None)
-    return captioner_plan(entry, settings, training, tower=tower)
+    return captioner_plan(entry, settings, training, tower=tower, hardware=hardware)
 
 
 def make(kind: str) -> Captioner:

@@ -29,6 +29,12 @@ READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears wit
     *("encoding/soundscapes-cnn10-minilm", "soundscapes", "rank-soundscapes"),
 }
 DECODED = {"soundscapes-edtc", "soundscapes-plain"}
+TRAINED = {"panns", *RETRIEVERS, *TINY["captioners"], "transformer-scst"}
+DECODING = {f"soundscapes-{system}" for system in TINY["systems"]}
+FEATURES = {
+    *(f"soundscapes-{name}" for name in (*TINY["encoders"], *TINY["text_encoders"])),
+    *("encoding/soundscapes-cnn10-minilm", REPRESENTED),
+}
 
 
 @pytest.fixture
@@ -109,7 +115,20 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
             {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
         ),
         ("tagging.epochs", 2, {"panns"}),
-        ("decoding.min_length", 1, {f"soundscapes-{system}" for system in TINY["systems"]}),
+        ("decoding.min_length", 1, DECODING),
+        ("seed", 2, {*TRAINED, *DECODING}),
+        ("hardware.compile", "off", TRAINED),
+        ("hardware.precision", "float32", TRAINED),
+        (
+            "hardware.threads",
+            2,
+            {*TRAINED, *FEATURES, *DECODING, "soundscapes", "rank-soundscapes"},
+        ),
+        ("captioners.plain.set", {"hardware.precision": "float32"}, {"plain"}),
+        ("captioners.plain.set", {"seed": 2}, {"plain"}),
+        ("retrievers.frozen.set", {"seed": 2}, {"frozen", "adapted"}),
+        ("finetuned.transformer-scst.set", {"seed": 2}, {"transformer-scst"}),
+        ("systems.plain.set", {"seed": 2}, {"soundscapes-plain"}),
         ("systems.ensemble.combine", "log_probs", {"soundscapes-ensemble"}),
         ("systems.plain.set", {"decoding.beams": 2}, {"soundscapes-plain"}),
         ("retrieval_systems.both.retrievers", ["frozen"], {"rank-soundscapes"}),

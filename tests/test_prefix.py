@@ -29,7 +29,7 @@ def plan_of(**settings: Any) -> CaptionerPlan:
     return captioner_plan(
         {"architecture": "prefix", "features": ("clap",), "text": "clap-text"},
         {"prefix": {**small, **settings}},
-        TrainingConfig(label_smoothing=0.0, device="cpu"),
+        TrainingConfig(label_smoothing=0.0),
         name="wsac",
     )
 

@@ -153,7 +153,7 @@ def decoder(params: Params, name: str) -> tuple[str, int, int, int]:
         own.get("seq2seq.decoder", shared.decoder),
         own.get("seq2seq.decoder_layers", shared.decoder_layers),
         own.get("seq2seq.width", shared.width),
-        own.get("training.sjtu.seed", params.training["sjtu"].seed),
+        own.get("seed", params.seed),
     )
 
 
@@ -311,7 +311,7 @@ def test_small_recordings_are_retrieved_by_frozen_features(params: Path) -> None
         assert not now.sound_towers and not now.text_towers and not now.encoded
         assert {(r.sound, r.text) for r in now.retrievers.values()} == {(("yamnet",), "minilm")}
         assert {name for c in now.captioners.values() for name in c.features} == {"yamnet"}
-        seeds = [r.set.get("retrieval_training.seed", 1) for r in now.retrievers.values()]
+        seeds = [r.set.get("seed", now.seed) for r in now.retrievers.values()]
         assert seeds == [1, 2, 3]
 
 

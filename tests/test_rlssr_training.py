@@ -17,9 +17,9 @@ from pipeline.config.plans import CaptionerPlan
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.decoding.predict import bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
@@ -44,7 +44,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
         **{
             "epochs": 9, "batch": 8, "accumulate": 2, "learning_rate": 4e-3, "optimizer": "adam",
             "schedule": "constant", "validations_per_epoch": 2, "patience_epochs": 20,
-            "label_smoothing": 0.0, "device": "cpu", **training,
+            "label_smoothing": 0.0, **training,
         }
     )  # fmt: skip
     entry = {"architecture": "rlssr", "tower": "cnn10"}
@@ -103,12 +103,9 @@ def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     captioner = load_captioner(whole, "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
-    found = predict(
-        captioner,
-        bank_batches(open_banks([feature], clips, "cpu"), 8),
-        DecodingConfig(beams=4, max_length=8),
-    )
-    captions = [caption.text for batch in found for caption in batch]
+    decoding = DecodingConfig(beams=4, max_length=8, batch=8)
+    found = caption_clips(Ensemble((captioner,)), [[feature]], clips, decoding, "rlssr")
+    captions = [caption.text for caption in found]
     assert accuracy(clips, captions) >= 0.9
 
 

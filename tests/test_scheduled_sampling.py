@@ -47,9 +47,9 @@ def model_of(kind: Any, layers: int, teacher_forcing: float, dropout: float = 0.
         feed_forward=24,
         dropout=dropout,
     )
-    training = TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1, seed=7)
+    training = TrainingConfig(teacher_forcing=teacher_forcing, label_smoothing=0.1)
     entry = {"architecture": "seq2seq", "features": ("panns",)}
-    plan = captioner_plan(entry, {"seq2seq": settings}, training)
+    plan = captioner_plan(entry, {"seq2seq": settings}, training, seed=7)
     model = build(plan, [W], TOKENS).double()
     with torch.no_grad():
         for weight in model.decoder.parameters():

@@ -10,10 +10,11 @@ import pytest
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.training import TrainingConfig
-from pipeline.decoding.predict import bank_batches, predict
+from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predictions import caption_clips
 from pipeline.models.captioners.seq2seq import DECODERS, Seq2Seq
 from pipeline.trained.captioner import load_captioner
-from pipeline.training.cross_entropy import open_banks, train_captioner
+from pipeline.training.cross_entropy import train_captioner
 from tests.plans import captioner_plan
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
@@ -32,7 +33,7 @@ def plan_of(decoder: Any, **training: Any) -> CaptionerPlan:
             "epochs": 6, "batch": 20, "learning_rate": 5e-3, "optimizer": "adam",
             "schedule": "exponential", "decay_to": 0.1, "warmup_steps": 10,
             "validations_per_epoch": 1, "average_epochs": 2, "teacher_forcing": 0.7,
-            "validation_share": 0.1, "device": "cpu", **training,
+            "validation_share": 0.1, **training,
         }
     )  # fmt: skip
     entry = {"architecture": "seq2seq", "features": ("two",)}
@@ -69,7 +70,7 @@ def test_learns_and_resumes(decoder: str, tmp_path: Path, monkeypatch: pytest.Mo
 
     captioner = load_captioner(whole, "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
-    banks = open_banks(feature, clips, next(captioner.model.parameters()).device)
-    batches = predict(captioner, bank_batches(banks, 8), DecodingConfig(beams=3, max_length=8))
-    captions = [caption.text for batch in batches for caption in batch]
+    decoding = DecodingConfig(beams=3, max_length=8, batch=8)
+    found = caption_clips(Ensemble((captioner,)), [feature], clips, decoding, "words")
+    captions = [caption.text for caption in found]
     assert accuracy(clips, captions) >= 0.9

@@ -70,7 +70,7 @@ def test_captioning_reads_them_in_time() -> None:
     plan = captioner_plan(
         {"architecture": "cmu", "features": ("vggish", "events")},
         {"bart": bart, "cmu": {"adapter_layers": 2}},
-        TrainingConfig(device="cpu"),
+        TrainingConfig(),
     )
     model = build(plan, (6, 1), TokenIds(40, 0, 1, 2)).eval()
     assert isinstance(model, Cmu)

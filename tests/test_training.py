@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
@@ -189,10 +190,18 @@ def run(
         score = next(given) if scores else -abs(model.weight.item() - 3)
         return {"other": -1.0, "score": score}
 
-    task = Task(model, Points(), model.loss, model.before_step, lambda: None, validate, "score")
+    task = Task(
+        model=model,
+        batches=Points(),
+        loss=model.loss,
+        validate=validate,
+        score="score",
+        before_step=model.before_step,
+        optimizer=adamw,
+        schedule=cyclic_cosine,
+    )
     with Checkpoints(folder, "line", "ab") as checkpoints:
-        schedule = cyclic_cosine(training, Points.steps)
-        progress = fit(task, adamw(model, training), schedule, training, checkpoints, "line")
+        progress = fit(task, training, HardwareConfig(), checkpoints, "line")
     return model, progress
 
 

@@ -54,7 +54,6 @@ def plan_of(
     training = TrainingConfig(
         epochs=24, batch=24, learning_rate=1e-2, schedule="step", warmup_epochs=1, step_epochs=16,
         average_epochs=1, validations_per_epoch=1, patience_epochs=20, label_smoothing=0.0,
-        device="cpu",
     )  # fmt: skip
     return captioner_plan(entry, {"prefix": own}, training, name=name)
 

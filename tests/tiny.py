@@ -19,6 +19,8 @@ WORDS = {
     "features": ["cnn10-minilm"],
 }
 TINY: dict[str, Any] = {
+    "seed": 1,
+    "hardware": {},
     "datasets": {
         "soundscapes": {
             "layout": "soundscapes",

@@ -34,7 +34,7 @@ def make_captioner(
         "decoder": decoder, "decoder_layers": 1,
     }  # fmt: skip
     entry = {"architecture": "seq2seq", "features": (feature,)}
-    plan = captioner_plan(entry, {"seq2seq": sizes}, TrainingConfig(device="cpu"), name=name)
+    plan = captioner_plan(entry, {"seq2seq": sizes}, TrainingConfig(), name=name)
     torch.manual_seed(seed)
     vocabulary = Vocabulary.train(captions, 1)
     tokens = TokenIds(vocabulary.size, vocabulary.begin, vocabulary.pad, vocabulary.end)

@@ -108,7 +108,7 @@ def _save_retriever(
         name=name, inputs={}, code="", datasets=("toy",), features=("logmel",), sound=tower,
         input=LOGMEL if tower else None, weights=None, text=None, text_features="minilm",
         text_encoder=SentenceEncoderConfig(module="sentence"), biencoder=biencoder,
-        training=RetrievalTrainingConfig(device="cpu"), start=None,
+        training=RetrievalTrainingConfig(), start=None,
     )  # fmt: skip
     torch.manual_seed(5 + len(name))
     model = build_biencoder(plan, [MELS], MINILM, None)

@@ -47,7 +47,7 @@ def save_retriever(
         text_features="words",
         text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
         biencoder=BiEncoderConfig(width=width, **biencoder),
-        training=RetrievalTrainingConfig(device="cpu"),
+        training=RetrievalTrainingConfig(),
         start=None,
     )
     torch.manual_seed(sum(name.encode()))

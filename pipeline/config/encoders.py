@@ -222,7 +222,6 @@ class TaggingConfig(Section):
     epochs: int = Field(8, ge=1)
     batch: int = Field(32, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    seed: int = 1
 
 
 class SpecAugmentConfig(Section):

@@ -21,7 +21,6 @@ class DecodingConfig(Section):
     temperature: float = Field(1.0, gt=0)  # of sampling
     top_p: float = Field(1.0, gt=0, le=1)
     batch: int = Field(64, ge=1)  # clips
-    seed: int = 1
 
 
 class SystemConfig(Section):

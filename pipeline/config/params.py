@@ -14,6 +14,7 @@ from pipeline.config.captioners import CaptionerConfig, CaptionerSections, Finet
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.encoders import EncoderConfig, TaggingConfig, TextEncoderConfig
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.retrievers import (
     AdaptedConfig,
@@ -34,6 +35,8 @@ SIDES = ("sound", "text")  # of a retriever's space
 class Params(CaptionerSections):
     """All of ``params.yaml``."""
 
+    seed: int = 1  # of all that is drawn, but for the corpus of `soundscapes`, which has its own
+    hardware: HardwareConfig = HardwareConfig()
     datasets: dict[str, DatasetConfig]
     encoders: dict[str, EncoderConfig]
     text_encoders: dict[str, TextEncoderConfig] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
+from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.retrievers import BiEncoderConfig, SoundTowerConfig, TextTowerConfig
 from pipeline.config.section import Section, parse_section
@@ -44,14 +45,27 @@ class Plan(Section):
         return parse_section(cls, values, str(path))
 
 
-class TaggingPlan(Plan):
+class ComputingPlan(Plan):
+    """Compute with what is trained, or frozen, already."""
+
+    hardware: DeviceConfig = DeviceConfig()
+
+
+class TrainingPlan(Plan):
+    """Train something."""
+
+    seed: int = 1  # of all that is drawn
+    hardware: HardwareConfig = HardwareConfig()
+
+
+class TaggingPlan(TrainingPlan):
     """Train one encoder on a dataset's event labels; ``name`` is the encoder's."""
 
     encoder: EncoderConfig
     tagging: TaggingConfig
 
 
-class ExtractionPlan(Plan):
+class ExtractionPlan(ComputingPlan):
     """Encode one dataset with one frozen encoder; ``name`` is the encoder's."""
 
     dataset: str
@@ -60,14 +74,14 @@ class ExtractionPlan(Plan):
     weights: str | None  # data/models/encoders/<name>/model.safetensors where trained here
 
 
-class EmbeddingPlan(Plan):
+class EmbeddingPlan(ComputingPlan):
     """Encode one dataset's captions with one frozen text encoder; ``name`` is the encoder's."""
 
     dataset: str
     encoder: TextEncoderConfig
 
 
-class RetrieverPlan(Plan):
+class RetrieverPlan(TrainingPlan):
     """Train one retriever. Of each side either the tower or the stored features are there."""
 
     datasets: tuple[str, ...]
@@ -89,14 +103,14 @@ class RetrieverPlan(Plan):
     )  # the retriever in data/models/retrievers that this one is trained further from
 
 
-class EncodingPlan(Plan):
+class EncodingPlan(ComputingPlan):
     """Encode one dataset's stored features with a trained retriever; ``name`` is its name."""
 
     dataset: str
     feature: str  # the stored feature that its tower reads
 
 
-class CaptionerPlan(Plan):
+class CaptionerPlan(TrainingPlan):
     """Train one captioner."""
 
     dataset: str
@@ -107,7 +121,7 @@ class CaptionerPlan(Plan):
     training: TrainingConfig
 
 
-class RepresentationPlan(Plan):
+class RepresentationPlan(ComputingPlan):
     """Put one dataset's sound and captions into a trained retriever's space."""
 
     dataset: str
@@ -115,7 +129,7 @@ class RepresentationPlan(Plan):
     text_features: str | None  # stored text features that it reads, where it has no text tower
 
 
-class FinetuningPlan(Plan):
+class FinetuningPlan(TrainingPlan):
     """Train one captioner further by rewards; ``name`` is the new one's."""
 
     captioner: str  # in data/models/captioners, where training starts
@@ -124,7 +138,7 @@ class FinetuningPlan(Plan):
     scst: ScstConfig
 
 
-class DecodingPlan(Plan):
+class DecodingPlan(ComputingPlan):
     """Caption one split of a dataset with one system; ``name`` is the system's."""
 
     dataset: str
@@ -132,10 +146,11 @@ class DecodingPlan(Plan):
     captioners: tuple[str, ...]
     combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: DecodingConfig
+    seed: int = 1  # of the method `sample`
     text_memory: TextMemoryConfig | None = None  # null: sound is read as it is
 
 
-class EvaluationPlan(Plan):
+class EvaluationPlan(ComputingPlan):
     """Score all systems of a dataset, and the yardsticks; ``name`` is the dataset's."""
 
     systems: tuple[str, ...]
@@ -151,7 +166,7 @@ class CaptionedSystem(Section):
     encoder: TextEncoderConfig  # that made them, and embeds the captions
 
 
-class RankingPlan(Plan):
+class RankingPlan(ComputingPlan):
     """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
 
     split: str

@@ -40,10 +40,6 @@ class OptimisationConfig(Section):
     validation_share: float | None = Field(None, gt=0, lt=1)  # development and validation merged
     # and split anew, this share for validation (SJTU 3: 0.1); null leaves the splits as they are
     captions: Literal["all", "one"] = "all"  # per clip and epoch: each of them, or one drawn
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: on CUDA
-    device: str = "auto"
-    seed: int = 1
 
 
 class TrainingConfig(OptimisationConfig):

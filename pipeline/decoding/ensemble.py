@@ -9,24 +9,18 @@ probability 0 under the first, and the others' share of it under the second.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.config.evaluation import DecodingConfig
-from pipeline.decoding.predict import Caption, numbers, predict_batches
-from pipeline.decoding.search import Hypotheses, decode
 from pipeline.device import autocast
 from pipeline.errors import EarwitnessError
 from pipeline.models.decoders.stepper import Stepper
-from pipeline.tensors import Memory, Padded
-
-if TYPE_CHECKING:
-    from pipeline.trained.captioner import TrainedCaptioner
+from pipeline.tensors import Memory
+from pipeline.trained.captioner import TrainedCaptioner
 
 Combine = Literal["log_probs", "probs"]
 
@@ -112,8 +106,10 @@ class EnsembleStepper:
 
 def combine_log_probs(log_probs: Sequence[Tensor], combine: Combine) -> Tensor:
     """M × (B, K, V) log-probabilities as one, written into the first; −inf is probability 0."""
-    total = log_probs[0]
-    for other in log_probs[1:]:
+    total, *others = log_probs
+    if not others:
+        return total
+    for other in others:
         if combine == "probs":
             torch.logaddexp(total, other, out=total)
         else:
@@ -123,7 +119,7 @@ def combine_log_probs(log_probs: Sequence[Tensor], combine: Combine) -> Tensor:
     return total.div_(len(log_probs))
 
 
-class _InPrecision:
+class InPrecision:
     """A stepper whose start and steps run in one precision, whatever the other members' is."""
 
     def __init__(self, stepper: Stepper, precision: str, device: torch.device) -> None:
@@ -139,33 +135,3 @@ class _InPrecision:
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         with autocast(self.precision, self.device):
             return self.stepper.step(tokens, state)
-
-
-def predict_ensemble(
-    ensemble: Ensemble, features: Iterable[Sequence[tuple[Padded, ...]]], decoding: DecodingConfig
-) -> Iterator[list[Caption]]:
-    """The captions of each batch in turn; of one captioner, :func:`predict`'s to the bit.
-
-    Args:
-        features: batches of M × E × (B, T, D), each member's own E features, on its device.
-        decoding: of the search; its ``batch`` is not used here.
-    """
-    members, device = ensemble.captioners, ensemble.device
-    precisions = [member.plan.training.precision for member in members]
-    steppers = [member.model.stepper() for member in members]
-    alike = len(set(precisions)) == 1
-    if not alike:
-        pairs = zip(steppers, precisions, strict=True)
-        steppers = [_InPrecision(stepper, own, device) for stepper, own in pairs]
-    stepper = EnsembleStepper(steppers, ensemble.combine)
-
-    def find(batch: Sequence[tuple[Padded, ...]], first: int) -> Hypotheses:
-        memory = []
-        for member, own, precision in zip(members, batch, precisions, strict=True):
-            with autocast(precision, device):
-                memory.append(member.model.encode(own))
-        # one context around all steps, where it can be, casts the weights once
-        with autocast(precisions[0], device) if alike else nullcontext():
-            return decode(stepper, tuple(memory), decoding, clips=numbers(batch[0], first))
-
-    yield from predict_batches(features, find, members[0].tokenizer)

@@ -1,74 +1,67 @@
-"""Captions of clips from a trained captioner, in batches; of several see ensemble.py."""
+"""Captions of clips, in batches, from one trained captioner or an ensemble of several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.config.evaluation import DecodingConfig
+from pipeline.decoding.ensemble import Ensemble, EnsembleStepper, InPrecision
 from pipeline.decoding.search import Hypotheses, decode
 from pipeline.device import autocast
 from pipeline.features.bank import FeatureBank
+from pipeline.models.decoders.stepper import Stepper
 from pipeline.tensors import Padded
 from pipeline.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:  # training validates with this module
-    from pipeline.trained.captioner import TrainedCaptioner
-
-F = TypeVar("F")
 
 
 class Caption(NamedTuple):
     """A clip's best caption, and its other hypotheses, best first."""
 
     text: str
-    log_prob: float  # the model's own, of all tokens with the end of sentence
+    log_prob: float  # the ensemble's, of all tokens with the end of sentence
     candidates: tuple[tuple[str, float], ...]  # (text, log_prob)
 
 
+@torch.no_grad()
 def predict(
-    captioner: TrainedCaptioner, features: Iterable[tuple[Padded, ...]], decoding: DecodingConfig
+    ensemble: Ensemble,
+    features: Iterable[Sequence[tuple[Padded, ...]]],
+    decoding: DecodingConfig,
+    seed: int = 1,
 ) -> Iterator[list[Caption]]:
     """The captions of each batch in turn.
 
     Args:
-        captioner: its model in evaluation mode.
-        features: batches of E × (B, T, D), on the model's device.
+        features: batches of M × E × (B, T, D), each member's own E features, on its device.
         decoding: of the search; its ``batch`` is not used here.
+        seed: of sampling; a clip's draws follow from its number among all, so from no batch.
     """
-    stepper = captioner.model.stepper()
-
-    def find(batch: tuple[Padded, ...], first: int) -> Hypotheses:
-        with autocast(captioner.plan.training.precision, batch[0].values.device):
-            memory = captioner.model.encode(batch)
-            return decode(stepper, memory, decoding, clips=numbers(batch, first))
-
-    yield from predict_batches(features, find, captioner.tokenizer)
-
-
-def predict_batches(
-    features: Iterable[F], find: Callable[[F, int], Hypotheses], tokenizer: Tokenizer
-) -> Iterator[list[Caption]]:
-    """The captions of each batch in turn.
-
-    Args:
-        find: a batch and the number of its first clip → its hypotheses; without gradients.
-    """
+    members, device = ensemble.captioners, ensemble.device
+    precisions = [member.plan.hardware.precision for member in members]
+    steppers: list[Stepper] = [member.model.stepper() for member in members]
+    alike = len(set(precisions)) == 1
+    if not alike:
+        pairs = zip(steppers, precisions, strict=True)
+        steppers = [InPrecision(stepper, own, device) for stepper, own in pairs]
+    stepper = EnsembleStepper(steppers, ensemble.combine)
     seen = 0
     for batch in features:
-        with torch.no_grad():
-            hypotheses = find(batch, seen)
-        yield _captions(hypotheses, tokenizer)
-        seen += len(hypotheses.tokens)
-
-
-def numbers(batch: tuple[Padded, ...], first: int) -> Tensor:
-    """(B,) int64, ``first`` and on: a clip's draws are the same in any batch."""
-    values = batch[0].values
-    return torch.arange(first, first + len(values), device=values.device)
+        memory = []
+        for member, own, precision in zip(members, batch, precisions, strict=True):
+            with autocast(precision, device):
+                memory.append(member.model.encode(own))
+        size = len(memory[0].values)
+        clips = torch.arange(seen, seen + size, device=device)
+        # one context around all steps, where it can be, casts the weights once
+        with autocast(precisions[0], device) if alike else nullcontext():
+            hypotheses = decode(stepper, tuple(memory), decoding, seed=seed, clips=clips)
+        yield _captions(hypotheses, members[0].tokenizer)
+        seen += size
 
 
 def bank_batches(banks: Sequence[FeatureBank], size: int) -> Iterator[tuple[Padded, ...]]:

@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from pipeline.config.evaluation import DecodingConfig
-from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
-from pipeline.decoding.predict import Caption, bank_batches
+from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.predict import Caption, bank_batches, predict
 from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
@@ -35,6 +35,7 @@ def caption_clips(
     decoding: DecodingConfig,
     name: str,
     memories: Sequence[TextMemory | None] = (),
+    seed: int = 1,
 ) -> list[Caption]:
     """The captions of ``clips``, in their order.
 
@@ -42,6 +43,7 @@ def caption_clips(
         stores: M × E, the stored features of each captioner; what several read is held once.
         name: of the system, for the progress bar.
         memories: M, what each captioner reads sound through; none where there are none.
+        seed: of sampling.
 
     Raises:
         EarwitnessError: features of another width than a captioner was trained on.
@@ -53,7 +55,7 @@ def caption_clips(
     )
     if any(memories):
         gathered = (read_sound(memories, batch) for batch in gathered)
-    batches = predict_ensemble(ensemble, gathered, decoding)
+    batches = predict(ensemble, gathered, decoding, seed)
     captions: list[Caption] = []
     with tqdm(total=len(clips), desc=name, unit="clip", disable=None) as bar:
         for batch in batches:

@@ -47,10 +47,15 @@ class Hypotheses(NamedTuple):
 
 
 def decode(
-    stepper: Stepper, memory: Any, settings: DecodingConfig, *, clips: Tensor | None = None
+    stepper: Stepper,
+    memory: Any,
+    settings: DecodingConfig,
+    *,
+    seed: int = 1,
+    clips: Tensor | None = None,
 ) -> Hypotheses:
     """:func:`search` as ``params.yaml`` asks for it."""
-    return search(stepper, memory, clips=clips, **settings.model_dump(exclude={"batch"}))
+    return search(stepper, memory, seed=seed, clips=clips, **settings.model_dump(exclude={"batch"}))
 
 
 @torch.no_grad()

@@ -20,10 +20,10 @@ class Tools:
     device: str = "cpu"
 
 
-def find_tools(spice: Path | None, spice_cache: Path | None = None) -> Tools:
-    """The installed Java, SPICE where ``spice`` is complete, and a GPU where there is one."""
-    import torch
+def find_tools(spice: Path | None, spice_cache: Path | None = None, device: str = "auto") -> Tools:
+    """The installed Java, SPICE where ``spice`` is complete, and the device of that name."""
+    from pipeline.device import resolve_device
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = str(resolve_device(device))
     there = spice if spice is not None and ready(spice) else None
-    return Tools(installed_java(), there, spice_cache, device=device)
+    return Tools(installed_java(), there, spice_cache, device=found)

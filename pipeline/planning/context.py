@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.hardware import DeviceConfig
 from pipeline.config.params import Params
 from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -73,6 +74,11 @@ class Context:
 def architecture(name: str) -> str:
     """The module of a captioner's architecture."""
     return f"models.captioners.{name}"
+
+
+def device(params: Params) -> DeviceConfig:
+    """What a job that does not train is given of ``hardware``."""
+    return DeviceConfig(device=params.hardware.device, threads=params.hardware.threads)
 
 
 def sound(clip: Clip) -> list[Any]:

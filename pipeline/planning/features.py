@@ -6,7 +6,7 @@ from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.planning.checks import check_weights
-from pipeline.planning.context import Context, digest, sound, weights
+from pipeline.planning.context import Context, device, digest, sound, weights
 
 
 def tagging_plans(context: Context) -> dict[str, Plan]:
@@ -24,6 +24,8 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
             name=name,
             inputs={"clips": digest([[*sound(c), c.split, c.events] for c in clips])},
             code=context.code(["training.tagging", f"encoders.{encoder.module}"]),
+            seed=params.seed,
+            hardware=params.hardware,
             encoder=encoder,
             tagging=params.tagging.model_copy(update={"encoders": (name,)}),
         )
@@ -49,6 +51,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 name=name,
                 inputs={"clips": sounds, "weights": weights(encoder.weights, trained)},
                 code=context.code(modules),
+                hardware=device(params),
                 dataset=dataset,
                 encoder=encoder,
                 spec_augment=params.spec_augment if encoder.views else None,
@@ -63,6 +66,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 name=name,
                 inputs=inputs,
                 code=context.code(["features.embedding", f"encoders.{text.module}"]),
+                hardware=device(params),
                 dataset=dataset,
                 encoder=text,
             )

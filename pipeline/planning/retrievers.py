@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
 from pipeline.planning.checks import check_captions
-from pipeline.planning.context import Context, captions, digest, weights
+from pipeline.planning.context import Context, captions, device, digest, weights
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -72,6 +72,8 @@ def _retriever_plan(
         name=name,
         inputs=inputs,
         code=context.code(["training.contrastive", *tower_modules(params, name)]),
+        seed=params.seed,
+        hardware=params.hardware,
         datasets=datasets,
         features=features,
         sound=tower,
@@ -93,6 +95,7 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
         name=name,
         inputs={feature: context.fingerprint(dataset, feature)},
         code=context.code(modules),
+        hardware=device(context.params),
         dataset=dataset,
         feature=feature,
     )
@@ -113,6 +116,7 @@ def _representation_plan(context: Context, name: str, dataset: str) -> Represent
         name=name,
         inputs=inputs,
         code=context.code(["trained.representing", *tower_modules(params, name)]),
+        hardware=device(params),
         dataset=dataset,
         features=features,
         text_features=stored,

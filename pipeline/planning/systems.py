@@ -5,7 +5,14 @@ from __future__ import annotations
 from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 from pipeline.planning.captioners import resolved
-from pipeline.planning.context import Context, architecture, captions, digest, weights
+from pipeline.planning.context import (
+    Context,
+    architecture,
+    captions,
+    device,
+    digest,
+    weights,
+)
 from pipeline.planning.retrievers import sound_features, tower_modules
 
 
@@ -47,11 +54,13 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         name=name,
         inputs=inputs,
         code=context.code(modules),
+        hardware=device(own),
         dataset=dataset,
         split=params.evaluation.split,
         captioners=system.captioners,
         combine=system.combine,
         decoding=own.decoding,
+        seed=own.seed,
         text_memory=text_memory,
     )
 
@@ -70,6 +79,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         name=dataset,
         inputs={**heard, "clips": captions(context.manifests[dataset].clips)},
         code=context.code(modules),
+        hardware=device(params),
         systems=tuple(params.systems),
         encoders=tuple(heard),
         evaluation=params.evaluation,
@@ -102,6 +112,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         name=dataset,
         inputs=inputs,
         code=context.code(dict.fromkeys(modules)),
+        hardware=device(params),
         split=params.evaluation.split,
         systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
         captioned=captioned,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.plans import CaptionedSystem
+from pipeline.device import resolve_device
 from pipeline.encoders.base import Packed
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.features.bank import length_batches, open_banks
@@ -31,7 +32,7 @@ def embed_captioned(
     queries: Sequence[str],
     features: Path,
     predictions: Path,
-    device: str,
+    device: str | torch.device,
 ) -> Embeddings:
     """Unit vectors of M queries and of N clips' captions, whose similarity is the cosine.
 
@@ -46,8 +47,7 @@ def embed_captioned(
     """
     path = predictions / f"{system.captions_of}.csv"
     captions = read_predictions(path, clips, "run `dvc repro decode`")
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = build_text_encoder(system.encoder, found if device == "auto" else device)
+    encoder = build_text_encoder(system.encoder, resolve_device(device))
     packed = encoder.encode(captions, np.float16)  # as queries are stored
     stored = FeatureStore.open(features / f"{system.text}.h5", "embed")
     return Embeddings(_stored_means(stored, queries), _packed_means(packed))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipeline.config.plans import CaptionerPlan
 from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
@@ -59,8 +61,8 @@ def planned_captioner(
     learning = Learning(
         label_smoothing=training.label_smoothing,
         teacher_forcing=training.teacher_forcing,
-        seed=training.seed,
-        compiled=training.compile != "off",
+        seed=plan.seed,
+        compiled=plan.hardware.compile != "off",
     )
     try:
         return build_captioner(plan.model, inputs, tokens, learning, saved)
@@ -68,7 +70,7 @@ def planned_captioner(
         raise EarwitnessError(f"captioner {plan.name}: {error}") from None
 
 
-def load_captioner(folder: Path, device: str = "auto") -> TrainedCaptioner:
+def load_captioner(folder: Path, device: str | torch.device = "auto") -> TrainedCaptioner:
     """What :meth:`TrainedCaptioner.save` wrote, in evaluation mode on ``device``.
 
     Raises:

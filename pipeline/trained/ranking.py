@@ -65,7 +65,7 @@ def rank(
     rankings: Path,
     metrics: Path,
     predictions: Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Scores:
     """Ranks with every system, writes what it found, and gives each system's scores and chance.
 
@@ -103,7 +103,7 @@ def score_systems(
     retrievers: Path,
     features: Path,
     predictions: Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> Scores:
     """The scores of each system, and no files; see :func:`rank`."""
     ranked = rank_systems(plan, manifest, retrievers, features, device, predictions)
@@ -116,7 +116,7 @@ def rank_systems(
     manifest: Manifest,
     retrievers: Path,
     features: Path,
-    device: str,
+    device: str | torch.device,
     predictions: Path | None = None,
 ) -> dict[str, Ranked]:
     """Every system's ranks; a retriever of several systems is loaded, and embeds, once.
@@ -163,7 +163,11 @@ def queries_of(clips: Sequence[Clip]) -> Queries:
 
 
 def embed(
-    folder: Path, features: Path, clips: Sequence[Clip], queries: Queries, device: str
+    folder: Path,
+    features: Path,
+    clips: Sequence[Clip],
+    queries: Queries,
+    device: str | torch.device,
 ) -> Embeddings:
     """A retriever's embeddings of the clips and of their captions."""
     retriever = load_retriever(folder, device)

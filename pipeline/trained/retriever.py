@@ -214,7 +214,7 @@ class TrainedRetriever:
         rows = torch.cat(list(batches)) if batches else torch.zeros(0, dtype=torch.int64)
         result = torch.zeros(len(rows), self.width, device=self.device)
         if len(rows):
-            with autocast(self.plan.training.precision, self.device):
+            with autocast(self.plan.hardware.precision, self.device):
                 found = torch.cat([embed(batch) for batch in batches])
             result[rows.to(self.device)] = found
         return result
@@ -247,7 +247,7 @@ class TrainedRetriever:
         return f"retriever {self.plan.name} reads text as {self.plan.text_features} encodes it"
 
 
-def load_retriever(folder: Path, device: str = "auto") -> TrainedRetriever:
+def load_retriever(folder: Path, device: str | torch.device = "auto") -> TrainedRetriever:
     """What :meth:`Retriever.save` wrote, in evaluation mode on ``device``.
 
     Raises:

@@ -13,25 +13,22 @@ from pipeline.config.plans import RetrieverPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
-from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.features.embedding import caption_id
 from pipeline.features.mixture import open_mixture
-from pipeline.features.store import FeatureStore
-from pipeline.files import replacing_folder, sha256
+from pipeline.features.store import FeatureStore, caption_id
+from pipeline.files import sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
+from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
 from pipeline.trained.biencoders import build_biencoder, rebuild_biencoder
 from pipeline.trained.captioner import WEIGHTS
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 from pipeline.trained.texts import Texts
 from pipeline.training.checkpoints import Progress
-from pipeline.training.jobs import training_job
-from pipeline.training.loop import Task, curves_csv, fit
-from pipeline.training.optimizers import build_optimizer
+from pipeline.training.jobs import Save, run_job
+from pipeline.training.loop import Task, curves_csv
 from pipeline.training.pair_batches import PairBatches
-from pipeline.training.schedules import build_schedule
 
 if TYPE_CHECKING:
     from pipeline.models.towers.text_tokens import TextTokens
@@ -56,31 +53,31 @@ def train_retriever(
 ) -> Progress:
     """Trains on the mixture's development splits; the best on validation goes to ``output``.
 
-    Killed and called again it goes on from its last checkpoint, and on a CPU with the same number
-    of threads ends with the same bytes.
-
     Args:
         manifests: of ``plan.datasets``, and so of the following.
         features: of ``plan.features``, in their order.
         text: of ``plan.text_features``; empty where a text tower is trained.
         start: folder of the retriever whose weights it begins with.
         output: a folder, there whole or not at all (see pipeline/trained/retriever.py).
-        checkpoints: folder of all jobs' checkpoints.
+        checkpoints: see :func:`run_job`.
 
     Raises:
         EarwitnessError: what the user can mend, such as a clip without features or captions.
     """
-    device = resolve_device(plan.training.device)
-    identity = _identity(plan, start)
-    with training_job(f"retriever-{plan.name}", identity, output, checkpoints, device) as saved:
-        torch.manual_seed(plan.training.seed)
+
+    def begin(device: torch.device) -> tuple[Task[Pairs], Save]:
         retriever, task = prepare(plan, manifests, features, text, start, device)
-        schedule = build_schedule(plan.training, task.batches.steps)
-        optimizer = build_optimizer(task.model, plan.training)
-        progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
-        with replacing_folder(output) as folder:
-            retriever.save(folder, curves_csv(progress.curves))
-    return progress
+        return task, lambda folder, done: retriever.save(folder, curves_csv(done.curves))
+
+    return run_job(
+        "retriever",
+        plan,
+        plan.training,
+        begin,
+        output=output,
+        checkpoints=checkpoints,
+        start=_digest(start),
+    )
 
 
 def prepare(
@@ -90,7 +87,7 @@ def prepare(
     text: Texted,
     start: Path | None,
     device: torch.device,
-) -> tuple[TrainedRetriever, Task[Any]]:
+) -> tuple[TrainedRetriever, Task[Pairs]]:
     """The retriever before its training, and the run that trains it."""
     clips, held_out = mixture_clips(
         {name: manifests[name] for name in plan.datasets}, plan.training
@@ -109,8 +106,15 @@ def prepare(
     model = retriever.model
     batches = make_batches(retriever, clips, features, text)
     validate = validation(retriever, held_out, features, text)
-    hooks = model.before_step, model.after_step
-    return retriever, Task(model, batches, model.loss, *hooks, validate, SCORE)
+    return retriever, Task(
+        model=model,
+        batches=batches,
+        loss=model.loss,
+        validate=validate,
+        score=SCORE,
+        before_step=model.before_step,
+        after_step=model.after_step,
+    )
 
 
 def mixture_clips(
@@ -221,7 +225,7 @@ def make_batches(
         _texts(retriever, clips, text),
         batch=plan.training.batch,
         draw=plan.training.captions,
-        seed=plan.training.seed,
+        seed=plan.seed,
         crop_seconds=plan.training.crop_seconds,
         device=device,
     )
@@ -262,10 +266,10 @@ def _untrained(
     return TrainedRetriever(plan, model.to(device), tokenizer, widths, text_width)
 
 
-def _identity(plan: RetrieverPlan, start: Path | None) -> bytes:
-    """All that the run's checkpoints depend on; the plan says nothing of the start's weights."""
+def _digest(start: Path | None) -> bytes:
+    """Of the weights that training starts from, of which the plan says nothing."""
     began = sha256(start / WEIGHTS) if start and (start / WEIGHTS).is_file() else ""
-    return (plan.model_dump_json() + began).encode()
+    return began.encode()
 
 
 def _short(value: object) -> str:

@@ -12,15 +12,14 @@ from pipeline.config.plans import CaptionerPlan
 from pipeline.config.tokens import TokensConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
+from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import bank_batches, predict
-from pipeline.device import resolve_device
 from pipeline.features.bank import open_banks
-from pipeline.features.store import FeatureStore
-from pipeline.files import replacing_folder
+from pipeline.features.store import FeatureStore, caption_id
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
 from pipeline.models.captioners.base import Inputs
-from pipeline.tensors import TokenIds, pad_tokens
+from pipeline.tensors import Batch, TokenIds, pad_tokens
 from pipeline.text.ptb import tokenize
 from pipeline.text.subword import pretrained, train_subword
 from pipeline.text.tokenizer import Tokenizer
@@ -28,10 +27,8 @@ from pipeline.text.vocabulary import Vocabulary
 from pipeline.trained.captioner import TrainedCaptioner, planned_captioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Progress
-from pipeline.training.jobs import training_job
-from pipeline.training.loop import Task, curves_csv, fit
-from pipeline.training.optimizers import build_optimizer
-from pipeline.training.schedules import build_schedule
+from pipeline.training.jobs import Save, run_job
+from pipeline.training.loop import Task, curves_csv
 
 SCORE = "validation_cider_d"
 
@@ -47,31 +44,23 @@ def train_captioner(
 ) -> Progress:
     """Trains on the development split; the best on the validation split goes to ``output``.
 
-    Killed and called again it goes on from its last checkpoint, and on a CPU with the same number
-    of threads ends with the same bytes.
-
     Args:
         features: of ``plan.features``, in their order, where ``plan.model.reads.sound``; of the
             dataset ``heard`` where that is another.
         text: of ``plan.text``, where the plan names some.
         output: a folder, there whole or not at all (see pipeline/trained/captioner.py).
-        checkpoints: folder of all jobs' checkpoints.
+        checkpoints: see :func:`run_job`.
         heard: the dataset ``plan.sound_dataset``, where the plan names one.
 
     Raises:
         EarwitnessError: what the user can mend, such as a clip without features or captions.
     """
-    device = resolve_device(plan.training.device)
-    identity = plan.model_dump_json().encode()
-    with training_job(f"captioner-{plan.name}", identity, output, checkpoints, device) as saved:
-        torch.manual_seed(plan.training.seed)
+
+    def begin(device: torch.device) -> tuple[Task[Batch], Save]:
         captioner, task = prepare(plan, manifest, features, text, device, heard)
-        schedule = build_schedule(plan.training, task.batches.steps)
-        optimizer = build_optimizer(task.model, plan.training)
-        progress = fit(task, optimizer, schedule, plan.training, saved, plan.name)
-        with replacing_folder(output) as folder:
-            captioner.save(folder, curves_csv(progress.curves))
-    return progress
+        return task, lambda folder, done: captioner.save(folder, curves_csv(done.curves))
+
+    return run_job("captioner", plan, plan.training, begin, output=output, checkpoints=checkpoints)
 
 
 def prepare(
@@ -81,7 +70,7 @@ def prepare(
     text: FeatureStore | None,
     device: torch.device,
     heard: Manifest | None = None,
-) -> tuple[TrainedCaptioner, Task]:
+) -> tuple[TrainedCaptioner, Task[Batch]]:
     """The untrained captioner, and the run that trains it."""
     clips, held_out = training_clips(manifest, plan.training)
     sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
@@ -103,8 +92,15 @@ def prepare(
     model.calibrate(sound, batches.text, batches.counts)
     shown = (held_out, texts) if "validation" in reads.text else (sounding[1], features)
     validate = validation(captioner, *shown, device)
-    hooks = model.before_step, model.after_step
-    return captioner, Task(model, batches, model.loss, *hooks, validate, SCORE)
+    return captioner, Task(
+        model=model,
+        batches=batches,
+        loss=model.loss,
+        validate=validate,
+        score=SCORE,
+        before_step=model.before_step,
+        after_step=model.after_step,
+    )
 
 
 def make_tokenizer(tokens: TokensConfig, captions: Sequence[str]) -> Tokenizer:
@@ -128,7 +124,7 @@ def make_batches(
     captions = [caption for clip in clips for caption in clip.captions]
     rows = tokenizer.encode(captions, plan.model.tokens.longest)
     tokens, lengths = pad_tokens(rows, tokenizer.pad)
-    names = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
+    names = [caption_id(clip.clip_id, k) for clip in clips for k in range(len(clip.captions))]
     return CaptionBatches(
         open_banks(features, [clip.clip_id for clip in clips], device),
         torch.tensor([len(clip.captions) for clip in clips]),
@@ -137,7 +133,7 @@ def make_batches(
         None if text is None else open_banks([text], names, device)[0],
         batch=plan.training.batch,
         draw=plan.training.captions,
-        seed=plan.training.seed,
+        seed=plan.seed,
         device=device,
     )
 
@@ -151,12 +147,14 @@ def validation(
     """A function that captions ``clips`` greedily and scores them in process."""
     banks = open_banks(features, [clip.clip_id for clip in clips], device)
     scorer = CiderD([tokenize(clip.captions) for clip in clips])
+    ensemble = Ensemble((captioner,))
     longest = captioner.plan.model.tokens.longest - 2
     decoding = DecodingConfig(method="greedy", beams=1, min_length=1, max_length=longest)
 
     def validate() -> dict[str, float]:
-        batches = predict(captioner, bank_batches(banks, decoding.batch), decoding)
-        texts = tokenize([caption.text for batch in batches for caption in batch])
+        batches = ((batch,) for batch in bank_batches(banks, decoding.batch))
+        captions = [one.text for found in predict(ensemble, batches, decoding) for one in found]
+        texts = tokenize(captions)
         repetition = diversity(texts).repetition.corpus
         return {SCORE: scorer.score(texts).corpus, "validation_repetition": repetition}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,11 +16,9 @@ import torch
 from pipeline.config.plans import FinetuningPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
-from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore
-from pipeline.files import replacing_folder
 from pipeline.metrics.rewards import Reward
 from pipeline.state_dicts import weights
 from pipeline.tensors import Batch
@@ -27,10 +26,8 @@ from pipeline.trained.captioner import TrainedCaptioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Progress
 from pipeline.training.cross_entropy import SCORE, validation
-from pipeline.training.jobs import training_job
-from pipeline.training.loop import Task, curves_csv, fit
-from pipeline.training.optimizers import build_optimizer
-from pipeline.training.schedules import build_schedule
+from pipeline.training.jobs import Save, run_job
+from pipeline.training.loop import Task, curves_csv
 from pipeline.training.self_critical import SelfCritical
 
 PLAN = "finetuning.json"
@@ -47,40 +44,40 @@ def finetune_captioner(
     """Trains ``captioner`` further; the best on the validation split goes to ``output``.
 
     What is written there is a captioner as any other (see pipeline/trained/captioner.py) with its
-    first training's plan under the new name, and ``finetuning.json``, this plan. Killed and called
-    again it goes on from its last checkpoint, and on a CPU with the same number of threads ends
-    with the same bytes.
+    first training's plan under the new name, and ``finetuning.json``, this plan.
 
     Args:
-        captioner: the one that ``plan.captioner`` names, on the device to train on; it is changed.
+        captioner: the one that ``plan.captioner`` names; it is changed.
         features: of ``plan.features``, in their order.
         output: a folder, there whole or not at all.
-        checkpoints: folder of all jobs' checkpoints.
+        checkpoints: see :func:`run_job`.
 
     Raises:
         EarwitnessError: what the user can mend, such as a reward whose weights are absent.
     """
     check(plan, captioner, features)
-    device = resolve_device(plan.scst.device)
-    captioner.model.to(device)
-    identity = _identity(plan, captioner)
-    with (
-        training_job(f"captioner-{plan.name}", identity, output, checkpoints, device) as saved,
-        ThreadPoolExecutor(1, "rewards") as thread,
-    ):
-        task = prepare(plan, captioner, manifest, features, thread, device)
-        torch.manual_seed(plan.scst.seed)
-        schedule = build_schedule(plan.scst, task.batches.steps)
-        optimizer = build_optimizer(task.model, plan.scst)
-        # self_critical.py compiles its own pass: the rest of its step cannot be
-        eager = plan.scst.model_copy(update={"compile": "off"})
-        progress = fit(task, optimizer, schedule, eager, saved, plan.name)
-        named = captioner.plan.model_copy(update={"name": plan.name})
-        tuned = TrainedCaptioner(named, captioner.model, captioner.tokenizer, captioner.widths)
-        with replacing_folder(output) as folder:
-            tuned.save(folder, curves_csv(progress.curves))
-            plan.save(folder / PLAN)
-    return progress
+    named = captioner.plan.model_copy(update={"name": plan.name})
+
+    def save(folder: Path, done: Progress) -> None:
+        replace(captioner, plan=named).save(folder, curves_csv(done.curves))
+        plan.save(folder / PLAN)
+
+    with ThreadPoolExecutor(1, "rewards") as thread:
+
+        def begin(device: torch.device) -> tuple[Task[Batch], Save]:
+            task = prepare(plan, captioner, manifest, features, thread, device)
+            torch.manual_seed(plan.seed)  # whatever a reward's model drew when it was built
+            return task, save
+
+        return run_job(
+            "captioner",
+            plan,
+            plan.scst,
+            begin,
+            output=output,
+            checkpoints=checkpoints,
+            start=_digest(captioner),
+        )
 
 
 def check(
@@ -121,13 +118,22 @@ def prepare(
     device: torch.device,
 ) -> Task[Batch]:
     """The run that trains ``captioner`` further."""
+    captioner.model.to(device)
     clips, held_out = training_clips(manifest, plan.scst)
     validate = validation(captioner, held_out, features, device)
     reward = Reward([clip.captions for clip in clips], plan.scst, str(device))
     step = SelfCritical(plan, captioner, reward, thread, device)
     batches = make_batches(plan, clips, features, device)
-    hooks = step.before_step, captioner.model.after_step
-    return Task(captioner.model, batches, step.loss, *hooks, validate, SCORE)
+    return Task(
+        model=captioner.model,
+        batches=batches,
+        loss=step.loss,
+        validate=validate,
+        score=SCORE,
+        before_step=step.before_step,
+        after_step=captioner.model.after_step,
+        compiles=False,  # self_critical.py compiles its own pass
+    )
 
 
 def make_batches(
@@ -146,15 +152,14 @@ def make_batches(
         None,
         batch=plan.scst.batch,
         draw="one",
-        seed=plan.scst.seed,
+        seed=plan.seed,
         device=device,
     )
 
 
-def _identity(plan: FinetuningPlan, captioner: TrainedCaptioner) -> bytes:
-    """All that a checkpoint depends on: the plan, and the captioner that it starts from."""
-    digest = hashlib.sha256(plan.model_dump_json().encode())
-    digest.update(captioner.plan.model_dump_json().encode())
+def _digest(captioner: TrainedCaptioner) -> bytes:
+    """Of the captioner that training starts from."""
+    digest = hashlib.sha256(captioner.plan.model_dump_json().encode())
     digest.update(captioner.tokenizer.digest().encode())
     for name, tensor in weights(captioner.model).items():
         digest.update(name.encode())

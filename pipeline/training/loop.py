@@ -7,19 +7,22 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.training import OptimisationConfig
 from pipeline.device import autocast, compiled
 from pipeline.errors import EarwitnessError
 from pipeline.state_dicts import load_weights
 from pipeline.training.checkpoints import Checkpoints, Progress
-from pipeline.training.schedules import Schedule, optimizer_steps
+from pipeline.training.optimizers import build_optimizer
+from pipeline.training.schedules import Schedule, build_schedule, optimizer_steps
 
 B = TypeVar("B", covariant=True)
 READ_SECONDS = 1.0  # between two looks at the running loss, each of which waits for the device
@@ -34,30 +37,32 @@ class Batches(Protocol[B]):
         """The batches of one epoch from the ``start``-th on."""
 
 
-class Task(NamedTuple, Generic[B]):
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[B]):
     """What one training run is made of. A step is one of the optimizer.
 
-    ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its ``total``
-    is descended. ``before_step`` is given each step's number and how many there are in all;
-    ``after_step`` follows the optimizer. ``validate`` gives scores by name, of which ``score_name``
-    is the one that counts, the higher the better; it is called with the model in evaluation mode
-    and without gradients.
+    ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its first,
+    ``total``, is descended. ``validate`` gives scores by name, of which ``score`` is the one that
+    counts, the higher the better; it is called with the model in evaluation mode and without
+    gradients.
     """
 
     model: nn.Module
     batches: Batches[B]
     loss: Callable[[B], Any]
-    before_step: Callable[[int, int], None]
-    after_step: Callable[[], None]
     validate: Callable[[], dict[str, float]]
-    score_name: str
+    score: str
+    before_step: Callable[[int, int], None] = lambda step, steps: None  # its number, and of all
+    after_step: Callable[[], None] = lambda: None  # follows the optimizer
+    optimizer: Callable[[nn.Module, OptimisationConfig], torch.optim.Optimizer] = build_optimizer
+    schedule: Callable[[OptimisationConfig, int], Schedule] = build_schedule  # of batches an epoch
+    compiles: bool = True  # false: ``loss`` as a whole cannot be compiled
 
 
 def fit(
     task: Task[B],
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
     training: OptimisationConfig,
+    hardware: HardwareConfig,
     checkpoints: Checkpoints,
     description: str,
 ) -> Progress:
@@ -76,8 +81,9 @@ def fit(
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
     """
+    optimizer = task.optimizer(task.model, training)
     progress = checkpoints.restore(task.model, optimizer)
-    run = _Run(task, optimizer, schedule, training)
+    run = _Run(task, optimizer, training, hardware)
     steps = optimizer_steps(training, task.batches.steps)  # in an epoch
     total = training.epochs * steps
     with tqdm(
@@ -111,18 +117,16 @@ class _Run:
         self,
         task: Task[Any],
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
         training: OptimisationConfig,
+        hardware: HardwareConfig,
     ) -> None:
-        self.task, self.optimizer, self.schedule, self.training = (
-            task,
-            optimizer,
-            schedule,
-            training,
-        )
+        self.task, self.optimizer, self.training = task, optimizer, training
+        self.precision = hardware.precision
+        self.schedule = task.schedule(training, task.batches.steps)
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.trained[0].device
-        self.loss = compiled(task.loss, training.compile, self.device)
+        mode = hardware.compile if task.compiles else "off"
+        self.loss = compiled(task.loss, mode, self.device)
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None  # (terms,) since the last validation
         self.steps = 0  # in the sums
@@ -166,7 +170,7 @@ class _Run:
         """Adds the gradients of the batches' mean loss; (terms,) the means of its terms."""
         sums: list[Tensor] = []
         for batch in batches:
-            with autocast(self.training.precision, self.device):
+            with autocast(self.precision, self.device):
                 losses = self.loss(batch)
             (losses.total / len(batches)).backward()
             terms = {name: term for name, term in losses._asdict().items() if term is not None}
@@ -211,8 +215,8 @@ class _Run:
         means = self._means(progress)
         self.sums, self.steps = None, 0
         scores = self._scores()
-        improved = scores[self.task.score_name] > progress.best_score
-        progress.scores.append(scores[self.task.score_name])
+        improved = scores[self.task.score] > progress.best_score
+        progress.scores.append(scores[self.task.score])
         progress.curves.append(
             {
                 "step": progress.step,
@@ -227,11 +231,11 @@ class _Run:
     def validate_again(self, progress: Progress) -> None:
         """The averaged weights' scores, as one more row of the curves."""
         progress.curves.append({**progress.curves[-1], **self._scores()})
-        progress.scores.append(progress.curves[-1][self.task.score_name])
+        progress.scores.append(progress.curves[-1][self.task.score])
 
     def _scores(self) -> dict[str, float]:
         self.task.model.eval()
-        with torch.no_grad(), autocast(self.training.precision, self.device):
+        with torch.no_grad(), autocast(self.precision, self.device):
             scores = self.task.validate()
         self.task.model.train()
         return scores

@@ -16,7 +16,7 @@ is left of it. So dropout goes with the baseline ``others`` alone, whose advanta
 clip. (SJTU's code has dropout beside the greedy baseline, but samples under it too, in the pass
 whose gradient it takes.)
 
-The search, the thread and the rewards cannot be compiled: ``scst.compile`` is of the pass with
+The search, the thread and the rewards cannot be compiled: ``hardware.compile`` is of the pass with
 gradients alone.
 """
 
@@ -59,14 +59,14 @@ class SelfCritical:
         thread: ThreadPoolExecutor,
         device: torch.device,
     ) -> None:
-        self.scst = plan.scst
+        self.scst, self.seed = plan.scst, plan.seed
         self.model, self.tokenizer = captioner.model, captioner.tokenizer
         self.max_length = captioner.plan.model.tokens.longest - 2
         self.reward, self.thread = reward, thread
         self.greedy = plan.scst.baseline == "greedy"
         self.step = 0
         self.log_probs: Callable[[tuple[Padded, ...], Tensor], Tensor]
-        self.log_probs = compiled(self._log_probs, plan.scst.compile, device)
+        self.log_probs = compiled(self._log_probs, plan.hardware.compile, device)
 
     def before_step(self, step: int, steps: int) -> None:
         """Draws follow from the number of the step."""
@@ -126,7 +126,7 @@ class SelfCritical:
                     greedy=self.greedy,
                     max_length=self.max_length,
                     temperature=self.scst.temperature,
-                    seed=self.scst.seed,
+                    seed=self.seed,
                     step=self.step,
                 )
                 found.append(drawn)

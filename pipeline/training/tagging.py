@@ -19,23 +19,22 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline import audio
-from pipeline.config.encoders import TaggingConfig
 from pipeline.config.plans import TaggingPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.device import deterministic, resolve_device
 from pipeline.encoders.registry import tagging_model
 from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.tagging import TaggingModel, save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import padded_rows
-from pipeline.files import inside, replacing_folder, write_atomic, write_json
-from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.loop import Task, curves_csv, fit
+from pipeline.files import inside, write_atomic, write_json
+from pipeline.training.checkpoints import Progress
+from pipeline.training.jobs import Save, run_job
+from pipeline.training.loop import Task, curves_csv
 from pipeline.training.schedules import Schedule, linear_warmup
 
 SCORE = "validation_map"
@@ -109,13 +108,10 @@ def train_tagging(
 ) -> float:
     """Trains one encoder; ``output`` gets model.safetensors, labels.json and curves.csv.
 
-    Killed and called again it goes on from its last epoch, and on a CPU with the same number of
-    threads ends with the same bytes.
-
     Args:
         root: folder of the dataset's audio.
         output: a folder, there whole or not at all.
-        checkpoints: folder of all jobs' checkpoints.
+        checkpoints: see :func:`run_job`.
 
     Returns:
         Mean average precision on the validation split.
@@ -125,40 +121,53 @@ def train_tagging(
             trained.
     """
     classes = event_names(manifest)
-    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:16]
-    device = resolve_device("auto")
-    training = _loop_settings(plan.tagging)
-    with (
-        Checkpoints(checkpoints, f"tagging-{plan.name}", digest) as saved,
-        deterministic(device),
-    ):
-        torch.manual_seed(plan.tagging.seed)
-        model = tagging_model(plan.encoder, len(classes))
-        splits = {
-            name: make_logmels(model, plan, manifest, root, name, classes, device)
-            for name in ("development", "validation")
-        }
-        torch.manual_seed(plan.tagging.seed)
-        model.to(device)
-        batches = TaggedBatches(splits["development"], plan.tagging.batch, plan.tagging.seed)
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=plan.tagging.learning_rate,
-            weight_decay=WEIGHT_DECAY,
-            fused=device.type == "cuda",
-        )
-        validate = validation(model, splits["validation"], plan.tagging.batch)
-        task = Task(
-            model, batches, loss_of(model), lambda step, steps: None, lambda: None, validate, SCORE
-        )
-        schedule = one_cycle(batches.steps * plan.tagging.epochs)
-        progress = fit(task, optimizer, schedule, training, saved, plan.name)
-        with replacing_folder(output) as folder:
+
+    def begin(device: torch.device) -> tuple[Task[TaggedBatch], Save]:
+        model, task = prepare(plan, manifest, root, classes, device)
+
+        def save(folder: Path, done: Progress) -> None:
             save_tagging(model, folder / "model.safetensors", plan.encoder, classes)
-            write_json(folder / "labels.json", {"classes": classes, SCORE: progress.best_score})
-            write_atomic(folder / "curves.csv", curves_csv(progress.curves))
-        saved.remove()
+            write_json(folder / "labels.json", {"classes": classes, SCORE: done.best_score})
+            write_atomic(folder / "curves.csv", curves_csv(done.curves))
+
+        return task, save
+
+    training = OptimisationConfig(
+        epochs=plan.tagging.epochs,
+        batch=plan.tagging.batch,
+        learning_rate=plan.tagging.learning_rate,
+        weight_decay=WEIGHT_DECAY,
+        validations_per_epoch=1,
+        patience_epochs=plan.tagging.epochs + 1,  # never stopped: the rate falls to the end
+    )
+    progress = run_job("tagging", plan, training, begin, output=output, checkpoints=checkpoints)
     return progress.best_score
+
+
+def prepare(
+    plan: TaggingPlan,
+    manifest: Manifest,
+    root: Path,
+    classes: Sequence[str],
+    device: torch.device,
+) -> tuple[TaggingModel, Task[TaggedBatch]]:
+    """The untrained encoder, and the run that trains it."""
+    model = tagging_model(plan.encoder, len(classes))
+    development, held_out = (
+        make_logmels(model, plan, manifest, root, split, classes, device)
+        for split in ("development", "validation")
+    )
+    torch.manual_seed(plan.seed)
+    return model, Task(
+        model=model.to(device),
+        batches=TaggedBatches(development, plan.tagging.batch, plan.seed),
+        loss=loss_of(model),
+        validate=validation(model, held_out, plan.tagging.batch),
+        score=SCORE,
+        optimizer=adamw_of_all,
+        schedule=lambda training, steps: one_cycle(training.epochs * steps),
+        compiles=False,  # of so few steps: it would take longer than it saves
+    )
 
 
 def event_names(manifest: Manifest) -> list[str]:
@@ -269,14 +278,12 @@ def one_cycle(steps: int) -> Schedule:
     return factor
 
 
-def _loop_settings(tagging: TaggingConfig) -> OptimisationConfig:
-    """The training loop's settings; it is never stopped early, for the rate falls to the end."""
-    return OptimisationConfig(
-        epochs=tagging.epochs,
-        batch=tagging.batch,
-        learning_rate=tagging.learning_rate,
-        validations_per_epoch=1,
-        patience_epochs=tagging.epochs + 1,
-        compile="off",
-        seed=tagging.seed,
+def adamw_of_all(model: nn.Module, training: OptimisationConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on every parameter, fused on CUDA."""
+    parameters = list(model.parameters())
+    return torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=parameters[0].is_cuda,
     )

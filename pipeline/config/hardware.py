@@ -1,0 +1,30 @@
+"""Section ``hardware``: on what, and in what precision, every job computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from pipeline.config.section import Section
+
+
+class DeviceConfig(Section):
+    """What every job that computes needs to know."""
+
+    device: str = "auto"  # auto: CUDA where there is one, else the CPU; or a torch device's name
+    threads: int | Literal["auto"] = "auto"  # torch's, on the CPU; auto: what the process has
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _whole(cls, threads: object) -> object:
+        if threads != "auto" and (type(threads) is not int or threads < 1):
+            raise ValueError("give auto, or a whole number of at least 1")
+        return threads
+
+
+class HardwareConfig(DeviceConfig):
+    """And what training needs; what it trained keeps to the same precision."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
+    compile: Literal["auto", "on", "off"] = "auto"  # of training steps; auto: on CUDA
