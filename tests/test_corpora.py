@@ -158,7 +158,7 @@ def test_every_real_clotho_name_has_a_safe_id(split: str) -> None:
         (b"file_name,caption_1,caption_2\na.wav, ,\n", "line 2 ('a.wav') has no caption"),
         (b"file_name,caption_1\na.wav\n", "line 2 ('a.wav') has no caption"),
         (b"file_name,caption_1\n,Rain\n", "line 2 has no file_name"),
-        (b"file_name,caption_1\na.wav,Rain, then wind\n", "line 2 has more values"),
+        (b"file_name,caption_1\na.wav,Rain, then wind\n", "line 2 has 3 values for 2 columns"),
         (b'file_name,caption_1\na.wav,"Rain\n', "is not CSV"),
         (b"file_name,caption_1,caption_1\na.wav,Rain,Wind\n", "column 'caption_1' stands twice"),
     ],

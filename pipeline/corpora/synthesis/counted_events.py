@@ -1,6 +1,6 @@
-"""Events of the synthesised corpus that are counted, such as a bark: each makes one of itself.
+"""Events of the synthesised corpus that are counted: each function makes one, such as one bark.
 
-Every one is given ``(rng, n, rate, hertz)`` and returns (n,) samples of any scale.
+Every one takes ``(rng, n, rate, hertz)`` and returns (n,) samples of any scale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.corpora.synthesis.signals import (
     square,
 )
 
-# of a bell, from its hum note up: pitch ratio, height, seconds to fall to 1/e (ours, by ear)
+# of a bell, from its hum note up: ratio to its pitch, amplitude, seconds to fall to 1/e (our choice)
 BELL_PARTIALS = (
     (0.5, 0.4, 0.9),
     (1.0, 1.0, 0.6),
@@ -46,8 +46,8 @@ def beep(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 def bell(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     ring = np.zeros(n)
-    for ratio, height, seconds in BELL_PARTIALS:
-        ring += height * sine(ratio * hertz, n, rate) * decay(n, rate, seconds)
+    for ratio, amplitude, seconds in BELL_PARTIALS:
+        ring += amplitude * sine(ratio * hertz, n, rate) * decay(n, rate, seconds)
     return ring
 
 
@@ -66,7 +66,7 @@ def drum(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 def drip(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     plip = sine(glide(hertz, 3.5 * hertz, n), n, rate) * decay(n, rate, 0.05, attack=0.01)
-    at = n // 3  # the drop that jumps up falls again
+    at = n // 3  # when the drop that jumped up falls again
     plop = sine(glide(1.4 * hertz, 5 * hertz, n - at), n - at, rate) * decay(n - at, rate, 0.04)
     return plip + np.pad(0.8 * plop, (at, 0))
 
@@ -123,7 +123,7 @@ def horn(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 
 def whistle(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
-    """A whistle with a pea in it: a trill, and breath around the tone."""
+    """A whistle with a ball in it: a trill, and noise of breath around the tone."""
     trill = sine(26.0, n, rate)
     breath = 0.5 * resonance(noise(rng, n), 1.6 * hertz, 900, rate)
     return (sine(hertz * (1 + 0.09 * trill), n, rate) * (1 + 0.4 * trill) + breath) * edges(n, rate)

@@ -18,9 +18,9 @@ Synthesiser = Callable[[Generator, int, int, float], Signal]
 class Event:
     """A kind of sound.
 
-    ``hertz``: the lowest and the highest pitch that it is made at. ``unit``: seconds of one, where
-    it is counted; 0 where it goes on for as long as it is given. ``pitched``: whether a listener
-    hears the pitch as high or low, so that captions may say so.
+    ``hertz``: its lowest and its highest pitch. ``unit``: seconds of one, where it is counted; 0
+    where it lasts. ``pitched``: whether a listener hears the pitch as high or low, so that captions
+    may say so.
     """
 
     make: Synthesiser

@@ -1,6 +1,6 @@
-"""Events of the synthesised corpus that go on, such as a siren: each fills what it is given.
+"""Events of the synthesised corpus that last, such as a siren: each fills all ``n`` samples.
 
-Every one is given ``(rng, n, rate, hertz)`` and returns (n,) samples of any scale.
+Every one takes ``(rng, n, rate, hertz)`` and returns (n,) samples of any scale.
 """
 
 from __future__ import annotations
@@ -69,11 +69,9 @@ def clock(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
     tock = (sine(1900.0, m, rate) + 0.5 * noise(rng, m)) * decay(m, rate, 0.014, attack=0.001)
     beats = scatter(rng, n, rate, rng.uniform(3.6, 4.4), regularity=1.0)
     at = np.flatnonzero(beats)
-    odd = np.zeros(n)
-    odd[at[1::2]] = 0.8
-    even = np.zeros(n)
-    even[at[::2]] = 0.8
-    return burst(even, tick) + burst(odd, tock)
+    ticks, tocks = np.zeros((2, n))
+    ticks[at[::2]] = tocks[at[1::2]] = 0.8
+    return burst(ticks, tick) + burst(tocks, tock)
 
 
 def typing(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
@@ -84,7 +82,7 @@ def typing(rng: Generator, n: int, rate: int, hertz: float) -> Signal:
 
 
 def speech(rng: Generator, n: int, rate: int, hertz: float, tract: float) -> Signal:
-    """A voice without words: a buzz through the formants of vowels that follow one another."""
+    """A voice without words: a sawtooth through the formants of one vowel after another."""
     pitch = hertz * wander(rng, n, rate, 3.0, 0.85, 1.2)
     breath = 0.04 * noise(rng, n)
     source = lowpass(saw(pitch, n, rate), 1800, rate, poles=1) + breath

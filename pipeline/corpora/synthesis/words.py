@@ -1,4 +1,4 @@
-"""How people name what is heard in a synthesised clip.
+"""The words of the captions of synthesised clips.
 
 In a subject, ``~`` is where an adjective may stand. The first wording of a kind is the usual one.
 """
