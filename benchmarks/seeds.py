@@ -32,9 +32,8 @@ from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.decoding.text_memory import open_memory
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json
-from pipeline.metrics.evaluate import evaluate_sets
-from pipeline.metrics.sets import ScoredSet
-from pipeline.metrics.tools import find_tools
+from pipeline.metrics.evaluate import evaluate_sets, find_tools
+from pipeline.metrics.types import ScoredSet
 from pipeline.trained.captioner import load_captioner
 from pipeline.trained.ranking import score_systems
 from pipeline.training.contrastive import train_retriever

@@ -89,8 +89,8 @@ def score(
     """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
     from pipeline.config.evaluation import EvaluationConfig
     from pipeline.config.params import load_params
+    from pipeline.metrics.evaluate import find_tools
     from pipeline.metrics.score import score_file, write_per_clip
-    from pipeline.metrics.tools import find_tools
 
     settings = load_params(params).evaluation if params.exists() else EvaluationConfig()
     scores = score_file(file, settings, find_tools(Path("data/tools/spice")))

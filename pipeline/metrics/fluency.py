@@ -1,6 +1,6 @@
 """Fluency errors in captions: the detector of FENSE (Zhou et al. 2022).
 
-A BERT whose first token's last state goes through one linear layer to six independent
+A BERT; one linear layer turns the last state of the first token into six independent
 probabilities. Its checkpoint is a dictionary of `model_type`, `num_classes` and `state_dict`
 (`encoder.*`, `clf.*`), as released at blmoistawinde/fense.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
-from pipeline.metrics.scores import Values
+from pipeline.metrics.types import Values
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,7 +35,7 @@ _SHA256 = {
         "90ed0ac5033ec497ec66d4f68588053813e085671136dae312097c96c504f673"
     ),
 }
-_TOKENS = 64  # a caption is padded or cut to, FENSE
+_TOKENS = 64  # of a caption at most, FENSE
 _HEAD = 64  # units of an attention head in every BERT size
 
 
@@ -56,7 +56,7 @@ class ErrorDetector(nn.Module):
 
 @dataclass(frozen=True)
 class Detector:
-    """A loaded detector; ``suffix`` is what its scores' names carry, nothing for FENSE's own."""
+    """A loaded detector; its scores' names end in ``suffix``, which is empty for FENSE's own."""
 
     model: ErrorDetector
     tokenizer: Tokenizer
@@ -72,7 +72,7 @@ def load(weights: str, device: str) -> Detector:
             the one that the checkpoint's ``model_type`` names.
 
     Raises:
-        EarwitnessError: it is not there, cannot be reached, or is no such checkpoint.
+        EarwitnessError: it is missing, cannot be downloaded, or is not such a checkpoint.
     """
     path = _located(FIELD if weights == "hub" else weights)
     state, classes, model_type = _read(path)
@@ -90,7 +90,7 @@ def load(weights: str, device: str) -> Detector:
 def error_probabilities(detector: Detector, captions: Sequence[str], batch: int = 64) -> Values:
     """(N,) the probability of a fluency error in each caption.
 
-    As in FENSE and aac-metrics: in lower case, without punctuation, the class "error".
+    As in FENSE and aac-metrics: the class "error", of captions in lower case without punctuation.
     """
     unique = sorted(set(captions), key=len)
     clean = [re.sub(r"[^\w\s]", "", caption).lower() for caption in unique]
@@ -123,7 +123,7 @@ def _located(weights: str) -> Path:
 
 
 def _downloaded(name: str) -> Path:
-    """A released checkpoint in torch's own cache, downloaded once and checked."""
+    """A released checkpoint in torch's cache, downloaded once and checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.ckpt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
 
 
 def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
-    """A BERT of the size of the checkpoint's tensors, so that its settings need no download."""
+    """A BERT with the sizes of the checkpoint's tensors, so that no settings are downloaded."""
     from transformers import BertConfig, BertModel
 
     try:
@@ -177,7 +177,7 @@ def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
 
 
 def _tokenizer(path: Path, model_type: str) -> Tokenizer:
-    """(captions) → token ids: the file beside the checkpoint, else what ``model_type`` names."""
+    """The tokenizer beside the checkpoint, else the one that ``model_type`` names."""
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
 
@@ -204,8 +204,8 @@ def _suffix(path: Path) -> str:
     digest = sha256(path)
     if digest == _SHA256[FIELD]:
         return ""
-    named = next((name for name, known in _SHA256.items() if known == digest), path.stem)
-    short = named.removeprefix("echecker_clotho_audiocaps_")
+    name = next((name for name, known in _SHA256.items() if known == digest), path.stem)
+    short = name.removeprefix("echecker_clotho_audiocaps_")
     return "_" + re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_")
 
 

@@ -1,4 +1,4 @@
-"""Scores of anyone's captions, from one CSV file: ``earwitness score FILE.csv``."""
+"""Scores of any captions in a CSV file: ``earwitness score FILE.csv``."""
 
 from __future__ import annotations
 
@@ -8,50 +8,48 @@ from pathlib import Path
 
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.errors import EarwitnessError
-from pipeline.metrics.evaluate import evaluate
-from pipeline.metrics.scores import Values
-from pipeline.metrics.tables import read_rows, write_clips
-from pipeline.metrics.tools import Tools
+from pipeline.metrics.evaluate import Tools, evaluate
+from pipeline.metrics.tables import write_clips
+from pipeline.metrics.types import Values
+from pipeline.tables import read_rows
 
 _REFERENCE = re.compile(r"caption_\d+")
 
 
 @dataclass(frozen=True)
 class FileScores:
-    """``missing`` says of each metric that was left out, why; ``tokenizer`` which one was used."""
-
-    corpus: dict[str, float]
-    labels: dict[str, list[str]]  # what tells the rows apart: file_name where there is one
+    corpus: dict[str, float]  # by metric
+    labels: dict[str, list[str]]  # column → N values: the file_name where there is one, candidate
     clips: dict[str, Values]  # (N,) each
-    missing: dict[str, str]
-    tokenizer: str
+    missing: dict[str, str]  # metric that was left out → why
+    tokenizer: str  # the one that made the tokens
 
 
 def score_file(path: Path, settings: EvaluationConfig, tools: Tools) -> FileScores:
-    """Scores a CSV with columns ``candidate``, ``caption_1`` …, and ``file_name`` if it likes.
+    """Scores a CSV with columns ``candidate``, ``caption_1`` …, and optionally ``file_name``.
 
-    Empty cells are no references, so rows may have different numbers of them; other columns are
-    not read.
+    Empty cells are not references, so rows may have different numbers of them; other columns are
+    ignored.
 
     Raises:
-        EarwitnessError: see :func:`pipeline.metrics.tables.read_rows`; or no reference column, a
-            row without a reference, or a name that stands twice.
+        EarwitnessError: see :func:`pipeline.tables.read_rows`; or no reference column, a row
+            without a reference, or a name that stands twice.
     """
-    rows = read_rows(path, ["candidate", "caption_1"])
+    rows = [row.values for row in read_rows(path, ["candidate", "caption_1"])]
     columns = [name for name in rows[0] if _REFERENCE.fullmatch(name)]
     references = [[row[name] for name in columns if row[name].strip()] for row in rows]
     for number, captions in enumerate(references, start=1):
         if not captions:
             raise EarwitnessError(
-                f"{path}: row {number} has no reference; fill caption_1 or drop it"
+                f"{path}: row {number} has no reference; fill caption_1 or remove it"
             )
     candidates = [row["candidate"] for row in rows]
     labels = {"candidate": candidates}
     if "file_name" in rows[0]:
         names = [row["file_name"] for row in rows]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise EarwitnessError(f"{path}: file_name {twice!r} stands twice; remove one row")
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise EarwitnessError(f"{path}: file_name {repeated!r} stands twice; remove one row")
         labels = {"file_name": names, **labels}
     result = evaluate({"candidate": candidates}, references, settings, tools)
     scores = result.scores["candidate"]
@@ -59,5 +57,5 @@ def score_file(path: Path, settings: EvaluationConfig, tools: Tools) -> FileScor
 
 
 def write_per_clip(scores: FileScores, path: Path) -> None:
-    """The per-clip values as CSV, in the order of the file's rows."""
+    """Writes the per-clip values as CSV, in the order of the file's rows."""
     write_clips(path, scores.labels, scores.clips)

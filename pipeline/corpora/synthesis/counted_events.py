@@ -23,7 +23,7 @@ from pipeline.corpora.synthesis.signals import (
     square,
 )
 
-# of a bell, from its hum note up: ratio to its pitch, amplitude, seconds to fall to 1/e (our choice)
+# of a bell, from its hum note up: ratio to its pitch, amplitude, seconds to fall to 1/e (ours)
 BELL_PARTIALS = (
     (0.5, 0.4, 0.9),
     (1.0, 1.0, 0.6),

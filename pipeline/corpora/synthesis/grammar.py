@@ -1,8 +1,8 @@
 """Captions of a synthesised scene, as different people would write them.
 
-Every caption names all events in their order. Whether it also says how often, how loud, how high and
-over which background, is random for each caption, as are its words and its form: *A dog barks twice
-before a siren wails.*, *A dog barking followed by a siren wailing with rain falling in the
+Every caption names all events in their order. Whether it also says how often, how loud, how high
+and over which background is random, as are its words and its form: *A dog barks twice before a
+siren wails.*, *A dog barking followed by a siren wailing with rain falling in the
 background.* What a caption says is always true of its scene.
 """
 
