@@ -23,9 +23,9 @@ from pipeline.config.encoders import PannsEncoderConfig
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.panns import PannsEncoder
-from pipeline.features import passes
-from pipeline.features.encoding import forward
+from pipeline.features import windows
 from pipeline.features.extraction import extract
+from pipeline.features.forward import forward
 
 CLIPS, SOURCE_RATE, REPEATS = 16, 44100, 3
 PANNS = PannsEncoderConfig(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
@@ -55,17 +55,17 @@ def obvious(manifest: Manifest, encoder: PannsEncoder, path: Path) -> None:
             values[-output.values.shape[1] :] = output.values[0].half().numpy()
 
 
-def decoded(manifest: Manifest, rate: int, settings: passes.PassSettings) -> list[passes.Decoded]:
+def decoded(manifest: Manifest, rate: int, settings: windows.PassSettings) -> list[windows.Decoded]:
     """The batches that extraction makes, in memory."""
     recordings = [
-        passes.DecodedRecording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
+        windows.DecodedRecording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
         for clip in manifest.clips
     ]
     batches = []
-    for batch in passes.make_batches([one.duration for one in recordings], settings):
+    for batch in windows.make_batches([one.duration for one in recordings], settings):
         own = [recordings[clip] for clip in batch]
         samples = [audio.load(one.path, rate) for one in own]
-        batches.append(passes.cut(own, samples, rate, settings))
+        batches.append(windows.cut(own, samples, rate, settings))
     return batches
 
 
@@ -81,7 +81,7 @@ def measure() -> list[Row]:
     )
     torch.manual_seed(0)
     encoder = PannsEncoder(PANNS).eval().requires_grad_(False)
-    settings = passes.PassSettings(PANNS.window_seconds, PANNS.batch_seconds)
+    settings = windows.PassSettings(PANNS.window_seconds, PANNS.batch_seconds)
     with TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_clips(folder)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.embedding import caption_id
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, caption_id
 from pipeline.metrics.retrieval import chance_scores, ranking_scores
 from pipeline.trained.ranking import table
 from stages import paths

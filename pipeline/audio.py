@@ -1,8 +1,8 @@
 """Sound files to mono waveforms, by libsndfile (WAV, FLAC, OGG, MP3) and soxr.
 
-Files are read in blocks, so that ten minutes of eight channels at 192 kHz need no more memory than
-their mono result. A file that cannot be used raises an :class:`EarwitnessError` of one line: which
-file, what is wrong with it, how to fix it. Silence is valid sound.
+Files are read in blocks, so that ten minutes of eight channels at 192 kHz cost no more memory than
+their mono result. What cannot be used is an :class:`EarwitnessError` of one line: which file, what
+is wrong with it, how to mend it. Silence is sound.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ MP3_SLACK = 4 * 1152
 
 
 def probe(path: Path) -> float:
-    """A file's duration in seconds, from its header where that is reliable, else by decoding.
+    """A file's duration in seconds, by its header where that can be trusted, else by decoding.
 
     Raises:
         EarwitnessError: the file is missing, empty, not audio, has no samples, or is a WAV that
-            is shorter than its header says. Only :func:`verify` finds damaged samples.
+            is shorter than its header says. Broken contents are found by :func:`verify`.
     """
     with _opened(path) as sound:
         if sound.format == "MP3" or not 0 < sound.frames < 1 << 40:
@@ -73,7 +73,7 @@ def load(path: Path, sample_rate: int) -> Samples:
         parts = [stream.resample_chunk(block) for block in blocks]
         parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     samples = np.concatenate(parts)
-    return samples if len(samples) else np.zeros(1, np.float32)  # one or two samples, rounded to 0
+    return samples if len(samples) else np.zeros(1, np.float32)  # a sample or two, rounded away
 
 
 def windows(samples: Samples, longest: int) -> list[Samples]:

@@ -70,4 +70,4 @@ def check_columns(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
             f"{path}: no column {', '.join(missing)}; its columns are: {', '.join(header)}"
         )
     if repeated := next((name for name in header if header.count(name) > 1), None):
-        raise EarwitnessError(f"{path}: column {repeated!r} stands twice; rename one")
+        raise EarwitnessError(f"{path}: column {repeated!r} occurs twice; rename one")

@@ -144,13 +144,13 @@ def test_a_system_that_skipped_a_clip_is_refused() -> None:
         (b"candidate,caption_1\n", "no rows"),
         (b"caption_1,caption_2\na,b\n", "no column candidate"),
         (b"candidate,text\na,b\n", "no column caption_1; its columns are: candidate, text"),
-        (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' stands twice"),
+        (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' occurs twice"),
         (b"candidate,caption_1\na dog, barks,a dog\n", "line 2 has 3 values for 2"),
         (b"candidate,caption_1\na\n", "line 2 has 1 values"),
         (b"candidate,caption_1\na dog,\n", "row 1 has no reference"),
         ("candidate,caption_1\na,b\ncafé,b\n".encode("latin-1"), "line 3 is not UTF-8"),
         (b"candidate,caption_1\na\0b,c\n", "zero bytes"),
-        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' stands twice"),
+        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' occurs twice"),
         (b'candidate,caption_1\n"a dog,b\n', "not CSV"),
         (b"candidate,caption_1\n" + b"a" * 200_000 + b",b\n", "not CSV"),
     ],
@@ -194,7 +194,7 @@ def test_predictions_are_those_of_the_manifest(tmp_path: Path) -> None:
         with pytest.raises(EarwitnessError, match=f"{reason}.*fix it"):
             read_predictions(path, ids, "fix it")
     twice = predictions(tmp_path / "twice.csv", [("a", "x"), ("a", "y")])
-    with pytest.raises(EarwitnessError, match="'a' stands twice"):
+    with pytest.raises(EarwitnessError, match="'a' occurs twice"):
         read_predictions(twice, ["a"], "fix it")
 
 

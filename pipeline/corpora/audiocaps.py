@@ -54,7 +54,7 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
         names = _official_names(row, path) if official else [sound_name(row, "file_name", path)]
         key = f"{folder.name}/{find_file(names, files)}"
         if key in by_path and not one_a_row:
-            raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} stands twice; remove one")
+            raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} occurs twice; remove one")
         by_path.setdefault(key, []).extend(captions(row, path, names[0]))
     return [Recording(split, name, tuple(texts)) for name, texts in by_path.items()]
 

@@ -51,7 +51,7 @@ def _split(split: str, path: Path, events: Events) -> list[Recording]:
         file_name = sound_name(row, "file_name", path)
         if file_name in seen:
             raise EarwitnessError(
-                f"{path}: {file_name!r} stands twice, in lines {seen[file_name]} and {row.line}; "
+                f"{path}: {file_name!r} occurs twice, in lines {seen[file_name]} and {row.line}; "
                 "remove one"
             )
         seen[file_name] = row.line

@@ -65,7 +65,7 @@ def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
         file_name = checked_name(entry["filename"], "filename", where)
         where = f"{where} ({file_name!r})"
         if file_name in seen:
-            raise EarwitnessError(f"{where} stands twice; remove one")
+            raise EarwitnessError(f"{where} occurs twice; remove one")
         seen.add(file_name)
         annotations = entry.get("annotations") or []
         if not isinstance(annotations, list) or not all(

@@ -106,7 +106,7 @@ def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
         if not SAFE_ID.fullmatch(clip.clip_id):
             raise EarwitnessError(f"{source}: clip id {clip.clip_id!r} is not safe as a file name")
         if clip.clip_id in seen:
-            raise EarwitnessError(f"{source}: {clip.clip_id!r} stands twice; remove one row")
+            raise EarwitnessError(f"{source}: {clip.clip_id!r} occurs twice; remove one row")
         path = PurePosixPath(clip.path)
         if path.is_absolute() or ".." in path.parts:
             raise EarwitnessError(f"{source}: path {clip.path!r} leaves the dataset's folder")

@@ -45,10 +45,11 @@ class Tools:
     device: str = "cpu"
 
 
-def find_tools(spice: Path, spice_cache: Path | None = None) -> Tools:
+def find_tools(spice: Path | None, spice_cache: Path | None = None) -> Tools:
     """The installed Java, SPICE where ``spice`` is complete, and a GPU where there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Tools(java.installed_java(), spice if ready(spice) else None, spice_cache, device=device)
+    spice = spice if spice is not None and ready(spice) else None
+    return Tools(java.installed_java(), spice, spice_cache, device=device)
 
 
 @dataclass

@@ -33,7 +33,7 @@ def score_file(path: Path, settings: EvaluationConfig, tools: Tools) -> FileScor
 
     Raises:
         EarwitnessError: see :func:`pipeline.tables.read_rows`; or no reference column, a row
-            without a reference, or a name that stands twice.
+            without a reference, or a name that occurs twice.
     """
     rows = [row.values for row in read_rows(path, ["candidate", "caption_1"])]
     columns = [name for name in rows[0] if _REFERENCE.fullmatch(name)]
@@ -49,7 +49,7 @@ def score_file(path: Path, settings: EvaluationConfig, tools: Tools) -> FileScor
         names = [row["file_name"] for row in rows]
         if len(set(names)) < len(names):
             repeated = next(name for name in names if names.count(name) > 1)
-            raise EarwitnessError(f"{path}: file_name {repeated!r} stands twice; remove one row")
+            raise EarwitnessError(f"{path}: file_name {repeated!r} occurs twice; remove one row")
         labels = {"file_name": names, **labels}
     result = evaluate({"candidate": candidates}, references, settings, tools)
     scores = result.scores["candidate"]

@@ -19,7 +19,7 @@ def read_predictions(path: Path, clip_ids: Sequence[str], hint: str) -> list[str
     """A system's captions (columns clip_id, caption) in the order of ``clip_ids``.
 
     Raises:
-        EarwitnessError: see :func:`pipeline.tables.read_rows`; or a clip stands twice, is missing
+        EarwitnessError: see :func:`pipeline.tables.read_rows`; or a clip occurs twice, is missing
             or is not of this dataset. ``hint`` says what to run.
     """
     captions: dict[str, str] = {}
@@ -27,7 +27,7 @@ def read_predictions(path: Path, clip_ids: Sequence[str], hint: str) -> list[str
     for _, row in read_rows(path, ["clip_id", "caption"]):
         name = row["clip_id"]
         if name in captions:
-            raise EarwitnessError(f"{path}: clip {name!r} stands twice; {hint}")
+            raise EarwitnessError(f"{path}: clip {name!r} occurs twice; {hint}")
         if name not in known:
             raise EarwitnessError(f"{path}: clip {name!r} is not in the dataset's split; {hint}")
         captions[name] = row["caption"]

@@ -16,9 +16,8 @@ from pipeline.corpora.splits import training_clips
 from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.features.embedding import caption_id
 from pipeline.features.mixture import open_mixture
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, caption_id
 from pipeline.files import replacing_folder, sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.state_dicts import load_weights, weights
