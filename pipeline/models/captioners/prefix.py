@@ -82,7 +82,7 @@ class Prefix(Captioner):
                 f"{text_width}; name the sound and the text of one space, such as one CLAP's"
             )
         if settings.pretrained is not None:
-            from pipeline.models.decoders.gpt_pretrained import load_gpt
+            from pipeline.models.decoders.gpt import load_gpt
 
             decoder = load_gpt(settings.pretrained, tokens.size, settings.dropout)
         else:
