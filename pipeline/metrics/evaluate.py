@@ -177,24 +177,19 @@ def _run_java(
     result: Evaluated,
 ) -> None:
     seconds = tools.java_seconds
-    found = _attempt(
-        ("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds)
-    )
-    for name, scores in (found or {}).items():
-        result.scores[name].put("meteor", scores)
+    _put(("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds))
     if not settings.spice:
         result.missing |= dict.fromkeys(("spice", "spider"), "evaluation.spice is false")
         return
     parses = tools.spice_cache
-    found = _attempt(
+    _put(
         ("spice", "spider"),
         result,
         lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
     )
-    for name, scores in (found or {}).items():
-        result.scores[name].put("spice", scores)
-        cider_d = result.scores[name].get("cider_d")
-        result.scores[name].put("spider", spider(cider_d, scores))
+    for scores in result.scores.values():
+        if "spice" in scores.clips:
+            scores.put("spider", spider(scores.get("cider_d"), scores.get("spice")))
 
 
 def _run_models(
@@ -207,13 +202,11 @@ def _run_models(
         result.missing[similarity] = "evaluation.sbert is null"
     else:
         similarity = f"sbert_sim{sbert.suffix(weights)}"
-        found = _attempt(
+        _put(
             (similarity,),
             result,
             lambda: sbert.sbert_sim(sbert.load(weights, tools.device), tokens),
         )
-        for name, scores in (found or {}).items():
-            result.scores[name].put(similarity, scores)
     detected = _detected(tokens, settings.fluency, tools, result)
     if detected is None:
         result.missing |= dict.fromkeys(("fense", "spider_fl"), "they need the fluency detector")
@@ -262,6 +255,14 @@ def _detected(
     found = fluency.error_probabilities(detector, flat)
     ends = np.cumsum([len(chosen.candidates) for chosen in tokens.values()])[:-1]
     return detector.suffix, dict(zip(tokens, np.split(found, ends), strict=True))
+
+
+def _put(
+    names: Sequence[str], result: Evaluated, make: Callable[[], Mapping[str, ClipScores]]
+) -> None:
+    """Every system's score as ``names[0]``; the others need it, and are missing where it is."""
+    for system, scores in (_attempt(names, result, make) or {}).items():
+        result.scores[system].put(names[0], scores)
 
 
 def _attempt(names: Sequence[str], result: Evaluated, make: Callable[[], T]) -> T | None:

@@ -75,8 +75,8 @@ def load(weights: str, device: str) -> Detector:
         EarwitnessError: it is missing, cannot be downloaded, or is not such a checkpoint.
     """
     path = _located(FIELD if weights == "hub" else weights)
-    state, classes, model_type = _read(path)
-    model = ErrorDetector(_encoder(state, path), classes)
+    state, model_type = _read(path)
+    model = ErrorDetector(_encoder(state, path), len(ERRORS))
     # older transformers saved this buffer with the weights
     state = {name: value for name, value in state.items() if not name.endswith("position_ids")}
     try:
@@ -138,7 +138,8 @@ def _downloaded(name: str) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights, and the name of the model whose tokenizer they need."""
     try:
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -150,7 +151,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
         raise _unfit(path, "no clf.weight in it")
     if len(state["clf.weight"]) != len(ERRORS):
         raise _unfit(path, f"{len(state['clf.weight'])} classes, not {len(ERRORS)}")
-    return state, len(ERRORS), str(saved.get("model_type", ""))
+    return state, str(saved.get("model_type", ""))
 
 
 def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
