@@ -1,9 +1,9 @@
 """Extraction against the encoder alone, and the obvious loop: ``python -m benchmarks.extraction``.
 
-The encoder is PANNs' CNN10 at its published size with random weights, on 44.1 kHz FLAC files that
-it takes at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded beforehand:
-the whole extraction (decoding, resampling, unpacking, writing, putting together) may take little
-more. The obvious way is a loop over the clips: librosa.load, one forward pass, an append to HDF5.
+The encoder is PANNs' CNN10 at its published size with random weights; it reads 44.1 kHz FLAC files
+at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded before: the whole
+extraction (decoding, resampling, unpacking, writing) may take little more. The obvious way is a
+loop over the clips: librosa.load, one forward pass, an append to HDF5.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def decoded(manifest: Manifest, rate: int, settings: windows.PassSettings) -> li
     ]
     batches = []
     for batch in windows.make_batches([one.duration for one in recordings], settings):
-        own = [recordings[clip] for clip in batch]
-        samples = [audio.load(one.path, rate) for one in own]
-        batches.append(windows.cut(own, samples, rate, settings))
+        chosen = [recordings[clip] for clip in batch]
+        samples = [audio.load(one.path, rate) for one in chosen]
+        batches.append(windows.cut(chosen, samples, rate, settings))
     return batches
 
 

@@ -1,4 +1,4 @@
-"""The triplet loss beside the peers' loop over pairs: ``python -m benchmarks.triplet``.
+"""The triplet loss against the published loop over pairs: ``python -m benchmarks.triplet``.
 
 Both draw a random negative caption and sound of other clips, and run the loss forward and backward,
 on a batch of 32 pairs, as the baseline's, and one of 128; the width is 300.
@@ -28,9 +28,9 @@ def looped(audio: Tensor, text: Tensor, clips: list[int], margin: float = 1.0) -
             a = int(draw.integers(pairs))
         while clips[t] == clips[i] or a == t:
             t = int(draw.integers(pairs))
-        own = torch.dot(audio[i], text[i])
+        matched = torch.dot(audio[i], text[i])
         for other in (torch.dot(audio[a], text[i]), torch.dot(audio[i], text[t])):
-            term = other - own + margin
+            term = other - matched + margin
             if bool(term > 0):
                 loss = loss + term
     return loss / pairs
