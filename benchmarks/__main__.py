@@ -12,7 +12,7 @@ ALL = (
 
 
 def main() -> None:
-    """One process each, so that threads and memory of one do not weigh on the next."""
+    """Runs each in its own process, so that its threads and memory do not slow the next."""
     for name in ALL:
         print(f"\n## {name}\n", flush=True)
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

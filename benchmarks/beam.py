@@ -1,9 +1,9 @@
 """Beam search: ours against decoding each clip without a cache, and transformers' ``generate``.
 
-Random weights, with the output's bias on the end of sentence set so that captions end at different
-lengths, as real ones do. Three searches over the same weights, with the same settings: ours; one
-clip at a time with every prefix read anew, its K hypotheses in one batch; and ``generate`` on the
-whole batch with its own cache. The time of the second is taken on some clips and counted for all.
+The weights are random; the output's bias of the end of sentence makes captions end at different
+lengths, as real ones do. Three searches use the same weights and settings: ours; one clip at a time
+without a cache, its K hypotheses in one batch; and ``generate`` on the whole batch with its own
+cache. The second is timed on some clips, and its time is multiplied up to all clips.
 
 Run it as ``python -m benchmarks.beam``.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import BartForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.plain_beam import plain_beam
 from benchmarks.timing import Row, compare, print_table
 from pipeline.config.bart import BartConfig
 from pipeline.decoding.search import search
@@ -123,38 +124,18 @@ def generate(reference: Any, memory: Memory, max_length: int) -> Tensor:
 
 
 def uncached_beam(model: Bart, memory: Memory, max_length: int) -> Tensor:
-    """(L,): one clip's best caption by the obvious loop; it stops as ours does."""
-    tokens = torch.tensor([[model.begin]])
-    totals = torch.zeros(1)
-    finished: list[tuple[float, Tensor]] = []
-    for step in range(1, max_length + 2):
+    """(L,): one clip's best caption, every prefix read again."""
+
+    def log_probs(tokens: Tensor) -> Tensor:
         alike = Memory(*(part.expand(len(tokens), *part.shape[1:]) for part in memory))
-        log_probs = model.logits(alike, tokens)[:, -1].log_softmax(-1)
-        log_probs[:, [model.begin, model.pad]] = float("-inf")
-        if step <= MIN_LENGTH:
-            log_probs[:, model.end] = float("-inf")
-        if step > max_length:
-            log_probs[:, torch.arange(model.vocabulary) != model.end] = float("-inf")
-        best, order = (totals[:, None] + log_probs).flatten().topk(2 * BEAMS)
-        live: list[tuple[float, Tensor]] = []
-        for rank, (total, index) in enumerate(zip(best.tolist(), order.tolist(), strict=True)):
-            parent, token = divmod(index, model.vocabulary)
-            grown = torch.cat((tokens[parent], torch.tensor([token])))
-            if token != model.end:
-                live.append((total, grown))
-            elif rank < BEAMS:
-                finished.append((total / step, grown))
-        finished = sorted(finished, key=lambda pair: -pair[0])[:BEAMS]
-        totals = torch.tensor([total for total, _ in live[:BEAMS]])
-        tokens = torch.stack([grown for _, grown in live[:BEAMS]])
-        if len(finished) == BEAMS and live[0][0] / step <= finished[-1][0]:
-            break
-    return finished[0][1]
+        return model.logits(alike, tokens)[:, -1].log_softmax(-1)
+
+    ids = TokenIds(model.vocabulary, model.begin, model.pad, model.end)
+    return plain_beam(log_probs, ids, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length)
 
 
 def report(name: str, model: Bart, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
-    """Says how many of the captions are the same, and how long they are."""
-
+    """Prints how many of the captions are equal, and their lengths."""
     pad, end = model.pad, model.end
 
     def ids(row: Tensor) -> list[int]:
@@ -162,7 +143,7 @@ def report(name: str, model: Bart, ours: Tensor, alone: dict[int, Tensor], their
 
     lengths = (ours != pad).sum(-1) - 1
     same = sum(ids(ours[i]) == ids(row) for i, row in alone.items())
-    # at the limit generate cuts a caption, where ours ends it
+    # at the longest length generate cuts a caption, and ours ends it
     ended = [i for i, row in enumerate(theirs.tolist()) if end in row[1:]]
     alike = sum(ids(ours[i]) == ids(theirs[i]) for i in ended)
     print(

@@ -1,4 +1,4 @@
-"""CIDEr-D of one SCST batch, in arrays beside pycocoevalcap's: ``python -m benchmarks.cider``."""
+"""CIDEr-D of one SCST batch against pycocoevalcap's: ``python -m benchmarks.cider``."""
 
 from __future__ import annotations
 

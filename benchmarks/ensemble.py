@@ -4,8 +4,8 @@
 
 Two Transformer captioners of the paper's size, beam 3 (SJTU 3), on the memory of 10-second clips,
 with random weights that end captions at different lengths, as real ones do. The obvious way is the
-published code's: one clip at a time, each member reading the whole prefix of its K hypotheses anew
-at every step. Beside it, one clip at a time through our own search and its cache.
+published code's: one clip at a time, where each member reads the whole prefix of its K hypotheses
+again at every step. A second row has one clip at a time with our search and its cache.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.plain_beam import plain_beam
 from benchmarks.timing import Row, compare, print_table
 from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.decoding.ensemble import EnsembleStepper
@@ -25,7 +26,7 @@ from pipeline.tensors import Memory, TokenIds
 
 MEMBERS = 2  # SJTU 3: "x2" in Table 3
 BEAMS = 3  # SJTU 3
-CLIPS, ALONE = 128, 16  # decoded by ours; of them, one by one: their time is counted for all
+CLIPS, ALONE = 128, 16  # decoded by ours; one by one, whose time is multiplied up to all
 FRAMES = 31  # 10 s of CNN14
 WORDS = 20  # SJTU's code
 MIN_WORDS = 3
@@ -53,15 +54,15 @@ def measure(repeats: int) -> list[Row]:
     some = range(0, CLIPS, CLIPS // ALONE)
     stepper = EnsembleStepper([model.stepper() for model in models], "log_probs")
 
-    def ours(own: tuple[Memory, ...] = memory) -> Tensor:
-        found = search(stepper, own, beams=BEAMS, min_length=MIN_WORDS, max_length=WORDS)
+    def ours(clips: tuple[Memory, ...] = memory) -> Tensor:
+        found = search(stepper, clips, beams=BEAMS, min_length=MIN_WORDS, max_length=WORDS)
         return found.tokens[:, 0]
 
     def cached() -> list[Tensor]:
         return [ours(one_clip(memory, clip))[0] for clip in some]
 
     def uncached() -> list[Tensor]:
-        return [plain_beam(models, one_clip(memory, clip)) for clip in some]
+        return [uncached_beam(models, one_clip(memory, clip)) for clip in some]
 
     report(ours(), uncached(), some)
     name = f"ensemble of {MEMBERS}, beam {BEAMS}: a clip at a time"
@@ -80,7 +81,7 @@ def random_model(seed: int) -> TransformerDecoder:
     torch.manual_seed(seed)
     model = TransformerDecoder(512, Seq2SeqConfig(), TOKENS).eval()
     model.classifier.weight.mul_(SPREAD)
-    # one channel of the last layer is made constant, and serves as the bias that there is not
+    # one channel of the last layer is constant, as a bias, which the classifier does not have
     model.stack()[-1].final_norm.weight[0] = 0
     model.stack()[-1].final_norm.bias[0] = 1
     model.classifier.weight[:, 0] = 0
@@ -98,44 +99,31 @@ def random_memory(model: TransformerDecoder, device: str) -> Memory:
 
 def one_clip(memory: tuple[Memory, ...], clip: int) -> tuple[Memory, ...]:
     rows = slice(clip, clip + 1)
-    return tuple(Memory(own.values[rows], own.mask[rows]) for own in memory)
+    return tuple(Memory(each.values[rows], each.mask[rows]) for each in memory)
 
 
-def plain_beam(models: list[TransformerDecoder], memory: tuple[Memory, ...]) -> Tensor:
-    """(L,): one clip's best caption by the obvious loop; it stops as ours does."""
-    device = memory[0].values.device
-    tokens = torch.tensor([[TOKENS.begin]], device=device)
-    totals = torch.zeros(1, device=device)
-    finished: list[tuple[float, Tensor]] = []
-    for step in range(1, WORDS + 2):
-        alike = [Memory(*(part.expand(len(tokens), -1, *part.shape[2:]) for part in own))
-                 for own in memory]  # fmt: skip
-        each = [m.logits(own, tokens)[:, -1] for m, own in zip(models, alike, strict=True)]
-        log_probs = torch.stack([logits.log_softmax(-1) for logits in each]).mean(0)
-        log_probs[:, [TOKENS.begin, TOKENS.pad]] = float("-inf")
-        if step <= MIN_WORDS:
-            log_probs[:, TOKENS.end] = float("-inf")
-        if step > WORDS:
-            log_probs[:, torch.arange(TOKENS.size, device=device) != TOKENS.end] = float("-inf")
-        best, order = (totals[:, None] + log_probs).flatten().topk(2 * BEAMS)
-        live: list[tuple[float, Tensor]] = []
-        for rank, (total, index) in enumerate(zip(best.tolist(), order.tolist(), strict=True)):
-            parent, token = divmod(index, TOKENS.size)
-            grown = torch.cat((tokens[parent], order.new_tensor([token])))
-            if token != TOKENS.end:
-                live.append((total, grown))
-            elif rank < BEAMS:
-                finished.append((total / step, grown))
-        finished = sorted(finished, key=lambda pair: -pair[0])[:BEAMS]
-        totals = torch.tensor([total for total, _ in live[:BEAMS]], device=device)
-        tokens = torch.stack([grown for _, grown in live[:BEAMS]])
-        if len(finished) == BEAMS and live[0][0] / step <= finished[-1][0]:
-            break
-    return finished[0][1]
+def uncached_beam(models: list[TransformerDecoder], memory: tuple[Memory, ...]) -> Tensor:
+    """(L,): one clip's best caption, every prefix read again by each member."""
+
+    def log_probs(tokens: Tensor) -> Tensor:
+        each = []
+        for model, clip in zip(models, memory, strict=True):
+            alike = Memory(*(part.expand(len(tokens), -1, *part.shape[2:]) for part in clip))
+            each.append(model.logits(alike, tokens)[:, -1].log_softmax(-1))
+        return torch.stack(each).mean(0)
+
+    return plain_beam(
+        log_probs,
+        TOKENS,
+        beams=BEAMS,
+        min_length=MIN_WORDS,
+        max_length=WORDS,
+        device=memory[0].values.device,
+    )
 
 
 def report(ours: Tensor, alone: list[Tensor], some: range) -> None:
-    """Says how many of the captions are the same, and how long they are."""
+    """Prints how many of the captions are equal, and their lengths."""
     rows = [[token for token in row.tolist() if token != TOKENS.pad] for row in ours]
     same = sum(rows[clip] == row.tolist() for clip, row in zip(some, alone, strict=True))
     words = [len(row) - 2 for row in rows]

@@ -1,9 +1,9 @@
 """Extraction against the encoder alone, and the obvious loop: ``python -m benchmarks.extraction``.
 
-The encoder is PANNs' CNN10 at its published size with random weights, on 44.1 kHz FLAC files that
-it takes at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded beforehand:
-the whole extraction (decoding, resampling, unpacking, writing, putting together) may take little
-more. The obvious way is a loop over the clips: librosa.load, one forward pass, an append to HDF5.
+The encoder is PANNs' CNN10 at its published size with random weights; it reads 44.1 kHz FLAC files
+at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded before: the whole
+extraction (decoding, resampling, unpacking, writing) may take little more. The obvious way is a
+loop over the clips: librosa.load, one forward pass, an append to HDF5.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pipeline.config.encoders import PannsEncoderConfig
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.panns import PannsEncoder
-from pipeline.features import passes
-from pipeline.features.encoding import forward
+from pipeline.features import windows
 from pipeline.features.extraction import extract
+from pipeline.features.forward import forward
 
 CLIPS, SOURCE_RATE, REPEATS = 16, 44100, 3
 PANNS = PannsEncoderConfig(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
@@ -55,17 +55,17 @@ def obvious(manifest: Manifest, encoder: PannsEncoder, path: Path) -> None:
             values[-output.values.shape[1] :] = output.values[0].half().numpy()
 
 
-def decoded(manifest: Manifest, rate: int, settings: passes.PassSettings) -> list[passes.Decoded]:
+def decoded(manifest: Manifest, rate: int, settings: windows.PassSettings) -> list[windows.Decoded]:
     """The batches that extraction makes, in memory."""
     recordings = [
-        passes.DecodedRecording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
+        windows.DecodedRecording(clip.clip_id, Path(manifest.root) / clip.path, clip.duration)
         for clip in manifest.clips
     ]
     batches = []
-    for batch in passes.make_batches([one.duration for one in recordings], settings):
-        own = [recordings[clip] for clip in batch]
-        samples = [audio.load(one.sound, rate) for one in own]
-        batches.append(passes.cut(own, samples, rate, settings))
+    for batch in windows.make_batches([one.duration for one in recordings], settings):
+        chosen = [recordings[clip] for clip in batch]
+        samples = [audio.load(one.sound, rate) for one in chosen]
+        batches.append(windows.cut(chosen, samples, rate, settings))
     return batches
 
 
@@ -81,7 +81,7 @@ def measure() -> list[Row]:
     )
     torch.manual_seed(0)
     encoder = PannsEncoder(PANNS).eval().requires_grad_(False)
-    settings = passes.PassSettings(PANNS.window_seconds, PANNS.batch_seconds)
+    settings = windows.PassSettings(PANNS.window_seconds, PANNS.batch_seconds)
     with TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_clips(folder)

@@ -1,9 +1,9 @@
-"""Projection decoding over a large memory: blocks against the whole matrix of similarities.
+"""Projection decoding over a large text memory: blocks against the whole similarity matrix.
 
-The obvious way makes the memory float32 and unit at once and takes the softmax over all
-similarities; it is timed on a slice, as all of it would not fit. Ours reads the mapped float16 file
-in blocks. Both give the same embeddings on the slice. Peaks are of anonymous memory above what was
-there before, which leaves out the file's own pages: the system may drop those at any time.
+The obvious way converts the whole memory to float32 unit vectors and takes the softmax over all
+similarities; it is timed on a slice, as the whole would not fit. Ours reads the mapped float16 file
+in blocks. Both give the same embeddings on the slice. Peaks are the growth of anonymous memory,
+without the file's pages, which the system may drop at any time.
 
 Run it as ``python -m benchmarks.memory``; ``python -m benchmarks.memory 20000 5000`` is small.
 """
@@ -30,7 +30,7 @@ from pipeline.features.store import FeatureStore, Header, write_store
 CAPTIONS, SLICE, WIDTH, BATCH = 600_000, 60_000, 1024, 64
 TEMPERATURE = 0.01
 WRITTEN = 1 << 14  # rows at once
-TARGET = 0.8  # blocks may cost a little time; it is memory that they save
+TARGET = 0.8  # blocks save memory, and may cost a little time
 
 
 class Peak:

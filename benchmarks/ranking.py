@@ -1,4 +1,4 @@
-"""Retrieval scores of Clotho's size beside a loop over queries: ``python -m benchmarks.ranking``.
+"""Retrieval scores at Clotho's size against a loop over queries: ``python -m benchmarks.ranking``.
 
 Both start from embeddings, 1,045 clips and 5,225 captions of 1,024 values, and rank both ways.
 """
@@ -14,12 +14,12 @@ from benchmarks.timing import compare, print_table
 from pipeline.metrics.retrieval import Embeddings, ensemble_ranks, scores
 
 CLIPS, CAPTIONS, WIDTH = 1045, 5225, 1024
-TARGET = 2.5  # times faster; the products, which both do, are most of it
+TARGET = 2.5  # times faster; both spend most of their time on the products
 SECONDS = 1.0  # at most
 
 
 def made() -> tuple[Embeddings, Tensor]:
-    """Captions that lie about their clips, five each."""
+    """Captions with noise around their clips, five each."""
     draw = torch.Generator().manual_seed(1)
     clip_of = torch.arange(CAPTIONS) % CLIPS
     clips = normalize(torch.randn(CLIPS, WIDTH, generator=draw), dim=1)

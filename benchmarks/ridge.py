@@ -1,8 +1,8 @@
-"""The plainest retriever there is: ``python -m benchmarks.ridge DATASET``.
+"""The simplest retriever, a linear one: ``python -m benchmarks.ridge DATASET``.
 
 A ridge regression from a clip's pooled sound features to the pooled text features of its captions,
-fitted on the development split, ranked by cosine on the evaluation split. What a trained retriever
-on the same frozen features must be better than.
+fitted on the development split, ranked by cosine on the evaluation split. A trained retriever on
+the same frozen features must be better.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.embedding import caption_id
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, caption_id
 from pipeline.metrics.retrieval import chance_scores, ranking_scores
 from pipeline.trained.ranking import table
 from stages import paths
@@ -28,7 +27,7 @@ from stages.run import run
 Values = NDArray[np.float64]
 
 STRENGTHS = 10.0 ** np.arange(-6, 6.5, 0.5)  # λ, as shares of the mean squared singular value
-UNHEARD = frozenset({"logmel", "waveform", "fbank"})  # stored for towers: pooled, they say little
+RAW = frozenset({"logmel", "waveform", "fbank"})  # stored for towers; useless when pooled
 
 
 class Pairs(NamedTuple):
@@ -57,16 +56,16 @@ def read(manifest: Manifest, split: str, sound: Sequence[str], text: str) -> Pai
 def _pooled(store: FeatureStore, ids: Sequence[str]) -> Values:
     """(N, D) of the clips, or (M, W) of the captions."""
     place = {name: at for at, name in enumerate(store.ids)}
-    if odd := next((name for name in ids if name not in place), None):
+    if missing := next((name for name in ids if name not in place), None):
         raise EarwitnessError(
-            f"{store.path}: no features of {odd!r}; run `dvc repro extract embed`"
+            f"{store.path}: no features of {missing!r}; run `dvc repro extract embed`"
         )
     means = [store.entry(place[name]).mean(axis=0, dtype=np.float64) for name in ids]
     return np.stack(means)
 
 
 def _scale(store: FeatureStore) -> float:
-    """One number an encoder, so that several weigh alike."""
+    """One number an encoder, so that several have equal weight."""
     return max(float(np.abs(store.values[:10_000]).mean(dtype=np.float64)), 1e-12)
 
 
@@ -109,8 +108,8 @@ def main(
 ) -> None:
     """Prints its scores × 100 beside chance."""
     params = load_params(paths.PARAMS)
-    heard = [name for name, e in params.encoders.items() if e.module not in UNHEARD]
-    encoders, words = sound or heard, text or next(iter(params.text_encoders), "")
+    pooled = [name for name, e in params.encoders.items() if e.module not in RAW]
+    encoders, words = sound or pooled, text or next(iter(params.text_encoders), "")
     if not encoders or not words:
         raise EarwitnessError(
             "params.yaml has no frozen encoder, or no text encoder, to regress on"

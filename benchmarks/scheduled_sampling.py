@@ -3,9 +3,9 @@
     python -m benchmarks.scheduled_sampling [--threads 1]
 
 Decoder and loss of the paper's sizes, forward and backward, with dropout, on the memory of a
-10-second clip's 31 frames. The slow way is tests/reference_seq2seq.py: torch's own decoder, which
-reads the whole prefix at every step as SJTU's code does, or its GRU with the attention's products
-made anew at every step. The draws are those of real steps.
+10-second clip's 31 frames. The slow way is tests/reference_seq2seq.py: torch's decoder, which reads
+the whole prefix at every step as SJTU's code does, or its GRU, which computes the attention's
+products again at every step. The choice of gold steps is that of real training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOKENS = TokenIds(size=4368, begin=1, pad=0, end=2)  # Clotho's
 TARGET = 5.0
 TRANSFORMER = Seq2SeqConfig()
 GRU = Seq2SeqConfig(decoder="gru", decoder_layers=1, width=512)
-STEPS = 3  # with draws of their own, in each timed run
+STEPS = 3  # in each timed run, each with other gold steps
 
 
 def main() -> None:

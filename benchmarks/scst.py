@@ -1,11 +1,11 @@
 """Self-critical training: the reward, and a whole step.
 
 The reward is compared with pycocoevalcap's scorer on the same batch, given the captions as tokens
-and the document frequencies of all training clips; ours has to find the tokens first. The step, at
-the paper's sizes (SJTU Table 1: BiGRU 3 × 256, Transformer 2 × 256, 64 clips), is compared with
-the same one whose hypotheses are sampled a clip at a time, every prefix read anew. Weights are
-random, so nearly all captions have the greatest length. The time of the second is taken on some
-clips and counted for all.
+and the document frequencies of all training clips; ours must also find the tokens. The step, at the
+paper's sizes (SJTU Table 1: BiGRU 3 × 256, Transformer 2 × 256, 64 clips), is compared with one
+that samples a clip at a time, and reads every prefix again. Weights are random, so nearly all
+captions have the greatest length. The second is timed on some clips, and its time is multiplied up
+to all clips.
 
 Run it as ``python -m benchmarks.scst``.
 """
@@ -65,7 +65,7 @@ def caption(draw: random.Random) -> str:
 
 
 class WholeCorpus(CiderScorer):
-    """pycocoevalcap's, with document frequencies that were counted before."""
+    """pycocoevalcap's scorer, with given document frequencies."""
 
     frequency: Any = None
     ref_len = property(lambda self: np.log(float(CORPUS)), lambda self, value: None)
@@ -194,7 +194,7 @@ def one_by_one(
 
 @torch.no_grad()
 def uncached(captioner: TrainedCaptioner, memory: Memory, longest: int, *, sampled: bool) -> Tensor:
-    """(L,): one hypothesis, all of its prefix read at every step."""
+    """(L,): one hypothesis, whose whole prefix is read again at every step."""
     tokens = torch.tensor([[TOKENIZER.begin]])
     for _ in range(longest):
         logits = captioner.model.logits(memory, tokens)[:, -1]

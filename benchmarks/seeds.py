@@ -1,10 +1,10 @@
-"""A run's claims over several seeds: ``python -m benchmarks.seeds 1 2 3`` after ``dvc repro``.
+"""A run's scores over several seeds: ``python -m benchmarks.seeds 1 2 3`` after ``dvc repro``.
 
-Trains every captioner, finetuned captioner and retriever of ``data/plans`` anew with each seed, on
-the stored features, and scores every system as the pipeline does, retrieval systems too. What is
-done is kept in ``data/partial/seeds`` and not done again. ``--only NAME`` leaves out all other
-captioners and retrievers, and the systems that need them; ``--set training.epochs=30`` changes a
-setting of every plan that has it: that is how settings were compared on the validation split.
+Trains every captioner, finetuned captioner and retriever of ``data/plans`` with each seed, on the
+stored features, and scores every system as the pipeline does, retrieval systems too. Finished
+models are kept in ``data/partial/seeds`` and not trained again. ``--only NAME`` leaves out all
+other captioners and retrievers, and the systems that need them. ``--set training.epochs=30``
+changes a setting in every plan that has it, to compare settings on the validation split.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.decoding.text_memory import open_memory
 from pipeline.features.store import FeatureStore
 from pipeline.files import read_json
-from pipeline.metrics.evaluate import evaluate_sets
-from pipeline.metrics.sets import ScoredSet
-from pipeline.metrics.tools import find_tools
+from pipeline.metrics.evaluate import evaluate_sets, find_tools
+from pipeline.metrics.types import ScoredSet
 from pipeline.trained.captioner import load_captioner
 from pipeline.trained.ranking import score_systems
 from pipeline.training.contrastive import train_retriever
@@ -72,7 +71,7 @@ def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> A
 
 
 def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
-    """The plans of all that is trained, what others start from first."""
+    """The plans of all that is trained, in the order of their needs."""
     captioners = list(plans("captioners").values())
     retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
     of_kind: list[tuple[type[Trained], list[dict[str, Any]]]] = [
@@ -102,7 +101,7 @@ def done(plan: Plan, output: Path) -> bool:
 
 
 def train(folder: Path, plan: Trained) -> None:
-    """Trains one model into ``folder``, unless it is there."""
+    """Trains one model into ``folder``, unless it exists."""
     kind = "retrievers" if isinstance(plan, RetrieverPlan) else "captioners"
     output, checkpoints = folder / kind / plan.name, folder / "checkpoints"
     if done(plan, output):
@@ -119,15 +118,15 @@ def train(folder: Path, plan: Trained) -> None:
             checkpoints=checkpoints,
         )
     elif isinstance(plan, CaptionerPlan):
-        heard = plan.sound_dataset or plan.dataset
+        sound = plan.sound_dataset or plan.dataset
         train_captioner(
             plan,
             manifest(plan.dataset),
-            stores(heard, plan.features) if plan.model.reads.sound else [],
+            stores(sound, plan.features) if plan.model.reads.sound else [],
             stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
             output,
             checkpoints,
-            heard=manifest(heard) if plan.sound_dataset else None,
+            heard=manifest(sound) if plan.sound_dataset else None,
         )
     else:
         base = load_captioner(folder / "captioners" / plan.captioner)
@@ -154,7 +153,7 @@ def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
 
 
 def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scores:
-    """The scores of the systems whose retrievers, or whose captions, are there."""
+    """The scores of the systems whose retrievers, or whose captions, exist."""
     captions = folder / "predictions" / plan.name
     systems = {name: own for name, own in plan.systems.items() if set(own) <= trained}
     captioned = {
@@ -180,10 +179,10 @@ def main(
     retrieval: dict[int, Scores] = {}
     for seed in seeds:
         folder = FOLDER / name / str(seed)
-        wanted = [plan for plan in jobs(seed, given) if not only or plan.name in only]
-        for plan in wanted:
+        chosen = [plan for plan in jobs(seed, given) if not only or plan.name in only]
+        for plan in chosen:
             train(folder, plan)
-        trained = {plan.name for plan in wanted}
+        trained = {plan.name for plan in chosen}
         systems = plans("systems")  # made after the training of a fresh run
         for values in systems.values():
             if "captioners" in values and set(values["captioners"]) <= trained:

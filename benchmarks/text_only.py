@@ -1,9 +1,9 @@
 """A text-only epoch (WSAC) from stored embeddings against encoding each batch's captions again.
 
-The obvious way, the peers', asks the frozen text encoder in every training step; ours asks it once,
-and a batch gathers the stored float16. Batches, model and step are the same: only the bank differs
-that gives the embeddings. The encoder is the real MiniLM; the paper's BERT is ten times its size.
-How long encoding once takes is printed beside, and after how many epochs that is won back.
+The obvious way, that of the published codes, runs the frozen text encoder in every training step;
+ours runs it once, and a batch gathers the stored float16. Batches, model and step are the same;
+only the source of the embeddings differs. The encoder is the real MiniLM; the paper's BERT is ten
+times as large. The time to encode once is printed too, and after how many epochs it is saved.
 
 Run it as ``python -m benchmarks.text_only``; some minutes on one core.
 """
@@ -49,7 +49,7 @@ TARGETS = {"small": 2.0, "the paper's size": 1.05}  # times faster, of each deco
 
 
 class Encoding:
-    """A bank that encodes the captions it is asked for, every time."""
+    """A bank that encodes its captions again at every access."""
 
     views = 1
 
@@ -66,7 +66,7 @@ class Encoding:
 
 
 def corpus() -> Manifest:
-    """Clips with captions as `soundscapes` writes them, and no sound."""
+    """Clips with captions as in `soundscapes`, and no sound."""
     draw = np.random.default_rng(7)
     scenes = [draw_scene(draw, (4.0, 8.0), 3) for _ in range(CLIPS)]
     texts = [grammar.captions(draw, scene, CAPTIONS) for scene in scenes]
@@ -146,7 +146,7 @@ def main() -> None:
     manifest = corpus()
     with TemporaryDirectory() as name:
         folder = Path(name)
-        encoder.encode(manifest.clips[0].captions)  # what is slow the first time
+        encoder.encode(manifest.clips[0].captions)  # the first call is slow
         made: list[FeatureStore] = []
         once = seconds(lambda: made.append(stored(manifest, encoder, folder)))
         (store,) = made

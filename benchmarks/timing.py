@@ -1,6 +1,6 @@
-"""The obvious way beside ours, timed in turn in one run, as one ratio.
+"""Times the obvious way and ours in one run, and compares them as a ratio.
 
-The two are run alternately, so that a busy machine slows both, and medians are compared.
+The two run alternately, so that a busy machine slows both, and medians are compared.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def compare(
     """Times both in turn, ``repeats`` times, after one untimed run of each where ``warm``.
 
     Args:
-        slow: the obvious way, or for ``at_most`` the whole of which ``fast`` is the core.
-        fast: ours, or for ``at_most`` the core alone.
+        slow: the obvious way; with ``at_most`` a whole job.
+        fast: ours; with ``at_most`` the part of that job that must be most of it.
         target: of ``slow / fast``, a lower bound; an upper bound with ``at_most``.
     """
     if warm:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.translator [--size both] [--clips 16] [--threads 2]
 
-The plain loop convolves a layer's input once, not once a step, and calls torch's own modules. The
+The plain loop convolves a layer's input once, not at every step, and calls torch's modules. The
 twin rows run both branches: one batched pass of ours, two passes of the plain loop.
 """
 

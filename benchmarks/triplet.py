@@ -1,7 +1,7 @@
-"""The triplet loss beside the peers' loop over pairs: ``python -m benchmarks.triplet``.
+"""The triplet loss against the published loop over pairs: ``python -m benchmarks.triplet``.
 
-Both draw a random impostor a side, of another clip, and go back through the loss; a batch is of 32
-pairs, as the baseline's, and of 128, 300 wide.
+Both draw a random negative caption and sound of other clips, and run the loss forward and backward,
+on a batch of 32 pairs, as the baseline's, and one of 128; the width is 300.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def looped(audio: Tensor, text: Tensor, clips: list[int], margin: float = 1.0) -
             a = int(draw.integers(pairs))
         while clips[t] == clips[i] or a == t:
             t = int(draw.integers(pairs))
-        own = torch.dot(audio[i], text[i])
+        matched = torch.dot(audio[i], text[i])
         for other in (torch.dot(audio[a], text[i]), torch.dot(audio[i], text[t])):
-            term = other - own + margin
+            term = other - matched + margin
             if bool(term > 0):
                 loss = loss + term
     return loss / pairs
 
 
 def check(audio: Tensor, text: Tensor, clips: Tensor) -> None:
-    """Both have the same expectation: a mean over every impostor that may be drawn."""
+    """Both have the same expectation: a mean over all possible negatives."""
     found = torch.stack([torch.stack(triplet_loss(audio, text, clips)).sum() for _ in range(300)])
     slow = torch.stack([looped(audio, text, clips.tolist()) for _ in range(60)])
     error = (found.std().square() / 300 + slow.std().square() / 60).sqrt()

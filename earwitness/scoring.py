@@ -15,9 +15,8 @@ from earwitness.repository import NoRepositoryError, find_repository
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.section import parse_section
 from pipeline.errors import EarwitnessError
-from pipeline.metrics.evaluate import evaluate
-from pipeline.metrics.tables import read_rows
-from pipeline.metrics.tools import find_tools
+from pipeline.metrics.evaluate import evaluate, find_tools
+from pipeline.tables import read_rows
 
 _REFERENCE = re.compile(r"caption_\d+")
 
@@ -92,10 +91,10 @@ def read_captions(path: Path) -> CaptionTable:
     not read.
 
     Raises:
-        EarwitnessError: see :func:`pipeline.metrics.tables.read_rows`; or no reference column, a
-            row without a reference, or a name that stands twice.
+        EarwitnessError: see :func:`pipeline.tables.read_rows`; or no reference column, a
+            row without a reference, or a name that occurs twice.
     """
-    rows = read_rows(path, ["candidate", "caption_1"])
+    rows = [row.values for row in read_rows(path, ["candidate", "caption_1"])]
     columns = [name for name in rows[0] if _REFERENCE.fullmatch(name)]
     references = [[row[name] for name in columns if row[name].strip()] for row in rows]
     for number, captions in enumerate(references, start=1):
@@ -109,6 +108,6 @@ def read_captions(path: Path) -> CaptionTable:
         names = [row["file_name"] for row in rows]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise EarwitnessError(f"{path}: file_name {twice!r} stands twice; remove one row")
+            raise EarwitnessError(f"{path}: file_name {twice!r} occurs twice; remove one row")
         labels = {"file_name": names, **labels}
     return CaptionTable(candidates, references, labels)

@@ -26,7 +26,7 @@ Samples = NDArray[np.float32]
 
 BLOCK_VALUES = 1 << 20  # samples times channels read at once: 4 MB
 RATES = (1_000, 1_000_000)  # Hz; a rate outside of these is a broken header
-UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # data sizes that streaming writers leave in a WAV's header
+UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # data sizes that streaming writers put into a WAV's header
 # an MP3's header counts the encoder's delay and padding too: a few frames of 1152 samples
 MP3_SLACK = 4 * 1152
 
@@ -89,7 +89,7 @@ def _probe_file(path: Path) -> float:
 
 
 def verify(path: Path) -> float:
-    """A file's duration in seconds, once every sample of it has been decoded and found finite.
+    """A file's duration in seconds, after every sample was decoded and is finite.
 
     Raises:
         EarwitnessError: as :func:`load`.
@@ -128,17 +128,17 @@ def _resampled(blocks: Iterable[Samples], given: int, wanted: int) -> Samples:
 
 
 def windows(samples: Samples, longest: int) -> list[Samples]:
-    """Cuts a clip into as few windows as hold at most ``longest`` samples, equal to a sample.
+    """Cuts a clip into the fewest windows of at most ``longest`` samples, equal to one sample.
 
-    Equal cuts leave no crumb at the end that would weigh as much as a whole window in an average,
-    repeat nothing, and need no padding: 25 s in windows of 10 s become 3 of 8⅓ s.
+    With equal windows no short rest at the end counts as much as a whole window in an average;
+    nothing is repeated, and nothing is padded: 25 s in windows of 10 s become 3 of 8⅓ s.
 
     Args:
         samples: (S,).
-        longest: of a window, in samples.
+        longest: length of a window, in samples.
 
     Returns:
-        Views that, joined, are ``samples``; a clip that fits is one window.
+        Views that are ``samples`` when joined; one view where the clip fits a window.
     """
     count = max(1, -(-len(samples) // longest))
     bounds = [index * len(samples) // count for index in range(count + 1)]
@@ -146,9 +146,9 @@ def windows(samples: Samples, longest: int) -> list[Samples]:
 
 
 def fit(samples: Samples, length: int, pad: Literal["zero", "repeat"] = "zero") -> Samples:
-    """(S,) samples as exactly ``length``: the first so many, or padded at the end.
+    """(S,) samples as exactly ``length``: cut at the end, or padded there.
 
-    ``repeat`` says the clip again and again from its start, as CLAP's ``repeat`` does.
+    ``repeat`` pads with the clip again, from its start, as CLAP's ``repeat`` does.
     """
     if len(samples) >= length:
         return samples[:length]
@@ -175,7 +175,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def _mono_blocks(path: Path, sound: soundfile.SoundFile) -> Iterator[Samples]:
-    """(n,) blocks of the mean channel, checked on the way and for completeness at the end."""
+    """(n,) blocks of the mean of all channels; raises at values that are not finite or missing."""
     frames = max(1, BLOCK_VALUES // sound.channels)
     buffer = np.empty((min(frames, max(1, sound.frames)), sound.channels), np.float32)
     done = 0
@@ -210,7 +210,7 @@ def _check_complete(path: Path, sound: soundfile.SoundFile, done: int) -> None:
 
 
 def _check_bytes(path: Path) -> None:
-    """What is wrong with a file before it is decoded, in words better than a decoder's."""
+    """Finds what is wrong with a file before it is decoded, for a clearer message."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -218,21 +218,21 @@ def _check_bytes(path: Path) -> None:
         if not size:
             raise EarwitnessError(f"{path}: empty file (0 bytes); replace it")
         with path.open("rb") as stream:
-            said = _wav_data_end(stream)
+            end = _wav_data_end(stream)
     except FileNotFoundError:
         raise EarwitnessError(f"{path}: not there; check the name") from None
     except OSError as error:
         raise EarwitnessError(f"{path}: cannot be read ({error.strerror})") from None
-    if said is not None and said > size:
+    if end is not None and end > size:
         raise EarwitnessError(
-            f"{path}: truncated WAV: its header says {said} bytes, the file has {size}; replace it"
+            f"{path}: truncated WAV: its header says {end} bytes, the file has {size}; replace it"
         )
 
 
 def _wav_data_end(stream: BinaryIO) -> int | None:
-    """Where a WAV's samples end by its header, in bytes; None for other files or no known size.
+    """Where a WAV's samples end by its header, in bytes; None for other files or an unknown size.
 
-    libsndfile quietly takes what is there of a truncated WAV.
+    libsndfile reads a truncated WAV without an error.
     """
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":

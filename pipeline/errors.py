@@ -2,7 +2,7 @@
 
 
 class EarwitnessError(Exception):
-    """Something the user can mend. The message is one line: what, where, and how to mend it.
+    """Something the user can fix. The message is one line: what, where, and how to fix it.
 
     Stages and the command line print it as ``error: …`` and exit with 1; everything else is a
     bug and keeps its traceback.

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path``, moved into its place if the block ends without error.
 
-    What a killed writer left beside it is removed, so there may be one writer at a time only.
+    What a killed writer left is removed, so there may be only one writer at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{path.name}~*"):
@@ -43,12 +43,20 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            path.rename(temporary.with_name(f"{temporary.name}.old"))
-        temporary.rename(path)
+        replace_folder(temporary, path)
     finally:
         for leftover in path.parent.glob(f".{path.name}~*"):
             shutil.rmtree(leftover)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Moves a folder to ``target``; a folder that was there is removed."""
+    old = target.with_name(f".{target.name}~old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -61,14 +69,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_json(path: Path, mend: str) -> Any:
-    """The value in a JSON file; ``mend`` says what to run when it is missing or broken."""
+def read_json(path: Path, hint: str) -> Any:
+    """The value in a JSON file; ``hint`` says what to do when it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; {mend}") from None
+        raise EarwitnessError(f"{path}: not there; {hint}") from None
     except ValueError as error:
-        raise EarwitnessError(f"{path}: not JSON ({error}); {mend}") from None
+        raise EarwitnessError(f"{path}: not JSON ({error}); {hint}") from None
 
 
 def inside(root: Path, name: str, source: str) -> Path:

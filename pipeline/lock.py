@@ -12,17 +12,17 @@ from pipeline.errors import EarwitnessError
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Holds ``path``, a file that is there only while it is held, for the length of the block.
+def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds ``path``, a file that exists only while it is held, for the length of the block.
 
     Killing ``dvc`` with -9 leaves its stage alive, and the next ``dvc repro`` starts a second one
     beside it: the second is refused here. A file left by a killed holder is taken over.
 
     Raises:
-        EarwitnessError: another process holds it.
+        EarwitnessError: another process holds it, and ``wait`` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _acquire(path)
+    handle = _acquire(path, wait)
     try:
         os.truncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
@@ -32,11 +32,11 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, wait: bool) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(handle).st_ino == path.stat().st_ino:
                 return handle
         except BlockingIOError:

@@ -31,15 +31,16 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     Raises:
         EarwitnessError: a name or a shape does not match.
     """
-    own = weights(module)
-    if odd := sorted(own.keys() ^ tensors.keys()):
-        where = "not in the file" if odd[0] in own else "not in the model"
+    expected = weights(module)
+    if unmatched := sorted(expected.keys() ^ tensors.keys()):
+        first = unmatched[0]
+        where = "not in the file" if first in expected else "not in the model"
         raise EarwitnessError(
-            f"{source}: weights do not match the model ({odd[0]} is {where}, {len(odd)} in all); "
-            "train it again, or correct the plan"
+            f"{source}: weights do not match the model ({first} is {where}, "
+            f"{len(unmatched)} in all); train it again, or correct the plan"
         )
     with torch.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in expected.items():
             if tensor.shape != tensors[name].shape:
                 raise EarwitnessError(
                     f"{source}: {name} is {tuple(tensors[name].shape)}, "
@@ -56,11 +57,11 @@ def save_weights(
         save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
 
 
-def read_weights(path: Path, mend: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; ``mend`` says what to do when it is missing or broken."""
+def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ``hint`` says what to do when it is missing or broken."""
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; {mend}") from None
+        raise EarwitnessError(f"{path}: not there; {hint}") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise EarwitnessError(f"{path}: not safetensors ({error}); {mend}") from None
+        raise EarwitnessError(f"{path}: not safetensors ({error}); {hint}") from None

@@ -1,4 +1,4 @@
-"""What models are given: padded features and token ids, with nothing of files or DVC.
+"""What models read: padded features and token ids. Nothing here knows of files or DVC.
 
 Shapes, everywhere: B clips, K beams, T frames, L tokens, D width, V vocabulary, E encoders.
 """
@@ -48,7 +48,7 @@ class Memory(NamedTuple):
 
 
 class TokenIds(NamedTuple):
-    """What a model has to know of a tokenizer."""
+    """What a model needs to know of a tokenizer."""
 
     size: int  # V
     begin: int
@@ -57,7 +57,7 @@ class TokenIds(NamedTuple):
 
 
 class Bank(Protocol):
-    """Stored features; what :class:`pipeline.features.bank.FeatureBank` gives."""
+    """Stored features, as :class:`pipeline.features.bank.FeatureBank` gives them."""
 
     views: int  # a clip, the clean one included
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.device import set_up
-from pipeline.metrics.evaluate import evaluate_sets
-from pipeline.metrics.report import table, write_scores
-from pipeline.metrics.sets import ScoredSet
-from pipeline.metrics.tables import read_predictions
-from pipeline.metrics.tools import find_tools
+from pipeline.metrics.evaluate import evaluate_sets, find_tools
+from pipeline.metrics.tables import read_predictions, table, write_scores
+from pipeline.metrics.types import ScoredSet
 from pipeline.metrics.yardsticks import yardsticks
 from stages import paths
 from stages.run import run
@@ -25,8 +23,8 @@ def main(dataset: str) -> None:
     sets = {}
     for system in plan.systems:
         path = paths.PREDICTIONS / dataset / f"{system}.csv"
-        mend = f"run `dvc repro decode@{dataset}-{system}`"
-        sets[system] = ScoredSet(read_predictions(path, ids, mend), references)
+        hint = f"run `dvc repro decode@{dataset}-{system}`"
+        sets[system] = ScoredSet(read_predictions(path, ids, hint), references)
     features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
     beside, absent = yardsticks(manifest, plan.evaluation.split, features)
     device = set_up(plan.hardware.device, plan.hardware.threads)

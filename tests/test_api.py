@@ -28,7 +28,7 @@ from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import DecodingPlan
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
-from pipeline.metrics import tools
+from pipeline.metrics import java
 from pipeline.trained.retriever import load_retriever
 from pipeline.weights import Weights
 from stages import decode
@@ -57,7 +57,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its programs take seconds; test_evaluate.py runs them."""
-    monkeypatch.setattr(tools, "installed_java", lambda: None)
+    monkeypatch.setattr(java, "installed_java", lambda: None)
 
 
 def sounds(root: Path) -> list[Path]:

@@ -34,7 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "triplet": {"loss": "triplet", "similarity": "dot", "project": "sound", "width": 12},
     "distance": {
         "loss": "exp_distance", "similarity": "dot", "width": 20, "shared": 9,
-        "impostors": "hardest",
+        "negatives": "hardest",
     },
 }  # fmt: skip
 

@@ -150,7 +150,7 @@ def test_every_real_clotho_name_has_a_safe_id(split: str) -> None:
         (b"file_name;caption_1\na.wav;Rain\n", "no column file_name"),
         (
             b"file_name,caption_1\na.wav,Rain\na.wav,Wind\n",
-            "'a.wav' stands twice, in lines 2 and 3",
+            "'a.wav' occurs twice, in lines 2 and 3",
         ),
         (b"file_name,caption_1\na.wav,Un caf\xe9\n", "line 2 is not UTF-8; save it as UTF-8"),
         (b"file_name,caption_1\n../../etc/passwd,Rain\n", "leaves the dataset's folder"),
@@ -158,9 +158,9 @@ def test_every_real_clotho_name_has_a_safe_id(split: str) -> None:
         (b"file_name,caption_1,caption_2\na.wav, ,\n", "line 2 ('a.wav') has no caption"),
         (b"file_name,caption_1\na.wav\n", "line 2 ('a.wav') has no caption"),
         (b"file_name,caption_1\n,Rain\n", "line 2 has no file_name"),
-        (b"file_name,caption_1\na.wav,Rain, then wind\n", "line 2 has more values"),
+        (b"file_name,caption_1\na.wav,Rain, then wind\n", "line 2 has 3 values for 2 columns"),
         (b'file_name,caption_1\na.wav,"Rain\n', "is not CSV"),
-        (b"file_name,caption_1,caption_1\na.wav,Rain,Wind\n", "column 'caption_1' stands twice"),
+        (b"file_name,caption_1,caption_1\na.wav,Rain,Wind\n", "column 'caption_1' occurs twice"),
     ],
 )
 def test_hostile_tables_say_what_is_wrong(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -280,7 +280,7 @@ def test_audiocaps_sound_that_youtube_lost_is_counted(tmp_path: Path) -> None:
     ("header", "rows", "reason"),
     [
         (["youtube_id", "caption"], [["a", "A"]], "no column start_time"),
-        (["file_name", "caption_1", "caption_2"], [["a.wav", "A", ""]] * 2, "stands twice"),
+        (["file_name", "caption_1", "caption_2"], [["a.wav", "A", ""]] * 2, "occurs twice"),
         (["file_name", "caption"], [["../../etc/passwd", "A"]], "leaves the dataset's folder"),
         (["youtube_id", "start_time", "caption"], [["../x", "0", "A"]], "leaves the dataset's"),
         (["youtube_id", "start_time", "caption"], [["x", "soon", "A"]], "'soon' is not a number"),

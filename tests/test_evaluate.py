@@ -17,13 +17,11 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import Header, write_store
 from pipeline.metrics import evaluate as module
-from pipeline.metrics.evaluate import evaluate, evaluate_sets
-from pipeline.metrics.scores import averaged
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.evaluate import Tools, evaluate, evaluate_sets, find_tools
 from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions, write_clips
-from pipeline.metrics.tools import Tools, find_tools
+from pipeline.metrics.types import ScoredSet, averaged
 from pipeline.text.ptb import tokenize
 from pipeline.weights import Weights
 
@@ -144,17 +142,17 @@ def test_a_system_that_skipped_a_clip_is_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no column candidate"),
+        (b"", "empty file"),
         (b"candidate,caption_1\n", "no rows"),
         (b"caption_1,caption_2\na,b\n", "no column candidate"),
-        (b"candidate,text\na,b\n", "no column caption_1; its header has: candidate, text"),
-        (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' stands twice"),
-        (b"candidate,caption_1\na dog, barks,a dog\n", "line 2 has 3 cells for 2"),
-        (b"candidate,caption_1\na\n", "line 2 has 1 cells"),
+        (b"candidate,text\na,b\n", "no column caption_1; its columns are: candidate, text"),
+        (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' occurs twice"),
+        (b"candidate,caption_1\na dog, barks,a dog\n", "line 2 has 3 values for 2"),
+        (b"candidate,caption_1\na\n", "line 2 has 1 values"),
         (b"candidate,caption_1\na dog,\n", "row 1 has no reference"),
         ("candidate,caption_1\na,b\ncafé,b\n".encode("latin-1"), "line 3 is not UTF-8"),
         (b"candidate,caption_1\na\0b,c\n", "zero bytes"),
-        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' stands twice"),
+        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' occurs twice"),
         (b'candidate,caption_1\n"a dog,b\n', "not CSV"),
         (b"candidate,caption_1\n" + b"a" * 200_000 + b",b\n", "not CSV"),
     ],
@@ -194,13 +192,13 @@ def predictions(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 def test_predictions_are_those_of_the_manifest(tmp_path: Path) -> None:
     path = predictions(tmp_path / "own.csv", [("b", "rain"), ("a", "a dog")])
-    assert read_predictions(path, ["a", "b"], "mend it") == ["a dog", "rain"]
+    assert read_predictions(path, ["a", "b"], "fix it") == ["a dog", "rain"]
     for ids, reason in [(["a"], "'b' is not in"), (["a", "b", "c"], "no caption of 'c'")]:
-        with pytest.raises(EarwitnessError, match=f"{reason}.*mend it"):
-            read_predictions(path, ids, "mend it")
+        with pytest.raises(EarwitnessError, match=f"{reason}.*fix it"):
+            read_predictions(path, ids, "fix it")
     twice = predictions(tmp_path / "twice.csv", [("a", "x"), ("a", "y")])
-    with pytest.raises(EarwitnessError, match="'a' stands twice"):
-        read_predictions(twice, ["a"], "mend it")
+    with pytest.raises(EarwitnessError, match="'a' occurs twice"):
+        read_predictions(twice, ["a"], "fix it")
 
 
 def test_the_stage(

@@ -30,9 +30,9 @@ from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
 from pipeline.features.embedding import embed
 from pipeline.features.extraction import encode_sounds, extract
-from pipeline.features.passes import PassSettings, make_batches
 from pipeline.features.store import FeatureStore, Index
 from pipeline.features.throughput import Report
+from pipeline.features.windows import PassSettings, make_batches
 from pipeline.tensors import Padded
 
 RATE = 8000

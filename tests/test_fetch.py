@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.corpora.fetch import Remote, SplitFiles, download, fetch_clotho, unpack
+from pipeline.corpora.fetch import Remote, SplitFiles, fetch_clotho, unpack
+from pipeline.download import download
 from pipeline.errors import EarwitnessError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

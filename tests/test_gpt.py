@@ -15,8 +15,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pipeline.errors import EarwitnessError
-from pipeline.models.decoders.gpt import Gpt, GptStepper, Sizes
-from pipeline.models.decoders.gpt_pretrained import load_gpt
+from pipeline.models.decoders.gpt import Gpt, GptStepper, Sizes, load_gpt
 from pipeline.tensors import Memory, TokenIds
 from pipeline.text.subword import SubwordTokenizer, pretrained
 

@@ -85,7 +85,7 @@ def one(filename: str = "a.wav", annotations: str = "[{sentence: Rain}]") -> str
         ("files:\n- a: [\n", "not YAML"),
         (b"files:\n- filename: caf\xe9.wav\n", "line 2 is not UTF-8"),
         ("files:\n- annotations: []\n", "entry 1 has no filename"),
-        ("files:\n" + one() + one(), "entry 2 ('a.wav') stands twice"),
+        ("files:\n" + one() + one(), "entry 2 ('a.wav') occurs twice"),
         ("files:\n" + one("../../etc/passwd"), "leaves the dataset's folder"),
         ("files:\n" + one("/etc/passwd"), "leaves the dataset's folder"),
         ("files:\n" + one(annotations="[]"), "entry 1 ('a.wav') has no caption"),

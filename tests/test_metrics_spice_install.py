@@ -75,6 +75,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         rest = self.body[start:]
         self.send_response(206 if asked else 200)
+        if asked:
+            size = len(self.body)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         if self.breaks:

@@ -14,9 +14,9 @@ from pipeline.metrics.bleu import bleu
 from pipeline.metrics.diversity import diversity
 from pipeline.metrics.fense import fense
 from pipeline.metrics.rouge_l import rouge_l
-from pipeline.metrics.scores import ClipScores, averaged
 from pipeline.metrics.spider import spider
 from pipeline.metrics.spider_fl import spider_fl
+from pipeline.metrics.types import ClipScores, averaged
 
 
 def test_bleu_by_hand() -> None:

@@ -236,7 +236,7 @@ def test_cached_steps_are_the_uncached_logits(kind: str) -> None:
 def retriever(loss: str, towers: bool) -> BiEncoder:
     """Stored means, or a CRNN with features beside and a BERT; both are projected."""
     own = "random" if loss == "infonce" else "hardest"  # random draws would differ
-    settings = BiEncoderConfig(loss=loss, width=8, similarity="dot", impostors=own)  # type: ignore[arg-type]
+    settings = BiEncoderConfig(loss=loss, width=8, similarity="dot", negatives=own)  # type: ignore[arg-type]
     if not towers:
         return BiEncoder(StoredMeans([64, 6]), StoredMeans([10]), settings).eval()
     tower = CrnnTowerConfig(

@@ -134,7 +134,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("retrieval_systems.both.retrievers", ["frozen"], {"rank-soundscapes"}),
         ("retrieval_systems.captioned.captions_of", "plain", {"rank-soundscapes"}),
         ("biencoder.loss", "triplet", RETRIEVERS),
-        ("retrievers.frozen.set", {"biencoder.impostors": "hardest"}, {"frozen", "adapted"}),
+        ("retrievers.frozen.set", {"biencoder.negatives": "hardest"}, {"frozen", "adapted"}),
         ("evaluation.spice", False, set()),
         ("evaluation.fluency_penalty", 0.8, {"soundscapes"}),
         ("captioners.plain.set", {"bart.heads": 1}, {"plain"}),

@@ -15,7 +15,7 @@ from tiny_retrievers import save_features, save_retriever
 from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.embedding import caption_id
+from pipeline.features.store import caption_id
 from pipeline.metrics import retrieval
 from pipeline.state_dicts import read_weights
 from pipeline.trained.ranking import file_names, first_clips, rank

@@ -262,7 +262,7 @@ def test_every_row_of_cmus_table_10_is_a_retrieval_system(params: Path) -> None:
             "none", 1.0, space.loss == "exp_distance",
         )  # fmt: skip
         return (heard, tower.cell, 2 * tower.width, retriever.text, space.loss, space.similarity,
-                space.impostors, space.shared)  # fmt: skip
+                space.negatives, space.shared)  # fmt: skip
 
     first = (("logmel",), "gru", 300, "word2vec", "triplet", "dot", "random", 0)
     expected: dict[str, dict[int, Any]] = {  # place in the row → what differs from the baseline

@@ -16,7 +16,7 @@ from pipeline.config.plans import EncodingPlan
 from pipeline.config.retrievers import PannsTowerConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.parts import Parts
+from pipeline.features.resumable import Parts
 from pipeline.features.store import FeatureStore, Index
 from pipeline.models.biencoder import BiEncoder, StoredMeans
 from pipeline.models.towers.base import SoundTower

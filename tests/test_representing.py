@@ -53,7 +53,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_none(path: Path, width: int) -> None:
     """What ``extract`` leaves of a dataset without sound."""
-    from pipeline.features.parts import Parts
+    from pipeline.features.resumable import Parts
     from pipeline.features.store import Header
 
     path.parent.mkdir(parents=True, exist_ok=True)

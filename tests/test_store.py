@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.parts import Parts
+from pipeline.features.resumable import Parts
 from pipeline.features.store import FeatureStore, Header, Index, write_store
 
 WIDTH = 6

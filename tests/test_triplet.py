@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.exp_distance import exp_distance_loss
-from pipeline.losses.impostors import draw_impostors
+from pipeline.losses.negatives import draw_negatives
 from pipeline.losses.triplet import triplet_loss
 from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans
 from pipeline.tensors import Padded
@@ -42,7 +42,7 @@ def chosen(
         sounds = [max(own, key=lambda j, i=i: scores[j][i]) for i, own in enumerate(others)]
         return texts, sounds
     torch.manual_seed(seed)
-    drawn = draw_impostors(torch.tensor(scores), clips, "random")
+    drawn = draw_negatives(torch.tensor(scores), clips, "random")
     return drawn.text.tolist(), drawn.sound.tolist()
 
 
@@ -54,7 +54,7 @@ def test_triplet_is_a_loop_over_pairs(kind: Any, margin: float) -> None:
     scores = [[dot(x, y) for y in t] for x in a]
     texts, sounds = chosen(scores, kind, CLIPS, seed=3)
     torch.manual_seed(3)
-    found = triplet_loss(audio, text, CLIPS, margin=margin, impostors=kind)
+    found = triplet_loss(audio, text, CLIPS, margin=margin, negatives=kind)
     pairs = range(len(CLIPS))
     to_text = [max(0.0, margin - scores[i][i] + scores[i][texts[i]]) for i in pairs]
     to_sound = [max(0.0, margin - scores[i][i] + scores[sounds[i]][i]) for i in pairs]
@@ -69,7 +69,7 @@ def test_exp_distance_is_binary_cross_entropy_over_a_loop(kind: Any) -> None:
     likely = [[math.exp(-math.dist(x, y)) for y in t] for x in a]  # CMU 6.2.5
     texts, sounds = chosen(likely, kind, CLIPS, seed=4)
     torch.manual_seed(4)
-    found = exp_distance_loss(audio, text, CLIPS, impostors=kind)
+    found = exp_distance_loss(audio, text, CLIPS, negatives=kind)
     pairs = range(len(CLIPS))
     for value, others in (
         (found.audio_to_text, [likely[i][texts[i]] for i in pairs]),
@@ -89,30 +89,30 @@ def test_gradients_are_those_of_the_loss(loss: Any, kind: Any) -> None:
     def value(step: float) -> Tensor:
         torch.manual_seed(0)
         moved = [own.detach() + step * grad for own, grad in zip((audio, text), grads, strict=True)]
-        return sum(loss(*moved, CLIPS, impostors=kind))  # type: ignore[return-value]
+        return sum(loss(*moved, CLIPS, negatives=kind))  # type: ignore[return-value]
 
     torch.manual_seed(0)
-    grads = torch.autograd.grad(sum(loss(audio, text, CLIPS, impostors=kind)), (audio, text))
+    grads = torch.autograd.grad(sum(loss(audio, text, CLIPS, negatives=kind)), (audio, text))
     slope = (value(1e-3) - value(-1e-3)) / 2e-3
     assert float(slope) == pytest.approx(sum(float(g.square().sum()) for g in grads), rel=0.02)
 
 
-def test_impostors_are_other_clips_each_alike() -> None:
+def test_negatives_are_other_clips_each_alike() -> None:
     clips = torch.tensor([0, 0, 1, 2, 3])
     torch.manual_seed(0)
     counts = torch.zeros(2, 5, 5)
     for _ in range(2000):
-        drawn = draw_impostors(torch.zeros(5, 5), clips, "random")
+        drawn = draw_negatives(torch.zeros(5, 5), clips, "random")
         for side, own in enumerate((drawn.text, drawn.sound)):
             counts[side, torch.arange(5), own] += 1
     same = clips[:, None] == clips
-    assert (counts[:, same] == 0).all() and drawn.there.all()
+    assert (counts[:, same] == 0).all() and drawn.valid.all()
     expected = (2000 / (~same).sum(1, keepdim=True)).expand(5, 5)[~same]
     assert ((counts[:, ~same] - expected).abs() < 5 * expected.sqrt()).all()
 
 
 @pytest.mark.parametrize("loss", [triplet_loss, exp_distance_loss])
-def test_pairs_without_impostors_and_equal_sides_break_nothing(loss: Any) -> None:
+def test_pairs_without_negatives_and_equal_sides_break_nothing(loss: Any) -> None:
     audio, text = sides(pairs=3)
     alone = loss(audio, text, torch.tensor([5, 5, 5]))
     assert [value.item() for value in alone] == [0, 0]
@@ -124,9 +124,9 @@ def test_pairs_without_impostors_and_equal_sides_break_nothing(loss: Any) -> Non
 def test_the_losses_are_float32_under_autocast() -> None:
     audio, text = sides(3)
     for loss in (triplet_loss, exp_distance_loss):
-        plain = loss(audio, text, CLIPS, impostors="hardest")
+        plain = loss(audio, text, CLIPS, negatives="hardest")
         with torch.autocast("cpu", torch.bfloat16):
-            assert loss(audio, text, CLIPS, impostors="hardest") == plain
+            assert loss(audio, text, CLIPS, negatives="hardest") == plain
 
 
 def frozen(settings: BiEncoderConfig, text: int = 5) -> tuple[BiEncoder, Pairs]:
@@ -147,7 +147,7 @@ def test_a_bi_encoder_without_projections_compares_means(
 ) -> None:
     """Means as they are, one linear layer of both sides where there is one, then the loss."""
     settings = BiEncoderConfig(
-        loss=loss, similarity=similarity, shared=shared, project="none", impostors="hardest"
+        loss=loss, similarity=similarity, shared=shared, project="none", negatives="hardest"
     )
     model, batch = frozen(settings)
     assert model.width == (shared or 5)
@@ -163,7 +163,7 @@ def test_a_bi_encoder_without_projections_compares_means(
     torch.testing.assert_close(model.embed_sound(batch.sound), common[0])
     torch.testing.assert_close(model.embed_text(batch.text), common[1])
     plain = {"triplet": triplet_loss, "exp_distance": exp_distance_loss}[loss]
-    expected = plain(*common, CLIPS, impostors="hardest")
+    expected = plain(*common, CLIPS, negatives="hardest")
     found = model.loss(batch)
     torch.testing.assert_close(found.total, sum(expected))
     assert found.temperature is None and not model.log_scale.requires_grad

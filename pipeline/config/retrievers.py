@@ -132,9 +132,9 @@ class BiEncoderConfig(Section):
     project: Literal["both", "sound", "text", "none"] = "both"  # sides with a projection to `width`
     shared: int = Field(0, ge=0)  # width of one more linear layer, of both sides (CMU 6.2.3: 1024)
     margin: float = Field(1.0, ge=0)  # of triplet, the baseline's code
-    # of triplet and exp_distance, one a side: another clip of the batch at random (CMU 5.2), or the
-    # one that is nearest
-    impostors: Literal["random", "hardest"] = "random"
+    # of triplet and exp_distance, one a side: from the batch's other clips at random (CMU 5.2), or
+    # the most similar
+    negatives: Literal["random", "hardest"] = "random"
 
     @property
     def by_distance(self) -> bool:
@@ -145,7 +145,7 @@ class BiEncoderConfig(Section):
     def _masked(self) -> BiEncoderConfig:
         if self.loss != "infonce" and not self.mask_same_clip:
             raise ValueError(
-                f"loss: {self.loss} never takes an impostor of the same clip; set "
+                f"loss: {self.loss} never takes a negative of the same clip; set "
                 "mask_same_clip: true"
             )
         return self

@@ -1,7 +1,7 @@
 """AudioCaps (Kim et al., 2019), in the layouts that its CSV files are found in.
 
-``train.csv``, ``val.csv`` and ``test.csv`` (or ``audiocaps_train.csv`` …), those that are there,
-are the splits development, validation and evaluation. Their columns are the official
+``train.csv``, ``val.csv`` and ``test.csv`` (or ``audiocaps_train.csv`` …), those that exist, are
+the splits development, validation and evaluation. Their columns are the official
 ``audiocap_id, youtube_id, start_time, caption``, or ``file_name`` and ``caption`` (in both, one
 caption a row, a clip's rows put together), or ``file_name`` and ``caption_1`` … (one clip a row).
 The sound lies in ``train/``, ``val/`` and ``test/``.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pipeline.config.datasets import AudioCapsDatasetConfig
 from pipeline.corpora.manifest import Manifest
-from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.synthesis.sounds import by_stem, find
-from pipeline.corpora.tables import Row, is_caption_column, read_rows, sound_name
+from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
+from pipeline.corpora.tables import captioned_rows, captions, is_caption_column, sound_name
 from pipeline.errors import EarwitnessError
+from pipeline.tables import Row
 
 FOLDERS = {"development": "train", "validation": "val", "evaluation": "test"}
 EXCERPT = 10  # seconds: a clip is this long from its start_time
@@ -45,23 +45,18 @@ def prepare(
 
 
 def _split(split: str, path: Path, folder: Path) -> list[Recording]:
-    there = by_stem(folder)
-    rows = read_rows(path, [], captions=True)
-    official = "youtube_id" in rows[0].values
-    one_a_row = sum(map(is_caption_column, rows[0].values)) == 1
-    rows = read_rows(path, ["youtube_id", "start_time"] if official else ["file_name"], True)
-    captions: dict[str, list[str]] = {}
-    for row in rows:
+    files = files_by_stem(folder)
+    header = captioned_rows(path, [])[0].values
+    official = "youtube_id" in header
+    one_a_row = sum(map(is_caption_column, header)) == 1
+    by_path: dict[str, list[str]] = {}
+    for row in captioned_rows(path, ["youtube_id", "start_time"] if official else ["file_name"]):
         names = _official_names(row, path) if official else [sound_name(row, "file_name", path)]
-        key = f"{folder.name}/{find(names, there)}"
-        if key in captions and not one_a_row:
-            raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} stands twice; remove one")
-        if not row.captions():
-            raise EarwitnessError(
-                f"{path}: line {row.line} ({names[0]!r}) has no caption; write one or remove it"
-            )
-        captions.setdefault(key, []).extend(row.captions())
-    return [Recording(split, name, tuple(texts)) for name, texts in captions.items()]
+        key = f"{folder.name}/{find_file(names, files)}"
+        if key in by_path and not one_a_row:
+            raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} occurs twice; remove one")
+        by_path.setdefault(key, []).extend(captions(row, path, names[0]))
+    return [Recording(split, name, tuple(texts)) for name, texts in by_path.items()]
 
 
 def _official_names(row: Row, path: Path) -> list[str]:

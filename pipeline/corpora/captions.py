@@ -1,7 +1,7 @@
-"""Captions without sound: what text-only training and a memory need, and nothing else.
+"""Captions without sound, for text-only training and a text memory.
 
 One CSV file a split: ``file_name`` and ``caption`` (one a row, a clip's rows put together) or
-``caption_1`` … . The names are of sound that need not be there.
+``caption_1`` … . The sound files that they name need not exist.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 from pipeline.config.datasets import CaptionsDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest, check_clips
 from pipeline.corpora.recordings import Recording, clip_ids
-from pipeline.corpora.tables import read_rows, sound_name
-from pipeline.errors import EarwitnessError
+from pipeline.corpora.tables import captioned_rows, captions, sound_name
 
 
 def prepare(
@@ -35,12 +34,8 @@ def prepare(
 
 
 def _split(split: str, path: Path) -> list[Recording]:
-    captions: dict[str, list[str]] = {}
-    for row in read_rows(path, ["file_name"], captions=True):
+    by_name: dict[str, list[str]] = {}
+    for row in captioned_rows(path, ["file_name"]):
         file_name = sound_name(row, "file_name", path)
-        if not row.captions():
-            raise EarwitnessError(
-                f"{path}: line {row.line} ({file_name!r}) has no caption; write one or remove it"
-            )
-        captions.setdefault(file_name, []).extend(row.captions())
-    return [Recording(split, f"{split}/{name}", tuple(texts)) for name, texts in captions.items()]
+        by_name.setdefault(file_name, []).extend(captions(row, path, file_name))
+    return [Recording(split, f"{split}/{name}", tuple(texts)) for name, texts in by_name.items()]

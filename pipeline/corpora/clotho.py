@@ -1,8 +1,8 @@
 """Any folder in Clotho's layout (Drossos et al., 2020).
 
 ``<split>/`` holds the sound and ``clotho_captions_<split>.csv`` the columns ``file_name`` and
-``caption_1`` …, one or more, for the splits development, validation and evaluation, those that are
-there. An ``events.csv`` beside them (``file_name``, ``event``, and ``split`` where names repeat
+``caption_1`` …, one or more, for those of the splits development, validation and evaluation that
+exist. An ``events.csv`` beside them (``file_name``, ``event``, and ``split`` where names repeat
 across splits) gives each clip's kinds of event, several rows or several separated by ``;``.
 """
 
@@ -14,8 +14,9 @@ from pathlib import Path
 from pipeline.config.datasets import ClothoDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.tables import read_rows, sound_name
+from pipeline.corpora.tables import captioned_rows, captions, sound_name
 from pipeline.errors import EarwitnessError
+from pipeline.tables import read_rows
 
 Events = Mapping[tuple[str, str], tuple[str, ...]]  # (split, or "" for any; file name) → events
 
@@ -30,15 +31,15 @@ def prepare(
     """
     folder = base / settings.root
     tables = {split: folder / f"clotho_captions_{split}.csv" for split in SPLITS}
-    there = {split: path for split, path in tables.items() if path.exists()}
-    if not there:
-        mend = "correct its root" if settings.fetch else "correct its root, or set fetch: true"
+    found = {split: path for split, path in tables.items() if path.exists()}
+    if not found:
+        hint = "correct its root" if settings.fetch else "correct its root, or set fetch: true"
         raise EarwitnessError(
-            f"dataset {name}: no {tables['development'].name} or other split's in {folder}; {mend}"
+            f"dataset {name}: no {tables['development'].name} or other split's in {folder}; {hint}"
         )
     events = _events(folder / "events.csv")
     recordings = [
-        recording for split, path in there.items() for recording in _split(split, path, events)
+        recording for split, path in found.items() for recording in _split(split, path, events)
     ]
     return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
 
@@ -46,21 +47,17 @@ def prepare(
 def _split(split: str, path: Path, events: Events) -> list[Recording]:
     seen: dict[str, int] = {}
     recordings = []
-    for row in read_rows(path, ["file_name"], captions=True):
+    for row in captioned_rows(path, ["file_name"]):
         file_name = sound_name(row, "file_name", path)
         if file_name in seen:
             raise EarwitnessError(
-                f"{path}: {file_name!r} stands twice, in lines {seen[file_name]} and {row.line}; "
+                f"{path}: {file_name!r} occurs twice, in lines {seen[file_name]} and {row.line}; "
                 "remove one"
             )
         seen[file_name] = row.line
-        captions = row.captions()
-        if not captions:
-            raise EarwitnessError(
-                f"{path}: line {row.line} ({file_name!r}) has no caption; write one or remove it"
-            )
+        texts = captions(row, path, file_name)
         kinds = events.get((split, file_name), events.get(("", file_name), ()))
-        recordings.append(Recording(split, f"{split}/{file_name}", captions, kinds))
+        recordings.append(Recording(split, f"{split}/{file_name}", texts, kinds))
     return recordings
 
 
@@ -68,7 +65,7 @@ def _events(path: Path) -> Events:
     if not path.exists():
         return {}
     events: dict[tuple[str, str], tuple[str, ...]] = {}
-    for row in read_rows(path, ["file_name", "event"]):
+    for row in read_rows(path, ["file_name", "event"], short_rows=True):
         key = (row.values.get("split", ""), sound_name(row, "file_name", path))
         kinds = [kind.strip() for kind in row.values["event"].split(";")]
         events[key] = tuple(dict.fromkeys([*events.get(key, ()), *filter(None, kinds)]))

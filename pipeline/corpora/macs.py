@@ -1,15 +1,15 @@
 """MACS (Martin & Mesaros, 2021): several annotators' captions and tags of urban scenes.
 
 ``MACS.yaml`` (zenodo.org/records/5114771) lists the clips: a file name, and of each annotator one
-sentence and tags, which become the clip's events. The sound is of TAU Urban Acoustic Scenes 2019,
-development (zenodo.org/records/2589280). It lies in ``audio/``, or in the folder that its archives
-make. MACS has no splits of its own: all of it is development.
+sentence and tags; the tags become the clip's events. The sound is TAU Urban Acoustic Scenes 2019
+development (zenodo.org/records/2589280), in ``audio/`` or in the folder that its archives make.
+MACS has no splits of its own: all of it is development.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -17,8 +17,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.config.datasets import MacsDatasetConfig
 from pipeline.corpora.manifest import Manifest
-from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.synthesis.sounds import by_stem, find
+from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
+from pipeline.corpora.tables import checked_name
 from pipeline.errors import EarwitnessError
 
 TABLE = "MACS.yaml"
@@ -47,9 +47,9 @@ def prepare(
             f"dataset {name}: no {FOLDERS[0]}/ or {FOLDERS[1]}/ in {root}; put the sound of TAU "
             "Urban Acoustic Scenes 2019 development there (zenodo.org/records/2589280)"
         )
-    there = by_stem(root / folder)
+    files = files_by_stem(root / folder)
     recordings = [
-        Recording(SPLIT, f"{folder}/{find([file_name], there)}", captions, tags)
+        Recording(SPLIT, f"{folder}/{find_file([file_name], files)}", captions, tags)
         for file_name, captions, tags in _rows(table)
     ]
     return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
@@ -62,10 +62,10 @@ def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
         where = f"{path}: entry {number}"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("filename"), str):
             raise EarwitnessError(f"{where} has no filename; correct it")
-        file_name = _checked(entry["filename"], where)
+        file_name = checked_name(entry["filename"], "filename", where)
         where = f"{where} ({file_name!r})"
         if file_name in seen:
-            raise EarwitnessError(f"{where} stands twice; remove one")
+            raise EarwitnessError(f"{where} occurs twice; remove one")
         seen.add(file_name)
         annotations = entry.get("annotations") or []
         if not isinstance(annotations, list) or not all(
@@ -80,7 +80,7 @@ def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
 
 
 def _entries(path: Path) -> list[Any]:
-    """What stands below ``files``, every scalar as it is written: ``1984`` is a caption too."""
+    """The list ``files``, every scalar as the text that is written: ``1984`` is a caption too."""
     try:
         content = YAML(typ="base", pure=True).load(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -94,17 +94,6 @@ def _entries(path: Path) -> list[Any]:
     if not isinstance(entries, list) or not entries:
         raise EarwitnessError(f"{path}: no list of files in it; give MACS's own {TABLE}")
     return entries
-
-
-def _checked(file_name: str, where: str) -> str:
-    path = PurePosixPath(file_name)
-    if not file_name.strip():
-        raise EarwitnessError(f"{where} has no filename; correct it")
-    if path.is_absolute() or ".." in path.parts or "\0" in file_name:
-        raise EarwitnessError(
-            f"{where}: filename {file_name!r} leaves the dataset's folder; correct it"
-        )
-    return file_name
 
 
 def _tags(annotation: Mapping[str, Any], where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one form that every dataset becomes; nothing after ``prepare`` knows which dataset it was."""
+"""The one form of every dataset; nothing after ``prepare`` knows which dataset it was."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 class Clip:
     """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
 
-    Captions alone have no ``path``, and no duration.
+    In a dataset of captions alone ``path`` is empty and ``duration`` 0.
 
-    ``digest``: SHA-256 of the sound file, so that what reads a replaced recording is run again.
+    ``digest``: SHA-256 of the sound file; where a recording is replaced, its readers run again.
     """
 
     clip_id: str
@@ -35,12 +35,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset: its name, the folder of its audio, its clips, and what was left out of it.
+    """A dataset: its name, the folder of its sound, its clips, and what was left out.
 
-    ``root`` is relative to the repository (no machine's own path is in a committed hash), or
-    absolute where the parameters say so: ``repository / root / clip.path`` is a clip's file.
-
-    ``skipped`` holds ``(path, reason)`` of files that could not be used.
+    ``root`` is relative to the repository, so that no hash depends on the machine, or absolute
+    where the parameters say so: ``repository / root / clip.path`` is a clip's file. ``skipped``
+    holds ``(path, reason)`` of files that could not be used.
     """
 
     dataset: str
@@ -54,11 +53,11 @@ class Manifest:
         return tuple(clip for clip in self.clips if clip.path)
 
     def split(self, name: str) -> tuple[Clip, ...]:
-        """The clips of one split, in the manifest's order; none is an error."""
+        """The clips of one split, in the manifest's order; an empty split is an error."""
         clips = tuple(clip for clip in self.clips if clip.split == name)
         if not clips:
-            there = ", ".join(sorted({clip.split for clip in self.clips}))
-            raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {there}")
+            known = ", ".join(sorted({clip.split for clip in self.clips}))
+            raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {known}")
         return clips
 
     def save(self, path: Path) -> None:
@@ -97,9 +96,9 @@ class Manifest:
 
 
 def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
-    """The clips as a tuple, once ids are unique and safe and no path leaves the root.
+    """The clips as a tuple; ids must be unique and safe, and no path may leave the root.
 
-    ``source`` names the file that the clips came from, for the error's sake.
+    ``source`` says where the clips come from, for the error message.
     """
     seen: set[str] = set()
     checked = []
@@ -107,7 +106,7 @@ def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
         if not SAFE_ID.fullmatch(clip.clip_id):
             raise EarwitnessError(f"{source}: clip id {clip.clip_id!r} is not safe as a file name")
         if clip.clip_id in seen:
-            raise EarwitnessError(f"{source}: {clip.clip_id!r} stands twice; remove one row")
+            raise EarwitnessError(f"{source}: {clip.clip_id!r} occurs twice; remove one row")
         path = PurePosixPath(clip.path)
         if path.is_absolute() or ".." in path.parts:
             raise EarwitnessError(f"{source}: path {clip.path!r} leaves the dataset's folder")

@@ -1,4 +1,4 @@
-"""Rows that name sound files, to clips whose sound was decoded and found whole."""
+"""The recordings that a dataset's tables name, as clips whose sound was decoded completely."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,8 @@ from pipeline import audio
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Decoded:
     seconds: float = 0.0
     digest: str = ""
     problem: str = ""
@@ -47,7 +49,7 @@ def manifest(
     bad_audio: Literal["refuse", "skip"],
     progress: bool = True,
 ) -> Manifest:
-    """Decodes every recording, in threads, and keeps those that are whole.
+    """Decodes every recording, in threads, and keeps those without a fault.
 
     Args:
         name: the dataset's.
@@ -61,17 +63,18 @@ def manifest(
     paths = [base / root / recording.path for recording in recordings]
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         quiet = None if progress else True
-        heard = list(tqdm(threads.map(_hear, paths), name, len(paths), disable=quiet, unit="clip"))
+        results = threads.map(_decode, paths)
+        decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))
     skipped = [
         (recording.path, one.problem)
-        for recording, one in zip(recordings, heard, strict=True)
+        for recording, one in zip(recordings, decoded, strict=True)
         if one.problem
     ]
     if skipped:
         _report(name, skipped, bad_audio, len(recordings))
     clips = [
         Clip(clip_id, r.split, r.path, one.seconds, r.captions, r.events, one.digest)
-        for clip_id, r, one in zip(clip_ids(recordings), recordings, heard, strict=True)
+        for clip_id, r, one in zip(clip_ids(recordings), recordings, decoded, strict=True)
         if not one.problem
     ]
     used = {clip.split for clip in clips}
@@ -87,9 +90,9 @@ def manifest(
 def clip_ids(recordings: Sequence[Recording]) -> list[str]:
     """A safe and unique name for each recording.
 
-    A safe file name is its own. One that has to be changed to be safe, or that several recordings
-    share (in another folder, with another ending, or in other capitals), gets eight digits of its
-    path's digest; so a name does not depend on the other rows, except where they share one.
+    A safe file name is kept. One that must be changed to be safe, or that several recordings share
+    (in another folder, with another ending, or in other capitals), gets eight digits of its path's
+    digest; so a name depends on the other rows only where they share it.
     """
     safe = [_safe(PurePosixPath(recording.path).stem) for recording in recordings]
     shared = Counter(name.casefold() for name in safe)
@@ -108,11 +111,11 @@ def _safe(stem: str) -> str:
     return name[:80] or "clip"
 
 
-def _hear(path: Path) -> _Heard:
+def _decode(path: Path) -> _Decoded:
     try:
-        return _Heard(audio.verify(path), sha256(path))
+        return _Decoded(audio.verify(path), sha256(path))
     except EarwitnessError as error:
-        return _Heard(problem=str(error).removeprefix(f"{path}: "))
+        return _Decoded(problem=str(error).removeprefix(f"{path}: "))
 
 
 def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total: int) -> None:
@@ -121,10 +124,35 @@ def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total
     if bad_audio == "refuse":
         raise EarwitnessError(
             f"dataset {name}: {count}, the first is {path}: {problem}; "
-            "mend them, or set bad_audio: skip"
+            "repair them, or set bad_audio: skip"
         )
     warnings.warn(
         f"dataset {name}: {count} and were left out (listed in its manifest), "
         f"the first is {path}: {problem}",
         stacklevel=3,
     )
+
+
+def files_by_stem(folder: Path) -> Mapping[str, str]:
+    """Stem → name of the sound files in a folder; of several endings the first in SUFFIXES."""
+    if not folder.is_dir():
+        return {}
+    names = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    names.sort(key=lambda name: (-SUFFIXES.index(PurePosixPath(name).suffix.lower()), name))
+    return {PurePosixPath(name).stem: name for name in names}
+
+
+def find_file(names: Sequence[str], files: Mapping[str, str]) -> str:
+    """The file that one of ``names`` means, where people have converted or renamed the sound.
+
+    Args:
+        names: what the file may be called, with its ending or without, likeliest first; where no
+            file matches, the first of them is returned.
+        files: of :func:`files_by_stem`.
+    """
+    for name in names:
+        path = PurePosixPath(name)
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        if len(path.parts) == 1 and stem in files:
+            return files[stem]
+    return names[0]

@@ -1,21 +1,19 @@
 """The default corpus, synthesised: scenes of named events over backgrounds, with their captions.
 
 Each clip has its own random generators, seeded by the corpus's seed, the split and its number, so a
-clip is the same whatever else is made, in whatever order and by however many threads. A corpus
-lies in a folder named by what it holds, so two settings never mix, and going back to earlier
-settings finds the earlier sound.
+clip does not depend on the other clips, their order or the number of threads. The folder of a
+corpus is named by the digest of its content: two settings never mix, and the sound of earlier
+settings is found again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,15 +30,17 @@ from pipeline.corpora.synthesis.events import EVENTS
 from pipeline.corpora.synthesis.grammar import captions
 from pipeline.corpora.synthesis.scenes import Level, Scene, Sounding, draw_scene
 from pipeline.corpora.synthesis.signals import Signal, loudest, noise
+from pipeline.files import replace_folder
+from pipeline.lock import exclusive
 
-CAPTIONS = 5  # a clip, as Clotho has
-# loudest twentieth of a second, root mean square, full scale 1; faint events stay above a strong
-# background by 12 dB
+CAPTIONS = 5  # a clip, as in Clotho
+# root mean square of the loudest twentieth of a second, full scale 1; faint events stay 12 dB above
+# a strong background
 EVENT_LEVELS: dict[Level, float] = {"low": 0.055, "": 0.12, "high": 0.28}
 BACKGROUND_LEVELS: dict[Level, float] = {"low": 0.004, "": 0.008, "high": 0.014}
-FLOOR = 0.0004  # of the recorder that is not there
+FLOOR = 0.0004  # noise, as of a recorder
 PEAK = 0.9  # of one event
-PARTIAL = ".partial"  # a corpus that is being made
+PARTIAL = ".partial"  # folder of a corpus that is not finished
 
 
 def prepare(
@@ -55,7 +55,7 @@ def prepare(
         progress: show a bar on a terminal.
     """
     home = base / raw / name
-    with _alone(home):
+    with exclusive(home / ".lock", wait=True):  # two queued experiments may make the same corpus
         partial = home / PARTIAL
         shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
         for split in SPLITS:
@@ -66,14 +66,14 @@ def prepare(
             quiet = None if progress else True
             clips = tuple(tqdm(made, name, len(jobs), disable=quiet, unit="clip"))
         digest = hashlib.sha256("".join(clip.digest for clip in clips).encode()).hexdigest()[:12]
-        _move(partial, home / digest)
+        replace_folder(partial, home / digest)
     return Manifest(name, (raw / name / digest).as_posix(), clips)
 
 
 def synthesise(
     settings: SoundscapesDatasetConfig, split: str, number: int
 ) -> tuple[Clip, Scene, bytes]:
-    """One clip: its row without a digest, what is to be heard, and its WAV file."""
+    """One clip: its row without a digest, its scene, and the bytes of its WAV file."""
     seed = SeedSequence([settings.seed, SPLITS.index(split), number])
     scenes, sounds, words = (np.random.default_rng(child) for child in seed.spawn(3))
     scene = draw_scene(scenes, settings.seconds, settings.max_events)
@@ -100,14 +100,14 @@ def render(rng: Generator, scene: Scene, rate: int) -> NDArray[np.int16]:
         background = BACKGROUNDS[scene.background](rng, n, rate)
         mix += background * (BACKGROUND_LEVELS[scene.strength] / np.sqrt(np.mean(background**2)))
     for sounding in scene.soundings:
-        for start, one in _ones(rng, sounding, rate):
+        for start, one in _repetitions(rng, sounding, rate):
             room = max(0, n - start)
             mix[start : start + len(one)] += one[:room]
     return np.round(np.tanh(mix) * 32767).astype(np.int16)
 
 
-def _ones(rng: Generator, sounding: Sounding, rate: int) -> Iterator[tuple[int, Signal]]:
-    """Where each time of an event begins, in samples, and its samples at the event's loudness."""
+def _repetitions(rng: Generator, sounding: Sounding, rate: int) -> Iterator[tuple[int, Signal]]:
+    """The start of each repetition of an event, in samples, and its samples at the right level."""
     event = EVENTS[sounding.kind]
     hertz = _hertz(rng, event.hertz, sounding.pitch)
     length = round((event.unit or sounding.seconds) * rate)
@@ -121,7 +121,7 @@ def _ones(rng: Generator, sounding: Sounding, rate: int) -> Iterator[tuple[int, 
 
 
 def _hertz(rng: Generator, span: tuple[float, float], pitch: Level) -> float:
-    """A pitch in the lowest, middle or highest fifth of a kind's span, by ratio."""
+    """A pitch in the lowest, middle or highest fifth of a kind's range, by ratio."""
     fifth = {"low": 0.0, "": 0.4, "high": 0.8}[pitch] + rng.uniform(0.0, 0.2)
     return float(span[0] * (span[1] / span[0]) ** fifth)
 
@@ -130,22 +130,3 @@ def _write(folder: Path, settings: SoundscapesDatasetConfig, split: str, number:
     clip, _, content = synthesise(settings, split, number)
     (folder / clip.path).write_bytes(content)
     return replace(clip, digest=hashlib.sha256(content).hexdigest())
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Waits until no other process is making a corpus here; two queued experiments may want to."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _move(partial: Path, home: Path) -> None:
-    """Puts a finished corpus where an older copy of the same may lie, perhaps with files lost."""
-    old = home.with_name(f"{PARTIAL}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if home.exists():
-        home.replace(old)
-    partial.replace(home)
-    shutil.rmtree(old, ignore_errors=True)

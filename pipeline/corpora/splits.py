@@ -1,4 +1,4 @@
-"""Which clips a training run learns from, and which it is chosen on."""
+"""Which clips a model is trained on, and which it is validated on."""
 
 from __future__ import annotations
 

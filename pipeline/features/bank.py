@@ -1,6 +1,6 @@
-"""Features that stay where a training step can reach them: one flat tensor, a batch is a gather.
+"""Features in one flat tensor, of which a training step gathers its batch.
 
-The tensor lies on the GPU, else in RAM, else it is the memory-mapped file itself, chosen by size.
+By its size the tensor is on the GPU, else in RAM, else the memory-mapped file itself.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class FeatureBank:
     Args:
         store: the file.
         device: where batches go.
-        device_bytes: the bank may take so much of the device's memory, where that is not the CPU.
-        ram_bytes: else so much of the RAM; else it stays memory-mapped.
+        device_bytes: of the GPU's memory that the bank may take.
+        ram_bytes: of RAM that it may take otherwise; a larger bank stays memory-mapped.
         ids: the clips to hold; all by default.
         dtype: of the batches' values.
 
@@ -64,7 +64,7 @@ class FeatureBank:
         self.width = store.width
         self.ids = store.ids if ids is None else tuple(ids)
         entries = _entries(store, self.ids)
-        # kept on the CPU: the longest entry of a batch is needed there, with no wait for the GPU
+        # on the CPU, where a batch needs its longest entry without waiting for the GPU
         self.lengths = torch.from_numpy(store.lengths[entries])  # (entries,) int64
         size = int(self.lengths.sum()) * self.width * 2
         self.place = choose_place(size, self.device, device_bytes, ram_bytes)
@@ -86,7 +86,7 @@ class FeatureBank:
 
         Args:
             entries: (B,) int64 on the CPU, so that no step waits for the GPU.
-            crop: the part of each that is wanted, and gathered; else all of it.
+            crop: the part of each entry to gather; by default all of it.
 
         Returns:
             (B, T, D) values of the bank's dtype and (B,) lengths, on the bank's device.
@@ -110,7 +110,7 @@ class FeatureBank:
         return self.batch(torch.tensor([clip * self.views + view])).values[0]
 
     def _gather(self, rows: Tensor) -> Tensor:
-        """(rows, D) on the device, as 16-bit integers: to move bytes is faster than halves."""
+        """(rows, D) on the device, as 16-bit integers, which are faster to copy than float16."""
         bits = self._values.view(torch.int16)
         if self.place == "device":
             return bits.index_select(0, self._moved(rows))
@@ -130,18 +130,18 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
 def open_banks(
     stores: Sequence[FeatureStore], ids: Sequence[str], device: torch.device | str
 ) -> list[FeatureBank]:
-    """A bank for each store; one encoder that stands three times is held once.
+    """A bank for each store; a store that occurs several times is held once.
 
-    Of stored captions a clip's id stands for its first.
+    In a store of captions, a clip's id means its first caption.
     """
-    held: dict[Path, FeatureBank] = {}
+    banks: dict[Path, FeatureBank] = {}
     for store in stores:
-        if store.path not in held:
+        if store.path not in banks:
             on_device, in_ram = free_budgets(device)
-            held[store.path] = FeatureBank(
+            banks[store.path] = FeatureBank(
                 store, device, device_bytes=on_device, ram_bytes=in_ram, ids=store.names(ids)
             )
-    return [held[store.path] for store in stores]
+    return [banks[store.path] for store in stores]
 
 
 def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         lengths: (B,) int64.
 
     Returns:
-        (B × T,) int64 rows, and (B, T) bool, false where a row only fills the place.
+        (B × T,) int64 rows, and (B, T) bool, false at padding.
     """
     steps = torch.arange(int(lengths.max()) if len(lengths) else 0)
     valid = steps < lengths[:, None]
@@ -160,14 +160,14 @@ def padded_rows(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def length_batches(lengths: Tensor, frames: int) -> list[Tensor]:
-    """Sequences of like length together, the longest first: want of memory shows at once.
+    """Batches of sequences of similar length, longest first: too little memory shows at once.
 
     Args:
         lengths: (N,) int64.
         frames: of a batch, padding included, at most; a longer sequence is a batch of its own.
 
     Returns:
-        (n,) int64 indices each, every sequence once.
+        (n,) int64 indices of each batch; every sequence is in one.
     """
     order = lengths.argsort(descending=True, stable=True)
     sizes: list[int] = []
@@ -219,7 +219,7 @@ def _resident(store: FeatureStore, entries: NDArray[np.int64]) -> Tensor:
 
 
 def _mapped(values: NDArray[np.float16]) -> Tensor:
-    """The file's pages as a tensor; it is only ever read."""
+    """The file's pages as a tensor, which is only read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(values)

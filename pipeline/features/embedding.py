@@ -1,4 +1,4 @@
-"""A dataset's captions as features of one frozen text encoder, in the same form as its sound."""
+"""A dataset's captions as features of one frozen text encoder, in the same file format as sound."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import TextEncoder
 from pipeline.errors import EarwitnessError
-from pipeline.features.parts import Parts, folder_name
+from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import Header, Index, caption_id
 from pipeline.features.throughput import Report
 
-PART = 1024  # captions that are encoded, and kept, together
+PART = 1024  # captions that are encoded and saved together
 
 
 def embed(
@@ -27,15 +27,15 @@ def embed(
     partial: Path,
     path: Path,
 ) -> tuple[Index, Report]:
-    """Encodes every caption of every clip, in the manifest's order, an entry each.
+    """Encodes every caption of every clip into a feature file, in the manifest's order.
 
     Args:
-        weights: their digest.
-        partial: folder for what is done, until all is.
+        weights: digest of the encoder's weights.
+        partial: folder for the parts that are done, until the file is complete.
         path: of the feature file.
 
     Raises:
-        EarwitnessError: values do not fit float16, or another process is at the same work.
+        EarwitnessError: values do not fit float16, or another process runs the same job.
     """
     rows = [
         (caption_id(clip.clip_id, number), caption)
@@ -60,21 +60,21 @@ def _encode_missing(parts: Parts, rows: list[tuple[str, str]], encoder: TextEnco
     missing = parts.missing()
     with tqdm(total=len(rows), unit="caption", disable=None) as bar:
         for part in range(-(-len(rows) // PART)):
-            own = rows[part * PART : (part + 1) * PART]
+            batch = rows[part * PART : (part + 1) * PART]
             if part in missing:
                 begin = time.perf_counter()
-                packed = encoder.encode([caption for _, caption in own], np.float32)
+                packed = encoder.encode([caption for _, caption in batch], np.float32)
                 report.encoder_seconds += time.perf_counter() - begin
                 with np.errstate(over="ignore"):
                     values = packed.values.astype(np.float16)
                 if not (finite := np.isfinite(values).all(axis=1)).all():
                     row = np.searchsorted(np.cumsum(packed.lengths), finite.argmin(), side="right")
                     raise EarwitnessError(
-                        f"caption {own[row][0]}: the encoder's values are NaN or too large for"
+                        f"caption {batch[row][0]}: the encoder's values are NaN or too large for"
                         " float16; check the encoder's weights, or correct the caption"
                     )
                 parts.save(part, values, packed.lengths)
-                report.count += len(own)
-            bar.update(len(own))
+                report.count += len(batch)
+            bar.update(len(batch))
     report.seconds = time.perf_counter() - start
     return report

@@ -1,7 +1,7 @@
 """A dataset's sound, or any other, as features of one frozen encoder.
 
-Which clips share a batch follows from the manifest alone, so that a killed run that goes on gives
-a byte-identical file.
+The batches depend only on the manifest, so that a run that was killed and continued gives a
+byte-identical file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pipeline import audio
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import SoundEncoder
-from pipeline.features.encoding import device_of, encode
-from pipeline.features.parts import Parts, folder_name
-from pipeline.features.passes import DecodedRecording, Encoded, PassSettings, make_batches
+from pipeline.features.forward import device_of, encode
+from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import Header, Index
 from pipeline.features.throughput import Report
+from pipeline.features.windows import DecodedRecording, Encoded, PassSettings, make_batches
 from pipeline.files import inside
 
 
@@ -34,18 +34,18 @@ def extract(
     partial: Path,
     path: Path,
 ) -> tuple[Index, Report]:
-    """Encodes every clip of a dataset into a feature file; entries follow the manifest.
+    """Encodes every clip of a dataset into a feature file, in the manifest's order.
 
     Args:
-        root: folder of the dataset's audio.
+        root: folder of the dataset's sound.
         encoder: frozen, on its device.
-        weights: their digest.
-        partial: folder for what is done, until all is.
+        weights: digest of the encoder's weights.
+        partial: folder for the parts that are done, until the file is complete.
         path: of the feature file.
 
     Raises:
-        EarwitnessError: a file is gone or broken, values do not fit float16, no GPU memory, or
-            another process is at the same work.
+        EarwitnessError: a file is missing or broken, values do not fit float16, the GPU has too
+            little memory, or another process runs the same job.
     """
     settings = PassSettings(
         plan.encoder.window_seconds,
@@ -66,7 +66,7 @@ def extract(
         frame_seconds=encoder.frame_seconds,
         views=settings.views,
     )
-    # parts of another plan, of other clips or of the CPU's float32 must not get into this file
+    # the folder's name keeps parts of another plan, other clips or another precision apart
     clips = [[clip.clip_id, clip.path, clip.duration, clip.digest] for clip in manifest.sounding]
     content = [plan.model_dump(mode="json"), weights, device_of(encoder).type, clips]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
@@ -88,7 +88,8 @@ def encode_sounds(
     """Any files and arrays as a feature file would hold them: (T, D) each, in order.
 
     Raises:
-        EarwitnessError: a file cannot be decoded, values do not fit float16, or no GPU memory.
+        EarwitnessError: a file cannot be decoded, values do not fit float16, or the GPU has too
+            little memory.
     """
     recordings = [DecodedRecording(str(sound), sound, audio.probe(sound)) for sound in sounds]
     settings = PassSettings(window_seconds, batch_seconds)
@@ -98,8 +99,8 @@ def encode_sounds(
     entries: list[NDArray[np.float16]] = []
     for encoded in encode(work, encoder, settings, lambda encoded: encoded):
         entries += np.split(encoded.values, np.cumsum(encoded.lengths)[:-1])
-    held = dict(zip(order, entries, strict=True))
-    return [held[clip] for clip in range(len(recordings))]
+    by_clip = dict(zip(order, entries, strict=True))
+    return [by_clip[clip] for clip in range(len(recordings))]
 
 
 def _encode_missing(
@@ -111,11 +112,11 @@ def _encode_missing(
 ) -> Report:
     missing = parts.missing()
     work = [[recordings[clip] for clip in batches[part]] for part in missing]
-    turns = iter(missing)
+    remaining = iter(missing)
     report = Report()
 
     def save(encoded: Encoded) -> None:
-        parts.save(next(turns), encoded.values, encoded.lengths)
+        parts.save(next(remaining), encoded.values, encoded.lengths)
 
     done = len(recordings) - sum(len(batch) for batch in work)
     with tqdm(total=len(recordings), initial=done, unit="clip", disable=None) as bar:

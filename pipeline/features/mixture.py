@@ -1,4 +1,4 @@
-"""The same features of several datasets as one bank, so that a mixture of them trains as one."""
+"""The features of several datasets as one bank, to train on all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.tensors import Padded
 
 
 class MixtureBank:
-    """Banks of one width one after another: entry n of the first, then of the second …
+    """Banks of one width, concatenated: the entries of the first, then those of the second …
 
     Attributes:
         lengths: (entries,) int64 on the CPU, frames of each entry.
@@ -45,12 +45,12 @@ class MixtureBank:
         for number, bank in enumerate(self.banks):
             rows = (part == number).nonzero()[:, 0]
             if len(rows):
-                own = bank.batch(
+                padded = bank.batch(
                     entries[rows] - (self._ends[number] - len(bank)),
                     None if crop is None else Crop(crop.start[rows], crop.length[rows]),
                 )
                 places = moved(rows, self.device)
-                values[:, : own.values.shape[1]].index_copy_(0, places, own.values)
+                values[:, : padded.values.shape[1]].index_copy_(0, places, padded.values)
         return Padded(values, moved(lengths, self.device))
 
 
@@ -63,14 +63,14 @@ def open_mixture(
     """One bank of the chosen clips of each dataset's store, dataset by dataset.
 
     Raises:
-        EarwitnessError: the stores' features are not of one kind, or a clip is in none.
+        EarwitnessError: the stores' features differ in kind, or a clip is in no store.
     """
     for store in stores[1:]:
-        own, other = _kind(store), _kind(stores[0])
-        if own != other:
+        kind, first = _kind(store), _kind(stores[0])
+        if kind != first:
             raise EarwitnessError(
-                f"{store.path}: width, frame period and views are {own}, those of "
-                f"{stores[0].path} are {other}; make both with the same encoder"
+                f"{store.path}: width, frame period and views are {kind}, those of "
+                f"{stores[0].path} are {first}; make both with the same encoder"
             )
     banks = [open_banks([s], names, device)[0] for s, names in zip(stores, ids, strict=True)]
     return banks[0] if len(banks) == 1 else MixtureBank(banks)

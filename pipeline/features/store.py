@@ -1,12 +1,11 @@
 """The feature file: all frames of one dataset under one frozen encoder, in one HDF5.
 
-``values`` float16 (total frames, D) lies in one contiguous block, so that it can be memory-mapped;
+``values`` float16 (total frames, D) is one contiguous block, so that it can be memory-mapped;
 ``offsets`` int64 (entries + 1,) says where each entry's frames begin; ``ids`` (N,) names the clips.
 Entry ``clip * views + view`` holds a clip's view, and view 0 is the clean one. For text each
 caption is an entry, named ``<clip_id>#<k>``.
 
-Readers open with ``'r'`` only: an open for append through DVC's cache link would corrupt the cache
-unseen.
+Readers open with ``'r'`` only: to append through DVC's link would corrupt its cache without notice.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def caption_id(clip_id: str, number: int) -> str:
 
 
 class Index(Section):
-    """What later jobs know of a feature file: a fingerprint of its content, and its size."""
+    """What later jobs know of a feature file: the digest of its content, and its size."""
 
     sha256: str  # of values, offsets and ids
     width: int  # D
@@ -51,7 +50,7 @@ class Index(Section):
 
 @dataclass(frozen=True)
 class Header:
-    """Where the values come from; the file's attributes."""
+    """Where the values come from: the file's attributes."""
 
     encoder: str
     settings: dict[str, Any]  # the encoder's, resolved
@@ -74,7 +73,7 @@ def write_store(
         ids: N names.
         lengths: (N * views,) frames of each entry.
         width: D.
-        blocks: (n, D) float16 each; one after another they are all entries in order.
+        blocks: (n, D) float16 each; concatenated they are all entries in order.
     """
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     encoded = np.array([name.encode() for name in ids])
@@ -113,7 +112,7 @@ def write_store(
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """An open feature file: everything but the values is in memory, the values are mapped."""
+    """An open feature file: the values are memory-mapped, all else is in memory."""
 
     path: Path
     header: Header
@@ -166,25 +165,25 @@ class FeatureStore:
         return self.values[self.offsets[at] : self.offsets[at + 1]]
 
     def names(self, clips: Sequence[str]) -> list[str]:
-        """``clips`` as the file names them: of captions (``<clip>#<k>``), each clip's first."""
+        """The file's names of ``clips``; of a file of captions, each clip's first caption."""
         if not self.ids or "#" not in self.ids[0]:
             return list(clips)
         return [clip if "#" in clip else caption_id(clip, 0) for clip in clips]
 
     def check_ids(self, expected: Sequence[str], source: str) -> None:
-        """Refuses other ids than ``expected``, in order; ``source`` names where those are from."""
+        """Refuses ids other than ``expected``, in order; ``source`` says where those come from."""
         if self.ids == tuple(expected):
             return
         job = job_of(self.path, self.stage)
         pairs = enumerate(zip(self.ids, expected, strict=False))
-        first = next((i for i, (own, other) in pairs if own != other), None)
-        odd = (
+        first = next((i for i, (found, wanted) in pairs if found != wanted), None)
+        problem = (
             f"{len(self.ids)} ids, not {len(expected)}"
             if first is None
             else f"{self.ids[first]!r} where {expected[first]!r} should be"
         )
         raise EarwitnessError(
-            f"{self.path}: not the clips of {source} ({odd}); run `dvc repro -f {job}`"
+            f"{self.path}: not the clips of {source} ({problem}); run `dvc repro -f {job}`"
         )
 
 
@@ -195,7 +194,7 @@ def job_of(path: Path, stage: str) -> str:
 
 
 def _read(file: h5py.File, path: Path, stage: str) -> FeatureStore:
-    """Everything of an open file, checked; what is wrong is a ValueError."""
+    """The content of an open file; a ValueError says what is wrong with it."""
     version = file.attrs["format_version"]
     if version != FORMAT_VERSION:
         raise ValueError(f"format version {version}, not {FORMAT_VERSION}")

@@ -1,7 +1,7 @@
 """Contrastive losses: the twin's, on the last hidden states of its branches (EDTC 3.4.2), and the
 retriever's (SJTU 2.2).
 
-Two captions of one clip in a batch are no negatives of each other: where ``clips`` is given, such
+In a batch, captions of one clip are not negatives of that clip: where ``clips`` is given, such
 pairs are left out of the denominators.
 """
 
@@ -26,16 +26,17 @@ def clip_loss(
 ) -> Tensor:
     """CLIP's loss, EDTC eq. 5–7, the mean of both directions.
 
-    Read as CLIP's, which the paper says they are like: with the minus sign that eq. 5 and 6 lack,
-    and with h_i^a · h_j^c in their denominators, where they print h_j^a · h_j^c, the matched pairs
-    alone, which would make both directions the same. They print no temperature either: 1.
+    The equations are read as CLIP's, which the paper compares them to: with the minus sign that
+    eq. 5 and 6 lack, and with h_i^a · h_j^c in the denominators instead of the printed h_j^a ·
+    h_j^c, which are the matched pairs only and would make both directions the same. The temperature
+    is 1, as the paper prints none.
 
     Args:
         audio: (B, D) hidden states h^a.
         text: (B, D) hidden states h^c of the same pairs.
         clips: (B,) int64, the clip of each pair.
-        normalise: ``none`` is eq. 5–6; ``width`` divides dot products by √D, without which wide
-            states start with a saturated softmax; ``cosine`` makes both sides unit vectors.
+        normalise: ``none`` is eq. 5–6; ``width`` divides dot products by √D, without which the
+            softmax of wide states starts saturated; ``cosine`` makes both sides unit vectors.
 
     Returns:
         a scalar.
@@ -49,7 +50,7 @@ def clip_loss(
 def infonce_loss(
     audio: Tensor, text: Tensor, temperature: float = 0.07, clips: Tensor | None = None
 ) -> Tensor:
-    """InfoNCE, the ablation's other loss (EDTC 4.5), audio → text alone.
+    """InfoNCE, the other loss of the ablation (EDTC 4.5), audio → text only.
 
     As in the work that EDTC cites for it, MoCo, and in Wu et al. 2023: cosine, temperature 0.07,
     the sound as the query, the batch's other texts as negatives.
@@ -65,7 +66,7 @@ def infonce_loss(
 
 
 class TwoWay(NamedTuple):
-    """The mean over a batch of each direction's −log; their sum is SJTU's loss."""
+    """Each direction's loss, the mean over a batch; their sum is the loss of SJTU and CMU."""
 
     audio_to_text: Tensor  # ()
     text_to_audio: Tensor  # ()
@@ -74,7 +75,7 @@ class TwoWay(NamedTuple):
 def two_way_infonce(
     audio: Tensor, text: Tensor, scale: Tensor, clips: Tensor | None = None
 ) -> TwoWay:
-    """InfoNCE in both directions, SJTU eq. 6; in float32 whatever the autocast.
+    """InfoNCE in both directions, SJTU eq. 6; in float32, also under autocast.
 
     Args:
         audio: (B, D) unit vectors. text: (B, D) unit vectors of the same pairs.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def cross_entropy(logits: Tensor, tokens: Tensor, pad: int, label_smoothing: float = 0.0) -> Tensor:
-    """Mean negative log-probability of the batch's tokens, padding left out.
+    """Mean negative log-probability of the batch's tokens without padding.
 
     Args:
         logits: (B, L, V).
-        tokens: (B, L) int64, the token that each position is to give.
+        tokens: (B, L) int64, the token that each position should predict.
         pad: the padding's id.
         label_smoothing: share of the target that is spread evenly over V (EDTC 4.3).
 

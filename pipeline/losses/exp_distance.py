@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.contrastive import TwoWay
-from pipeline.losses.impostors import Kind, draw_impostors, mean_there
+from pipeline.losses.negatives import Kind, draw_negatives, mean_valid
 
-TINY = 1e-6  # of distances: there the gradients of √ and log are still finite
+TINY = 1e-6  # the smallest distance: the gradients of √ and log are finite there
 
 
 def exp_distance_loss(
-    audio: Tensor, text: Tensor, clips: Tensor, *, impostors: Kind = "random"
+    audio: Tensor, text: Tensor, clips: Tensor, *, negatives: Kind = "random"
 ) -> TwoWay:
-    """Each direction's mean of −log p(pair) − log(1 − p(impostor)), halved; p = exp(−distance).
+    """Each direction's mean of (−log p(pair) − log(1 − p(negative))) / 2; p = exp(−distance).
 
-    In float32 whatever the autocast. One impostor to each pair keeps both classes alike in number;
-    the paper does not say what it would have paired.
+    In float32, also under autocast. One negative a pair makes both classes equally frequent; the
+    paper does not say which pairs it uses as negatives.
 
     Args:
         audio: (B, D). text: (B, D) of the same pairs.
-        clips: (B,) int64, the clip of each pair: captions of one clip are no impostors.
+        clips: (B,) int64, the clip of each pair: captions of one clip are not negatives of it.
     """
     with torch.autocast(audio.device.type, enabled=False):
         audio, text = audio.float(), text.float()
-        drawn = draw_impostors(-torch.cdist(audio.detach(), text.detach()), clips, impostors)
+        drawn = draw_negatives(-torch.cdist(audio.detach(), text.detach()), clips, negatives)
         matched = distances(audio, text)  # −log p
         other_text = _unlikely(distances(audio, text[drawn.text]))
         other_sound = _unlikely(distances(audio[drawn.sound], text))
         return TwoWay(
-            mean_there((matched + other_text) / 2, drawn.there),
-            mean_there((matched + other_sound) / 2, drawn.there),
+            mean_valid((matched + other_text) / 2, drawn.valid),
+            mean_valid((matched + other_sound) / 2, drawn.valid),
         )
 
 
@@ -41,5 +41,5 @@ def distances(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _unlikely(distance: Tensor) -> Tensor:
-    """−log(1 − exp(−d)), which for small d is not what floats make of the plain formula."""
+    """−log(1 − exp(−d)), accurate for small d, where the plain formula is not."""
     return -torch.log(-torch.expm1(-distance))

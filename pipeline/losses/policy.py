@@ -1,6 +1,6 @@
 """Self-critical sequence training's loss (Rennie et al. 2017, eq. 8; SJTU 2.1).
 
-Pure functions: hypotheses and their rewards are given, and only log-probabilities have a gradient.
+Pure functions of hypotheses and their rewards; only log-probabilities have a gradient.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Baseline = Literal["greedy", "others"]
 def token_log_probs(
     logits: Tensor, tokens: Tensor, *, begin: int, pad: int, temperature: float = 1.0
 ) -> Tensor:
-    """Log-probability of each token under the distribution that a rollout draws from.
+    """Log-probability of each token under the distribution that a rollout samples from.
 
-    That is the model's own at ``temperature``, without ``begin`` and ``pad``.
+    That is the model's at ``temperature``, without ``begin`` and ``pad``.
 
     Args:
-        logits: (N, L, V). tokens: (N, L) int64, what each position gave; padding gives 0.
+        logits: (N, L, V). tokens: (N, L) int64, sampled at each position; padding gives 0.
 
     Returns:
         (N, L) float32.
@@ -40,9 +40,9 @@ def advantages(rewards: Tensor, baseline: Baseline) -> Tensor:
     """How much better each sample is than its clip's baseline.
 
     Args:
-        rewards: (B, K). With ``greedy`` the last of each row is the greedy hypothesis' reward, its
-            baseline; with ``others`` all are samples, and a sample's baseline is the mean of its
-            clip's other samples, which says nothing of the sample itself.
+        rewards: (B, K). With ``greedy`` the last of each row is the greedy hypothesis' reward,
+            which is the baseline; with ``others`` all are samples, and a sample's baseline is the
+            mean of its clip's other samples, which does not depend on the sample.
 
     Returns:
         (B, S), S = K − 1 with ``greedy``, else K.
@@ -58,7 +58,7 @@ def self_critical_loss(log_probs: Tensor, chosen: Tensor, advantage: Tensor) -> 
 
     Args:
         log_probs: (B, S, L) of the samples' tokens.
-        chosen: (B, S, L) bool, the tokens that count: neither padding nor a forced end.
+        chosen: (B, S, L) bool, false at padding and at an end that was forced.
         advantage: (B, S); no gradient goes into it.
 
     Returns:

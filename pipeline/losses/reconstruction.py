@@ -1,6 +1,6 @@
 """Reconstruction latent space similarity regularisation (RLSSR 3.3, eq. 1).
 
-The mean state of a caption, through a linear layer, is to be near what the CNN heard:
+The mean decoder state of a caption, through a linear layer, should be near the CNN's pooled output:
 ``distance(A_rec, A_pooled)``.
 """
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 def pooled_sound(maps: Tensor, lengths: Tensor) -> Tensor:
-    """A_pooled: mean plus maximum over frequency, then the mean over a clip's own frames.
+    """A_pooled: mean plus maximum over frequency, then the mean over a clip's valid frames.
 
-    The paper's "average max pooling … extracts the most prominent features", after which "average
-    global pooling" standardises the length: the first is over what is left, the frequency.
+    The paper's "average max pooling … extracts the most prominent features", then "average global
+    pooling" standardises the length. As the second is over time, the first must be over frequency.
 
     Args:
         maps: (B, D, T, M) of the CNN. lengths: (B,) int64, valid frames.
@@ -32,10 +32,10 @@ def pooled_sound(maps: Tensor, lengths: Tensor) -> Tensor:
 def pooled_states(states: Tensor, valid: Tensor) -> Tensor:
     """The mean of each row's valid states.
 
-    A_rec is a linear layer of it: that of a mean is the mean of that, so either may come first.
+    A_rec is a linear layer of it. Mean and linear layer commute, so the mean may come first.
 
     Args:
-        states: (B, L, D). valid: (B, L) bool; a row without any gives zeros.
+        states: (B, L, D). valid: (B, L) bool; a row without valid states gives zeros.
 
     Returns:
         (B, D) float32.

@@ -1,8 +1,8 @@
-"""CIDEr-D in process: references are cooked once, candidates are scored in arrays.
+"""CIDEr-D without Java: references are prepared ("cooked") once, candidates are scored as arrays.
 
 Vedantam et al. 2015, "CIDEr: Consensus-based image description evaluation"; the variant with
 clipping and a Gaussian length penalty that pycocoevalcap's `Cider` computes: n ≤ 4, σ = 6, × 10.
-Equal to it within rounding. Also the reward of SCST.
+Equal to it up to rounding. Also the reward of SCST.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.scores import ClipScores, Values, averaged
+from pipeline.metrics.types import ClipScores, Values, averaged
 
 ORDERS = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # of the Gaussian on the difference of lengths
@@ -28,15 +28,15 @@ class _Grams(NamedTuple):
     """The distinct n-grams of one order in each of S sentences, by sentence, then by number."""
 
     sentence: Ints  # (G,)
-    number: Ints  # (G,) place among the known n-grams of this order, or beyond them
-    times: Ints  # (G,) how often
+    number: Ints  # (G,) index among the known n-grams of this order, or beyond them
+    times: Ints  # (G,) how often the sentence has it
 
 
 class _Cooked(NamedTuple):
-    """The references' n-grams of one order."""
+    """All n-grams of one order in the references."""
 
     known: Ints  # (V,) keys, sorted
-    idf: Values  # (V,) log(documents / documents that hold it)
+    idf: Values  # (V,) log(documents / documents that contain it)
     grams: _Grams
     weight: Values  # (G,) times × idf
     norm: Values  # (S,)
@@ -48,8 +48,8 @@ class CiderD:
 
     Args:
         references: N rows of one or more tokenized captions, words with spaces between.
-        document_frequency: rows whose captions the document frequencies are taken from; those of
-            ``references`` where it is not given, as the field does in evaluation.
+        document_frequency: rows for the document frequencies; by default ``references``, as in the
+            field's evaluation.
 
     Raises:
         ValueError: no rows, or one without references.
@@ -69,7 +69,7 @@ class CiderD:
         references: Sequence[Sequence[Sentence]],
         document_frequency: Sequence[Sequence[Sentence]] | None = None,
     ) -> CiderD:
-        """The same of token ids, for :meth:`score_tokens`."""
+        """A scorer of token ids, for :meth:`score_tokens`."""
         scorer = cls.__new__(cls)
         scorer._cook(references, document_frequency)
         return scorer
@@ -79,8 +79,8 @@ class CiderD:
 
         Args:
             candidates: C tokenized captions.
-            rows: the row of references that each belongs to; a row may stand often. In order
-                where it is not given.
+            rows: each candidate's row of references; a row may occur several times. By default
+                candidate n has row n.
         """
         return self.score_tokens([caption.split() for caption in candidates], rows)
 
@@ -104,12 +104,12 @@ class CiderD:
         return averaged(summed * SCALE / ORDERS / self._row_size[row])
 
     def score_constant(self, candidates: Sequence[str]) -> Values:
-        """The corpus CIDEr-D that each of C candidates would have as the caption of every row.
+        """The corpus CIDEr-D of each of C candidates if it were the caption of every row.
 
-        The clipped product min(h, r) · r of an n-gram that stands h and r times (both × idf) is
+        The clipped product min(h, r) · r of an n-gram that occurs h and r times (both × idf) is
         Σ_t [h ≥ t · idf] [r ≥ t · idf] r · idf, linear in the reference, and the length penalty
-        depends on two lengths only. So the references of one length are added up first, and each
-        candidate meets all rows at once.
+        depends only on the two lengths. So references of one length are summed first, and each
+        candidate is compared with all rows at once.
 
         Returns:
             (C,) in the order of ``candidates``.
@@ -143,35 +143,36 @@ class CiderD:
         self._log_documents = float(np.log(len(corpus)))
         self._row_size = np.array([len(row) for row in references])
         self._row_start = np.cumsum(self._row_size) - self._row_size
-        own = int(self._row_size.sum())  # the first sentences are the references
-        self._bigrams = _bigrams(lengths)[:own]
+        size = int(self._row_size.sum())  # the first sentences are the references
+        self._bigrams = _bigrams(lengths)[:size]
         document = np.repeat(np.arange(len(corpus)), [len(row) for row in corpus])
         for known, grams in self._grams(tokens, lengths):
-            counted = grams.sentence >= (0 if documents is None else own)
-            of = document[grams.sentence[counted] - (0 if documents is None else own)]
-            held = np.unique(of * len(known) + grams.number[counted])
-            frequency = np.bincount(held % max(len(known), 1), minlength=len(known))
+            first = 0 if documents is None else size
+            counted = grams.sentence >= first
+            owner = document[grams.sentence[counted] - first]
+            contained = np.unique(owner * len(known) + grams.number[counted])
+            frequency = np.bincount(contained % max(len(known), 1), minlength=len(known))
             idf = self._log_documents - np.log(np.maximum(frequency, 1.0))
-            mine = _Grams(*(values[grams.sentence < own] for values in grams))
-            weight, norm = _weighted(mine, idf, self._log_documents, own)
-            starts = np.searchsorted(mine.sentence, np.arange(own + 1))
-            self._orders.append(_Cooked(known, idf, mine, weight, norm, starts))
+            cooked = _Grams(*(values[grams.sentence < size] for values in grams))
+            weight, norm = _weighted(cooked, idf, self._log_documents, size)
+            starts = np.searchsorted(cooked.sentence, np.arange(size + 1))
+            self._orders.append(_Cooked(known, idf, cooked, weight, norm, starts))
 
     def _numbered(self, sentences: Sequence[Sentence]) -> tuple[Ints, Ints]:
-        """All words' numbers in one line, and (S,) lengths; words not known get new numbers."""
+        """The numbers of all words, one sentence after another, and (S,) lengths; new words too."""
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
-        line = [*chain.from_iterable(sentences)]
-        tokens = np.array([self._words.get(word, -1) for word in line], dtype=np.int64)
+        words = [*chain.from_iterable(sentences)]
+        tokens = np.array([self._words.get(word, -1) for word in words], dtype=np.int64)
         new: dict[Hashable, int] = {}
         for place in np.flatnonzero(tokens < 0).tolist():
-            tokens[place] = new.setdefault(line[place], len(self._words) + len(new))
+            tokens[place] = new.setdefault(words[place], len(self._words) + len(new))
         return tokens, lengths
 
     def _grams(self, tokens: Ints, lengths: Ints) -> Iterator[tuple[Ints, _Grams]]:
-        """For each order the known n-grams' keys, and the n-grams of the sentences.
+        """For each order the keys of the known n-grams, and the n-grams of the sentences.
 
-        An n-gram's key is the number of its first n - 1 words and the number of its last. While
-        the references are cooked, all are known.
+        An n-gram's key is the number of its first n - 1 words and that of its last word. While the
+        references are cooked, all n-grams are known.
         """
         sentence = np.repeat(np.arange(len(lengths)), lengths)
         left = np.cumsum(lengths)[sentence] - np.arange(len(tokens))  # words from here to the end
@@ -192,7 +193,7 @@ def _split(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
 
 
 def _bigrams(lengths: Ints) -> Ints:
-    """The length that the penalty compares: pycocoevalcap counts a caption's bigrams."""
+    """The length in the penalty: pycocoevalcap counts a caption's bigrams."""
     return np.maximum(lengths - 1, 0)
 
 
@@ -213,7 +214,7 @@ def _expand(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:
 
 
 def _places(known: Ints, key: Ints) -> Ints:
-    """Each key's place in ``known``; keys not in it are numbered beyond it."""
+    """Each key's index in ``known``; other keys get indices beyond it."""
     place = np.searchsorted(known, key)
     found = np.zeros(len(key), dtype=bool)
     inside = place < len(known)
@@ -232,7 +233,7 @@ def _counted(sentence: Ints, number: Ints) -> _Grams:
 def _weighted(
     grams: _Grams, idf: Values, log_documents: float, sentences: int
 ) -> tuple[Values, Values]:
-    """(G,) times × idf, and (S,) its norm; an n-gram of no document counts as of one."""
+    """(G,) times × idf, and (S,) its norm; an n-gram of no document counts as that of one."""
     inside = grams.number < len(idf)
     weight = grams.times * log_documents
     weight[inside] = grams.times[inside] * idf[grams.number[inside]]
@@ -245,14 +246,14 @@ def _clipped_dot(
 ) -> Values:
     """(P,) Σ min(h, r) · r over the n-grams that a pair's candidate and reference share."""
     stride = max(len(cooked.known), int(grams.number.max(initial=0)) + 1)
-    mine = grams.sentence * stride + grams.number
+    known = grams.sentence * stride + grams.number
     pair, entry = _expand(cooked.starts[sentence], np.diff(cooked.starts)[sentence])
-    wanted = candidate[pair] * stride + cooked.grams.number[entry]
-    place = np.searchsorted(mine, wanted)
-    place[place == len(mine)] = 0
-    shared = mine[place] == wanted if len(mine) else np.zeros(len(wanted), dtype=bool)
-    theirs = cooked.weight[entry[shared]]
-    products = np.minimum(weight[place[shared]], theirs) * theirs
+    query = candidate[pair] * stride + cooked.grams.number[entry]
+    place = np.searchsorted(known, query)
+    place[place == len(known)] = 0
+    shared = known[place] == query if len(known) else np.zeros(len(query), dtype=bool)
+    reference = cooked.weight[entry[shared]]
+    products = np.minimum(weight[place[shared]], reference) * reference
     dots: Values = np.bincount(pair[shared], products, minlength=len(candidate)).astype(float)
     return dots
 
@@ -263,17 +264,17 @@ def _dots_by_length(
     """(C, lengths) Σ min(h, r) · r · scale over all references of one length."""
     from scipy.sparse import csr_array
 
-    theirs = cooked.grams
-    values = scale[theirs.sentence] * cooked.weight * cooked.idf[theirs.number]
-    seen = grams.number < len(cooked.known)
+    reference = cooked.grams
+    values = scale[reference.sentence] * cooked.weight * cooked.idf[reference.number]
+    known = grams.number < len(cooked.known)
     total = np.zeros(shape)
-    most = min(theirs.times.max(initial=0), grams.times[seen].max(initial=0))
+    most = min(reference.times.max(initial=0), grams.times[known].max(initial=0))
     for times in range(1, int(most) + 1):
-        often, mine = theirs.times >= times, seen & (grams.times >= times)
-        place = (length_class[theirs.sentence[often]], theirs.number[often])
+        often, candidate = reference.times >= times, known & (grams.times >= times)
+        place = (length_class[reference.sentence[often]], reference.number[often])
         summed = csr_array((values[often], place), shape=(shape[1], len(cooked.known)))
-        ones = np.ones(int(mine.sum()))
-        place = (grams.sentence[mine], grams.number[mine])
+        ones = np.ones(int(candidate.sum()))
+        place = (grams.sentence[candidate], grams.number[candidate])
         chosen = csr_array((ones, place), shape=(shape[0], len(cooked.known)))
         total += (chosen @ summed.T).toarray()
     return total

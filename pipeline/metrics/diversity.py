@@ -1,4 +1,4 @@
-"""How varied captions are: what a high CIDEr-D alone does not say."""
+"""How varied captions are, which CIDEr-D does not measure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.metrics.scores import ClipScores, averaged
+from pipeline.metrics.types import ClipScores, averaged
 
 REPEATED = 2  # words in the n-grams whose repetition is counted
 
@@ -15,14 +15,14 @@ REPEATED = 2  # words in the n-grams whose repetition is counted
 class Diversity(NamedTuple):
     vocabulary: int  # distinct words in all captions
     mean_length: ClipScores  # words in a caption
-    repetition: ClipScores  # see below
+    repetition: ClipScores  # see `diversity`
 
 
 def diversity(candidates: Sequence[str]) -> Diversity:
     """Vocabulary, mean length and repetition of N tokenized captions.
 
     Repetition is seq-rep-n of Welleck et al. 2020 with n = 2: of a caption's pairs of neighbouring
-    words, the share that has stood before in the same caption, 1 − distinct / all; 0 for captions
+    words, the share that occurred before in the same caption, 1 − distinct / all; 0 for captions
     of fewer than three words. The corpus value is the mean over clips.
     """
     words = [candidate.split() for candidate in candidates]

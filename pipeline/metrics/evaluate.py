@@ -1,7 +1,7 @@
-"""All scores of many systems at once.
+"""All scores of several systems at once.
 
-Java starts once for each of its three programs, and what several systems share (a caption's
-tokens, parse and embedding; a candidate with its references) is computed once.
+Java starts once for each of its three programs, and what systems share (a caption's tokens, parse
+and embedding; a candidate with its references) is computed once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.config.evaluation import EvaluationConfig
+from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import fluency, java, sbert
 from pipeline.metrics.bleu import bleu
@@ -23,23 +24,40 @@ from pipeline.metrics.diversity import diversity
 from pipeline.metrics.fense import fense
 from pipeline.metrics.meteor import meteor
 from pipeline.metrics.rouge_l import rouge_l
-from pipeline.metrics.scores import ClipScores, Values, averaged
-from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.spice import spice
+from pipeline.metrics.spice_install import ready
 from pipeline.metrics.spider import spider
 from pipeline.metrics.spider_fl import spider_fl
-from pipeline.metrics.tools import Tools
+from pipeline.metrics.types import ClipScores, ScoredSet, Values, averaged
 from pipeline.text import ptb
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Tools:
+    """What scores need beside captions; where ``java`` or ``spice`` is None, some are left out."""
+
+    java: Path | None
+    spice: Path | None  # a folder that pipeline.metrics.spice_install has filled
+    spice_cache: Path | None = None  # parses of captions, kept for the next run
+    java_seconds: float = 3600.0  # for one program
+    device: str = "cpu"
+
+
+def find_tools(spice: Path | None, spice_cache: Path | None = None, device: str = "auto") -> Tools:
+    """The installed Java, SPICE where ``spice`` is complete, and the device of that name."""
+    found = str(resolve_device(device))
+    spice = spice if spice is not None and ready(spice) else None
+    return Tools(java.installed_java(), spice, spice_cache, device=found)
+
+
 @dataclass
 class Scores:
-    """One system's: ``corpus`` with N and the vocabulary too, ``clips`` (N,) each."""
+    """One system's values by metric."""
 
-    corpus: dict[str, float]
-    clips: dict[str, Values] = field(default_factory=dict)
+    corpus: dict[str, float]  # N and the vocabulary's size too
+    clips: dict[str, Values] = field(default_factory=dict)  # (N,) each
 
     def put(self, name: str, scores: ClipScores) -> None:
         self.corpus[name] = scores.corpus
@@ -51,11 +69,9 @@ class Scores:
 
 @dataclass
 class Evaluated:
-    """``scores`` by system; ``missing`` says of each metric that was left out, why."""
-
-    scores: dict[str, Scores]
-    missing: dict[str, str]
-    tokenizer: str  # which one made the tokens
+    scores: dict[str, Scores]  # by system
+    missing: dict[str, str]  # metric that was left out → why
+    tokenizer: str  # the one that made the tokens
 
 
 def evaluate(
@@ -67,11 +83,11 @@ def evaluate(
     """Scores systems that captioned the same N clips.
 
     Args:
-        systems: a system's name → N captions as it wrote them.
-        references: N rows of one or more captions, as people wrote them.
+        systems: a system's name → its N captions, not tokenized.
+        references: N rows of one or more captions, not tokenized.
 
     Raises:
-        EarwitnessError: no clips, or a number of captions that is not N.
+        EarwitnessError: no clips, or a number of captions other than N.
     """
     return evaluate_sets(
         {name: ScoredSet(captions, references) for name, captions in systems.items()},
@@ -83,7 +99,7 @@ def evaluate(
 def evaluate_sets(
     sets: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools
 ) -> Evaluated:
-    """As :func:`evaluate`, of systems that may each have references of their own."""
+    """As :func:`evaluate`, but each system may have its own references."""
     for name, chosen in sets.items():
         _check(name, chosen)
     result = Evaluated({name: Scores({}) for name in sets}, {}, "")
@@ -109,7 +125,7 @@ def _check(name: str, chosen: ScoredSet) -> None:
 def _tokenized(
     sets: Mapping[str, ScoredSet], tools: Tools, folder: Path, result: Evaluated
 ) -> dict[str, ScoredSet]:
-    """The sets as PTB tokens; references that systems share stay one object."""
+    """The sets as PTB tokens; references that systems share stay one object, to be used once."""
     captions: dict[str, None] = {}
     for chosen in sets.values():
         captions |= dict.fromkeys(chosen.candidates)
@@ -120,21 +136,23 @@ def _tokenized(
     except java.JavaError as error:
         tokens = ptb.tokenize(captions)
         result.tokenizer = f"in-process PTB tokenizer ({error})"
-    of = dict(zip(captions, tokens, strict=True))
+    tokens_of = dict(zip(captions, tokens, strict=True))
     shared: dict[int, list[list[str]]] = {}
     for chosen in sets.values():
         if id(chosen.references) not in shared:
             shared[id(chosen.references)] = [
-                [of[text] for text in others] for others in chosen.references
+                [tokens_of[text] for text in row] for row in chosen.references
             ]
     return {
-        name: ScoredSet([of[text] for text in chosen.candidates], shared[id(chosen.references)])
+        name: ScoredSet(
+            [tokens_of[text] for text in chosen.candidates], shared[id(chosen.references)]
+        )
         for name, chosen in sets.items()
     }
 
 
 def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
-    """What needs nothing but the tokens."""
+    """The metrics that need only the tokens."""
     cooked: dict[int, CiderD] = {}
     for name, chosen in tokens.items():
         scores = result.scores[name]
@@ -159,43 +177,36 @@ def _run_java(
     result: Evaluated,
 ) -> None:
     seconds = tools.java_seconds
-    found = _attempt(
-        ("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds)
-    )
-    for name, scores in (found or {}).items():
-        result.scores[name].put("meteor", scores)
+    _put(("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds))
     if not settings.spice:
         result.missing |= dict.fromkeys(("spice", "spider"), "evaluation.spice is false")
         return
     parses = tools.spice_cache
-    found = _attempt(
+    _put(
         ("spice", "spider"),
         result,
         lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
     )
-    for name, scores in (found or {}).items():
-        mine = result.scores[name]
-        mine.put("spice", scores)
-        mine.put("spider", spider(mine.get("cider_d"), scores))
+    for scores in result.scores.values():
+        if "spice" in scores.clips:
+            scores.put("spider", spider(scores.get("cider_d"), scores.get("spice")))
 
 
 def _run_models(
     tokens: Mapping[str, ScoredSet], settings: EvaluationConfig, tools: Tools, result: Evaluated
 ) -> None:
-    """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores made of both."""
+    """SBERT similarity and fluency, of tokens as in aac-metrics, and the scores that use them."""
     weights = settings.sbert
     if weights is None:
         similarity = "sbert_sim"
         result.missing[similarity] = "evaluation.sbert is null"
     else:
         similarity = f"sbert_sim{sbert.suffix(weights)}"
-        found = _attempt(
+        _put(
             (similarity,),
             result,
             lambda: sbert.sbert_sim(sbert.load(weights, tools.device), tokens),
         )
-        for name, scores in (found or {}).items():
-            result.scores[name].put(similarity, scores)
     detected = _detected(tokens, settings.fluency, tools, result)
     if detected is None:
         result.missing |= dict.fromkeys(("fense", "spider_fl"), "they need the fluency detector")
@@ -210,7 +221,7 @@ def _penalise(
     settings: EvaluationConfig,
     result: Evaluated,
 ) -> None:
-    """The fluency error, and the two scores that it takes from."""
+    """The fluency error, and the two scores that it reduces."""
     limits = (settings.fluency_threshold, settings.fluency_penalty)
     fense_name = "fense" + "".join(dict.fromkeys([similarity.removeprefix("sbert_sim"), suffix]))
     for name, scores in result.scores.items():
@@ -246,8 +257,16 @@ def _detected(
     return detector.suffix, dict(zip(tokens, np.split(found, ends), strict=True))
 
 
+def _put(
+    names: Sequence[str], result: Evaluated, make: Callable[[], Mapping[str, ClipScores]]
+) -> None:
+    """Every system's score as ``names[0]``; the others need it, and are missing where it is."""
+    for system, scores in (_attempt(names, result, make) or {}).items():
+        result.scores[system].put(names[0], scores)
+
+
 def _attempt(names: Sequence[str], result: Evaluated, make: Callable[[], T]) -> T | None:
-    """What ``make`` returns; where it cannot, the metrics ``names`` are missing."""
+    """What ``make`` returns; where it fails, the metrics ``names`` are missing."""
     try:
         return make()
     except EarwitnessError as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.metrics.penalised import penalised
-from pipeline.metrics.scores import ClipScores, Values
+import numpy as np
+
+from pipeline.metrics.types import ClipScores, Values, averaged
 
 
 def fense(
-    sbert_sim: ClipScores,
-    error_probability: Values,
-    threshold: float = 0.9,
-    penalty: float = 0.9,
+    sbert_sim: ClipScores, error_probability: Values, threshold: float = 0.9, penalty: float = 0.9
 ) -> ClipScores:
-    """SBERT similarity, less nine tenths of it where the detector is sure of a fluency error."""
-    return penalised(sbert_sim, error_probability, threshold, penalty)
+    """SBERT similarity × (1 − penalty) for the clips where the detector is sure of a fluency error.
+
+    Args:
+        error_probability: (N,) of the class "error" of the fluency detector.
+        threshold: an error counts where its probability is above it.
+    """
+    return averaged(sbert_sim.clips * np.where(error_probability > threshold, 1 - penalty, 1.0))

@@ -1,6 +1,6 @@
 """Fluency errors in captions: the detector of FENSE (Zhou et al. 2022).
 
-A BERT whose first token's last state goes through one linear layer to six independent
+A BERT; one linear layer turns the last state of the first token into six independent
 probabilities. Its checkpoint is a dictionary of `model_type`, `num_classes` and `state_dict`
 (`encoder.*`, `clf.*`), as released at blmoistawinde/fense.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
-from pipeline.metrics.scores import Values
+from pipeline.metrics.types import Values
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,7 +35,7 @@ _SHA256 = {
         "90ed0ac5033ec497ec66d4f68588053813e085671136dae312097c96c504f673"
     ),
 }
-_TOKENS = 64  # a caption is padded or cut to, FENSE
+_TOKENS = 64  # of a caption at most, FENSE
 
 
 class ErrorDetector(nn.Module):
@@ -55,7 +55,7 @@ class ErrorDetector(nn.Module):
 
 @dataclass(frozen=True)
 class Detector:
-    """A loaded detector; ``suffix`` is what its scores' names carry, nothing for FENSE's own."""
+    """A loaded detector; its scores' names end in ``suffix``, which is empty for FENSE's own."""
 
     model: ErrorDetector
     tokenizer: Tokenizer
@@ -71,11 +71,11 @@ def load(weights: str, device: str) -> Detector:
             the one that the checkpoint's ``model_type`` names.
 
     Raises:
-        EarwitnessError: it is not there, cannot be reached, or is no such checkpoint.
+        EarwitnessError: it is missing, cannot be downloaded, or is not such a checkpoint.
     """
     path = _located(FIELD if weights == "hub" else weights)
-    state, classes, model_type = _read(path)
-    model = ErrorDetector(_encoder(state, path), classes)
+    state, model_type = _read(path)
+    model = ErrorDetector(_encoder(state, path), len(ERRORS))
     # older transformers saved this buffer with the weights
     state = {name: value for name, value in state.items() if not name.endswith("position_ids")}
     try:
@@ -89,7 +89,7 @@ def load(weights: str, device: str) -> Detector:
 def error_probabilities(detector: Detector, captions: Sequence[str], batch: int = 64) -> Values:
     """(N,) the probability of a fluency error in each caption.
 
-    As in FENSE and aac-metrics: in lower case, without punctuation, the class "error".
+    As in FENSE and aac-metrics: the class "error", of captions in lower case without punctuation.
     """
     unique = sorted(set(captions), key=len)
     clean = [re.sub(r"[^\w\s]", "", caption).lower() for caption in unique]
@@ -122,7 +122,7 @@ def _located(weights: str) -> Path:
 
 
 def _downloaded(name: str) -> Path:
-    """A released checkpoint in torch's own cache, downloaded once and checked."""
+    """A released checkpoint in torch's cache, downloaded once and checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.ckpt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,8 @@ def _downloaded(name: str) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights, and the name of the model whose tokenizer they need."""
     try:
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -149,7 +150,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], int, str]:
         raise _unfit(path, "no clf.weight in it")
     if len(state["clf.weight"]) != len(ERRORS):
         raise _unfit(path, f"{len(state['clf.weight'])} classes, not {len(ERRORS)}")
-    return state, len(ERRORS), str(saved.get("model_type", ""))
+    return state, str(saved.get("model_type", ""))
 
 
 def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
@@ -165,7 +166,7 @@ def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
 
 
 def _tokenizer(path: Path, model_type: str) -> Tokenizer:
-    """(captions) → token ids: the file beside the checkpoint, else what ``model_type`` names."""
+    """The tokenizer beside the checkpoint, else the one that ``model_type`` names."""
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
 
@@ -192,8 +193,8 @@ def _suffix(path: Path) -> str:
     digest = sha256(path)
     if digest == _SHA256[FIELD]:
         return ""
-    named = next((name for name, known in _SHA256.items() if known == digest), path.stem)
-    short = named.removeprefix("echecker_clotho_audiocaps_")
+    name = next((name for name, known in _SHA256.items() if known == digest), path.stem)
+    short = name.removeprefix("echecker_clotho_audiocaps_")
     return "_" + re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_")
 
 

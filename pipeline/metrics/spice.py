@@ -1,8 +1,8 @@
-"""SPICE 1.0 (Anderson et al. 2016), by its own program inside pycocoevalcap.
+"""SPICE 1.0 (Anderson et al. 2016), by the Java program inside pycocoevalcap.
 
-It parses every caption with CoreNLP 3.6.0, which takes nearly all of its time, and does so again
-for every copy of a caption that its cache does not hold when it starts. So the distinct captions of
-all systems are parsed first, into the cache, and then scored together in one more run of a second.
+It parses captions with CoreNLP 3.6.0, which takes nearly all of its time, and parses each copy of a
+caption again that was not in its cache at its start. So the distinct captions of all systems are
+parsed into the cache first, and then scored together in one more run, which takes a second.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.metrics.java import JavaError, required, started
-from pipeline.metrics.scores import ClipScores, averaged
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ClipScores, ScoredSet, averaged
 
 MEMORY = "2G"  # with two threads 2.1 GB resident, and no slower than 8G
-_CHUNK = 4000  # captions in one run: a killed evaluation has lost no more than these
+_CHUNK = 4000  # captions in one run: a killed evaluation loses no more than these
 _ENGINE = Path(__file__).parent / "java_engine"  # see JsonEngine.java
 
 Pair = tuple[str, tuple[str, ...]]
@@ -36,13 +35,13 @@ def spice(
     memory: str = MEMORY,
     seconds: float = 3600,
 ) -> dict[str, ClipScores]:
-    """SPICE of several systems; a pair of candidate and references is scored once.
+    """SPICE of several systems; equal pairs of candidate and references are scored once.
 
     Args:
         tool: the folder that :mod:`pipeline.metrics.spice_install` fills.
         sets: a system's name → its N tokenized candidates and their references.
-        folder: a temporary one.
-        cache: where parses are kept for later runs; where it is broken we go on without it.
+        folder: for temporary files.
+        cache: where parses are kept for later runs; a broken cache is not used.
         seconds: for one run of the program.
 
     Raises:
@@ -60,7 +59,7 @@ def spice(
     pairs = [*dict.fromkeys(rows)]
 
     def scored(parses: Path) -> list[float]:
-        captions = [*dict.fromkeys(text for mine, others in pairs for text in (*others, mine))]
+        captions = [*dict.fromkeys(text for candidate, row in pairs for text in (*row, candidate))]
         for start in tqdm(range(0, len(captions), _CHUNK), "SPICE", disable=None):
             alone = [(caption, (caption,)) for caption in captions[start : start + _CHUNK]]
             _run(program, jar, alone, folder, parses, memory, seconds)

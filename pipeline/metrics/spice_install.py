@@ -1,19 +1,17 @@
-"""Gets SPICE ready to run: ``python -m pipeline.metrics.spice_install data/tools/spice``.
+"""Installs SPICE: ``python -m pipeline.metrics.spice_install data/tools/spice``.
 
-pycocoevalcap ships SPICE without CoreNLP 3.6.0 (7 MB) and its models (378 MB). They come from
+pycocoevalcap contains SPICE without CoreNLP 3.6.0 (7 MB) and its models (378 MB). They come from
 Maven where it is installed, else from the archive that pycocoevalcap itself downloads, and are kept
-in a cache of the user's, so that a second clone on the machine copies them.
+in the user's cache, from which a second clone on the machine takes them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import shutil
 import subprocess
 import tempfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,8 +20,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from tqdm import tqdm
 
+from pipeline.download import download
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing, sha256
 from pipeline.metrics.java import jars
@@ -36,7 +34,7 @@ class _Jar(NamedTuple):
     artifact: str  # Maven's
     megabytes: int
     sha256: str  # of Maven's file
-    content: str  # of its entries: the archive's may be packed at another time
+    content: str  # digest of its entries: the archive's jar may be packed at another time
 
 
 _COORDINATE = "edu.stanford.nlp:stanford-corenlp:3.6.0"
@@ -58,24 +56,24 @@ CORENLP = (
 )
 _ARCHIVE = "stanford-corenlp-full-2015-12-09"  # as pycocoevalcap's get_stanford_models has it
 _URL = f"https://nlp.stanford.edu/software/{_ARCHIVE}.zip"
-_SECONDS = 1200  # for one download
+_SECONDS = 1200  # for one download by Maven
 
 
 def ready(folder: Path) -> bool:
-    """Whether SPICE can run from ``folder``: every jar is there, none of CoreNLP's cut short."""
-    there = all((folder / name).is_file() for name in _shipped())
-    return there and all(zipfile.is_zipfile(folder / "lib" / jar.name) for jar in CORENLP)
+    """Whether SPICE can run from ``folder``: all jars exist, and CoreNLP's are complete."""
+    shipped = all((folder / name).is_file() for name in _shipped())
+    return shipped and all(zipfile.is_zipfile(folder / "lib" / jar.name) for jar in CORENLP)
 
 
 def install(
     folder: Path, cache: Path, say: Say = print, maven: str | None = None, url: str = _URL
 ) -> str | None:
-    """Fills ``folder``; what is there and right already is left alone.
+    """Puts SPICE into ``folder``; files that are already right are kept.
 
     Args:
-        cache: where the two downloads are kept, for other clones too.
-        maven: the command, where it is installed.
-        url: of the archive that is used where Maven is not.
+        cache: where the two downloads are kept, also for other clones.
+        maven: its command, where it is installed.
+        url: of the archive that is used without Maven.
 
     Returns:
         None when SPICE can run, else the reason why not.
@@ -93,22 +91,22 @@ def install(
 
 
 def _shipped() -> list[str]:
-    """What pycocoevalcap has of SPICE, relative to its folder; the jar names its lib/ so."""
+    """The files of SPICE in pycocoevalcap, relative to its folder; the jar expects its lib/."""
     spice = jars() / "spice"
     names = (path.name for path in (spice / "lib").glob("*.jar"))
-    own = {jar.name for jar in CORENLP}
-    return ["spice-1.0.jar", *(f"lib/{name}" for name in sorted(names) if name not in own)]
+    corenlp = {jar.name for jar in CORENLP}
+    return ["spice-1.0.jar", *(f"lib/{name}" for name in sorted(names) if name not in corenlp)]
 
 
 def _right(path: Path, jar: _Jar) -> bool:
-    """Whether it is the jar that it should be, to the byte or in all its entries."""
-    if not zipfile.is_zipfile(path):  # not there, or cut short
+    """Whether ``path`` is that jar, in all its bytes or at least in all its entries."""
+    if not zipfile.is_zipfile(path):  # missing, or truncated
         return False
     return sha256(path) == jar.sha256 or _content(path) == jar.content
 
 
 def _content(path: Path) -> str:
-    """SHA-256 of all entries' names and content, but those about the packing."""
+    """SHA-256 of the names and contents of all entries but META-INF, which tells of the packing."""
     total = hashlib.sha256()
     try:
         with zipfile.ZipFile(path) as archive:
@@ -124,7 +122,7 @@ def _content(path: Path) -> str:
 
 
 def _place(source: Path, target: Path, link: bool = True) -> None:
-    """A hard link where it can be, else a copy, in one step."""
+    """Makes ``target`` in one step: a hard link where possible, else a copy."""
     with replacing(target) as temporary:
         if link:
             temporary.unlink()
@@ -135,7 +133,7 @@ def _place(source: Path, target: Path, link: bool = True) -> None:
 
 
 def _cached(jar: _Jar, cache: Path, say: Say, maven: str | None, url: str) -> Path:
-    """The jar in the cache, fetched if it is not there or not right."""
+    """The jar in the cache, downloaded if it is missing or wrong."""
     path = cache / jar.name
     if _right(path, jar):
         return path
@@ -145,11 +143,11 @@ def _cached(jar: _Jar, cache: Path, say: Say, maven: str | None, url: str) -> Pa
             fetch(jar, cache, say, maven if fetch is _from_maven else url)
             if _right(path, jar):
                 return path
-            reasons.append(f"{fetch.__name__[6:]}: another {jar.name} than it should be")
+            reasons.append(f"{fetch.__name__[6:]}: another {jar.name} than expected")
             path.unlink(missing_ok=True)
         except (EarwitnessError, OSError) as error:
             reasons.append(f"{fetch.__name__[6:]}: {error}")
-    raise EarwitnessError(f"{jar.name} could not be had ({'; '.join(reasons)})")
+    raise EarwitnessError(f"{jar.name} is not available ({'; '.join(reasons)})")
 
 
 def _from_maven(jar: _Jar, cache: Path, say: Say, maven: str | None) -> None:
@@ -168,25 +166,24 @@ def _from_maven(jar: _Jar, cache: Path, say: Say, maven: str | None) -> None:
             raise EarwitnessError(f"no answer in {_SECONDS} s") from None
         found = Path(folder) / jar.name
         if done.returncode != 0 or not found.is_file():
-            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise EarwitnessError(said[0][:200] if said else f"ended with code {done.returncode}")
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+            raise EarwitnessError(lines[0][:200] if lines else f"ended with code {done.returncode}")
         found.replace(cache / jar.name)
 
 
 def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
-    """The jar out of the archive, which is downloaded on from where it was broken off."""
+    """The jar from the archive; an interrupted download is resumed."""
     whole = cache / f"{_ARCHIVE}.zip"
     if url is None:
         raise EarwitnessError("no address")
     say(f"SPICE: getting {_ARCHIVE}.zip for {jar.name}")
     cache.mkdir(parents=True, exist_ok=True)
     if not whole.exists():
-        _download(url, whole.with_suffix(".part"))
-        whole.with_suffix(".part").replace(whole)
+        download(url, whole, tries=1)
     try:
         with (
             zipfile.ZipFile(whole) as archive,
-            archive.open(f"{_ARCHIVE}/{jar.name}") as entry,  # its checksum is tested on the way
+            archive.open(f"{_ARCHIVE}/{jar.name}") as entry,  # reading tests its checksum
             replacing(cache / jar.name) as temporary,
             temporary.open("wb") as target,
         ):
@@ -198,34 +195,11 @@ def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
         whole.unlink()
 
 
-def _download(url: str, part: Path) -> None:
-    """All of ``url`` into ``part``, which may hold its beginning already."""
-    start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            resumed = answer.status == 206
-            left = int(answer.headers.get("Content-Length") or 0)
-            with (
-                part.open("ab" if resumed else "wb") as target,
-                tqdm(total=left, unit="B", unit_scale=True, desc="CoreNLP", disable=None) as bar,
-            ):
-                while block := answer.read(1 << 20):
-                    left -= target.write(block)
-                    bar.update(len(block))
-                if left > 0:
-                    raise OSError("broken off; run again to go on from there")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if getattr(error, "code", None) == 416:  # longer than the archive: not its beginning
-            part.unlink(missing_ok=True)
-        raise EarwitnessError(f"{url}: {error}") from None
-
-
 def main(
-    folder: Annotated[Path, typer.Argument(help="where SPICE is to be")],
-    cache: Annotated[Path | None, typer.Option(help="where downloads are kept")] = None,
+    folder: Annotated[Path, typer.Argument(help="for SPICE")],
+    cache: Annotated[Path | None, typer.Option(help="for downloads")] = None,
 ) -> None:
-    """Get SPICE ready to run. Never fails: what cannot be had is said."""
+    """Install SPICE. Prints what is not available, and never fails."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     before = ready(folder)
     reason = install(folder, cache or Path(home) / "earwitness", maven=shutil.which("mvn"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.metrics.scores import ClipScores
+from pipeline.metrics.types import ClipScores
 
 
 def spider(cider_d: ClipScores, spice: ClipScores) -> ClipScores:

@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.metrics.penalised import penalised
-from pipeline.metrics.scores import ClipScores, Values
+from pipeline.metrics.fense import fense
 
-
-def spider_fl(
-    spider: ClipScores,
-    error_probability: Values,
-    threshold: float = 0.9,
-    penalty: float = 0.9,
-) -> ClipScores:
-    """SPIDEr, less nine tenths of it where the detector is sure of a fluency error."""
-    return penalised(spider, error_probability, threshold, penalty)
+spider_fl = fense  # the same function, of SPIDEr in place of the SBERT similarity

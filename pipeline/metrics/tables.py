@@ -1,89 +1,66 @@
-"""CSV files of captions, read with suspicion, and of per-clip values, written in one step."""
+"""Files and tables of scores: predictions as they are read, scores as they are written."""
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import replacing
-from pipeline.metrics.scores import Values
+from pipeline.files import replacing, write_json
+from pipeline.metrics.evaluate import Evaluated
+from pipeline.metrics.types import Values
+from pipeline.tables import read_rows
+
+_COUNTS = ("N", "vocabulary", "mean_length")  # all else is printed × 100, as in papers
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a UTF-8 CSV with a header, each with every column.
-
-    Args:
-        columns: those that must be there.
-
-    Raises:
-        EarwitnessError: not there, empty, not UTF-8, not CSV, a column missing or named twice, or
-            a row of another length; with the line.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise EarwitnessError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise EarwitnessError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
-    if "\0" in text:
-        raise EarwitnessError(f"{path}: not a CSV file (it has zero bytes)")
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        header = [name.strip() for name in next(lines, [])]
-        _check_header(path, header, columns)
-        for cells in lines:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise EarwitnessError(
-                    f"{path}: line {lines.line_num} has {len(cells)} cells for {len(header)}"
-                    " columns; quote captions that hold a comma"
-                )
-            rows.append(dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise EarwitnessError(f"{path}: line {lines.line_num}: not CSV ({error})") from None
-    if not rows:
-        raise EarwitnessError(f"{path}: no rows")
-    return rows
-
-
-def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise EarwitnessError(f"{path}: column {twice!r} stands twice; remove one")
-    missing = [name for name in columns if name not in header]
-    if missing:
-        there = ", ".join(header) or "nothing"
-        raise EarwitnessError(f"{path}: no column {', '.join(missing)}; its header has: {there}")
-
-
-def read_predictions(path: Path, clip_ids: Sequence[str], mend: str) -> list[str]:
+def read_predictions(path: Path, clip_ids: Sequence[str], hint: str) -> list[str]:
     """A system's captions (columns clip_id, caption) in the order of ``clip_ids``.
 
     Raises:
-        EarwitnessError: see :func:`read_rows`; or a clip that stands twice, is missing or is not
-            of this dataset. ``mend`` says what to run.
+        EarwitnessError: see :func:`pipeline.tables.read_rows`; or a clip occurs twice, is missing
+            or is not of this dataset. ``hint`` says what to run.
     """
     captions: dict[str, str] = {}
-    wanted = set(clip_ids)
-    for row in read_rows(path, ["clip_id", "caption"]):
+    known = set(clip_ids)
+    for _, row in read_rows(path, ["clip_id", "caption"]):
         name = row["clip_id"]
         if name in captions:
-            raise EarwitnessError(f"{path}: clip {name!r} stands twice; {mend}")
-        if name not in wanted:
-            raise EarwitnessError(f"{path}: clip {name!r} is not in the dataset's split; {mend}")
+            raise EarwitnessError(f"{path}: clip {name!r} occurs twice; {hint}")
+        if name not in known:
+            raise EarwitnessError(f"{path}: clip {name!r} is not in the dataset's split; {hint}")
         captions[name] = row["caption"]
-    missing = [name for name in clip_ids if name not in captions]
-    if missing:
+    if missing := [name for name in clip_ids if name not in captions]:
         raise EarwitnessError(
-            f"{path}: no caption of {missing[0]!r} (and {len(missing) - 1} more clips); {mend}"
+            f"{path}: no caption of {missing[0]!r} (and {len(missing) - 1} more clips); {hint}"
         )
     return [captions[name] for name in clip_ids]
+
+
+def write_scores(
+    result: Evaluated,
+    clip_ids: Sequence[str],
+    captions: Mapping[str, Sequence[str]],
+    metrics: Path,
+    clips: Path,
+) -> None:
+    """One flat JSON a system in ``metrics``, and its per-clip values as CSV in ``clips``.
+
+    Args:
+        captions: by system; N each, in the order of ``clip_ids``.
+    """
+    for name, scores in result.scores.items():
+        rounded = {
+            key: value if isinstance(value, int) else round(value, 6)
+            for key, value in scores.corpus.items()
+        }
+        write_json(metrics / f"{name}.json", rounded)
+        labels = {"clip_id": clip_ids, "caption": captions[name]}
+        write_clips(clips / f"{name}.csv", labels, scores.clips)
+    for path in (*metrics.glob("*.json"), *clips.glob("*.csv")):
+        if path.stem not in result.scores:  # of a system that no longer exists
+            path.unlink()
 
 
 def write_clips(
@@ -95,3 +72,26 @@ def write_clips(
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*labels, *values])
         writer.writerows(zip(*columns, strict=True))
+
+
+def table(result: Evaluated) -> str:
+    """A column a system, scores × 100; below it the metrics that are missing, and why."""
+    names = [*result.scores]
+    metrics = [*dict.fromkeys(key for name in names for key in result.scores[name].corpus)]
+    width = max(map(len, metrics)) + 2
+    columns = [max(len(name), 8) for name in names]
+    lines = [" " * width + "  ".join(f"{n:>{c}}" for n, c in zip(names, columns, strict=True))]
+    for metric in metrics:
+        cells = [_cell(metric, result.scores[name].corpus.get(metric)) for name in names]
+        line = "  ".join(f"{cell:>{c}}" for cell, c in zip(cells, columns, strict=True))
+        lines.append(f"{metric:<{width}}{line}")
+    lines += [f"left out: {metric}: {reason}" for metric, reason in sorted(result.missing.items())]
+    return "\n".join([*lines, f"tokens: {result.tokenizer}"])
+
+
+def _cell(metric: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.2f}" if metric in _COUNTS else f"{value * 100:.2f}"

@@ -1,4 +1,4 @@
-"""What a system's scores stand beside: a constant, the nearest training clip, and a human."""
+"""Baselines for every system: a constant caption, the nearest training clip, and a human."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.cider_d import CiderD
-from pipeline.metrics.sets import ScoredSet
+from pipeline.metrics.types import ScoredSet
 from pipeline.text import ptb
 
 Vectors = NDArray[np.float32]
-
 
 PREFIX = "yardstick_"
 
@@ -23,13 +22,13 @@ PREFIX = "yardstick_"
 def yardsticks(
     manifest: Manifest, split: str, features: Mapping[str, Path]
 ) -> tuple[dict[str, ScoredSet], dict[str, str]]:
-    """The three of one dataset's split, and of those that cannot be made, why.
+    """The three yardsticks of one dataset's split; for those that cannot be made, the reason.
 
     Args:
-        features: feature files of the dataset by encoder; all are used together.
+        features: feature files of the dataset by encoder; all of them together find the nearest.
 
     Raises:
-        EarwitnessError: features of other clips than the dataset's.
+        EarwitnessError: the clips of the features are not the dataset's.
     """
     clips = manifest.split(split)
     references = [clip.captions for clip in clips]
@@ -48,7 +47,7 @@ def yardsticks(
 
 
 class Unmakeable(EarwitnessError):
-    """A yardstick that this dataset has not got what it takes for."""
+    """A yardstick that needs what this dataset does not have."""
 
 
 def _training(manifest: Manifest, split: str) -> list[Clip]:
@@ -75,7 +74,7 @@ def _nearest(manifest: Manifest, split: str, features: Mapping[str, Path]) -> li
 
 
 def _pooled(path: Path, manifest: Manifest, clips: Sequence[Clip]) -> Vectors:
-    """(N, D) the mean over frames of each clip's stored features, clean view."""
+    """(N, D) the mean over frames of each clip's stored features, of the clean view."""
     from pipeline.features.store import FeatureStore
 
     if not path.exists():
@@ -95,7 +94,7 @@ def constant_caption(
     Args:
         training: a row of captions a clip, all of them candidates.
         validation: the rows that they are scored on; ``training`` itself where there are none.
-            Never the evaluation split: this is a captioner that cannot hear, not an oracle.
+            Never the evaluation split: a yardstick must not see it.
     """
     captions = [*dict.fromkeys(caption for row in training for caption in row)]
     scored = [ptb.tokenize(row) for row in (validation or training)]
@@ -107,8 +106,8 @@ def nearest_captions(
 ) -> list[str]:
     """The caption of each evaluation clip's nearest training clip.
 
-    Nearest is by the cosine of the clips' vectors. Of the training clip's captions it is the one
-    that agrees best with its others, by CIDEr-D with the training captions' document frequency.
+    Nearest is by the cosine of the clips' vectors. Of the training clip's captions the one is taken
+    that agrees best with the others, by CIDEr-D with the training captions' document frequencies.
 
     Args:
         training: (M, D) a vector a training clip.
@@ -121,12 +120,12 @@ def nearest_captions(
 
 
 def joined(encoders: Sequence[Vectors]) -> Vectors:
-    """(N, ΣD) one vector a clip of several encoders': each to length one, side by side."""
+    """(N, ΣD) each clip's vectors of several encoders, of length 1 each, concatenated."""
     return np.concatenate([_unit(vectors) for vectors in encoders], axis=1)
 
 
 def consensus_captions(rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[int, str]:
-    """Of each row in ``chosen`` the caption that scores best against the row's others."""
+    """Of each row in ``chosen`` the caption that scores best against the row's other captions."""
     tokens = [ptb.tokenize(row) for row in rows]
     pairs = [(row, at) for row in chosen for at in range(len(rows[row]))]
     many = [(row, at) for row, at in pairs if len(rows[row]) > 1]
@@ -145,8 +144,8 @@ def consensus_captions(rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> 
 def human(references: Sequence[Sequence[str]]) -> ScoredSet:
     """One person's caption of each clip, scored against the other people's.
 
-    Clip i gives its caption i mod R, so that no column is preferred. The candidate meets one
-    reference fewer than a system does, four in Clotho, which lowers its scores a little.
+    Of clip i it is caption i mod R, so that no column is preferred. There is one reference fewer
+    than for a system, four in Clotho, which lowers the scores a little.
 
     Raises:
         Unmakeable: a clip has one caption only.

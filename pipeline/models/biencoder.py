@@ -136,10 +136,10 @@ class BiEncoder(nn.Module):
             temperature = (-self.log_scale.detach()).exp()
         elif own.loss == "triplet":
             both = triplet_loss(
-                audio, text, batch.clips, margin=own.margin, impostors=own.impostors
+                audio, text, batch.clips, margin=own.margin, negatives=own.negatives
             )
         else:
-            both = exp_distance_loss(audio, text, batch.clips, impostors=own.impostors)
+            both = exp_distance_loss(audio, text, batch.clips, negatives=own.negatives)
         return BiEncoderLosses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:

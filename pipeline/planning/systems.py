@@ -74,7 +74,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         for encoder in resolved(context, member).features
         if encoder not in params.embedded
     }
-    modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.report"]
+    modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.tables"]
     return EvaluationPlan(
         name=dataset,
         inputs={**heard, "clips": captions(context.manifests[dataset].clips)},

@@ -1,10 +1,10 @@
-"""Penn Treebank tokens of captions, in process.
+"""Penn Treebank tokens of captions, without Java.
 
 The field tokenizes captions and references with CoreNLP 3.4.1's PTBTokenizer, in lower case, and
-drops punctuation (pycocoevalcap). This is the same tokenization without Java: the longest match
-of a few token shapes at each place, with the abbreviations that keep their full stop. It was fitted
-to the Java tokenizer's output, and agrees with it on all captions of Clotho and AudioCaps
-(tests/test_ptb.py). `evaluate` and `score` use the Java one where there is a Java.
+drops punctuation (pycocoevalcap). This is the same tokenization in Python: at each place the
+longest match of a list of rules, with the abbreviations that keep their full stop. It gives the
+Java tokenizer's tokens for all captions of Clotho and AudioCaps (tests/test_ptb.py). `evaluate` and
+`score` use the Java one where Java is installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-# What pycocoevalcap drops. Brackets come in lower case from the tokenizer, so they are kept.
+# What pycocoevalcap drops. It lists brackets in upper case, but tokens are lower-case: they stay.
 PUNCTUATION = frozenset(PUNCTUATIONS)
 
 _ABBREVIATIONS = (
@@ -27,7 +27,7 @@ _ABBREVIATIONS = (
     "sen sens sep sept seq sfc sgt spc sq sr st ste supt sys tel tenn thu thurs tue tues univ va "
     "vs vt wed wis wisc wm wyo"
 )
-_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"  # in lower case they are words
+_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"  # in lower case these are words
 _BEFORE_NUMBER = "art ca fig figs no nos op pp prop"  # these keep the stop before a digit
 
 _LETTER = r"[^\W\d_]"
@@ -44,7 +44,7 @@ class _Rule(NamedTuple):
 
 
 def _as_is(match: re.Match[str]) -> str:
-    """The match, or its one group: what stands after that only makes the match longer."""
+    """The match, or its one group: what follows the group only makes the match longer."""
     return match.group(match.lastindex or 0)
 
 
@@ -78,7 +78,7 @@ def _unbracketed(match: re.Match[str]) -> str:
     return "".join(_BRACKETS.get(letter, letter) for letter in match.group())
 
 
-# In the order of precedence among matches of one length.
+# Among matches of one length, the first rule wins.
 _RULES = (
     _rule(r"</?[A-Za-z!][^<>\s]*>"),
     _rule(
@@ -132,7 +132,7 @@ _RULES = (
     _rule(r"[^\s\x00-\x1f\x7f]"),
 )
 
-# Nearly all captions are lower-case words with commas and a full stop: no rule needs to be tried.
+# Nearly all captions are lower-case words with commas and a full stop, and need none of the rules.
 _PLAIN = re.compile(r"[A-Za-z]{2,}(?:,? (?:[A-Za-z]{2,}|a|A))*\.?")
 _NOT_PLAIN = re.compile(
     rf"\b(?:{_words(_SPLIT)})\b|\b(?:{_words(f'{_ABBREVIATIONS} {_CAPITALISED}')})\.", re.IGNORECASE
@@ -140,7 +140,7 @@ _NOT_PLAIN = re.compile(
 
 
 def ptb_tokens(caption: str) -> list[str]:
-    """The lower-case tokens of one caption, without punctuation; a caption may have none."""
+    """The lower-case tokens of one caption, without punctuation; possibly none."""
     line = " ".join(caption.split())
     if _PLAIN.fullmatch(line) and not _NOT_PLAIN.search(line):
         return line.replace(",", "").removesuffix(".").lower().split(" ")
@@ -148,12 +148,12 @@ def ptb_tokens(caption: str) -> list[str]:
 
 
 def tokenize(captions: Iterable[str]) -> list[str]:
-    """Each caption as its tokens with single spaces between, the form that metrics read."""
+    """Each caption as its tokens joined by single spaces, which is what metrics read."""
     return [" ".join(ptb_tokens(caption)) for caption in captions]
 
 
 def _lex(line: str) -> list[str]:
-    """All tokens, in lower case, by the longest match at each place."""
+    """All tokens, in lower case: the longest match at each place."""
     tokens: list[str] = []
     at = 0
     while at < len(line):

@@ -1,10 +1,9 @@
-"""Subword tokenizers: a byte-level BPE trained on the captions, or a pretrained BART's own.
+"""Subword tokenizers: a byte-level BPE trained on the captions, or that of a pretrained model.
 
-A caption becomes ``begin … end`` with ``<s>`` and ``</s>``, for both. A pretrained BART's decoder
-wants one ``</s>`` more, before the ``<s>`` (its ``decoder_start_token_id``): the model puts it
-there by itself (see pipeline/models/decoders/bart.py), so that nothing else has to know, and so
-that
-``begin`` and ``end`` are two tokens, not one.
+Both turn a caption into ``begin … end``, with ``<s>`` and ``</s>``. A pretrained BART's decoder
+also reads a ``</s>`` before the ``<s>`` (its ``decoder_start_token_id``); only the model knows of
+it and adds it (pipeline/models/decoders/bart.py), so that ``begin`` and ``end`` are two different
+tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class SubwordTokenizer:
     """
 
     def __init__(self, backend: Backend, source: str) -> None:
-        """``source`` names where the backend came from, for the error's sake."""
+        """``source`` says where the backend comes from, for error messages."""
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # "<s>" in a caption is text, not a special token
@@ -107,11 +106,11 @@ def _id(backend: Backend, token: str, source: str) -> int:
 
 
 def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
-    """A byte-level BPE of at most ``vocabulary`` tokens, specials among them.
+    """A byte-level BPE of at most ``vocabulary`` tokens, the special ones included.
 
-    The alphabet is that of the captions, not all 256 bytes: a byte never seen in training becomes
-    ``<unk>`` instead of an embedding that is never trained. A merge must occur twice, so a small
-    corpus gives fewer tokens than asked. The same captions in the same order give the same bytes.
+    The alphabet is that of the captions, not all 256 bytes: a byte that training never saw becomes
+    ``<unk>`` rather than an untrained embedding. A merge must occur twice, so a small corpus gives
+    fewer tokens than ``vocabulary``. The same captions in the same order give the same bytes.
 
     Raises:
         EarwitnessError: no captions, or a vocabulary that cannot hold the alphabet.
@@ -144,7 +143,7 @@ def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
     A GPT-2 has one token for begin, padding and end: BART's three are added to it.
 
     Args:
-        section: of the parameters that name it, for the error's sake.
+        section: the part of the parameters that names it, for error messages.
     """
     from transformers import AutoTokenizer
 
@@ -161,6 +160,6 @@ def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
             "give a folder that has one, or null to train from scratch"
         ) from None
     if section == "prefix":
-        lacking = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
-        backend.add_special_tokens(lacking)
+        missing = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
+        backend.add_special_tokens(missing)
     return SubwordTokenizer(backend, name_or_path)

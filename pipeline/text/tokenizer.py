@@ -1,4 +1,4 @@
-"""Captions to token ids and back, whatever the tokens are: subwords (subword.py) or words."""
+"""Captions to token ids and back; tokens are subwords (subword.py) or words (vocabulary.py)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Tokenizer(Protocol):
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer that a trained model's folder holds.
+    """The tokenizer in a trained model's folder.
 
     Raises:
-        EarwitnessError: there is none, or it is broken.
+        EarwitnessError: it is missing or broken.
     """
     if (folder / vocabulary.FILE).exists():
         return vocabulary.Vocabulary.load(folder)

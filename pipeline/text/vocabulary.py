@@ -1,8 +1,8 @@
 """A vocabulary of whole words: PTB tokens that occur often enough (SJTU's code).
 
-``<unk>`` stands for all other words. As in the field's code it is a word like any other to the
-model, so a caption may come out with an ``<unk>`` where the training captions have rare words; with
-SJTU's ``min_count`` of 1 they have none.
+All other words become ``<unk>``. As in the field's code it is a word like any other to the model:
+where the training captions have rare words, a generated caption may contain ``<unk>``. SJTU's
+``min_count`` of 1 leaves no rare words.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Vocabulary:
         self.words = tuple(words)
         self.size = len(self.words)
         self.pad, self.begin, self.end, self.unknown = range(len(SPECIALS))
-        # a caption that has "<pad>" in it, say, means no padding by it
+        # the text "<pad>" in a caption is a word, not padding
         self.ids = {word: i for i, word in enumerate(self.words) if i >= len(SPECIALS)}
 
     @staticmethod
     def train(captions: Sequence[str], min_count: int) -> Vocabulary:
-        """The words of ``captions`` that occur ``min_count`` times, the most frequent first.
+        """The words that occur at least ``min_count`` times in ``captions``, most frequent first.
 
-        The same words in another order of captions give the same ids.
+        The ids do not depend on the order of the captions.
 
         Raises:
-            EarwitnessError: a caption has no such word, so there is nothing in it to learn; or
-                there are no captions.
+            EarwitnessError: a caption has no such word, so that it teaches nothing; or there are
+                no captions.
         """
         if not captions:
             raise EarwitnessError("vocabulary: no captions to train on")
@@ -55,10 +55,10 @@ class Vocabulary:
         for caption, row in zip(captions, tokens, strict=True):
             if kept.isdisjoint(row):
                 often = "" if min_count == 1 else f" that occurs {min_count} times"
-                mend = "" if min_count == 1 else "lower min_count, or "
+                hint = "" if min_count == 1 else "lower min_count, or "
                 raise EarwitnessError(
                     f"vocabulary: the training caption {caption!r} has no word{often}; "
-                    f"{mend}correct the caption or leave it out"
+                    f"{hint}correct the caption or leave it out"
                 )
         return Vocabulary([*SPECIALS, *sorted(kept, key=lambda word: (-counts[word], word))])
 
@@ -94,13 +94,13 @@ class Vocabulary:
         Raises:
             EarwitnessError: it is missing or broken.
         """
-        path, mend = folder / FILE, "train the captioner again"
-        words = read_json(path, mend)
+        path, hint = folder / FILE, "train the captioner again"
+        words = read_json(path, hint)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise EarwitnessError(f"{path}: not a list of words; {mend}")
+            raise EarwitnessError(f"{path}: not a list of words; {hint}")
         if tuple(words[: len(SPECIALS)]) != SPECIALS:
-            raise EarwitnessError(f"{path}: does not begin with {', '.join(SPECIALS)}; {mend}")
+            raise EarwitnessError(f"{path}: does not begin with {', '.join(SPECIALS)}; {hint}")
         if len(set(words)) < len(words):
-            twice = next(word for word, count in Counter(words).items() if count > 1)
-            raise EarwitnessError(f"{path}: {twice!r} is there twice; {mend}")
+            repeated = Counter(words).most_common(1)[0][0]
+            raise EarwitnessError(f"{path}: {repeated!r} is there twice; {hint}")
         return Vocabulary(words)

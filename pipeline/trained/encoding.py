@@ -18,12 +18,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.ahead import ahead
 from pipeline.features.bank import FeatureBank, length_batches
-from pipeline.features.encoding import Clock
-from pipeline.features.parts import Parts, folder_name
+from pipeline.features.prefetch import prefetch
+from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import FeatureStore, Header, Index
-from pipeline.features.throughput import Report
+from pipeline.features.throughput import Clock, Report
 from pipeline.tensors import Padded, pad_arrays
 from pipeline.trained.retriever import BATCH_FRAMES, TrainedRetriever
 
@@ -161,7 +160,7 @@ def _encode_missing(
         ThreadPoolExecutor(1) as writer,
         tqdm(total=len(bank), initial=len(bank) - clips, unit="clip", disable=None) as bar,
     ):
-        for done in ahead(writer, save, outputs(), 1):
+        for done in prefetch(writer, save, outputs(), 1):
             bar.update(done)
     report.seconds, report.encoder_seconds = time.perf_counter() - start, clock.seconds()
     return report

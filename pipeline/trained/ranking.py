@@ -18,8 +18,7 @@ from torch import Tensor
 from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.embedding import caption_id
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, caption_id
 from pipeline.files import replacing, write_json
 from pipeline.metrics.retrieval import (
     CUTOFF,

@@ -1,6 +1,6 @@
-"""What is heard throughout a synthesised clip, under its events.
+"""The backgrounds of synthesised clips, which last as long as the clip.
 
-Every background is given ``(rng, n, rate)`` and returns (n,) samples of any scale.
+Every background takes ``(rng, n, rate)`` and returns (n,) samples of any scale.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Captions of a synthesised scene, as different people would write them.
 
-Every caption names every event in its order; whether it also says how often, how loud, how high and
-over what background is drawn for each caption, as are the words and the form: *A dog barks twice
-before a siren wails.*, *A dog barking followed by a siren wailing with rain falling in the
+Every caption names all events in their order. Whether it also says how often, how loud, how high
+and over which background is random, as are its words and its form: *A dog barks twice before a
+siren wails.*, *A dog barking followed by a siren wailing with rain falling in the
 background.* What a caption says is always true of its scene.
 """
 
@@ -31,8 +31,8 @@ from pipeline.corpora.synthesis.words import (
 T = TypeVar("T")
 Form = Literal["verb", "gerund"]  # "a dog barks" or "a dog barking"
 
-USUAL = 0.55  # how often the first wording or template is taken of several
-SAYS_PITCH = 0.7  # how often a caption says what could be said
+USUAL = 0.55  # how often the first of several wordings or templates is chosen
+SAYS_PITCH = 0.7  # how often a caption says what it could say
 SAYS_LOUDNESS = 0.6
 SAYS_ONCE = 0.3
 SAYS_COUNT = 0.8
@@ -40,11 +40,11 @@ SAYS_BACKGROUND = 0.6
 SAYS_STRENGTH = 0.5
 AS_NOUN = 0.4  # "followed by two knocks" rather than "by someone knocking twice"
 IN_GERUNDS = 0.35  # captions without a finite verb, as AudioCaps has many
-TRIES = 12  # to write a caption that this clip does not have yet
+TRIES = 12  # to find a caption that this clip does not have yet
 
 
 def captions(rng: Generator, scene: Scene, count: int) -> tuple[str, ...]:
-    """``count`` sentences about one scene, different ones where the scene lets them be."""
+    """``count`` sentences about one scene, all different where the scene allows it."""
     written: list[str] = []
     for _ in range(count):
         for _ in range(TRIES):
@@ -65,11 +65,8 @@ def caption(rng: Generator, scene: Scene) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-# --- in order ---------------------------------------------------------------------------------
-
-
 def _sequence(rng: Generator, groups: Sequence[tuple[Sounding, ...]], form: Form) -> str:
-    """Groups that follow one another."""
+    """The groups, in the order of time."""
     if len(groups) == 1:
         return _group(rng, groups[0], form)
     if len(groups) == 2 and form == "verb" and all(len(group) == 1 for group in groups):
@@ -99,7 +96,7 @@ def _two(rng: Generator, first: Sounding, second: Sounding) -> str:
 
 
 def _group(rng: Generator, group: tuple[Sounding, ...], form: Form, noun: bool = False) -> str:
-    """Events that are heard together; either may be named first."""
+    """Events at the same time; either may be named first."""
     if len(group) == 1:
         return _event(rng, group[0], form, noun)
     one, two = group if rng.random() < 0.5 else group[::-1]
@@ -110,7 +107,7 @@ def _group(rng: Generator, group: tuple[Sounding, ...], form: Form, noun: bool =
 
 
 def _over(rng: Generator, text: str, scene: Scene, form: Form) -> str:
-    """What happens, over its background."""
+    """``text`` with the background added."""
     known = BACKGROUND_WORDS[scene.background or ""]
     wording = _usual(rng, known.wordings)
     adjective = _adjective(rng, known, scene.strength, SAYS_STRENGTH)
@@ -118,15 +115,12 @@ def _over(rng: Generator, text: str, scene: Scene, form: Form) -> str:
     template = int(rng.integers(4))
     if template == 0:
         return f"{text} over the sound of {_with(known.one, adjective)}"
-    # a second "while" would leave open what goes on meanwhile
+    # with a second "while" a reader would not know what happens at the same time
     if form == "verb" and len(scene.soundings) == 1 and template == 1:
         return f"{text} {_usual(rng, ('while', 'as'))} {subject} {wording.verb}"
     if form == "verb" and len(scene.soundings) == len(scene.groups) and template == 2:
         return f"{subject} {wording.verb} while {text}"
     return f"{text} with {subject} {wording.gerund} in the background"
-
-
-# --- one event --------------------------------------------------------------------------------
 
 
 def _event(rng: Generator, sounding: Sounding, form: Form, noun: bool = False) -> str:
@@ -172,7 +166,7 @@ def _with(subject: str, adjective: str) -> str:
 
 
 def _usual(rng: Generator, choices: Sequence[T]) -> T:
-    """The first more often than the others together, or nearly so."""
+    """The first one in about half of all cases, else one of the others."""
     if len(choices) == 1 or rng.random() < USUAL:
         return choices[0]
     return choices[1 + int(rng.integers(len(choices) - 1))]

@@ -1,4 +1,4 @@
-"""What is to be heard in a synthesised clip: which events, how, in what order, over what."""
+"""The content of a synthesised clip: its events, their manner and order, and its background."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.random import Generator
 from pipeline.corpora.synthesis.backgrounds import BACKGROUNDS
 from pipeline.corpora.synthesis.events import EVENTS
 
-Level = Literal["low", "", "high"]  # of pitch or loudness; "" is what nobody remarks on
+Level = Literal["low", "", "high"]  # of pitch or loudness; "" is normal, and never mentioned
 
 LEVELS: tuple[Level, ...] = ("low", "", "high")
 QUIET = 0.25  # share of clips with no background
-TOGETHER = 0.4  # how often two events that may overlap do
+TOGETHER = 0.4  # how often two events overlap that may
 LEAD = 0.15  # seconds before the first event
 PAUSE = (0.1, 0.4)  # seconds between events in sequence
-SHORTEST = 0.9  # seconds that a group of events gets, at least
-MANY = (4, 6)  # how often a counted event happens where nobody counts any more
-OFTEN = (1.0, 2.0, 2.0, 3.0)  # weights of once, twice, three times, many: one knock is soon missed
-SPREAD = 1.6  # a counted event repeats no more slowly than this, in its own lengths
+SHORTEST = 0.9  # seconds of a group of events, at least
+MANY = (4, 6)  # repetitions of a counted event that captions call many
+OFTEN = (1.0, 2.0, 2.0, 3.0)  # weights of once, twice, three times, many
+SPREAD = 1.6  # a counted event repeats at least once in so many of its lengths
 
 
 @dataclass(frozen=True)
 class Sounding:
-    """One event as it happens: ``count`` times in ``seconds`` from ``start``; 0: it goes on."""
+    """One event: ``count`` times in ``seconds`` from ``start``; a ``count`` of 0 means it lasts."""
 
     kind: str
     pitch: Level
@@ -38,7 +38,7 @@ class Sounding:
 
 @dataclass(frozen=True)
 class Scene:
-    """Groups follow one another; a group's events are heard together."""
+    """Groups follow one another; the events of a group happen at the same time."""
 
     seconds: float
     background: str | None
@@ -51,13 +51,13 @@ class Scene:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Kinds of event in the order that they start, then the background."""
+        """The kinds of event in the order of their starts, then the background."""
         background = (self.background,) if self.background else ()
         return tuple(sounding.kind for sounding in self.soundings) + background
 
 
 def draw_scene(rng: Generator, seconds: tuple[float, float], max_events: int) -> Scene:
-    """A random scene of 1 to ``max_events`` different events, more of them more often.
+    """A random scene of 1 to ``max_events`` different events; higher numbers are likelier.
 
     Args:
         seconds: the shortest and the longest duration.
@@ -74,7 +74,7 @@ def draw_scene(rng: Generator, seconds: tuple[float, float], max_events: int) ->
 
 
 def _group(rng: Generator, kinds: list[str]) -> list[list[str]]:
-    """Neighbours put together now and then, where at least one of the two goes on."""
+    """Pairs of neighbours, at random, where at least one of the two lasts."""
     groups: list[list[str]] = []
     for kind in kinds:
         before = groups[-1] if groups else []
@@ -89,14 +89,14 @@ def _group(rng: Generator, kinds: list[str]) -> list[list[str]]:
 def _place(
     rng: Generator, groups: list[list[str]], length: float
 ) -> tuple[tuple[Sounding, ...], ...]:
-    """Shares the clip's time among the groups."""
+    """Divides the clip's time among the groups."""
     pauses = rng.uniform(*PAUSE, len(groups))
     shares = rng.uniform(0.8, 1.2, len(groups))
     seconds = shares / shares.sum() * max(0.5 * length, length - LEAD - pauses.sum())
     placed, start = [], LEAD
-    for group, own, pause in zip(groups, seconds.tolist(), pauses.tolist(), strict=True):
-        placed.append(tuple(_sounding(rng, kind, start, own, len(group) > 1) for kind in group))
-        start += own + pause
+    for group, share, pause in zip(groups, seconds.tolist(), pauses.tolist(), strict=True):
+        placed.append(tuple(_sounding(rng, kind, start, share, len(group) > 1) for kind in group))
+        start += share + pause
     return tuple(placed)
 
 

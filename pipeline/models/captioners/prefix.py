@@ -137,7 +137,7 @@ def _check_space(inputs: Inputs) -> None:
 def _decoder(settings: PrefixConfig, tokens: TokenIds) -> Gpt:
     """A GPT-2's weights, or the sizes of ``settings`` from scratch."""
     if settings.pretrained is not None:
-        from pipeline.models.decoders.gpt_pretrained import load_gpt
+        from pipeline.models.decoders.gpt import load_gpt
 
         return load_gpt(settings.pretrained, tokens.size, settings.dropout)
     positions = max(POSITIONS, settings.prefix_length + settings.max_tokens)

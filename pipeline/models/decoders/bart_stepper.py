@@ -1,7 +1,4 @@
-"""BART's decoder, one token of every hypothesis at a time.
-
-What makes it quick is in :mod:`pipeline.models.decoders.cached_attention`.
-"""
+"""Cached decoding steps of BART's decoder; see :mod:`pipeline.models.decoders.cached`."""
 
 from __future__ import annotations
 
@@ -14,13 +11,15 @@ from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLay
 from pipeline.errors import EarwitnessError
 from pipeline.models.decoders.cached import (
     Affine,
+    AttentionState,
+    CachedLayer,
     CachedStepper,
     LayerCache,
     affine,
     no_past,
     product_dtype,
+    split_parts,
 )
-from pipeline.models.decoders.cached_attention import AttentionState, CachedLayer, split_parts
 from pipeline.tensors import Memory
 
 
@@ -41,7 +40,7 @@ class BartStepper(CachedStepper):
 
         Args:
             bias: (V,), of the output.
-            prefix: a token read before the first, or None.
+            prefix: a token that is read before the first, or None.
         """
         self.decoder = decoder
         self.bias = bias
@@ -54,7 +53,7 @@ class BartStepper(CachedStepper):
 
     @torch.no_grad()
     def start(self, memory: Memory, beams: int, max_length: int) -> AttentionState:
-        """See :class:`Stepper`; the decoder's weights are read here, once for all steps."""
+        """See :class:`Stepper`; casts the decoder's weights here, once for all steps."""
         steps = max_length + (self.prefix is not None)
         if steps > self.decoder.config.max_position_embeddings:
             raise EarwitnessError(
@@ -85,7 +84,7 @@ class BartStepper(CachedStepper):
         return after.log_probs(hidden), after
 
     def _embed(self, tokens: Tensor, step: int) -> Tensor:
-        """(B, K) tokens at a step, the prefix among them → (B, K, D)."""
+        """(B, K) tokens of a step, counted from the prefix → (B, K, D)."""
         positions = self.decoder.embed_positions
         hidden = self.decoder.embed_tokens(tokens) + positions.weight[step + positions.offset]
         embedded: Tensor = self.decoder.layernorm_embedding(hidden)
@@ -103,15 +102,15 @@ class BartStepper(CachedStepper):
 
 
 def _layer(layer: BartDecoderLayer, heads: int, dtype: torch.dtype) -> CachedLayer:
-    own, cross = layer.self_attn, layer.encoder_attn
-    three = (own.q_proj, own.k_proj, own.v_proj)
+    past, cross = layer.self_attn, layer.encoder_attn
+    three = (past.q_proj, past.k_proj, past.v_proj)
     return CachedLayer(
         heads=heads,
         qkv=Affine(
             torch.cat([linear.weight.to(dtype) for linear in three]),
             torch.cat([linear.bias.to(dtype) for linear in three]),
         ),
-        self_out=affine(own.out_proj, dtype),
+        self_out=affine(past.out_proj, dtype),
         self_norm=layer.self_attn_layer_norm,
         query=affine(cross.q_proj, dtype),
         cross_out=affine(cross.out_proj, dtype),

@@ -1,13 +1,17 @@
-"""What the cached steppers of Transformer decoders share: weights read once, and slots.
+"""Cached decoding steps of Transformer decoders.
 
 Hypotheses never move in the cache. Each step writes K slots a clip, and a bool (K, S) says which
-slots are a hypothesis' own past, so that a reordering gathers that alone. A query scores its clip's
-other slots too, which is masked out: a few more products in place of a copy of the whole cache in
-each step.
+slots are the past of each hypothesis; to reorder hypotheses is to gather that mask. A query also
+scores the other slots of its clip, which are masked out: a few more products instead of a copy of
+the whole cache in each step.
+
+Keys and values of the memory are computed once a clip; the K hypotheses are K queries to them.
+Queries, keys and values of the past come from one matrix product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self, TypeVar
 
@@ -16,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 S = TypeVar("S", bound="CachedState")
+Step = Callable[[Tensor], Tensor]  # (B, K, D) → the same shape
 
 
 class Affine(NamedTuple):
-    """A linear layer's weight and bias, in the dtype that the products run in."""
+    """A linear layer's weight and bias, in the dtype of the products."""
 
     weight: Tensor  # (out, in)
     bias: Tensor | None  # (out,)
@@ -30,7 +35,7 @@ class Affine(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """What one layer attends to. S slots: K for each step, d is the width of a head."""
+    """The keys and values of one layer, in S slots, K for each step; d is the width of a head."""
 
     keys: Tensor  # (B, H, S, d)
     values: Tensor  # (B, H, S, d)
@@ -39,20 +44,20 @@ class LayerCache(NamedTuple):
 
     @classmethod
     def empty(cls, memory_keys: Tensor, memory_values: Tensor, slots: int) -> LayerCache:
-        """No tokens yet, in S = ``slots``."""
+        """A cache of ``slots`` slots without tokens."""
         clips, heads, _, width = memory_keys.shape
         keys, values = (memory_keys.new_empty(clips, heads, slots, width) for _ in range(2))
         return cls(keys, values, memory_keys.contiguous(), memory_values.contiguous())
 
     def write(self, keys: Tensor, values: Tensor, used: int) -> tuple[Tensor, Tensor]:
-        """Puts this step's (B, H, K, d) into the last of the ``used`` slots; gives all of those."""
+        """Writes a step's (B, H, K, d) into the last of ``used`` slots; returns all of these."""
         beams = keys.shape[2]
         self.keys[:, :, used - beams : used] = keys
         self.values[:, :, used - beams : used] = values
         return self.keys[:, :, :used], self.values[:, :, :used]
 
     def select(self, clips: Tensor, used: int) -> LayerCache:
-        """Of ``clips`` alone; only the slots in use are copied."""
+        """The cache of ``clips``; only slots in use are copied."""
         return LayerCache(
             _rows(self.keys, clips, used),
             _rows(self.values, clips, used),
@@ -63,13 +68,13 @@ class LayerCache(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CachedState:
-    """A step writes its keys and values into ``caches`` in place: a state is stepped once."""
+    """A step writes its keys and values into ``caches`` in place: each state allows one step."""
 
     output: Affine  # (V, D)
     caches: tuple[LayerCache, ...]
-    past: Tensor  # (B, K, S) bool: the slots that are each hypothesis' own past
+    past: Tensor  # (B, K, S) bool: the slots that are each hypothesis' past
     prefix: int = 0  # slots before the first step's, which all hypotheses share
-    steps: int = 0  # taken so far
+    steps: int = 0  # done so far
 
     @property
     def used(self) -> int:
@@ -77,29 +82,29 @@ class CachedState:
         return self.prefix + self.steps * self.past.shape[1]
 
     @property
-    def own(self) -> Tensor:
+    def mask(self) -> Tensor:
         """(B, 1, K, slots in use) bool: what each hypothesis attends to."""
         return self.past[:, None, :, : self.used]
 
     def stepped(self) -> Self:
-        """Of one step more: each hypothesis' own new slot is its past from now on."""
+        """The state after one more step: its new slot belongs to each hypothesis' past."""
         past, beams = self.past.clone(), self.past.shape[1]
-        own = torch.eye(beams, dtype=torch.bool, device=past.device)
-        past[:, :, self.used : self.used + beams] = own
+        new = torch.eye(beams, dtype=torch.bool, device=past.device)
+        past[:, :, self.used : self.used + beams] = new
         return replace(self, past=past, steps=self.steps + 1)
 
     def reorder(self, parents: Tensor) -> Self:
-        """Whose hypothesis k of clip b continues ``parents[b, k]``; the caches stay as they are."""
+        """Hypothesis k of clip b continues ``parents[b, k]``; the caches do not change."""
         return replace(self, past=self.past.gather(1, parents[..., None].expand_as(self.past)))
 
     def select(self, clips: Tensor) -> Self:
-        """Of ``clips`` alone; only the slots in use are copied."""
+        """The state of ``clips``; only slots in use are copied."""
         caches = tuple(cache.select(clips, self.used) for cache in self.caches)
         return replace(self, caches=caches, past=self.past[clips])
 
 
 class CachedStepper:
-    """The half of a ``Stepper`` that is alike for all of them."""
+    """The part of a ``Stepper`` that is the same for all of them."""
 
     def reorder(self, state: S, parents: Tensor) -> S:
         """See :class:`Stepper`."""
@@ -116,7 +121,7 @@ def no_past(clips: int, beams: int, slots: int, device: torch.device) -> Tensor:
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
-    """Autocast's, where it is on: its cast of each weight in each step is then done once."""
+    """Autocast's where it is on, so that each weight is cast once and not in each step."""
     if torch.is_autocast_enabled(weight.device.type):
         return torch.get_autocast_dtype(weight.device.type)
     return weight.dtype
@@ -127,7 +132,75 @@ def affine(linear: nn.Linear, dtype: torch.dtype) -> Affine:
 
 
 def _rows(cache: Tensor, clips: Tensor, used: int) -> Tensor:
-    """Some clips of a cache (B, H, S, d), its first ``used`` slots filled."""
+    """The rows of ``clips`` in a cache (B, H, S, d), with the first ``used`` slots copied."""
     kept = cache.new_empty(len(clips), *cache.shape[1:])
     kept[:, :, :used] = cache[:, :, :used][clips]
     return kept
+
+
+class CachedLayer(NamedTuple):
+    """The weights of one decoder layer, post-norm as in Vaswani et al. 2017."""
+
+    heads: int
+    qkv: Affine  # (3D, D)
+    self_out: Affine
+    self_norm: Step
+    query: Affine
+    cross_out: Affine
+    cross_norm: Step
+    up: Affine
+    activation: Step
+    down: Affine
+    final_norm: Step
+
+    def advance(
+        self, hidden: Tensor, cache: LayerCache, mask: Tensor, memory_mask: Tensor
+    ) -> Tensor:
+        """(B, K, D) → the same; this step's keys and values go to the last K slots in use.
+
+        Args:
+            mask: (B, 1, K, slots in use) bool. memory_mask: (B, 1, 1, T) bool.
+        """
+        query, key, value = split_parts(self.qkv(hidden), 3, self.heads)
+        keys, values = cache.write(key, value, mask.shape[-1])
+        read = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        hidden = self.self_norm(hidden + self.self_out(join_heads(read)))
+        (query,) = split_parts(self.query(hidden), 1, self.heads)
+        read = F.scaled_dot_product_attention(
+            query, cache.memory_keys, cache.memory_values, attn_mask=memory_mask
+        )
+        hidden = self.cross_norm(hidden + self.cross_out(join_heads(read)))
+        return self.final_norm(hidden + self.down(self.activation(self.up(hidden))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionState(CachedState):
+    """The state of a decoder with a memory."""
+
+    layers: tuple[CachedLayer, ...]
+    memory_mask: Tensor  # (B, 1, 1, T) bool
+
+    def select(self, clips: Tensor) -> Self:
+        return replace(super().select(clips), memory_mask=self.memory_mask[clips])
+
+    def advance(self, hidden: Tensor) -> tuple[Tensor, Self]:
+        """(B, K, D) embedded tokens through all layers, and the state after them."""
+        after = self.stepped()
+        mask = after.mask
+        for layer, cache in zip(self.layers, self.caches, strict=True):
+            hidden = layer.advance(hidden, cache, mask, self.memory_mask)
+        return hidden, after
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """(B, K, D) → (B, K, V) float32."""
+        return self.output(hidden).float().log_softmax(-1)
+
+
+def split_parts(values: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, L, parts · D) of one product → ``parts`` × (B, H, L, d)."""
+    return values.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+def join_heads(values: Tensor) -> Tensor:
+    """(B, H, L, d) → (B, L, D)."""
+    return values.transpose(1, 2).flatten(2)

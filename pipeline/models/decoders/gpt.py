@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,22 @@ from pipeline.models.decoders.cached import (
     CachedStepper,
     LayerCache,
     affine,
+    join_heads,
     no_past,
     product_dtype,
+    split_parts,
 )
-from pipeline.models.decoders.cached_attention import join_heads, split_parts
+from pipeline.models.pretrained import load_pretrained
 from pipeline.tensors import Memory, TokenIds
 
 POSITIONS = 512  # the longest prefix and caption that can be decoded, from scratch
+# our names → those of transformers, whose weights are transposed
+LINEARS = {"qkv": "attn.c_attn", "out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+NORMS = {"attention_norm": "ln_1", "inner_norm": "ln_2"}
 
 
 class Sizes(NamedTuple):
-    """What a decoder's form is made of."""
+    """The sizes of a decoder."""
 
     vocabulary: int  # V
     positions: int
@@ -53,7 +58,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) → the same; each position reads those before it and itself."""
+        """(B, L, D) → the same; each position attends to itself and those before it."""
         query, keys, values = split_parts(self.qkv(self.attention_norm(hidden)), 3, self.heads)
         dropout = self.dropout if self.training else 0.0
         read = F.scaled_dot_product_attention(
@@ -115,7 +120,7 @@ class Gpt(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def _initialise(self) -> None:
-        """GPT-2's, in proportion to the width; what is added to the residual is scaled down."""
+        """As GPT-2, in proportion to the width; layers that add to the residual begin smaller."""
         std = 0.02 * math.sqrt(768 / self.sizes.width)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
@@ -127,12 +132,62 @@ class Gpt(nn.Module):
 
 @torch.no_grad()
 def extend_rows(weight: Tensor, rows: int, like: int) -> Tensor:
-    """(V, D) with copies of the row ``like`` up to ``rows``: tokens that were added to it."""
+    """(V, D) → (rows, D): copies of row ``like`` for the tokens that were added."""
     return torch.cat([weight, weight[like].expand(max(0, rows - len(weight)), -1)])
 
 
+def load_gpt(name_or_path: str, vocabulary: int, dropout: float) -> Gpt:
+    """The weights of a GPT-2, by hub name or folder, in our decoder; this machine is searched
+    first.
+
+    Args:
+        vocabulary: V of the tokenizer; tokens that were added to GPT-2's begin as copies of its
+            end of text.
+
+    Raises:
+        EarwitnessError: no such weights or no network, weights that are not safetensors, or not a
+            GPT-2's.
+    """
+    whole = _pretrained(name_or_path)
+    config = whole.config
+    state = whole.state_dict()
+    embedding = state["transformer.wte.weight"]
+    end = config.eos_token_id if isinstance(config.eos_token_id, int) else len(embedding) - 1
+    sizes = Sizes(
+        max(vocabulary, len(embedding)), config.n_positions, config.n_layer, config.n_head,
+        config.n_embd,
+    )  # fmt: skip
+    model = Gpt(sizes, dropout)
+    weights: dict[str, Tensor] = {
+        "embedding.weight": extend_rows(embedding, sizes.vocabulary, end),
+        "positions.weight": state["transformer.wpe.weight"],
+        "norm.weight": state["transformer.ln_f.weight"],
+        "norm.bias": state["transformer.ln_f.bias"],
+    }
+    for layer in range(sizes.layers):
+        for ours, theirs in (LINEARS | NORMS).items():
+            for kind in ("weight", "bias"):
+                value = state[f"transformer.h.{layer}.{theirs}.{kind}"]
+                weights[f"blocks.{layer}.{ours}.{kind}"] = value.t() if value.ndim == 2 else value
+    model.load_state_dict(weights)
+    return model
+
+
+def _pretrained(name_or_path: str) -> Any:
+    """transformers' model with all of its weights."""
+    from transformers import GPT2LMHeadModel
+
+    whole, lacking, mismatched = load_pretrained(GPT2LMHeadModel, name_or_path, "prefix")
+    config = whole.config
+    plain = config.activation_function == "gelu_new" and config.n_inner in (None, 4 * config.n_embd)
+    if config.model_type != "gpt2" or lacking or mismatched or not plain:
+        what = f"lacks {lacking[0]}" if lacking else "is of another form"
+        raise EarwitnessError(f"prefix.pretrained: '{name_or_path}' is not a GPT-2 (it {what})")
+    return whole
+
+
 class LayerWeights(NamedTuple):
-    """One layer's weights in the dtype that the products run in."""
+    """One layer's weights in the dtype of the products."""
 
     module: Block  # for its norms
     qkv: Affine
@@ -143,7 +198,7 @@ class LayerWeights(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GptState(CachedState):
-    """The prefix is in the first slots of the caches."""
+    """The first slots of the caches hold the prefix."""
 
     layers: tuple[LayerWeights, ...]
 
@@ -157,7 +212,7 @@ class GptStepper(CachedStepper):
 
     @torch.no_grad()
     def start(self, memory: Memory, beams: int, max_length: int) -> GptState:
-        """See :class:`Stepper`; the prefix is read here, and the decoder's weights, once."""
+        """See :class:`Stepper`; computes the prefix and casts the decoder's weights, once."""
         clips, prefix, _ = memory.values.shape
         self.decoder.check_length(prefix + max_length)
         dtype = product_dtype(self.decoder.embedding.weight)
@@ -181,19 +236,19 @@ class GptStepper(CachedStepper):
         after = state.stepped()
         position = self.decoder.positions.weight[state.prefix + state.steps]
         hidden = self.decoder.embedding(tokens) + position
-        own = after.own
+        mask = after.mask
         for layer, cache in zip(state.layers, state.caches, strict=True):
             query, key, value = _qkv(hidden, layer)
             keys, values = cache.write(key, value, after.used)
-            read = F.scaled_dot_product_attention(query, keys, values, attn_mask=own)
+            read = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             hidden = _after(hidden, read, layer)
-        # a pretrained one may have more tokens than the tokenizer
+        # a pretrained decoder may have more tokens than the tokenizer
         logits = state.output(self.decoder.norm(hidden))[..., : self.vocabulary]
         return logits.float().log_softmax(-1), after
 
 
 def _read_prefix(hidden: Tensor, layer: LayerWeights, slots: int) -> tuple[Tensor, LayerCache]:
-    """(B, P, D) prefix through one layer, and the cache whose first slots hold it."""
+    """(B, P, D) prefix through one layer, and the cache with it in its first slots."""
     query, keys, values = _qkv(hidden, layer)
     read = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
     cache = LayerCache.empty(keys[:, :, :0], values[:, :, :0], slots)
@@ -207,7 +262,7 @@ def _qkv(hidden: Tensor, layer: LayerWeights) -> tuple[Tensor, ...]:
 
 
 def _after(hidden: Tensor, read: Tensor, layer: LayerWeights) -> Tensor:
-    """The rest of a layer: (B, L, D) and what its attention read, (B, H, L, d) → (B, L, D)."""
+    """The rest of a layer: (B, L, D) and its attention's output, (B, H, L, d) → (B, L, D)."""
     hidden = hidden + layer.out(join_heads(read))
     inner = F.gelu(layer.up(layer.module.inner_norm(hidden)), approximate="tanh")
     return hidden + layer.down(inner)

@@ -1,15 +1,15 @@
 """SJTU's GRU decoder with additive attention (SJTU 2.1, Table 1: 1 × 512; Bahdanau et al. 2015).
 
-Of the published code's forms it is the one with the paper's 14.6 M parameters (``BahAttnCatFc``):
-the GRU reads the word, the attention's context and the mean of the clip's memory side by side.
-The memory is the encoder's output itself. A step, h being the state before it:
+Of the decoders in the published code it is the one with the paper's 14.6 M parameters
+(``BahAttnCatFc``): the GRU reads the word, the attention's context and the mean of the clip's
+memory, concatenated. The memory is the encoder's output. A step, where h is the state before it:
 
     a_t = softmax(v · tanh(Wk memory + Wq h))        over the frames
     x = [word, Wc Σ a_t memory_t, Wm mean memory]
     h' = GRU(x, h),  logits = W h' + b
 
-What does not depend on h is computed for all steps at once: the keys, and the shares of the word
-and of the mean in the GRU's gates.
+All that does not depend on h is computed for all steps at once: the keys, and what the word and the
+mean add to the GRU's gates.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ States = tuple[Tensor, ...]  # one a layer, (B, K, D)
 
 
 class GruAttended(NamedTuple):
-    """The memory as every step reads it; a clip's K hypotheses share it."""
+    """What each step needs of the memory; a clip's K hypotheses share it."""
 
     keys: Tensor  # (B, 1, T, D)
     values: Tensor  # (B, T, W)
     mask: Tensor  # (B, 1, T) bool
-    clip: Tensor  # (B, 1, 3D), the mean's share in the gates
+    clip: Tensor  # (B, 1, 3D), what the mean adds to the gates
 
 
 class GruCell(nn.Module):
-    """``nn.GRUCell`` whose input is given as its share in the gates, W_i x + b_i."""
+    """``nn.GRUCell`` whose input is W_i x + b_i, what x adds to the gates."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -56,10 +56,10 @@ class GruCell(nn.Module):
 
 
 class GruDecoder(WordDecoder):
-    """``settings.decoder_layers`` layers over V words; the attention's query is all their states.
+    """``settings.decoder_layers`` layers over V words; all their states are the attention's query.
 
-    Scheduled sampling: each step reads one word, the caption's or the model's own argmax of the
-    step before; the state is carried on whichever it was.
+    Scheduled sampling: each step reads one word, the caption's or the model's argmax of the step
+    before, and continues from the same state in both cases.
 
     Args:
         inputs: W of the encoder.
@@ -84,7 +84,7 @@ class GruDecoder(WordDecoder):
         self._initialise(inputs + layers * width)
 
     def _initialise(self, attention: int) -> None:
-        """As the published code does; ``attention``: inputs of keys and query as one matrix."""
+        """As the published code; ``attention``: the inputs of keys and query as one matrix."""
         for linear in (self.context, self.clip, self.classifier, self.key):
             nn.init.kaiming_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -102,16 +102,16 @@ class GruDecoder(WordDecoder):
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
         return self.scheduled(memory, tokens, [True] * tokens.shape[1])
 
-    @torch.compiler.disable  # tracing would unroll the steps, anew for each length and ``gold``
+    @torch.compiler.disable  # tracing would unroll the steps, again for each length and ``gold``
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
         """See :class:`WordDecoder`; the classifier is one product over all steps."""
         attended = self.attended(memory)
-        words = self._word_share(tokens).split(1, 1)
+        words = self._word_gates(tokens).split(1, 1)
         states = self.first_states(len(tokens), 1, tokens.device)
         outputs: list[Tensor] = []
         for step, is_gold in enumerate(gold):
             word = (
-                words[step] if is_gold or step == 0 else self._word_share(self._pick(outputs[-1]))
+                words[step] if is_gold or step == 0 else self._word_gates(self._pick(outputs[-1]))
             )
             states = self.advance(word, states, attended)
             outputs.append(states[-1])
@@ -121,11 +121,10 @@ class GruDecoder(WordDecoder):
         return GruStepper(self, self.tokens)
 
     def attended(self, memory: Memory) -> GruAttended:
-        """What all steps read."""
-        shown = memory.mask[..., None]
-        mean = memory.values.masked_fill(~shown, 0).sum(1, keepdim=True) / shown.sum(
-            1, keepdim=True
-        )
+        """What each step needs of the memory."""
+        valid = memory.mask[..., None]
+        total = memory.values.masked_fill(~valid, 0).sum(1, keepdim=True)
+        mean = total / valid.sum(1, keepdim=True)
         return GruAttended(
             self.key(memory.values)[:, None],
             memory.values,
@@ -133,17 +132,17 @@ class GruDecoder(WordDecoder):
             self.clip_gates(self.clip(mean)),
         )
 
-    def _word_share(self, tokens: Tensor) -> Tensor:
-        """(B, K) tokens → (B, K, 3D), their share in the gates."""
+    def _word_gates(self, tokens: Tensor) -> Tensor:
+        """(B, K) tokens → (B, K, 3D), what they add to the gates."""
         return self.word_gates(F.dropout(self.embedding(tokens), self.dropout, self.training))
 
     def first_states(self, clips: int, beams: int, device: torch.device) -> States:
-        """Zeros, in the weights' dtype whatever autocast asks for: rounding would add up."""
+        """Zeros in the weights' dtype, also under autocast, as rounding errors would accumulate."""
         zeros = torch.zeros(clips, beams, self.width, dtype=self.score.dtype, device=device)
         return tuple(zeros for _ in self.cells)
 
     def advance(self, word: Tensor, states: States, attended: GruAttended) -> States:
-        """One step of K hypotheses a clip, (B, K, 3D) the words' share in the gates."""
+        """One step of K hypotheses a clip; ``word``: (B, K, 3D), what words add to the gates."""
         query = self.query(torch.cat(states, -1))[:, :, None]  # (B, K, 1, D)
         scores = (attended.keys + query).tanh() @ self.score.to(query.dtype)  # (B, K, T)
         weights = scores.masked_fill(~attended.mask, float("-inf")).softmax(-1)
@@ -169,7 +168,7 @@ class GruState:
 class GruStepper:
     """A :class:`pipeline.models.decoders.stepper.Stepper`; runs without gradients or dropout.
 
-    The state is all the cache there is. The K hypotheses of a clip are K queries to one memory.
+    The states are the only cache. The K hypotheses of a clip are K queries to one memory.
     """
 
     def __init__(self, decoder: GruDecoder, tokens: TokenIds) -> None:

@@ -1,4 +1,4 @@
-"""The one interface between a search and a model; an ensemble is a Stepper too."""
+"""The interface between a search and a model; an ensemble is a Stepper too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class Stepper(Protocol):
-    """One decoding step for all beams of all clips, with a cache that the model owns.
+    """One decoding step for all beams of all clips, with the model's cache.
 
-    The state is opaque to the search. Token ids and special ids are the model's own.
+    The search does not look into the state. Token ids and special ids are the model's.
     """
 
     vocabulary: int  # V
@@ -34,7 +34,7 @@ class Stepper(Protocol):
                 write its cache in place.
 
         Returns:
-            (B, K, V) float32 log-probabilities, the caller's to write in, and the state after
+            (B, K, V) float32 log-probabilities, which the caller may overwrite, and the state after
             ``tokens``.
         """
 
@@ -42,4 +42,4 @@ class Stepper(Protocol):
         """The state whose hypothesis k of clip b continues ``parents[b, k]`` ((B, K) int64)."""
 
     def select(self, state: Any, clips: Tensor) -> Any:
-        """The state of ``clips`` ((B',) int64) alone: finished clips leave the batch."""
+        """The state of ``clips`` ((B',) int64) only: finished clips leave the batch."""

@@ -2,8 +2,8 @@
 
 The published code's sizes: 4 heads, feed-forward 4 D, no bias in the classifier, which is not the
 embedding; with 2 layers of 256 it is the paper's 10.4 M parameters with the encoder, with 4 layers
-12.5 M. That code's position code is lost to its initialisation, which overwrites the sinusoids
-with noise of ±0.015: a fault, not repeated.
+12.5 M. In that code the initialisation overwrites the sinusoids of the positions with noise of
+±0.015: an error, which is not repeated here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from torch.nn import functional as F
 from pipeline.errors import EarwitnessError
 from pipeline.models.decoders.cached import (
     Affine,
+    AttentionState,
+    CachedLayer,
     CachedStepper,
     LayerCache,
     affine,
+    join_heads,
     no_past,
     product_dtype,
-)
-from pipeline.models.decoders.cached_attention import (
-    AttentionState,
-    CachedLayer,
-    join_heads,
     split_parts,
 )
 from pipeline.models.decoders.words import WordDecoder
@@ -38,7 +36,7 @@ POSITIONS = 512  # the longest caption that can be decoded
 
 
 class TransformerSettings(Protocol):
-    """The part of a section of the parameters that a decoder is built from."""
+    """The settings of a decoder, in a section of the parameters."""
 
     @property
     def width(self) -> int: ...
@@ -55,28 +53,28 @@ class TransformerSettings(Protocol):
 
 
 class KeysValues(NamedTuple):
-    """What one layer's attention reads. d is the width of a head."""
+    """Of one attention layer; d is the width of a head."""
 
     keys: Tensor  # (B, H, S, d)
     values: Tensor  # (B, H, S, d)
 
 
 class Attended(NamedTuple):
-    """The memory as every step reads it."""
+    """What each step needs of the memory."""
 
     layers: tuple[KeysValues, ...]
     mask: Tensor  # (B, 1, 1, T) bool
 
 
 class Past(NamedTuple):
-    """The tokens that were read before, S of them."""
+    """The S tokens that were read before."""
 
     layers: tuple[KeysValues, ...]
     written: Tensor  # (B, S) bool, false at padding
 
 
 class DecoderLayer(nn.Module):
-    """Equal to ``nn.TransformerDecoderLayer`` with ReLU, whose past is given to it."""
+    """Equal to ``nn.TransformerDecoderLayer`` with ReLU, but the past is an argument."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
@@ -94,7 +92,7 @@ class DecoderLayer(nn.Module):
         for linear in (self.qkv, self.query, self.memory, self.self_out, self.cross_out):
             nn.init.zeros_(linear.bias)
         for part in (*self.qkv.weight.chunk(3), self.query.weight, *self.memory.weight.chunk(2)):
-            nn.init.xavier_uniform_(part, gain=0.5**0.5)  # as one matrix of three: nn's
+            nn.init.xavier_uniform_(part, gain=0.5**0.5)  # as nn's one matrix of all three
         for linear in (self.self_out, self.cross_out, self.up, self.down):
             nn.init.xavier_uniform_(linear.weight)
 
@@ -109,13 +107,13 @@ class DecoderLayer(nn.Module):
         mask: Tensor,
         past: KeysValues | None,
         memory: KeysValues,
-        shown: Tensor,
+        memory_mask: Tensor,
     ) -> tuple[Tensor, KeysValues]:
         """(B, L, D) → the same, and the past of what follows.
 
         Args:
             mask: (B, 1, L, S + L) bool, of the past and of ``hidden``.
-            shown: (B, 1, 1, T) bool, of the memory.
+            memory_mask: (B, 1, 1, T) bool.
         """
         query, keys, values = split_parts(self.qkv(hidden), 3, self.heads)
         if past is not None:
@@ -124,7 +122,7 @@ class DecoderLayer(nn.Module):
         read = self._attend(query, KeysValues(keys, values), mask)
         hidden = self.self_norm(hidden + self._drop(self.self_out(read)))
         (query,) = split_parts(self.query(hidden), 1, self.heads)
-        read = self._attend(query, memory, shown)
+        read = self._attend(query, memory, memory_mask)
         hidden = self.cross_norm(hidden + self._drop(self.cross_out(read)))
         inner = self.down(self._drop(self.up(hidden).relu()))
         return self.final_norm(hidden + self._drop(inner)), KeysValues(keys, values)
@@ -142,11 +140,11 @@ class DecoderLayer(nn.Module):
 class TransformerDecoder(WordDecoder):
     """``settings.decoder_layers`` layers over V words.
 
-    Scheduled sampling: a step that is not gold reads ``begin`` and the model's own argmaxes, all of
-    them, in place of the whole prefix.
+    Scheduled sampling: a step that is not gold reads ``begin`` and all of the model's argmaxes
+    instead of the caption so far.
 
     Args:
-        inputs: W of the encoder; None where it is D already, and nothing is projected.
+        inputs: W of the encoder; None where it is D, and nothing is projected.
         section: the settings' name, for errors.
 
     Raises:
@@ -198,25 +196,25 @@ class TransformerDecoder(WordDecoder):
         """(B, L, D) after each layer, of tokens (B, L); the classifier's are the last."""
         return self._advance(tokens, self._attended(memory), None)[0]
 
-    @torch.compiler.disable  # ``gold`` differs from step to step: each would be compiled anew
+    @torch.compiler.disable  # ``gold`` differs at every step, and each would be compiled again
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
         """See :class:`WordDecoder`.
 
-        The gold steps are one pass over the caption. The own sequence needs the model at the own
-        steps alone, and is read through the cache up to each of them, so every token of it is read
-        once. The pass that picks a word is the one that has the gradient, with one dropout mask.
-        (The published code draws a new mask for the prefix of each step.)
+        All gold steps are one pass over the caption. The other steps read the sequence of argmaxes
+        ("free" steps); it goes through the cache up to each of them, so that each of its tokens is
+        read once. The pass that chooses a word also has the gradient, with one dropout mask. (The
+        published code draws a new mask for the prefix of each step.)
         """
         attended = self._attended(memory)
         hidden = self._advance(tokens, attended, None)[0][-1]
-        own = [step for step in range(1, len(gold)) if not gold[step]]
-        if not own:
+        free = [step for step in range(1, len(gold)) if not gold[step]]
+        if not free:
             return self.classifier(hidden)
-        picked = self._pick(hidden[:, : own[-1]])  # (B, own[-1]), what follows each gold step
+        picked = self._pick(hidden[:, : free[-1]])  # (B, free[-1]), the word after each gold step
         steps = list(hidden.unbind(1))
-        word, first = tokens[:, :1], 0  # the first token of the own sequence not yet read
+        word, first = tokens[:, :1], 0  # the first token of the argmaxes that is not read yet
         past: Past | None = None
-        for step in own:
+        for step in free:
             unread = torch.cat([word, picked[:, first:step]], 1)
             states, past = self._advance(unread, attended, past)
             steps[step] = states[-1][:, -1]
@@ -241,7 +239,7 @@ class TransformerDecoder(WordDecoder):
     ) -> tuple[tuple[Tensor, ...], Past]:
         """(B, L) tokens after the past → each layer's (B, L, D), and the past of what follows."""
         first = 0 if past is None else past.written.shape[1]
-        # padding is not read, even where the model wrote it itself: as the published code
+        # padding is never attended to, even where the model wrote it: as in the published code
         written = tokens != self.tokens.pad
         if past is not None:
             written = torch.cat([past.written, written], 1)
@@ -283,7 +281,7 @@ class TransformerStepper(CachedStepper):
 
     @torch.no_grad()
     def start(self, memory: Memory, beams: int, max_length: int) -> AttentionState:
-        """See :class:`Stepper`; the decoder's weights are read here, once for all steps."""
+        """See :class:`Stepper`; casts the decoder's weights here, once for all steps."""
         longest = self.decoder.positions.shape[0]
         if max_length > longest:
             raise EarwitnessError(

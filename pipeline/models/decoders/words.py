@@ -1,4 +1,4 @@
-"""What a decoder over words is, whatever its kind."""
+"""The interface of all decoders over words."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class WordDecoder(nn.Module, ABC):
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
         """:meth:`logits` with scheduled sampling (Bengio et al. 2015).
 
-        A step l with ``gold[l]`` reads the caption, as in :meth:`logits`. Any other reads what the
-        model itself found most probable at the steps before, whichever those read. What exactly
-        is read is the decoder's: see the subclasses. Argmaxes have no gradient.
+        A step l with ``gold[l]`` reads the caption, as in :meth:`logits`. Every other step reads
+        what the model found most probable at the steps before; the subclasses say what exactly.
+        Argmaxes have no gradient.
 
         Args:
             tokens: (B, L) int64, ``begin`` first.
-            gold: L of them, for the whole batch. The first makes no difference.
+            gold: L of them, for the whole batch; the first has no effect.
         """
 
     @abstractmethod

@@ -14,12 +14,11 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class BiRecurrence(nn.Module):
-    """As ``nn.GRU(bidirectional=True)`` or ``nn.LSTM`` on packed sequences, and no wait for the
-    device.
+    """As ``nn.GRU(bidirectional=True)`` or ``nn.LSTM`` on packed sequences, without a wait for the
+    GPU: packing needs the lengths on the CPU.
 
-    Packing wants the lengths on the CPU. Here each direction is a layer of its own, and the one
-    backwards reads each clip's valid frames in reverse order, so that padding comes last for both
-    and no valid frame's output depends on it.
+    Here each direction is a separate layer, and the backward one reads each clip's valid frames in
+    reverse order, so that padding comes last for both and changes no valid frame's output.
     """
 
     def __init__(
@@ -33,25 +32,26 @@ class BiRecurrence(nn.Module):
         self.backwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
         self.dropout = dropout
 
-    @torch.compiler.disable  # cuDNN's recurrence is one kernel, which tracing would take apart
+    @torch.compiler.disable  # cuDNN's recurrence is one kernel, which tracing would split
     def forward(self, padded: Padded) -> Tensor:
-        """(B, T, W) → (B, T, 2D), the weights' dtype; padded frames hold nothing of meaning."""
+        """(B, T, W) → (B, T, 2D), the weights' dtype; values at padding mean nothing."""
         values = padded.values.to(next(self.parameters()).dtype)
         frame = torch.arange(values.shape[1], device=values.device)
-        turned = padded.lengths[:, None] - 1 - frame  # (B, T); negative in the padding, which stays
-        order = torch.where(turned >= 0, turned, frame)[..., None]
-        # under autocast cuDNN's would be float16 whatever was asked for, and gradients underflow
+        reverse = padded.lengths[:, None] - 1 - frame  # (B, T); negative at padding, which stays
+        order = torch.where(reverse >= 0, reverse, frame)[..., None]
+        # under autocast cuDNN would use float16, in which gradients underflow
         with torch.autocast(values.device.type, enabled=False):
-            for layer, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-                if layer:
+            layers = zip(self.forwards, self.backwards, strict=True)
+            for number, (forwards, backwards) in enumerate(layers):
+                if number:
                     values = F.dropout(values, self.dropout, self.training)
-                reverse = back(_ordered(values, order))[0]
-                values = torch.cat([ahead(values)[0], _ordered(reverse, order)], -1)
+                turned = backwards(_ordered(values, order))[0]
+                values = torch.cat([forwards(values)[0], _ordered(turned, order)], -1)
         return values
 
 
 class BiGru(BiRecurrence):
-    """Of GRUs."""
+    """A :class:`BiRecurrence` of GRUs."""
 
     def __init__(self, inputs: int, width: int, layers: int, dropout: float) -> None:
         super().__init__("gru", inputs, width, layers, dropout)

@@ -15,29 +15,29 @@ from pipeline.models.layers.bigru import BiRecurrence
 from pipeline.models.layers.feature_input import resize_to
 from pipeline.tensors import Padded
 
-POOLS = {0: (2, 4), 2: (2, 4), 4: (1, 4)}  # after which block: frames and bands that become one
-REDUCTION, BANDS = 4, 64  # what all pools together make one
+POOLS = {0: (2, 4), 2: (2, 4), 4: (1, 4)}  # block → frames and bands that are pooled after it
+REDUCTION, BANDS = 4, 64  # frames and bands that all pools together make one
 SLOPE = 0.1  # of the leaky ReLUs
-TINY = 1e-24  # below it the root's gradient is none, rather than infinite
+TINY = 1e-24  # below it the root's gradient is 0, not infinite
 
 
 class Crnn(nn.Module):
     """(B, T, W) stored features → (B, T', 2 width): five blocks, LP pools, then a recurrence.
 
-    T' is T // 4, at least 1, and without convolutions T. In training, batch norms count valid
-    frames alone, and each clip ends in the convolutions' zeros, in a batch as alone. The baseline
-    stretches the frames to T again before it takes their mean, which leaves the mean as it is: so
-    they stay as they are.
+    T' is T // 4, at least 1, and T without convolutions. In training, batch norms use only valid
+    frames, and the convolutions see zeros after each clip, in a batch as alone. The baseline
+    repeats the frames up to T before it takes their mean, which does not change the mean; it is
+    left out.
 
     Attributes:
-        width: D of the frames. reduction: stored frames that one frame stands for.
+        width: D of the frames. reduction: stored frames per frame.
     """
 
     def __init__(self, stored: int, beside: Sequence[int], settings: CrnnConfig) -> None:
         """``stored``: W of the feature that is convolved; ``beside``: W of each of the others.
 
         Raises:
-            EarwitnessError: too few values a frame to be pooled.
+            EarwitnessError: too few values in a frame for the pools.
         """
         super().__init__()
         self.settings = settings
@@ -66,13 +66,13 @@ class Crnn(nn.Module):
         """(B, T, W) and others (B, T″, W″), which are resized to its frames → (B, T', D)."""
         read = self._convolved(stored) if self.settings.convolutions else stored
         values = self.dropout(read.values.float())
-        others = [resize_to(own, read) for own in beside]
+        others = [resize_to(feature, read) for feature in beside]
         return Padded(
             self.recurrence(Padded(torch.cat([values, *others], -1), read.lengths)), read.lengths
         )
 
     def _convolved(self, stored: Padded) -> Padded:
-        """(B, T, W) → (B, T // 4, channels · W // 64); a clip of less is zeros up to 4 frames."""
+        """(B, T, W) → (B, T // 4, channels · W // 64); a shorter clip is padded to 4 frames."""
         short = max(0, REDUCTION - stored.values.shape[1])
         x = zero_past(stored.values.float()[:, None], stored.lengths)  # (B, 1, T, W)
         x = F.pad(x, (0, 0, 0, short))
@@ -88,8 +88,8 @@ class Crnn(nn.Module):
 
 
 def lp_pool(x: Tensor, power: float, kernel: tuple[int, int]) -> Tensor:
-    """(Σ |x|^p)^(1/p) over windows: torch's ``LPPool2d`` for even p, in float32 and with finite
-    gradients where all is zero, as padding is.
+    """(Σ |x|^p)^(1/p) over windows: torch's ``LPPool2d`` for even p, but in float32 and with
+    finite gradients where all values are zero, as at padding.
 
     Args:
         x: (B, C, T, M).
@@ -99,6 +99,6 @@ def lp_pool(x: Tensor, power: float, kernel: tuple[int, int]) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         x = x.float()
-        # of the baseline's p two squares, which are faster than a power
+        # two squares for the baseline's p = 4, which are faster than a power
         mean = F.avg_pool2d(x.square().square() if power == 4 else x.abs().pow(power), kernel)
         return (mean * (kernel[0] * kernel[1])).clamp(min=TINY).pow(1 / power)

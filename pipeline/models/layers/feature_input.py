@@ -1,8 +1,8 @@
-"""What a captioner reads: stored features in the one shape that it asks for (EDTC 3.1.1, 3.1.2).
+"""A captioner's input: stored features, all resized to one shape (EDTC 3.1.1, 3.1.2).
 
 The paper resizes every feature to 32 × 768 and does not say how. Here time is resized by area
-average where it shrinks and by linear interpolation where it grows, each clip by its own length, so
-nothing is padded afterwards; the width likewise, or by a learned projection.
+average where it shrinks and by linear interpolation where it grows, each clip from its own length,
+so that nothing is padded afterwards; the width in the same way, or by a learned projection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def resize_matrix(
 
     Args:
         lengths: (B,) int64, at most ``longest``.
-        size: of every row, or (B,) int64, of each, at most ``rows``.
+        size: one for all rows, or (B,) int64, at most ``rows``, one for each.
 
     Returns:
         (B, size or rows, longest) float32; rows beyond a row's own size mean nothing.
@@ -54,7 +54,7 @@ def resize_frames(padded: Padded, frames: int) -> Tensor:
 
 
 def resize_to(padded: Padded, like: Padded) -> Tensor:
-    """(B, T, W) → (B, T', W) float32, each clip to as many frames as it has in ``like``."""
+    """(B, T, W) → (B, T', W) float32, each clip resized to its number of frames in ``like``."""
     frames = like.values.shape[1]
     weights = resize_matrix(padded.lengths, like.lengths, padded.values.shape[1], frames)
     with torch.autocast(padded.values.device.type, enabled=False):
@@ -62,10 +62,10 @@ def resize_to(padded: Padded, like: Padded) -> Tensor:
 
 
 def span_mask(rows: int, size: int, spans: int, width: float, device: torch.device) -> Tensor:
-    """Random spans, as SpecAugment draws them (Park et al. 2019).
+    """Random spans, drawn as in SpecAugment (Park et al. 2019).
 
     Args:
-        spans: on each row. width: a span's greatest length, as a fraction of ``size``.
+        spans: of each row. width: a span's greatest length, as a fraction of ``size``.
 
     Returns:
         (rows, size) bool, true inside a span; from torch's generator of ``device``.
@@ -80,8 +80,8 @@ def span_mask(rows: int, size: int, spans: int, width: float, device: torch.devi
 class Input(nn.Module):
     """One stored feature → (B, frames, width): resized, normalised, and masked in training.
 
-    Normalised by a layer norm with gain and bias of its own (ours): activations of different
-    encoders differ by orders of magnitude. Masks come after, so that a masked value is the mean.
+    Normalised by its own layer norm (ours), as activations of different encoders differ by orders
+    of magnitude. Masks come after it, so that a masked value is the mean.
     """
 
     def __init__(self, stored: int, settings: FeatureInputConfig, masked: bool = True) -> None:

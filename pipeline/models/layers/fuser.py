@@ -1,26 +1,26 @@
 """FUSER: what several encoders' features of one sound have in common (EDTC 3.2).
 
 The Input Layer has an EFB for each feature, a CFB and an FFN; each of the L Fusion Layers has an
-SFEB and PFEBs in the EFBs' place. The paper's text (3.2.2) leaves some wiring to its Figure 3; it
-is read so:
+SFEB and PFEBs instead of the EFBs. Where the paper's text (3.2.2) leaves the wiring to its Figure
+3, we read it as follows:
 
 - EFB (encoder fusion block): feature i is the query of a cross-attention to each other feature,
-  each with a softmax of its own; their values are summed and added to feature i. Alone (E = 1) a
-  feature attends to itself.
+  each with its own softmax; their values are summed and added to feature i. A single feature
+  (E = 1) attends to itself.
 - SFEB (shared feature extract block): self-attention over the channels, the T tokens of width D,
   plus self-attention over the feature dimension: D is reduced to R (768 → 256), the R dimensions
-  attend to each other by their course over T (an R × R attention, which is what the reduction
-  saves memory on), and R is raised to D again. All features go through the same weights.
+  attend to each other as vectors over T (an R × R attention, which is why the reduction saves
+  memory), and R is raised to D again. All features share these weights.
 - PFEB (private feature extract block): three convolutions with batch normalisation and GELU
-  between them, kernel 3 (unprinted), with weights of its own for each feature.
+  between them, kernel 3 (the paper prints none), with its own weights for each feature.
 - A Fusion Layer adds SFEB's and PFEB's outputs to the feature.
 - CFB (channel fusion block): the features' outputs concatenated, a convolution of kernel 7 back to
   D. From the first Fusion Layer on it is added to the CFB's output of the layer before: the fused
   stream goes through all layers, and the last one's is FUSER's output.
-- The shared FFN takes the features and the fused stream alike. The last layer's features feed
-  nothing further, so its FFN is not run on them.
-- Every residual is followed by layer normalisation (post-norm, as in TRANSLATOR and BART), and
-  dropout is on what a residual adds.
+- The shared FFN processes both the features and the fused stream. Nothing reads the last layer's
+  features, so its FFN is not applied to them.
+- Layer normalisation follows every residual (post-norm, as in TRANSLATOR and BART), and dropout is
+  applied to what a residual adds.
 
 Letters: E features, B clips, T frames, D width. Features are stacked as (E, B, T, D): one batched
 pass serves all of them, whether their weights are shared or not.
@@ -38,7 +38,7 @@ from pipeline.config.edtc import FuserConfig
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.stacked import StackedConvolution, StackedLinear, StackedNorm, attend
 
-PRIVATE_KERNEL = 3  # of PFEB's convolutions; the paper prints none
+PRIVATE_KERNEL = 3  # of PFEB's convolutions
 
 
 class EncoderFusion(nn.Module):
@@ -140,7 +140,7 @@ class FeedForward(nn.Module):
 
 
 class InputLayer(nn.Module):
-    """E EFBs, the CFB and the FFN: fuses in advance of the deep fusion."""
+    """E EFBs, the CFB and the FFN: a first fusion before the deep one."""
 
     def __init__(self, encoders: int, width: int, settings: FuserConfig) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class FusionLayer(nn.Module):
 
 
 class Fuser(nn.Module):
-    """The Input Layer and L Fusion Layers for ``encoders`` features, any of them, of one width."""
+    """The Input Layer and L Fusion Layers for ``encoders`` features of one width."""
 
     def __init__(self, encoders: int, width: int, settings: FuserConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What lies between sound and text in one space, measured on stored embeddings (WSAC 3.1)."""
+"""The gap between sound and text embeddings of one space, measured on stored ones (WSAC 3.1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.models.layers.pooling import unit
 from pipeline.tensors import Bank
 
 CLIPS = 50  # WSAC 3.1.1
-BLOCK = 4096  # embeddings at once
+BLOCK = 4096  # embeddings that are read at once
 
 
 def gap(sound: Bank, text: Bank) -> Tensor:
@@ -30,8 +30,8 @@ def spread(text: Bank, captions: Tensor, clips: int = CLIPS) -> float:
 
     Args:
         text: entry n is caption n, clip by clip.
-        captions: (clips,) int64, how many captions each clip has. The clips are taken evenly from
-            those that have several.
+        captions: (clips,) int64, how many captions each clip has. Of the clips with several,
+            ``clips`` are taken at equal distances.
 
     Raises:
         EarwitnessError: no clip has several captions.
@@ -48,7 +48,7 @@ def spread(text: Bank, captions: Tensor, clips: int = CLIPS) -> float:
     means = []
     for clip in chosen.tolist():
         start = int(first[clip])
-        own = unit(text.batch(torch.arange(start, start + int(captions[clip]))))  # (n, W)
-        far = (own[:, None] - own).abs().amax(-1)  # (n, n)
-        means.append(far[torch.ones_like(far, dtype=torch.bool).triu(1)].mean())
+        rows = unit(text.batch(torch.arange(start, start + int(captions[clip]))))  # (n, W)
+        distances = (rows[:, None] - rows).abs().amax(-1)  # (n, n)
+        means.append(distances[torch.ones_like(distances, dtype=torch.bool).triu(1)].mean())
     return float(torch.stack(means).mean())

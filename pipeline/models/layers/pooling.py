@@ -17,5 +17,5 @@ def mean(padded: Padded) -> Tensor:
 
 
 def unit(padded: Padded) -> Tensor:
-    """(B, T, W) → (B, W) float32: the mean over the valid frames, of length 1."""
+    """(B, T, W) → (B, W) float32: the mean over the valid frames, scaled to length 1."""
     return F.normalize(mean(padded), dim=-1)

@@ -1,4 +1,4 @@
-"""The only part of TRANSLATOR that must go step by step, and nothing else in the loop.
+"""The part of TRANSLATOR that must be computed step by step, with nothing else in the loop.
 
 In an encoder layer (EDTC 3.3.2) step n's CAB needs step n − 1's hidden state, which is step
 n − 1's GAB output. With CAB's single-key attention and GAB's output projection folded into one
@@ -9,8 +9,8 @@ matrix (:class:`pipeline.models.layers.translator.EncoderLayer` does so), a step
     q_n = x_n Wq + bq                GAB's query, already scaled
     ctx_n = softmax(q_n Kᵀ) V        GAB, per head, before its output projection
 
-The backward pass is written out, so that its loop carries no more than the chain of hidden states:
-the gradients of M, Wq, K and V are one product each, after it.
+The backward pass is explicit, so that its loop has only the chain of hidden states: the gradients
+of M, Wq, K and V are one product each, after the loop.
 
 Letters here: T steps, S stacked copies, B clips, D width, H heads, d = D / H.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 EPSILON = 1e-5  # layer normalisation, torch's default
 
 
-@torch.compiler.disable(recursive=False)  # one compiled loop a shape, not one a layer, unrolled
+@torch.compiler.disable(recursive=False)  # else each layer's loop is unrolled and compiled
 def walk(
     c: Tensor,
     recurrent: Tensor,

@@ -1,9 +1,9 @@
-"""Layers whose parameters carry a leading axis S of copies, applied in one batched pass.
+"""Layers whose parameters have a leading axis S of copies, applied in one batched pass.
 
 TRANSLATOR's copies are the twin's two branches (S = 2; EDTC 3.4), FUSER's are its encoders
-(S = E). An input may have fewer copies S' ≤ S: the first S' are used, so that the twin's audio
-branch alone is ``values[None]``. Gradients of the copies are separate. Biases and gains are kept
-flat, (S·D,), so that an optimizer that spares vectors from weight decay spares these too.
+(S = E). An input may have fewer copies S' ≤ S: it uses the first S', so that ``values[None]`` goes
+through the twin's audio branch alone. The copies' gradients are separate. Biases and gains are
+flat, (S·D,), so that an optimizer without weight decay for vectors has none for these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DFT_KERNEL = 5  # from this kernel size on, a CPU convolves by a discrete Fourie
 
 
 def leading(parameter: Tensor, copies: int) -> Tensor:
-    """(S, …) → the first ``copies``; no slice, and no padded gradient, where that is all."""
+    """(S, …) → the first ``copies``; without a slice, whose gradient is padded, for all of them."""
     return parameter if parameter.shape[0] == copies else parameter[:copies]
 
 
@@ -29,7 +29,7 @@ def leading_rows(vectors: Tensor, width: int, copies: int) -> Tensor:
 
 
 def _glorot(shape: tuple[int, ...], inputs: int, outputs: int, alike: bool) -> nn.Parameter:
-    """(S, …) uniform after Glorot; every copy equal where ``alike``."""
+    """(S, …) uniform after Glorot; all copies are equal where ``alike``."""
     bound = math.sqrt(6 / (inputs + outputs))
     weight = torch.empty(shape).uniform_(-bound, bound)
     if alike:
@@ -136,7 +136,7 @@ def _convolve_direct(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _convolve_shifted(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """By one matrix product of the kernel's shifts side by side: least work for small kernels."""
+    """By one matrix product with the shifted inputs concatenated: fastest for small kernels."""
     copies, batch, frames, inputs = values.shape
     kernel = weight.shape[1]
     padded = F.pad(values, (0, 0, kernel // 2, (kernel - 1) // 2))
@@ -149,8 +149,8 @@ def _convolve_shifted(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _convolve_dft(values: Tensor, weight: Tensor) -> Tensor:
     """By the convolution theorem: one (inputs × outputs) product a frequency instead of a tap.
 
-    At T = 32 and kernel 45 a direct convolution makes 1,440 such products a clip, 35 % of them
-    with padding; 28 complex frequencies make 112. Complex numbers are pairs: rows [X_re, −X_im]
+    At T = 32 and kernel 45 a direct convolution needs 1,440 such products a clip, 35 % of them
+    with padding; 28 complex frequencies need 112. Complex numbers are pairs: rows [X_re, −X_im]
     and [X_im, X_re] times the column [W_re; W_im].
     """
     copies, batch, frames, inputs = values.shape
@@ -165,9 +165,9 @@ def _convolve_dft(values: Tensor, weight: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-@torch.inference_mode(False)  # kept for training too, whoever asks first
+@torch.inference_mode(False)  # the cached matrices must serve training too
 def _dft(frames: int, kernel: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Real matrices of the transform, long enough that nothing wraps round into the T frames.
+    """Real matrices of the transform, long enough that nothing wraps around into the T frames.
 
     Returns:
         of the input (F, 2, 2, T), of the taps (2F, kernel) and back (T, F, 2), F frequencies.
@@ -181,10 +181,10 @@ def _dft(frames: int, kernel: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, 
     offset = turn * (torch.arange(kernel, dtype=torch.float64) - before)
     real, imaginary = torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)
     taps = torch.stack([torch.cos(offset), torch.sin(offset)], 1)  # conjugate: a correlation
-    share = torch.full_like(frequency, 2 / length)  # a real signal's spectrum counts twice …
+    share = torch.full_like(frequency, 2 / length)  # each frequency of a real signal counts twice …
     share[0] = 1 / length
     if length % 2 == 0:
-        share[-1] = 1 / length  # … but for its two real ends
+        share[-1] = 1 / length  # … except the first and the last
     inverse = torch.stack([cosine * share[:, None], -sine * share[:, None]], -1).transpose(0, 1)
     spectrum = torch.stack([real, imaginary], 1)
     return spectrum.to(dtype), taps.flatten(0, 1).to(dtype), inverse.to(dtype)

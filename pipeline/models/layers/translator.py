@@ -5,28 +5,30 @@ M encoder layers and N decoder layers walk the T time steps of the input. In eac
 - CAB (context attention block): a Conv1d of kernel 45 over the layer's whole input gives the
   feature c_n of each step; c_n then attends to the hidden state of the step before, h_{n−1}
   (eq. 3's ⊙); residual and layer normalisation;
-- GAB (global attention block): the step attends to the layer's whole unsplit input; the attention's
-  value is the hidden state h_n handed to the next step; residual and layer normalisation;
-- decoder layers then attend to the encoder's feature of the same step, and that value is their
+- GAB (global attention block): the step attends to the layer's whole input; the attention's output
+  is the hidden state h_n for the next step; residual and layer normalisation;
+- decoder layers then attend to the encoder's feature of the same step, and that output is their
   hidden state h_n instead; their h_{−1} is the last hidden state of the last encoder layer;
 - FFN, with residual and layer normalisation.
 
-What the paper leaves open is read so:
+Where the paper leaves a choice, we read it as follows:
 
-- Attention to a single key is the value itself, whatever the query: it is value and output
-  projection alone. A query and a key there would never have a gradient, so there are none. It
-  follows that CAB's residual must be the convolution's output, or the input would drop out.
-- A layer's "original input" is its own input: the whole output of the layer before. A layer is
-  therefore walked over all T steps before the next begins.
-- The first decoder layer's input is TRANSLATOR's input, the steps of Figure 5, so that the encoder
-  is reached by the decoder's cross-attention and does not look at itself.
+- Attention to a single key returns its value for any query: it is a value and an output projection.
+  A query and a key there would never have a gradient, so there are none. It follows that CAB's
+  residual must be the convolution's output, or the input would have no effect.
+- A layer's "original input" is the whole output of the layer before. So a layer computes all T
+steps
+  before the next layer begins.
+- The first decoder layer's input is TRANSLATOR's input, the steps of Figure 5; the decoder reaches
+  the encoder by its cross-attention.
 - An encoder layer's h_{−1} is zero.
-- A decoder layer's hidden state is the value of an attention to a single key, so it does not
-  depend on the layer's own steps: decoder layers have no recurrence left, and all their steps are
-  computed at once, exactly. Encoder layers do have one; see pipeline/models/layers/recurrence.py.
+- A decoder layer's hidden state is the output of an attention to a single key, so it does not
+depend
+  on the layer's earlier steps: decoder layers have no recurrence, and all their steps are computed
+  at once, exactly. Encoder layers have one; see pipeline/models/layers/recurrence.py.
 - Inputs are resized to a fixed T beforehand (3.1.1, 3.1.2), so nothing is padded.
-- Dropout is on what a residual adds and never on the hidden state handed on, where it would
-  compound over T steps.
+- Dropout is applied to what a residual adds, and never to the hidden state for the next step, where
+  it would accumulate over T steps.
 
 Letters: S stacked branches, B clips, T steps, D width.
 """
@@ -60,7 +62,7 @@ class Translation(NamedTuple):
 
 
 class SingleKeyAttention(nn.Module):
-    """Attention of anything to one key: that key's value, projected. (S, …, D) → same."""
+    """Attention to one key: that key's value, projected. (S, …, D) → same."""
 
     def __init__(self, copies: int, width: int) -> None:
         super().__init__()
@@ -122,8 +124,8 @@ class EncoderLayer(TranslatorLayer):
     def _context_inputs(self, values: Tensor) -> Tensor:
         """CAB's sum without the hidden state's part, (S, B, T, D).
 
-        The value's and the output's biases are in it; GAB's, which reaches the next step through
-        the folded projections, from the second step on.
+        It includes the biases of the value and the output, and from the second step on GAB's bias,
+        which reaches the next step through the folded projections.
         """
         copies = values.shape[0]
         first = self.context(values.new_zeros(copies, 1, values.shape[-1]))  # h_{−1} = 0
@@ -214,8 +216,8 @@ class Translator(nn.Module):
 class TwinTranslator(Translator):
     """TRANSLATOR of the audio branch, W, and of the text branch, W_sim (EDTC 3.4).
 
-    Both lie in every parameter's leading axis: one batched pass runs both, and each has its own
-    gradient and its own step of the optimizer. They are equal at every forward pass.
+    Every parameter has both in its leading axis: one batched pass runs both, and each has its own
+    gradient and its own optimizer step. They are equal at every forward pass.
     """
 
     def __init__(
@@ -233,7 +235,7 @@ class TwinTranslator(Translator):
     def momentum_update(self) -> None:
         """W ← β W + (1 − β) W_sim, then W_sim ← W (eq. 4), after an optimizer's step.
 
-        The optimizer's own state of either branch is left alone.
+        The optimizer's state of both branches stays as it is.
         """
         branches = [parameter.view(2, -1) for parameter in self.parameters()]
         audio, text = [each[0] for each in branches], [each[1] for each in branches]

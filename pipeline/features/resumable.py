@@ -1,7 +1,7 @@
-"""Work that is done part by part and put together at the end, whatever happened in between.
+"""A feature file that is made in parts, so that a run that was killed can continue.
 
-A part is a fixed set of entries of the feature file, encoded together; which entries it holds does
-not depend on what was done before, so a killed run that goes on gives a byte-identical file.
+A part is a fixed set of entries of the feature file, encoded together. Which entries are in a part
+never depends on earlier runs, so a run that was continued gives a byte-identical file.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pipeline.features.store import Header, Index, write_store
 from pipeline.files import replacing
 from pipeline.lock import exclusive
 
-BLOCK_FRAMES = 1 << 16  # put together in memory before they are written
+BLOCK_FRAMES = 1 << 16  # written together
 
 
 def folder_name(job: str, content: Any) -> str:
-    """``<job>-<digest>``, with everything that a job's values depend on in the digest."""
+    """``<job>-<digest>``; ``content`` is all that the job's values depend on."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{job}-{digest[:16]}"
 
 
 class Parts:
-    """The parts of one feature file, in a folder of their own.
+    """The parts of one feature file, in a folder.
 
     Args:
-        folder: named by everything that the values depend on.
-        entries: each part's entries, (n,) int64; together every entry of the file, once.
+        folder: its name must depend on all that the values depend on, see :func:`folder_name`.
+        entries: each part's entries, (n,) int64; in all parts, every entry of the file once.
         width: D.
     """
 
@@ -46,15 +46,15 @@ class Parts:
 
     @contextmanager
     def held(self) -> Iterator[Parts]:
-        """Holds the folder against a second run at once; a killed holder's is taken over."""
+        """Locks the folder against a second process; a killed process's parts are kept."""
         with exclusive(self._folder.with_name(f"{self._folder.name}.lock")):
             self._folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folder.glob(".*"):  # a write that was killed
+            for leftover in self._folder.glob(".*"):  # of a process that was killed
                 leftover.unlink()
             yield self
 
     def missing(self) -> list[int]:
-        """Parts that are not there, or not whole."""
+        """The parts that are missing or incomplete."""
         return [part for part in range(len(self._entries)) if self._load(part) is None]
 
     def save(self, part: int, values: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
@@ -65,17 +65,17 @@ class Parts:
                 np.save(stream, array, allow_pickle=False)
 
     def assemble(self, path: Path, header: Header, ids: Sequence[str]) -> Index:
-        """Puts all parts together as one feature file."""
-        if not self._entries:  # of a dataset of captions alone
+        """Joins all parts into one feature file."""
+        if not self._entries:  # a dataset of captions alone has no sound
             return write_store(path, header, ids, np.zeros(0, np.int64), self._width, ())
         entries = np.concatenate(self._entries)
         loaded = [self._loaded(part) for part in range(len(self._entries))]
-        part_of = np.repeat(np.arange(len(loaded)), [len(own) for own in self._entries])
-        lengths = np.concatenate([own for own, _ in loaded])
-        starts = np.concatenate([np.cumsum(own) - own for own, _ in loaded])
-        order = np.argsort(entries)  # position in the parts of each entry of the file
+        part_of = np.repeat(np.arange(len(loaded)), [len(part) for part in self._entries])
+        lengths = np.concatenate([frames for frames, _ in loaded])
+        starts = np.concatenate([np.cumsum(frames) - frames for frames, _ in loaded])
+        order = np.argsort(entries)  # where in the parts each entry of the file is
         if not np.array_equal(entries[order], np.arange(len(ids) * header.views)):
-            raise ValueError(f"{self._folder}: the parts are not each entry once")
+            raise ValueError(f"{self._folder}: the parts do not have each entry once")
 
         def blocks() -> Iterator[NDArray[np.float16]]:
             waiting: list[NDArray[np.float16]] = []
@@ -93,7 +93,7 @@ class Parts:
         return write_store(path, header, ids, lengths[order], self._width, blocks())
 
     def remove(self) -> None:
-        """The file is in its place: nothing of the parts stays."""
+        """Deletes the parts, once the file is in place."""
         shutil.rmtree(self._folder)
 
     def _paths(self, part: int) -> tuple[Path, Path]:
@@ -103,11 +103,11 @@ class Parts:
     def _loaded(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         loaded = self._load(part)
         if loaded is None:
-            raise ValueError(f"{self._folder}: part {part} is not there")
+            raise ValueError(f"{self._folder}: part {part} is missing")
         return loaded
 
     def _load(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.float16]] | None:
-        """Lengths and memory-mapped values; None where they are not there or not whole."""
+        """Lengths and memory-mapped values; None where they are missing or incomplete."""
         lengths_path, values_path = self._paths(part)
         try:
             lengths = np.load(lengths_path, allow_pickle=False)

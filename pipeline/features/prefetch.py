@@ -1,4 +1,4 @@
-"""Work done ahead of where it is needed, in threads, and never too far ahead."""
+"""Work done in threads before its results are needed, but never too far ahead."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
-    """``work(item)`` for each item, in order, with up to ``depth`` of them under way or waiting.
+def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+    """``work(item)`` for each item, in order, with up to ``depth`` results running or waiting.
 
-    An error of ``work`` is raised at its item's turn; what has not begun by then is called off.
+    An error of ``work`` is raised at its item's turn; work that has not begun by then is cancelled.
     """
     waiting: deque[Future[R]] = deque()
     try:

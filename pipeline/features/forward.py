@@ -1,4 +1,4 @@
-"""Sound through a frozen encoder, with decoding ahead of it and unpacking behind it."""
+"""Sound files through a frozen encoder: threads decode before it and unpack after it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 from pipeline import audio
 from pipeline.encoders.base import Masks, SoundEncoder
 from pipeline.errors import EarwitnessError
-from pipeline.features.ahead import ahead
-from pipeline.features.passes import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
-from pipeline.features.throughput import Report
+from pipeline.features.prefetch import prefetch
+from pipeline.features.throughput import Clock, Report
+from pipeline.features.windows import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
 from pipeline.tensors import Padded
 
 R = TypeVar("R")
 
-DEPTH = 3  # batches decoded before the encoder asks for them, at most
-THREADS = 4  # that decode
+DEPTH = 3  # batches that wait for the encoder, at most
+THREADS = 4  # for decoding
 
 
 def encode(
@@ -35,11 +35,12 @@ def encode(
     """``use`` of each batch's entries, in order.
 
     Args:
-        use: called in the thread that unpacks, while the encoder is at the next batch.
-        report: is filled on the way.
+        use: called in the unpacking thread, while the encoder computes the next batch.
+        report: filled in by this function.
 
     Raises:
-        EarwitnessError: a file is gone or broken, values do not fit float16, or no GPU memory.
+        EarwitnessError: a file is missing or broken, values do not fit float16, or the GPU has too
+            little memory.
     """
     report = report or Report()
     clock = Clock(device_of(encoder))
@@ -55,7 +56,7 @@ def encode(
             return cut(batch, list(samples), encoder.sample_rate, settings)
 
         def outputs() -> Iterator[tuple[Decoded, list[list[Padded]]]]:
-            for decoded in ahead(cutters, decode, batches, DEPTH):
+            for decoded in prefetch(cutters, decode, batches, DEPTH):
                 clock.begin()
                 passes = forward(decoded, encoder, settings)
                 clock.end()
@@ -65,7 +66,7 @@ def encode(
             decoded, passes = output
             return len(decoded.recordings), use(unpack(decoded, passes, encoder.pooled))
 
-        for clips, used in ahead(unpacker, finish, outputs(), 1):
+        for clips, used in prefetch(unpacker, finish, outputs(), 1):
             report.count += clips
             yield used
     report.seconds = time.perf_counter() - start
@@ -73,7 +74,7 @@ def encode(
 
 
 def forward(decoded: Decoded, encoder: SoundEncoder, settings: PassSettings) -> list[list[Padded]]:
-    """Each view's passes, on the encoder's device; bf16 on CUDA, where front ends keep float32."""
+    """Each view's passes, on the encoder's device; on CUDA in bf16, but for the front ends."""
     device = device_of(encoder)
     results: list[list[Padded]] = [[] for _ in range(settings.views)]
     try:
@@ -100,39 +101,8 @@ def forward(decoded: Decoded, encoder: SoundEncoder, settings: PassSettings) -> 
 
 
 def device_of(encoder: SoundEncoder) -> torch.device:
-    """Where its weights are; the CPU where it has none."""
+    """The device of its weights; the CPU where it has none."""
     return next(chain(encoder.parameters(), encoder.buffers()), torch.empty(0)).device
-
-
-class Clock:
-    """Adds up spans of work on a device, without waiting for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._seconds = 0.0
-        self._begun = 0.0
-        self._events: list[torch.cuda.Event] = []  # begin and end in turn
-
-    def begin(self) -> None:
-        self._mark()
-        self._begun = time.perf_counter()
-
-    def end(self) -> None:
-        self._mark()
-        self._seconds += time.perf_counter() - self._begun
-
-    def seconds(self) -> float:
-        if not self._cuda:
-            return self._seconds
-        torch.cuda.synchronize()
-        pairs = zip(self._events[::2], self._events[1::2], strict=True)
-        return sum(begin.elapsed_time(end) for begin, end in pairs) / 1000
-
-    def _mark(self) -> None:
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._events.append(event)
 
 
 def _load(recording: DecodedRecording, sample_rate: int) -> audio.Samples:

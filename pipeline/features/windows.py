@@ -1,4 +1,4 @@
-"""Recordings into forward passes, and what comes out of them into entries of a feature file."""
+"""Recordings as windows in forward passes, and the outputs as entries of a feature file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Encoded(NamedTuple):
 
 
 def make_batches(durations: Sequence[float], settings: PassSettings) -> list[NDArray[np.int64]]:
-    """Recordings of like length together, the longest first: want of memory shows at once.
+    """Batches of recordings of similar length, longest first: too little memory shows at once.
 
     Returns:
         Indices; a batch holds at most ``batch_seconds`` of padded sound, or a single recording.
@@ -86,14 +86,14 @@ def cut(
 ) -> Decoded:
     """Decoded recordings, (S,) float32 each, as passes of at most ``batch_seconds`` each."""
     longest = max(1, int(settings.window_seconds * sample_rate))
-    pieces = [audio.windows(own, longest) for own in samples]
+    pieces = [audio.windows(waveform, longest) for waveform in samples]
     limit = settings.batch_seconds * sample_rate
     passes: list[Pass] = []
     group: list[audio.Samples] = []
     names: list[str] = []
     widest = 0
-    for recording, own in zip(recordings, pieces, strict=True):
-        for number, piece in enumerate(own):
+    for recording, windows in zip(recordings, pieces, strict=True):
+        for number, piece in enumerate(windows):
             widest = max(widest, len(piece))
             if group and (len(group) + 1) * widest > limit:
                 passes.append(_pass(group, names, settings))
@@ -101,7 +101,7 @@ def cut(
             group.append(piece)
             names.append(f"{recording.name}#{number}")
     passes.append(_pass(group, names, settings))
-    return Decoded(recordings, np.array([len(own) for own in pieces], np.int64), passes)
+    return Decoded(recordings, np.array([len(windows) for windows in pieces], np.int64), passes)
 
 
 def _pass(pieces: Sequence[audio.Samples], names: Sequence[str], settings: PassSettings) -> Pass:
@@ -119,14 +119,14 @@ def _pass(pieces: Sequence[audio.Samples], names: Sequence[str], settings: PassS
 
 
 def _seed(name: str) -> int:
-    """63 bits that follow from a window's and a view's name, whatever else is in the dataset."""
+    """63 bits that depend only on the name of a window and its view."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
 
 
 def unpack(decoded: Decoded, outputs: Sequence[Sequence[Padded]], pooled: bool) -> Encoded:
-    """The encoder's outputs, each view's passes in turn, as entries.
+    """The encoder's outputs, a list of passes a view, as entries.
 
-    Windows of a recording are joined in time; of a ``pooled`` encoder they are averaged.
+    The windows of a recording are joined in time, or averaged for a ``pooled`` encoder.
 
     Raises:
         EarwitnessError: a value is not finite in float16.
@@ -151,7 +151,7 @@ def unpack(decoded: Decoded, outputs: Sequence[Sequence[Padded]], pooled: bool) 
 
 
 def _packed(output: Padded, dtype: torch.dtype) -> Tensor:
-    """(frames, D) on the CPU: valid frames alone; rounded first, for less to copy."""
+    """(frames, D) on the CPU: only valid frames; rounded first, to copy less."""
     values, lengths = output.values.to(dtype).cpu(), output.lengths.cpu()
     mask = torch.arange(values.shape[1]) < lengths[:, None]
     return values[mask]
