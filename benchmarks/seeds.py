@@ -30,13 +30,13 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.decoding.text_memory import open_memory
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, open_stores
 from pipeline.files import read_json
 from pipeline.metrics.evaluate import evaluate_sets
 from pipeline.metrics.sets import ScoredSet
 from pipeline.metrics.tools import find_tools
 from pipeline.trained.captioner import load_captioner
-from pipeline.trained.ranking import score_systems
+from pipeline.trained.ranking import rank_systems
 from pipeline.training.contrastive import train_retriever
 from pipeline.training.cross_entropy import train_captioner
 from pipeline.training.finetuning import finetune_captioner
@@ -88,8 +88,8 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     ]
 
 
-def stores(dataset: str, names: Sequence[str], stage: str = "extract") -> list[FeatureStore]:
-    return [FeatureStore.open(paths.FEATURES / dataset / f"{name}.h5", stage) for name in names]
+def stores(dataset: str, names: Sequence[str]) -> list[FeatureStore]:
+    return open_stores(paths.FEATURES / dataset, names)
 
 
 def manifest(dataset: str) -> Manifest:
@@ -109,12 +109,11 @@ def train(folder: Path, plan: Trained) -> None:
     if done(plan, output):
         return
     if isinstance(plan, RetrieverPlan):
-        text = plan.text_features
         train_retriever(
             plan,
             {dataset: manifest(dataset) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.features) for dataset in plan.datasets},
-            {d: stores(d, [text], "embed")[0] for d in plan.datasets if text},
+            {dataset: stores(dataset, plan.sound.features) for dataset in plan.datasets},
+            {dataset: stores(dataset, plan.text.features) for dataset in plan.datasets},
             start=folder / "retrievers" / plan.start if plan.start else None,
             output=output,
             checkpoints=checkpoints,
@@ -125,7 +124,7 @@ def train(folder: Path, plan: Trained) -> None:
             plan,
             manifest(plan.dataset),
             stores(heard, plan.features) if plan.reads.any_sound else [],
-            stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
+            stores(plan.dataset, [plan.text])[0] if plan.text else None,
             output,
             checkpoints,
             heard=manifest(heard) if plan.sound_dataset else None,
@@ -164,8 +163,14 @@ def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scor
         if (captions / f"{own.captions_of}.csv").exists()
     }
     ranked = plan.model_copy(update={"systems": systems, "captioned": captioned})
-    features = paths.FEATURES / plan.name
-    return score_systems(ranked, manifest(plan.name), folder / "retrievers", features, captions)
+    found = rank_systems(
+        ranked,
+        manifest(plan.name),
+        retrievers=folder / "retrievers",
+        features=paths.FEATURES / plan.name,
+        predictions=captions,
+    )
+    return {system: own.scores for system, own in found.items()}
 
 
 def main(

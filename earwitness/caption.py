@@ -49,7 +49,7 @@ def caption_files(
     sound, failed = decodable(files)
     if not sound:
         return [], failed
-    features = hear(sound, ensemble, settings.recoded, data)
+    features = hear(sound, ensemble, data)
     folders = data / "corpora", data / "features"
     memories = [open_memory(own.memory, m.plan, *folders, ensemble.device) for m in members]
     gathered = _batches(features, ensemble, len(sound), decoding.batch)
@@ -58,14 +58,11 @@ def caption_files(
     return list(zip(sound, captions, strict=True)), failed
 
 
-def hear(
-    sound: Sequence[Path], ensemble: Ensemble, encoded: Mapping[str, str], data: Path
-) -> dict[Feature, Entries]:
+def hear(sound: Sequence[Path], ensemble: Ensemble, data: Path) -> dict[Feature, Entries]:
     """Every feature that a member reads, by the encoders and code of its training set.
 
     Args:
         sound: decodable files.
-        encoded: the features that a retriever makes, and the retriever of each.
         data: the repository's data folder.
 
     Raises:
@@ -74,38 +71,38 @@ def hear(
     wanted = dict.fromkeys(
         (m.plan.dataset, f) for m in ensemble.captioners for f in m.plan.features
     )
-    frozen = {key: encode(sound, *key, data) for key in wanted if key[1] not in encoded}
-    recoded = {key for key in wanted if key[1] in encoded}
-    names = {key: encoded[key[1]] for key in recoded}
-    features = frozen | (_recoded(sound, names, frozen, data) if recoded else {})
+    frozen = {key: encode(sound, *key, data) for key in wanted if "/" not in key[1]}
+    encoded = [key for key in wanted if "/" in key[1]]
+    features = frozen | (_encoded(sound, encoded, frozen, data) if encoded else {})
     for member in ensemble.captioners:
         own = [features[member.plan.dataset, feature] for feature in member.plan.features]
         check_widths(member, [each[0].shape[1] for each in own], member.plan.features)
     return features
 
 
-def _recoded(
+def _encoded(
     sound: Sequence[Path],
-    wanted: Mapping[Feature, str],
+    wanted: Sequence[Feature],
     frozen: Mapping[Feature, Entries],
     data: Path,
 ) -> dict[Feature, Entries]:
     """Frames or embeddings of retrievers, from the stored features that they read."""
-    from pipeline.trained.encoding import recode_features
+    from pipeline.trained.encoding import encode_frames
     from pipeline.trained.retriever import load_retriever
 
     stored = dict(frozen)
     features: dict[Feature, Entries] = {}
-    for (dataset, feature), name in sorted(wanted.items()):
+    for dataset, feature in wanted:
+        name, _, part = feature.partition("/")
         retriever = load_retriever(data / "models" / "retrievers" / name)
-        for read in retriever.plan.features:  # several towers may read the same
+        for read in retriever.sound.features:  # several towers may read the same
             if (dataset, read) not in stored:
                 stored[dataset, read] = encode(sound, dataset, read, data)
-        own = [stored[dataset, read] for read in retriever.plan.features]
-        if feature == name:
-            features[dataset, feature] = recode_features(own[0], retriever)
-        else:
-            embeddings = retriever.embed_features(own).half().numpy()
+        own = [stored[dataset, read] for read in retriever.sound.features]
+        if part == "frames":
+            features[dataset, feature] = encode_frames(own[0], retriever)
+        else:  # of its space
+            embeddings = retriever.embed_sound(retriever.sound.made(own)).half().cpu().numpy()
             features[dataset, feature] = [row[None] for row in embeddings]
     return features
 

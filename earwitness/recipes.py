@@ -62,7 +62,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "weights": ("encoders",),  # of tagging:ENCODER
     },
 }
-RETRIEVERS = ("retrievers", "adapted")  # a name may be of one of their two sides
+RETRIEVERS = ("retrievers", "adapted")  # <name>/frames, <name>/sound and <name>/text are theirs
 NAMED = {section for keys in USES.values() for sections in keys.values() for section in sections}
 
 # indent, key, value, what stands behind it; not an entry of a list
@@ -232,11 +232,9 @@ def _leave_out_unused(overlay: dict[str, Any]) -> None:
         for name in [name for name in overlay[section] if (section, name) not in used]:
             del overlay[section][name]
     captioners = overlay["captioners"].values()
-    heard = {name for captioner in captioners for name in captioner.get("features", ())}
-    overlay["encoded"] = [name for name in overlay["encoded"] if name in heard]
-    texts = {captioner.get("text") or "" for captioner in captioners}
-    spaces = {_retriever(name) for name in heard | texts if name != _retriever(name)}
-    overlay["represented"] = [name for name in overlay["represented"] if name in spaces]
+    read = {name for c in captioners for name in (*c.get("features", ()), c.get("text") or "")}
+    retrievers = {name.partition("/")[0] for name in read if "/" in name}
+    overlay["encoded"] = [name for name in overlay["encoded"] if name in retrievers]
     tagging = overlay["tagging"]
     tagging["encoders"] = [name for name in tagging["encoders"] if name in overlay["encoders"]]
     architectures = {captioner.get("architecture") for captioner in captioners}
@@ -271,16 +269,9 @@ def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
             value = overlay[section][name].get(key) or []
             for other in [value] if isinstance(value, str) else value:
                 other = other.removeprefix("tagging:")
-                spaces = [
-                    (target, _retriever(other)) for target in sections if target in RETRIEVERS
-                ]
-                waiting += [*((target, other) for target in sections), *spaces]
+                retriever = other.partition("/")[0]
+                waiting += [(s, retriever if s in RETRIEVERS else other) for s in sections]
     return used
-
-
-def _retriever(feature: str) -> str:
-    """Whose space a captioner reads: of ``x-sound`` and ``x-text`` it is x."""
-    return feature.removesuffix("-sound").removesuffix("-text")
 
 
 def _text(

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from earwitness.sound import Entries, decodable, listener
 from pipeline.config.params import load_params
 from pipeline.config.section import nearest
-from pipeline.encoders import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.retrieval import mean_similarity
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
@@ -46,8 +45,7 @@ def search_files(
     failed = [*empty, *failed]
     if not sound:
         return [], failed
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    queries = [_embed_query(member, query, device) for member in members]
+    queries = [member.embed_text(member.text.queries([query])) for member in members]
     scores = _scores(members, queries, sound, data).tolist()
     return sorted(zip(sound, scores, strict=True), key=lambda pair: (-pair[1], pair[0])), failed
 
@@ -97,13 +95,6 @@ def _members(system: str | None, params: Path, data: Path) -> list[TrainedRetrie
     return [load_retriever(folder / member) for member in systems[name].retrievers]
 
 
-def _embed_query(member: TrainedRetriever, query: str, device: str) -> Tensor:
-    """(1, D)."""
-    settings = member.plan.text_encoder
-    encoder = build_text_encoder(settings, device) if settings is not None else None
-    return member.embed_queries([query], encoder)
-
-
 def _scores(
     members: Sequence[TrainedRetriever],
     queries: Sequence[Tensor],
@@ -113,7 +104,7 @@ def _scores(
     """(N,) of the files."""
     hear: dict[str, Callable[[Sequence[Path]], Entries]] = {}
     for member in members:
-        for feature in member.plan.features:
+        for feature in member.sound.features:
             if feature not in hear:
                 hear[feature] = listener(member.plan.datasets[0], feature, data)
     scores = []
@@ -129,8 +120,8 @@ def _scores(
 def _chunk_scores(
     members: Sequence[TrainedRetriever], queries: Sequence[Tensor], heard: dict[str, Entries]
 ) -> Tensor:
-    similar = [
-        member.pair(query, member.embed_features([heard[name] for name in member.plan.features]))
-        for member, query in zip(members, queries, strict=True)
-    ]
+    similar = []
+    for member, query in zip(members, queries, strict=True):
+        sound = member.sound.made([heard[name] for name in member.sound.features])
+        similar.append(member.pair(query.cpu(), member.embed_sound(sound).cpu()))
     return mean_similarity(similar, slice(None))[0]

@@ -89,7 +89,7 @@ def _prefix_plan(
     _check_space(context, name, captioner, heard)
     inputs = _inputs(context, captioner.dataset, (captioner.text,))
     if params.prefix.reads.any_sound:
-        if captioner.features[0] not in params.embedded:
+        if captioner.features[0] not in params.text_features:
             check_sound(context.manifests[heard], f"captioners.{name}", params.prefix)
         own = _inputs(context, heard, captioner.features)
         inputs |= own if heard == captioner.dataset else {f"{heard}: {k}": own[k] for k in own}
