@@ -15,6 +15,7 @@ from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
+from pipeline.config.sides import SoundTowerSide, StoredTextSide
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.ensemble import Ensemble
@@ -23,10 +24,11 @@ from pipeline.encoders import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore
-from pipeline.trained.biencoders import build_biencoder
 from pipeline.trained.captioner import load_captioner
-from pipeline.trained.encoding import recode
-from pipeline.trained.retriever import TrainedRetriever, load_retriever
+from pipeline.trained.encoding import encode
+from pipeline.trained.readers import new_text
+from pipeline.trained.retriever import build_retriever, load_retriever
+from tests.tiny_retrievers import save_features
 
 RATE, MELS = 16000, 32
 SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
@@ -40,19 +42,19 @@ encoded: [tower]
 training: {words: {}}
 captioners:
   heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
-  recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
-  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
+  encoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower/frames]}
+  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower/sound]}
 decoding: {beams: 4, batch: 2, max_length: 12}
 systems:
   alone: {captioners: [heard]}
-  three: {captioners: [heard, recoded, other], combine: probs}
-  narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
-  misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
+  three: {captioners: [heard, encoded, other], combine: probs}
+  narrow: {captioners: [heard, encoded, other], combine: probs, set: {decoding.beams: 1}}
+  misspelt: {captioners: [heard, encoded, other], set: {decoding.beam: 1}}
 """
 LOGMEL = LogmelEncoderConfig(
     module="logmel", sample_rate=RATE, n_fft=512, hop=320, mels=MELS, fmax=8000.0
 )
-FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower"}
+FEATURES = {"heard": "logmel", "encoded": "tower/frames", "other": "tower/sound"}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store_features(root, Manifest("toy", str(root), tuple(clips)), plan)
     for seed, (name, feature) in enumerate(FEATURES.items()):
         store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
-        decoder = "gru" if name == "recoded" else "transformer"
+        decoder = "gru" if name == "encoded" else "transformer"
         captioner = make_captioner(name, feature, store.width, decoder, seed=seed)
         folder = root / "data/models/captioners" / name
         folder.mkdir(parents=True)
@@ -86,20 +88,28 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save_tower(root: Path) -> None:
     plan = RetrieverPlan(
-        name="tower", inputs={}, code="", datasets=("toy",), features=("logmel",),
-        sound=PannsTowerConfig(
-            module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+        name="tower", inputs={}, code="", datasets=("toy",),
+        sound=SoundTowerSide(
+            features=("logmel",),
+            tower=PannsTowerConfig(
+                module="panns", model="cnn10", channels=4, weights="scratch", input="logmel"
+            ),
+            input=LOGMEL, weights=None,
         ),
-        input=LOGMEL, weights=None, text=None, text_features="words",
-        text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        text=StoredTextSide(
+            features=("words",),
+            encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        ),
         biencoder=BiEncoderConfig(width=8), training=RetrievalTrainingConfig(device="cpu"),
         start=None,
     )  # fmt: skip
     torch.manual_seed(5)
-    model = build_biencoder(plan, [MELS], 6, None)
+    cpu = torch.device("cpu")
+    text = new_text(plan, [], (6,), cpu)
     folder = root / "data/models/retrievers/tower"
     folder.mkdir(parents=True)
-    TrainedRetriever(plan, model, None, (MELS,), 6).save(folder, "step,epoch\n1,1\n")
+    retriever = build_retriever(plan, (MELS,), text, cpu, pretrained=True)
+    retriever.save(folder, "step,epoch\n1,1\n")
 
 
 def store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None:
@@ -107,10 +117,11 @@ def store_features(root: Path, manifest: Manifest, plan: ExtractionPlan) -> None
     folder, partial = root / "data/features/toy", root / "partial"
     encoder = build_sound_encoder(LOGMEL, None, "cpu")
     extract(manifest, root, encoder, "0", plan, partial, folder / "logmel.h5")
-    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", feature="logmel")
-    store = FeatureStore.open(folder / "logmel.h5")
+    save_features(folder / "words.h5", [f"{clip.clip_id}#0" for clip in manifest.clips], 6)
+    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", frames=True)
+    sound, words = (FeatureStore.open(folder / f"{name}.h5") for name in ("logmel", "words"))
     retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
-    recode(again, manifest, store, retriever, "0", partial, folder / "tower.h5")
+    encode(again, manifest, [sound], [words], retriever, "0", partial, folder / "tower")
 
 
 def stored_captions(
@@ -133,7 +144,7 @@ def captions(root: Path, system: str | None) -> list[str]:
 
 
 def test_files_are_captioned_as_stored_sound_is(repository: Path) -> None:
-    """By one captioner, by three on stored and recoded features, and with a system's own beam."""
+    """By one captioner, by three on sound, a tower's frames and its space, and with other beams."""
     members = tuple(FEATURES)
     alone = stored_captions(repository, ("heard",), beams=4)
     three = stored_captions(repository, members, beams=4)

@@ -22,11 +22,11 @@ from pipeline.planning.context import architecture
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
-REPRESENTED = "representing/soundscapes-cnn10-minilm"
+ENCODED = "encoding/soundscapes-cnn10-minilm"
 RETRIEVERS = {"cnn10-minilm", "frozen", "adapted"}
 READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears with them
-    *("edtc", "rlssr", REPRESENTED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
-    *("encoding/soundscapes-cnn10-minilm", "soundscapes", "rank-soundscapes"),
+    *("edtc", "rlssr", ENCODED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
+    *("soundscapes", "rank-soundscapes"),
 }
 DECODED = {"soundscapes-edtc", "soundscapes-plain"}
 
@@ -52,7 +52,7 @@ def made(tmp_path: Path, params: Params) -> Path:
         write_json(
             tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
-    for name in params.recoded:
+    for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
         write_json(
             tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
@@ -146,12 +146,18 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         ),
         (
             "index/frozen/soundscapes/minilm.json",
-            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", REPRESENTED},
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", ENCODED},
         ),
         (
-            "index/encoded/soundscapes/cnn10-minilm.json",
+            "index/encoded/soundscapes/cnn10-minilm/frames.json",
             {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
         ),
+        (
+            "index/encoded/soundscapes/cnn10-minilm/sound.json",
+            {"wsac", "soundscapes-wsac", "soundscapes"},
+        ),
+        ("index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
+        ("models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
         ("index/frozen/soundscapes/logmel.json", READ_LOGMEL),
         ("index/frozen/soundscapes/events.json", {"bart", "soundscapes-bart", "soundscapes"}),
         ("models/encoders/panns/model.safetensors", {"soundscapes-panns", "soundscapes-events"}),
@@ -198,7 +204,7 @@ def test_new_captions_change_text_and_training_but_no_sound(
         "soundscapes-minilm",
         *params.all_captioners,
         *params.all_retrievers,
-        REPRESENTED,
+        ENCODED,
         "soundscapes-wsac",
         "soundscapes",
         "rank-soundscapes",
@@ -241,7 +247,7 @@ def test_missing_features_say_what_to_run(
     (made / "index/frozen/soundscapes/panns.json").unlink()
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
         PHASES["captioners"](context)
-    (made / "index/encoded/soundscapes/cnn10-minilm.json").unlink()
+    (made / "index/encoded/soundscapes/cnn10-minilm/frames.json").unlink()
     (made / "index/frozen/soundscapes/panns.json").write_text('{"width": 8}')
     with pytest.raises(EarwitnessError, match="dvc repro encode"):
         PHASES["captioners"](context)
