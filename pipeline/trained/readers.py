@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -77,8 +77,13 @@ class FeatureReader:
 class TextReader(Protocol):
     """The text side."""
 
-    widths: tuple[int, ...]  # of the stored features that it reads; a tower reads none
-    network: dict[str, Any]  # of its tower; see models/towers/text.py
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """W of each stored feature that it reads; a tower reads none."""
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Of its tower, see :func:`pipeline.models.towers.text.text_network`; else empty."""
 
     def captions(
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
@@ -108,7 +113,7 @@ class TokenReader:
     tokenizer: TextTokens
     network: dict[str, Any]
     device: torch.device
-    widths: ClassVar[tuple[int, ...]] = ()
+    widths: tuple[int, ...] = ()
 
     def captions(
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
@@ -128,7 +133,7 @@ class StoredTextReader(FeatureReader):
     """Captions as a frozen text encoder encodes them."""
 
     side: StoredTextSide
-    network: ClassVar[dict[str, Any]] = {}
+    network: dict[str, Any] = field(default_factory=dict)
 
     def captions(
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
