@@ -175,7 +175,7 @@ def build_biencoder(
         pretrained: False for random weights that a trained retriever's replace: no file is read.
 
     Raises:
-        EarwitnessError: weights are not to be had, or do not fit their tower.
+        EarwitnessError: weights are not available, or do not fit their tower.
     """
     words = _text_side(text, settings, text_widths, network, pretrained)  # drawn before the sound
     return BiEncoder(_sound_side(sound, settings, sound_widths, pretrained), words, settings)

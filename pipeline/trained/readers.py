@@ -98,7 +98,7 @@ class TextReader(Protocol):
         """Free text.
 
         Raises:
-            EarwitnessError: the frozen text encoder is not to be had, or knows no word of it.
+            EarwitnessError: the frozen text encoder is not available, or knows no word of it.
         """
 
     def save(self, folder: Path) -> None:
@@ -176,7 +176,7 @@ def new_text(
         widths: W of the stored text features.
 
     Raises:
-        EarwitnessError: the text model is not to be had, or has no fast tokenizer.
+        EarwitnessError: the text model is not available, or has no fast tokenizer.
     """
     match plan.text:
         case TextTowerSide(tower=settings):

@@ -56,7 +56,7 @@ def text_network(settings: TextTowerConfig, tokens: TextTokens) -> dict[str, Any
     build it again with no network.
 
     Raises:
-        EarwitnessError: the model is not to be had, or sizes do not fit.
+        EarwitnessError: the model is not available, or sizes do not fit.
     """
     if settings.weights == SCRATCH:
         config = _small_bert(settings, tokens)
