@@ -48,7 +48,7 @@ def read(manifest: Manifest, split: str, sound: Sequence[str], text: str) -> Pai
     stores = [FeatureStore.open(folder / f"{name}.h5") for name in sound]
     return Pairs(
         np.concatenate([_pooled(store, names) / _scale(store) for store in stores], axis=1),
-        _unit(_pooled(FeatureStore.open(folder / f"{text}.h5", "embed"), captions)),
+        _unit(_pooled(FeatureStore.open(folder / f"{text}.h5"), captions)),
         np.repeat(np.arange(len(clips)), counts),
     )
 

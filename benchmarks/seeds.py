@@ -30,12 +30,12 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predictions import caption_clips, write_predictions
 from pipeline.decoding.text_memory import open_memory
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import FeatureStore, open_stores
 from pipeline.files import read_json
 from pipeline.metrics.evaluate import evaluate_sets, find_tools
 from pipeline.metrics.types import ScoredSet
 from pipeline.trained.captioner import load_captioner
-from pipeline.trained.ranking import score_systems
+from pipeline.trained.ranking import rank_systems
 from pipeline.training.contrastive import train_retriever
 from pipeline.training.cross_entropy import train_captioner
 from pipeline.training.finetuning import finetune_captioner
@@ -86,8 +86,8 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     ]
 
 
-def stores(dataset: str, names: Sequence[str], stage: str = "extract") -> list[FeatureStore]:
-    return [FeatureStore.open(paths.FEATURES / dataset / f"{name}.h5", stage) for name in names]
+def stores(dataset: str, names: Sequence[str]) -> list[FeatureStore]:
+    return open_stores(paths.FEATURES / dataset, names)
 
 
 def manifest(dataset: str) -> Manifest:
@@ -107,12 +107,11 @@ def train(folder: Path, plan: Trained) -> None:
     if done(plan, output):
         return
     if isinstance(plan, RetrieverPlan):
-        text = plan.text_features
         train_retriever(
             plan,
             {dataset: manifest(dataset) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.features) for dataset in plan.datasets},
-            {d: stores(d, [text], "embed")[0] for d in plan.datasets if text},
+            {dataset: stores(dataset, plan.sound.features) for dataset in plan.datasets},
+            {dataset: stores(dataset, plan.text.features) for dataset in plan.datasets},
             start=folder / "retrievers" / plan.start if plan.start else None,
             output=output,
             checkpoints=checkpoints,
@@ -123,7 +122,7 @@ def train(folder: Path, plan: Trained) -> None:
             plan,
             manifest(plan.dataset),
             stores(sound, plan.features) if plan.model.reads.sound else [],
-            stores(plan.dataset, [plan.text], "embed")[0] if plan.text else None,
+            stores(plan.dataset, [plan.text])[0] if plan.text else None,
             output,
             checkpoints,
             heard=manifest(sound) if plan.sound_dataset else None,
@@ -162,8 +161,14 @@ def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scor
         if (captions / f"{own.captions_of}.csv").exists()
     }
     ranked = plan.model_copy(update={"systems": systems, "captioned": captioned})
-    features = paths.FEATURES / plan.name
-    return score_systems(ranked, manifest(plan.name), folder / "retrievers", features, captions)
+    found = rank_systems(
+        ranked,
+        manifest(plan.name),
+        retrievers=folder / "retrievers",
+        features=paths.FEATURES / plan.name,
+        predictions=captions,
+    )
+    return {system: own.scores for system, own in found.items()}
 
 
 def main(

@@ -23,7 +23,6 @@ from pipeline.config.params import parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
-from pipeline.weights import Weights
 
 NAMES = "names"  # {text: minilm}: what "$text" stands for, else for "text"; "$dataset" is known
 REMOVE = "$remove"  # as a key, takes away all that the overlays below have there
@@ -63,7 +62,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "weights": ("encoders",),  # of tagging:ENCODER
     },
 }
-RETRIEVERS = ("retrievers", "adapted")  # a name may be of one of their two sides
+RETRIEVERS = ("retrievers", "adapted")  # <name>/frames, <name>/sound and <name>/text are theirs
 NAMED = {section for keys in USES.values() for sections in keys.values() for section in sections}
 
 # indent, key, value, what stands behind it; not an entry of a list
@@ -233,11 +232,9 @@ def _leave_out_unused(overlay: dict[str, Any]) -> None:
         for name in [name for name in overlay[section] if (section, name) not in used]:
             del overlay[section][name]
     captioners = overlay["captioners"].values()
-    heard = {name for captioner in captioners for name in captioner.get("features", ())}
-    overlay["encoded"] = [name for name in overlay["encoded"] if name in heard]
-    texts = {captioner.get("text") or "" for captioner in captioners}
-    spaces = {_retriever(name) for name in heard | texts if name != _retriever(name)}
-    overlay["represented"] = [name for name in overlay["represented"] if name in spaces]
+    read = {name for c in captioners for name in (*c.get("features", ()), c.get("text") or "")}
+    retrievers = {name.partition("/")[0] for name in read if "/" in name}
+    overlay["encoded"] = [name for name in overlay["encoded"] if name in retrievers]
     tagging = overlay["tagging"]
     tagging["encoders"] = [name for name in tagging["encoders"] if name in overlay["encoders"]]
     architectures = {captioner.get("architecture") for captioner in captioners}
@@ -271,26 +268,10 @@ def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
         for key, sections in USES.get(section, {}).items():
             value = overlay[section][name].get(key) or []
             for other in [value] if isinstance(value, str) else value:
-                if key == "weights":
-                    other = _tagger(other, f"{section}.{name}")
-                spaces = [
-                    (target, _retriever(other)) for target in sections if target in RETRIEVERS
-                ]
-                waiting += [*((target, other) for target in sections), *spaces]
+                other = other.removeprefix("tagging:")
+                retriever = other.partition("/")[0]
+                waiting += [(s, retriever if s in RETRIEVERS else other) for s in sections]
     return used
-
-
-def _tagger(weights: str, where: str) -> str:
-    """The encoder in ``tagging:ENCODER``."""
-    try:
-        return Weights.parse(weights).tagger() or ""
-    except ValueError as error:
-        raise EarwitnessError(f"recipe: {where}.weights: {error}") from None
-
-
-def _retriever(feature: str) -> str:
-    """Whose space a captioner reads: of ``x-sound`` and ``x-text`` it is x."""
-    return feature.removesuffix("-sound").removesuffix("-text")
 
 
 def _text(

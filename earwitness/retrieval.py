@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,11 @@ from torch import Tensor
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
-from pipeline.config.encoders import TextEncoderConfig, WavCapsTextEncoderConfig
+from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
-from pipeline.encoders.base import TextEncoder
-from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.retrieval import mean_similarity
+from pipeline.trained.readers import StoredTextReader
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
 CHUNK = 128  # sounds whose features are held at once
@@ -33,10 +33,8 @@ class RetrievalSystem:
     """
 
     def __init__(self, members: Sequence[TrainedRetriever], repository: Repository) -> None:
-        self.members = tuple(members)
-        self._repository, self._device = repository, members[0].device
-        self._features = SoundFeatures(repository, self._device)
-        self._text_encoders: dict[str, TextEncoder] = {}
+        self.members = tuple(_located(member, repository) for member in members)
+        self._features = SoundFeatures(repository, members[0].device)
 
     @classmethod
     def load(
@@ -85,12 +83,12 @@ class RetrievalSystem:
             EarwitnessError: a sound cannot be used (the message names it), or an encoder that is
                 not there or gives other features than were trained on.
         """
-        own = [[(m.plan.datasets[0], name) for name in m.plan.features] for m in self.members]
+        own = [[(m.plan.datasets[0], name) for name in m.sound.features] for m in self.members]
         wanted = [feature for features in own for feature in features]
         rows = [torch.zeros(0, sum(self.widths))]
         for made in self._features.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
             parts = [
-                member.embed_features([made[feature] for feature in features])
+                member.embed_sound(member.sound.made([made[feature] for feature in features])).cpu()
                 for member, features in zip(self.members, own, strict=True)
             ]
             rows.append(torch.cat(parts, dim=1))
@@ -107,7 +105,7 @@ class RetrievalSystem:
         for number, text in enumerate(texts):
             if not text.strip():
                 raise EarwitnessError(f"texts[{number}] is empty; say what to search for")
-        parts = [member.embed_queries(texts, self._text_encoder(member)) for member in self.members]
+        parts = [member.embed_text(member.text.queries(texts)).cpu() for member in self.members]
         return torch.cat(parts, dim=1).numpy()
 
     def similarity(self, texts: Rows, sounds: Rows) -> Rows:
@@ -135,21 +133,15 @@ class RetrievalSystem:
             )
         return torch.from_numpy(embeddings).split(self.widths, dim=1)
 
-    def _text_encoder(self, member: TrainedRetriever) -> TextEncoder | None:
-        """The live encoder of what a retriever reads as text; None: its own tower reads words."""
-        settings = member.plan.text_encoder
-        if settings is None:
-            return None
-        key = settings.model_dump_json()
-        if key not in self._text_encoders:
-            located = _located(settings, self._repository)
-            self._text_encoders[key] = build_text_encoder(located, self._device)
-        return self._text_encoders[key]
 
-
-def _located(settings: TextEncoderConfig, repository: Repository) -> TextEncoderConfig:
-    """The settings with paths that mean the same in any folder."""
+def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriever:
+    """With a text encoder whose paths mean the same in any folder, where it has one."""
+    if not isinstance(member.text, StoredTextReader):
+        return member
+    settings = member.text.side.encoder
     paths: dict[str, object] = {"weights": repository.weights(settings.weights)}
     if isinstance(settings, WavCapsTextEncoderConfig):
         paths["tokenizer"] = repository.model(settings.tokenizer)
-    return settings.model_copy(update=paths)
+    encoder = settings.model_copy(update=paths)
+    side = member.text.side.model_copy(update={"encoder": encoder})
+    return replace(member, text=replace(member.text, side=side))

@@ -15,7 +15,7 @@ from pipeline.audio import Waveform
 from pipeline.config.plans import ExtractionPlan
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
-from pipeline.trained.encoding import recode_features
+from pipeline.trained.encoding import encode_frames
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
 Sounds = Sequence[Path | Waveform]
@@ -55,20 +55,21 @@ class SoundFeatures:
         """One feature; ``made`` are those that are there, and gets the new ones."""
         if feature not in made:
             dataset, name = feature
-            plan = self._repository.data / "plans" / "extraction" / f"{dataset}-{name}.json"
-            maker = None if plan.is_file() else self._maker(name)
-            if maker is None:
-                made[feature] = self._encoder(feature, plan)(sounds)
+            maker, _, part = name.partition("/")
+            if part:
+                retriever = self._retriever(maker)
+                names = retriever.sound.features
+                read = [self._make((dataset, each), sounds, made) for each in names]
+                made[feature] = retriever_feature(retriever, read, part)
             else:
-                retriever, frames = maker
-                read = [self._make((dataset, own), sounds, made) for own in retriever.plan.features]
-                made[feature] = retriever_feature(retriever, read, frames)
+                made[feature] = self._encoder(feature)(sounds)
         return made[feature]
 
-    def _encoder(self, feature: Feature, path: Path) -> Callable[[Sounds], Entries]:
-        """The frozen encoder, with the settings and weights of the plan at ``path``."""
+    def _encoder(self, feature: Feature) -> Callable[[Sounds], Entries]:
+        """The frozen encoder, with the settings and weights that its dataset was extracted with."""
         if feature not in self._encoders:
-            plan = ExtractionPlan.load(path)
+            name = "-".join(feature)
+            plan = ExtractionPlan.load(self._repository.data / f"plans/extraction/{name}.json")
             weights = self._repository.weights(plan.encoder.weights)
             settings = plan.encoder.model_copy(update={"weights": weights})
             trained = self._repository.root / plan.weights if plan.weights else None
@@ -77,22 +78,16 @@ class SoundFeatures:
             self._encoders[feature] = lambda sounds: encode_sounds(sounds, encoder, *seconds)
         return self._encoders[feature]
 
-    def _maker(self, name: str) -> tuple[TrainedRetriever, bool] | None:
-        """The retriever that makes the feature ``name``, and whether of frames; None: none does."""
-        for retriever, frames in ((name, True), (name.removesuffix("-sound"), False)):
-            folder = self._repository.retrievers / retriever
-            if folder.is_dir():
-                if retriever not in self._retrievers:
-                    self._retrievers[retriever] = load_retriever(folder, str(self._device))
-                return self._retrievers[retriever], frames
-        return None
+    def _retriever(self, name: str) -> TrainedRetriever:
+        if name not in self._retrievers:
+            folder = self._repository.retrievers / name
+            self._retrievers[name] = load_retriever(folder, self._device)
+        return self._retrievers[name]
 
 
-def retriever_feature(
-    retriever: TrainedRetriever, read: Sequence[Entries], frames: bool
-) -> Entries:
-    """Its tower's frames (T', D) of each sound, or its embedding (1, D), from what it reads."""
-    if frames:
-        return recode_features(read[0], retriever)
-    embeddings = retriever.embed_features(read).half().numpy()
+def retriever_feature(retriever: TrainedRetriever, read: Sequence[Entries], part: str) -> Entries:
+    """Its tower's ``frames`` (T', D) of each sound, or its embedding (1, D), from what it reads."""
+    if part == "frames":
+        return encode_frames(read[0], retriever)
+    embeddings = retriever.embed_sound(retriever.sound.made(read)).cpu().half().numpy()
     return [row[None] for row in embeddings]

@@ -31,6 +31,13 @@ class Padded(NamedTuple):
         )
 
 
+class Tokens(NamedTuple):
+    """Captions as a text tower reads them."""
+
+    ids: Tensor  # (B, L) int64, padded
+    lengths: Tensor  # (B,) int64
+
+
 class Batch(NamedTuple):
     """One training batch."""
 
@@ -70,9 +77,9 @@ class Bank(Protocol):
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Lists of ids as one (N, L) int64 tensor, padded, and their (N,) lengths."""
-    lengths = torch.tensor([len(row) for row in rows])
-    flat = torch.tensor([token for row in rows for token in row])
-    tokens = torch.full((len(rows), int(lengths.max())), pad)
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    flat = torch.tensor([token for row in rows for token in row], dtype=torch.int64)
+    tokens = torch.full((len(rows), max(map(len, rows), default=0)), pad)
     tokens[torch.arange(tokens.shape[1]) < lengths[:, None]] = flat
     return tokens, lengths
 

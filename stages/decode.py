@@ -6,9 +6,9 @@ import time
 
 from pipeline.config.plans import DecodingPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import open_stores
 from stages import paths
 from stages.run import run
-from stages.stores import open_store
 
 
 def main(dataset: str, system: str) -> None:
@@ -27,9 +27,7 @@ def main(dataset: str, system: str) -> None:
     ensemble = Ensemble(tuple(captioners), plan.combine)
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(plan.split)]
-    names = {name for captioner in captioners for name in captioner.plan.features}
-    stores = {name: open_store(dataset, name) for name in names}
-    own = [[stores[name] for name in captioner.plan.features] for captioner in captioners]
+    own = [open_stores(paths.FEATURES / dataset, each.plan.features) for each in captioners]
     memories = [
         open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
         for each in captioners

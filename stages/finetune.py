@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pipeline.config.plans import FinetuningPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import open_stores
 from stages import paths
 from stages.run import run
-from stages.stores import open_store
 
 
 def main(name: str) -> None:
@@ -20,7 +20,7 @@ def main(name: str) -> None:
         plan,
         load_captioner(captioners / plan.captioner, "cpu"),
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        [open_store(plan.dataset, encoder) for encoder in plan.features],
+        open_stores(paths.FEATURES / plan.dataset, plan.features),
         output=captioners / name,
         checkpoints=paths.CHECKPOINTS,
     )

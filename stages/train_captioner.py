@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import FeatureStore, open_stores
 from stages import paths
 from stages.run import run
-from stages.stores import open_store, open_text_store
 
 
 def main(captioner: str) -> None:
@@ -19,8 +19,8 @@ def main(captioner: str) -> None:
     progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        [open_store(heard, encoder) for encoder in read],
-        open_text_store(plan.dataset, plan.text) if plan.text else None,
+        open_stores(paths.FEATURES / heard, read),
+        FeatureStore.open(paths.FEATURES / plan.dataset / f"{plan.text}.h5") if plan.text else None,
         output=paths.MODELS / "captioners" / captioner,
         checkpoints=paths.CHECKPOINTS,
         heard=Manifest.load(paths.CORPORA / f"{heard}.json") if plan.sound_dataset else None,

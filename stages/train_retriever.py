@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pipeline.config.plans import RetrieverPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store import open_stores
 from stages import paths
 from stages.run import run
-from stages.stores import open_store, open_text_store
 
 
 def main(retriever: str) -> None:
@@ -14,12 +14,11 @@ def main(retriever: str) -> None:
     plan = RetrieverPlan.load(paths.PLANS / "retrievers" / f"{retriever}.json")
     from pipeline.training.contrastive import train_retriever
 
-    text = plan.text_features
     progress = train_retriever(
         plan,
         {dataset: Manifest.load(paths.CORPORA / f"{dataset}.json") for dataset in plan.datasets},
-        {dataset: [open_store(dataset, e) for e in plan.features] for dataset in plan.datasets},
-        {dataset: open_text_store(dataset, text) for dataset in plan.datasets} if text else {},
+        {name: open_stores(paths.FEATURES / name, plan.sound.features) for name in plan.datasets},
+        {name: open_stores(paths.FEATURES / name, plan.text.features) for name in plan.datasets},
         start=paths.MODELS / "retrievers" / plan.start if plan.start else None,
         output=paths.MODELS / "retrievers" / retriever,
         checkpoints=paths.CHECKPOINTS,

@@ -15,6 +15,12 @@ from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig, TextTowerConfig
+from pipeline.config.sides import (
+    SoundTowerSide,
+    StoredSoundSide,
+    StoredTextSide,
+    TextTowerSide,
+)
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, write_store
@@ -75,7 +81,7 @@ def sound(root: Path, *names: str, dataset: str = "toy") -> list[FeatureStore]:
 
 
 def words(root: Path, dataset: str = "toy") -> FeatureStore:
-    return FeatureStore.open(root / f"data/features/{dataset}/words.h5", "embed")
+    return FeatureStore.open(root / f"data/features/{dataset}/words.h5")
 
 
 class TinyTower(SoundTower):
@@ -126,13 +132,17 @@ def make_plan(
         inputs={},
         code="",
         datasets=datasets,
-        features=("one",) if tower else features,
-        sound=PannsTowerConfig(module="panns", input="one", weights="scratch") if tower else None,
-        input=LogmelEncoderConfig(module="logmel") if tower else None,
-        weights=None,
-        text=small if scratch else None,
-        text_features=None if scratch else "words",
-        text_encoder=None if scratch else SentenceEncoderConfig(module="sentence"),
+        sound=SoundTowerSide(
+            features=("one",),
+            tower=PannsTowerConfig(module="panns", input="one", weights="scratch"),
+            input=LogmelEncoderConfig(module="logmel"),
+            weights=None,
+        )
+        if tower
+        else StoredSoundSide(features=features),
+        text=TextTowerSide(tower=small)
+        if scratch
+        else StoredTextSide(features=("words",), encoder=SentenceEncoderConfig(module="sentence")),
         biencoder=BiEncoderConfig(width=32, temperature=0.1),
         hardware=HardwareConfig(device="cpu"),
         training=RetrievalTrainingConfig(**settings),

@@ -26,6 +26,7 @@ from earwitness.cli import app
 from earwitness.repository import NoRepositoryError, find_repository
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import DecodingPlan
+from pipeline.config.sides import StoredTextSide
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore
 from pipeline.metrics import java
@@ -110,7 +111,7 @@ def test_the_page_runs(
 
 
 @pytest.mark.parametrize(
-    ("system", "members"), [("three", ("heard", "recoded", "other")), ("edtc", ("edtc",))]
+    ("system", "members"), [("three", ("heard", "encoded", "other")), ("edtc", ("edtc",))]
 )
 def test_captions_are_what_the_stage_and_the_command_line_write(
     repository: Path,
@@ -119,7 +120,7 @@ def test_captions_are_what_the_stage_and_the_command_line_write(
     system: str,
     members: tuple[str, ...],
 ) -> None:
-    """Text, log-probability and candidates: of an ensemble over stored and recoded features, and
+    """Text, log-probability and candidates: of an ensemble over stored and encoded features, and
     of an encoder that was trained in the repository, whose plan names a relative path.
     """
     plan = DecodingPlan(
@@ -196,9 +197,9 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
     from pipeline.encoders.sources import Hub, locate
 
     texts = ["a low tone", "a bird that sings higher and higher"]
-    settings = load_retriever(repository / "data/models/retrievers/flat", "cpu").plan.text_encoder
-    assert settings is not None
-    library = SentenceTransformer(str(locate(settings.weights, "text", Hub())), device="cpu")
+    side = load_retriever(repository / "data/models/retrievers/flat", "cpu").plan.text
+    assert isinstance(side, StoredTextSide)
+    library = SentenceTransformer(str(locate(side.encoder.weights, "text", Hub())), device="cpu")
     tokens = library.encode(texts, output_value="token_embeddings")
     store = FeatureStore.open(repository / "data/features/toy/logmel.h5")
     total: NDArray[np.float64] = np.zeros((len(texts), len(SECONDS)))
@@ -213,11 +214,12 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
         strict=True,
     ):
         member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
-        stored = member.embed_sound([store], [str(number) for number in range(len(SECONDS))])
+        ids = [str(number) for number in range(len(SECONDS))]
+        stored = member.embed_sound(member.sound.stored([store], ids))
         np.testing.assert_allclose(own, stored.numpy(), atol=2e-3)
         means = torch.stack([each.float().mean(0) for each in tokens])
         with torch.no_grad():
-            alone = member.model.embed_text(as_one_frame(means))
+            alone = member.model.embed_text((as_one_frame(means),))
         np.testing.assert_allclose(words, alone.numpy(), atol=2e-3)
         for row, one in enumerate(words):
             apart = np.linalg.norm(own - one, axis=1)

@@ -102,7 +102,9 @@ def test_compute_dtype_and_an_empty_batch(tmp_path: Path) -> None:
 def test_an_unknown_id_is_named(tmp_path: Path) -> None:
     (tmp_path / "clotho").mkdir()
     store = make(tmp_path / "clotho" / "panns.h5", 0, 2)
-    with pytest.raises(EarwitnessError, match=r"'cat'; run `dvc repro -f extract@clotho-panns`"):
+    with pytest.raises(
+        EarwitnessError, match=r"panns\.h5: no features of 'cat'; delete it and run `dvc"
+    ):
         FeatureBank(store, device_bytes=0, ram_bytes=0, ids=["clip-1", "cat"])
 
 

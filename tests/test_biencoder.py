@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -14,10 +15,16 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from pipeline.config.retrievers import BiEncoderConfig, TextTowerConfig
 from pipeline.errors import EarwitnessError
-from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
-from pipeline.models.towers.text import build_text_tower, rebuild_text_tower
-from pipeline.models.towers.text_tokens import PretrainedTokens, load_tokens, located, make_tokens
-from pipeline.tensors import Padded, pad_tokens
+from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans
+from pipeline.models.towers.text import TransformerTower, build_text_tower, text_network
+from pipeline.models.towers.text_tokens import (
+    PretrainedTokens,
+    TextTokens,
+    load_tokens,
+    located,
+    make_tokens,
+)
+from pipeline.tensors import Padded, Tokens, pad_tokens
 from pipeline.text.subword import SubwordTokenizer
 from pipeline.weights import Weights
 
@@ -44,7 +51,7 @@ def frozen(settings: BiEncoderConfig) -> tuple[BiEncoder, Pairs]:
     torch.manual_seed(0)
     model = BiEncoder(StoredMeans([6, 4]), StoredMeans([5]), settings)
     sound = (padded([3, 7, 1, 4], 6, 1), padded([2, 1, 5, 3], 4, 2))
-    return model, Pairs(sound, padded([4, 2, 6, 1], 5, 3), torch.tensor(CLIPS))
+    return model, Pairs(sound, (padded([4, 2, 6, 1], 5, 3),), torch.tensor(CLIPS))
 
 
 def plain_embedding(features: list[Tensor], model: BiEncoder, side: str) -> list[float]:
@@ -65,12 +72,13 @@ def plain_embedding(features: list[Tensor], model: BiEncoder, side: str) -> list
 @pytest.mark.parametrize("mask", [True, False])
 def test_loss_is_equation_6_over_equation_5(mask: bool) -> None:
     model, batch = frozen(BiEncoderConfig(width=8, temperature=0.2, mask_same_clip=mask))
-    assert isinstance(batch.text, Padded)
+    (stored,) = batch.text
+    assert isinstance(stored, Padded)
     sides: dict[str, list[list[float]]] = {"sound": [], "text": []}
     for row in range(len(CLIPS)):
         parts = [p.values[row, : p.lengths[row]] for p in batch.sound]
         sides["sound"].append(plain_embedding(parts, model, "sound"))
-        text = batch.text.values[row, : batch.text.lengths[row]]
+        text = stored.values[row, : stored.lengths[row]]
         sides["text"].append(plain_embedding([text], model, "text"))
     s = [[sum(x * y for x, y in zip(a, t, strict=True)) / 0.2 for t in sides["text"]]
          for a in sides["sound"]]  # fmt: skip
@@ -122,6 +130,10 @@ def test_temperature_is_learned_within_bounds_or_kept() -> None:
     assert not kept.log_scale.requires_grad
 
 
+def build(settings: TextTowerConfig, tokens: TextTokens) -> TransformerTower:
+    return build_text_tower(settings, text_network(settings, tokens))
+
+
 def embed(
     settings: TextTowerConfig, tokens: list[list[int]], pad: int, tower: torch.nn.Module
 ) -> Tensor:
@@ -134,7 +146,7 @@ def embed(
 def test_minilm_as_sentence_transformers_pools_it() -> None:
     settings = TextTowerConfig(weights=MINILM, pooling="mean", max_tokens=40)
     tokens = make_tokens(settings, CAPTIONS)
-    tower = build_text_tower(settings, tokens)
+    tower = build(settings, tokens)
     rows = tokens.encode(CAPTIONS, 40)
     library = AutoTokenizer.from_pretrained(located(settings), local_files_only=True)
     assert rows == library(CAPTIONS)["input_ids"]
@@ -150,7 +162,7 @@ def test_minilm_as_sentence_transformers_pools_it() -> None:
 def test_cls_is_the_first_hidden_state_and_padding_changes_nothing() -> None:
     settings = TextTowerConfig(weights=MINILM, pooling="cls")
     tokens = make_tokens(settings, CAPTIONS)
-    tower = build_text_tower(settings, tokens)
+    tower = build(settings, tokens)
     rows = tokens.encode(CAPTIONS, 30)
     model = BertModel.from_pretrained(located(settings), local_files_only=True).eval()
     for row, found in zip(rows, embed(settings, rows, tokens.pad, tower), strict=True):
@@ -163,7 +175,7 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
     for number, settings in enumerate((TextTowerConfig(weights=MINILM), SCRATCH)):
         folder = tmp_path / str(number)
         tokens = make_tokens(settings, CAPTIONS)
-        tower = build_text_tower(settings, tokens)
+        tower = build(settings, tokens)
         tokens.save(folder)
         gone = settings.model_copy(
             update={"weights": Weights.parse("scratch" if settings is SCRATCH else "hub:no/such")}
@@ -173,14 +185,15 @@ def test_trained_towers_come_back_without_their_source(tmp_path: Path) -> None:
         rows = tokens.encode(CAPTIONS, 12)
         assert again.encode(CAPTIONS, 12) == rows and again.pad == tokens.pad
         assert (again.size, again.encode(["birds"], 12)) == (tokens.size, [rows[2]])
-        rebuilt = rebuild_text_tower(gone, tower.form())
+        network = json.loads(json.dumps(text_network(settings, tokens)))
+        rebuilt = build_text_tower(gone, network, pretrained=False)
         rebuilt.load_state_dict(tower.state_dict())
         plain = embed(settings, rows, tokens.pad, tower)
         assert torch.equal(embed(settings, rows, tokens.pad, rebuilt), plain)
         again.save(folder / "twice")
         twice = (folder / "twice" / "tokenizer.json").read_bytes()
         assert twice == (folder / "tokenizer.json").read_bytes()
-        assert str(located(TextTowerConfig(weights=MINILM))) not in str(tower.form())
+        assert str(located(TextTowerConfig(weights=MINILM))) not in str(network)
 
 
 def test_text_tower_is_trained_in_the_bi_encoder() -> None:
@@ -188,7 +201,7 @@ def test_text_tower_is_trained_in_the_bi_encoder() -> None:
     settings = TextTowerConfig(weights=MINILM, max_tokens=16)
     tokens = make_tokens(settings, CAPTIONS)
     torch.manual_seed(0)
-    tower = build_text_tower(settings, tokens).eval()
+    tower = build(settings, tokens).eval()
     model = BiEncoder(StoredMeans([6]), tower, BiEncoderConfig(width=8))
     ids, lengths = pad_tokens(tokens.encode(CAPTIONS[:3], 16), tokens.pad)
     batch = Pairs((padded([3, 7, 1], 6, 1),), Tokens(ids, lengths), torch.arange(3))
@@ -217,7 +230,7 @@ def test_a_masked_language_models_checkpoint_is_a_tower(tmp_path: Path) -> None:
     ).save_pretrained(tmp_path)
     settings = TextTowerConfig(weights=str(tmp_path))
     tokens = make_tokens(settings, [])
-    tower = build_text_tower(settings, tokens)
+    tower = build(settings, tokens)
     rows = tokens.encode(CAPTIONS[:1], 30)
     with torch.no_grad():
         expected = saved.bert(input_ids=torch.tensor(rows)).last_hidden_state[:, 0]
@@ -225,13 +238,13 @@ def test_a_masked_language_models_checkpoint_is_a_tower(tmp_path: Path) -> None:
     state = saved.state_dict()
     torch.save(state, tmp_path / "pytorch_model.bin")  # plain tensors, as older models have them
     (tmp_path / "model.safetensors").unlink()
-    tower = build_text_tower(settings, tokens)
+    tower = build(settings, tokens)
     torch.testing.assert_close(embed(settings, rows, tokens.pad, tower), expected)
     name = "bert.encoder.layer.0.output.dense.weight"
     torch.save({key: value for key, value in state.items() if key != name}, tmp_path / "x")
     (tmp_path / "x").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(EarwitnessError, match=r"encoder.layer.0.output.dense.weight is missing"):
-        build_text_tower(settings, tokens)
+        build(settings, tokens)
 
 
 def test_what_a_person_can_mend(tmp_path: Path) -> None:
@@ -247,7 +260,7 @@ def test_what_a_person_can_mend(tmp_path: Path) -> None:
         ({"width": 15}, "width 15 is not a multiple of heads 2"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
-            build_text_tower(SCRATCH.model_copy(update=change), tokens)
+            build(SCRATCH.model_copy(update=change), tokens)
         assert "\n" not in str(raised.value)
     with pytest.raises(EarwitnessError, match=r"tokenizer.json: not there"):
         load_tokens(TextTowerConfig(weights=MINILM), tmp_path)

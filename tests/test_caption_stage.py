@@ -99,7 +99,7 @@ def make_data(root: Path) -> Manifest:
 def stores(root: Path) -> tuple[list[FeatureStore], FeatureStore]:
     folder = root / "data/features/toy"
     sounds = [FeatureStore.open(folder / f"{name}.h5") for name in ("one", "two")]
-    return sounds, FeatureStore.open(folder / "words.h5", "embed")
+    return sounds, FeatureStore.open(folder / "words.h5")
 
 
 def train(root: Path, manifest: Manifest, plan: CaptionerPlan, output: str) -> Path:

@@ -48,8 +48,8 @@ def texts(found: list[Caption]) -> list[str]:
 
 
 def test_files_are_captioned_as_stored_sound_is(repository: Path) -> None:
-    """By one captioner, by three on stored and recoded features, and with a system's own beam."""
-    members = ("heard", "recoded", "other")
+    """By one captioner, by three on stored and encoded features, and with a system's own beam."""
+    members = ("heard", "encoded", "other")
     alone = stored_captions(repository, ("heard",), beams=4)
     three = stored_captions(repository, members, beams=4)
     narrow = stored_captions(repository, members, beams=1)

@@ -18,6 +18,7 @@ from pipeline.config.encoders import LogmelEncoderConfig, Word2VecEncoderConfig
 from pipeline.config.params import Params, parse_params
 from pipeline.config.plans import CaptionedSystem, RankingPlan, RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, CrnnTowerConfig
+from pipeline.config.sides import SoundTowerSide
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.decoding.predict import Caption
 from pipeline.decoding.predictions import write_predictions
@@ -46,13 +47,9 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
         tower = CrnnTowerConfig(
             module="crnn", input="one", convolutions=False, width=8, beside=("two",)
         )
-        plan = plan.model_copy(
-            update={
-                "sound": tower,
-                "features": ("one", "two"),
-                "input": LogmelEncoderConfig(module="logmel"),
-            }
-        )
+        logmel = LogmelEncoderConfig(module="logmel")
+        side = SoundTowerSide(features=("one", "two"), tower=tower, input=logmel, weights=None)
+        plan = plan.model_copy(update={"sound": side})
     else:
         plan = make_plan(kind, **settings)
     return plan.model_copy(update={"biencoder": BiEncoderConfig(**KINDS[kind])})
@@ -82,7 +79,8 @@ def plain_similarity(root: Path, manifest: Manifest, kind: str) -> np.ndarray:
     text = {name: entry(store, name) for clip in clips for name in rows_of(clip)}
     if kind == "triplet":  # the recurrence has its own tests
         retriever = load_retriever(folder, "cpu")
-        audio = retriever.embed_sound(sound(root, "one", "two"), names).double().numpy()
+        stored = retriever.sound.stored(sound(root, "one", "two"), names)
+        audio = retriever.embed_sound(stored).double().numpy()
         caption = [own.astype(np.float64).mean(0) for own in text.values()]  # as they are
         return np.array([[float(a @ c) for a in audio] for c in caption])
 
@@ -121,8 +119,8 @@ def test_it_finds_the_clips_and_ranks_as_it_was_trained(
     )
     found = rank(
         ranking, manifest, retrievers=root / "data/models/retrievers",
-        features=root / "data/features/toy", rankings=tmp_path / "r", metrics=tmp_path / "m",
-        device="cpu",
+        features=root / "data/features/toy", predictions=tmp_path, rankings=tmp_path / "r",
+        metrics=tmp_path / "m", device="cpu",
     )  # fmt: skip
     similarity = plain_similarity(root, manifest, kind)
     owner = queries_of(manifest.split("evaluation")).clip_of.tolist()
@@ -167,7 +165,7 @@ def test_the_plateau_lowers_the_rate_of_a_run(
 
 
 def test_a_query_of_unknown_words_is_one_line(
-    trained: dict[str, tuple[Path, Progress]], tmp_path: Path
+    trained: dict[str, tuple[Path, Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = {word: values * 4 for word, values in VECTORS.items()}
     (tmp_path / "vectors.bin").write_bytes(binary(wide))
@@ -175,12 +173,13 @@ def test_a_query_of_unknown_words_is_one_line(
         Word2VecEncoderConfig(module="word2vec", weights=str(tmp_path / "vectors.bin"))
     )
     assert encoder.width == WIDTHS["words"]
+    monkeypatch.setattr("pipeline.trained.readers.build_text_encoder", lambda *_: encoder)
     retriever = load_retriever(trained["triplet"][0], "cpu")
-    found = retriever.embed_queries(["a dog barks"], encoder)[0]
+    found = retriever.embed_text(retriever.text.queries(["a dog barks"]))[0]
     expected = (np.array(wide["dog"]) + np.array(wide["barks"])) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     with pytest.raises(EarwitnessError, match="no word of 'the flugelhorn' is known to words"):
-        retriever.embed_queries(["the flugelhorn"], encoder)
+        retriever.text.queries(["the flugelhorn"])
 
 
 def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
@@ -261,8 +260,12 @@ def test_parameters_that_do_not_hold_together_are_one_line() -> None:
                     },
                 },
                 "encoded": ["cnn10-minilm", "crnn-minilm"],
+                "captioners": {
+                    **TINY["captioners"],
+                    "plain": {**TINY["captioners"]["plain"], "features": ["crnn-minilm/frames"]},
+                },
             },
-            "encoded: 'crnn-minilm' reads features beside its tower's input",
+            r"plain\.features: retriever 'crnn-minilm' has no frames.*; name crnn-minilm/sound",
         ),
         ({"text_encoders": {"w": {"module": "word2vec"}}}, "text_encoders.w.weights: missing"),
         ({"retrieval_systems": {"a": {"captions_of": "edtc"}}}, "captions_of and text, which"),

@@ -106,10 +106,30 @@ def second_system(**changes: Any) -> dict[str, Any]:
     base["captioners"]["words"] = {
         "architecture": "seq2seq",
         "dataset": "synthetic",
-        "features": ["further"],
+        "features": ["further/frames"],
         "training": "edtc",
     }
     return base | changes
+
+
+def with_words(features: list[str], **changes: Any) -> dict[str, Any]:
+    """``changes``, and the captioner of words on other features."""
+    captioners = second_system()["captioners"]
+    return {**changes, "captioners": {"words": {**captioners["words"], "features": features}}}
+
+
+def test_a_retrievers_features_are_named_by_what_they_are() -> None:
+    """Each has embeddings of both sides; frames are those of a tower over one feature."""
+    crnn = {"module": "crnn", "input": "logmel", "beside": ["panns"]}
+    base = second_system(encoded=["further", "frozen", "both"])
+    base["sound_towers"]["crnn"] = crnn
+    base["retrievers"]["both"] = {"datasets": ["synthetic"], "sound": ["crnn"], "text": "minilm"}
+    params = parse_params(base)
+    names = ("further", "frozen", "both")
+    assert {*params.sound_features} == {
+        *params.encoders, "further/frames", *(f"{name}/sound" for name in names),
+    }  # fmt: skip
+    assert {*params.text_features} == {"minilm", *(f"{name}/text" for name in names)}
 
 
 def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as() -> None:
@@ -145,11 +165,26 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
             {"training": {"xe": {}}},
             "captioners.edtc.training: 'edtc' is not in training; known: xe",
         ),
-        ({"encoded": ["further", "frozen"]}, "encoded: 'frozen' trains projections alone"),
+        (
+            with_words(["frozen/frames"], encoded=["frozen"]),
+            "captioners.words.features: retriever 'frozen' has no frames, as it trains no tower "
+            "over one feature alone; name frozen/sound, or its encoders",
+        ),
+        (
+            with_words(["further"]),
+            "captioners.words.features: 'further' is a retriever; name what is encoded with it: "
+            "further/frames, further/sound or further/text",
+        ),
+        (
+            with_words(["further/frame"]),
+            "captioners.words.features: 'further/frame' is not in encoders or encoded; did you "
+            "mean 'further/frames'?",
+        ),
+        ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b' has a slash; rename it"),
         ({"encoded": ["towers"]}, "encoded: 'towers' is not in retrievers or adapted"),
         (
             {"encoded": []},
-            "captioners.words.features: 'further' is not in encoders or encoded",
+            "captioners.words.features: retriever 'further' is not in encoded; add it",
         ),
         (
             {"retrievers": {"tower": {"datasets": ["synthetic"], "sound": [], "text": "minilm"}}},

@@ -15,7 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.config.datasets import AudioCapsDatasetConfig, ClothoDatasetConfig, DatasetConfig
+from pipeline.config.datasets import (
+    AudioCapsDatasetConfig,
+    CaptionsDatasetConfig,
+    ClothoDatasetConfig,
+    DatasetConfig,
+)
 from pipeline.corpora.manifest import SAFE_ID, Clip, Manifest
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.registry import CORPORA, prepare
@@ -366,3 +371,23 @@ def test_a_queued_experiment_makes_its_sound_in_the_original_repository(tmp_path
     assert manifest.root.startswith("data/raw/tiny/")
     assert all((tmp_path / "original" / manifest.root / c.path).is_file() for c in manifest.clips)
     assert not (copy / "data" / "raw").exists()
+
+
+def test_captions_alone_become_a_dataset(tmp_path: Path) -> None:
+    """One caption a row, or several; a clip's rows are put together."""
+    (tmp_path / "train.csv").write_text("file_name,caption\nx y.wav,A dog\nb.wav,Rain\nx y.wav,C\n")
+    (tmp_path / "val.csv").write_text("file_name,caption_1,caption_2\nb.wav,One,Two\n")
+    settings = CaptionsDatasetConfig(
+        layout="captions", root=str(tmp_path), development="train.csv", validation="val.csv"
+    )
+    manifest = prepare("words", settings, tmp_path, tmp_path, progress=False)
+    found = [(clip.split, clip.path, clip.captions) for clip in manifest.clips]
+    assert found == [
+        ("development", "", ("A dog", "C")),
+        ("development", "", ("Rain",)),
+        ("validation", "", ("One", "Two")),
+    ]
+    assert manifest.sounding == () and len({clip.clip_id for clip in manifest.clips}) == 3
+    (tmp_path / "val.csv").write_text("file_name,caption_1\nb.wav,\n")
+    with pytest.raises(EarwitnessError, match=r"line 2 \('b.wav'\) has no caption"):
+        prepare("words", settings, tmp_path, tmp_path, progress=False)

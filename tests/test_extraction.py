@@ -422,7 +422,7 @@ def test_every_caption_is_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(embedding, "PART", 7)
     encoder = Letters()
     index, _ = run_text(tmp_path, encoder)
-    store = FeatureStore.open(tmp_path / "noise" / "letters.h5", "embed")
+    store = FeatureStore.open(tmp_path / "noise" / "letters.h5")
     rows = [
         (f"{clip.clip_id}#{k}", text)
         for clip in manifest_clips(tmp_path)

@@ -26,12 +26,12 @@ from pipeline.config.retrievers import (
     TowerSetupConfig,
 )
 from pipeline.config.training import TrainingConfig
-from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans, Tokens
+from pipeline.models.biencoder import BiEncoder, Pairs, StoredMeans
 from pipeline.models.captioners.base import Captioner
 from pipeline.models.towers.registry import build_sound_tower
-from pipeline.models.towers.text import build_text_tower
+from pipeline.models.towers.text import build_text_tower, text_network
 from pipeline.models.towers.text_tokens import make_tokens
-from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from pipeline.tensors import Batch, Memory, Padded, TokenIds, Tokens
 from tests.plans import build, captioner_plan
 
 TOKENS = TokenIds(40, begin=0, pad=1, end=2)
@@ -247,7 +247,7 @@ def retriever(loss: str, towers: bool) -> BiEncoder:
         feed_forward=24,
     )  # fmt: skip
     captions = ["a dog barks", "rain falls on a roof"]
-    words = build_text_tower(text, make_tokens(text, captions))
+    words = build_text_tower(text, text_network(text, make_tokens(text, captions)))
     sound = build_sound_tower(tower, LOGMEL, None, widths=(64, 6))
     return BiEncoder(sound, words, settings).eval()
 
@@ -270,7 +270,7 @@ def test_padding_is_in_no_retrievers_loss(loss: str, towers: bool) -> None:
             torch.tensor([len(row) for row in words]),
         )
         features = tuple(padded(column, extra) for column in zip(*sound, strict=True))
-        return Pairs(features, tokens if towers else padded(stored, extra), CLIPS)
+        return Pairs(features, tokens if towers else (padded(stored, extra),), CLIPS)
 
     near, far = model.loss(pairs(0)), model.loss(pairs(7))
     for found, expected in zip(far[:3], near[:3], strict=True):
@@ -278,7 +278,7 @@ def test_padding_is_in_no_retrievers_loss(loss: str, towers: bool) -> None:
     assert float(near.total.detach()) > 0
 
     batch = pairs(3)
-    read = [*batch.sound, *([batch.text] if isinstance(batch.text, Padded) else [])]
+    read = [each for each in (*batch.sound, *batch.text) if isinstance(each, Padded)]
     for own in read:
         own.values.requires_grad_()
     model.train().loss(batch).total.backward()

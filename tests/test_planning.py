@@ -22,18 +22,18 @@ from pipeline.planning.context import REGISTRIES, architecture
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
-REPRESENTED = "representing/soundscapes-cnn10-minilm"
+ENCODED = "encoding/soundscapes-cnn10-minilm"
 RETRIEVERS = {"cnn10-minilm", "frozen", "adapted"}
 READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears with them
-    *("edtc", "rlssr", REPRESENTED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
-    *("encoding/soundscapes-cnn10-minilm", "soundscapes", "rank-soundscapes"),
+    *("edtc", "rlssr", ENCODED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
+    *("soundscapes", "rank-soundscapes"),
 }
 DECODED = {"soundscapes-edtc", "soundscapes-plain"}
 TRAINED = {"panns", *RETRIEVERS, *TINY["captioners"], "transformer-scst"}
 DECODING = {f"soundscapes-{system}" for system in TINY["systems"]}
 FEATURES = {
     *(f"soundscapes-{name}" for name in (*TINY["encoders"], *TINY["text_encoders"])),
-    *("encoding/soundscapes-cnn10-minilm", REPRESENTED),
+    ENCODED,
 }
 
 
@@ -58,7 +58,7 @@ def made(tmp_path: Path, params: Params) -> Path:
         write_json(
             tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
-    for name in params.recoded:
+    for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
         write_json(
             tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
@@ -165,12 +165,18 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         ),
         (
             "index/frozen/soundscapes/minilm.json",
-            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", REPRESENTED},
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", ENCODED},
         ),
         (
-            "index/encoded/soundscapes/cnn10-minilm.json",
+            "index/encoded/soundscapes/cnn10-minilm/frames.json",
             {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
         ),
+        (
+            "index/encoded/soundscapes/cnn10-minilm/sound.json",
+            {"wsac", "soundscapes-wsac", "soundscapes"},
+        ),
+        ("index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
+        ("models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
         ("index/frozen/soundscapes/logmel.json", READ_LOGMEL),
         ("index/frozen/soundscapes/events.json", {"cmu", "soundscapes-cmu", "soundscapes"}),
         ("models/encoders/panns/model.safetensors", {"soundscapes-panns", "soundscapes-events"}),
@@ -219,7 +225,7 @@ def test_new_captions_change_text_and_training_but_no_sound(
         "soundscapes-minilm",
         *params.all_captioners,
         *params.all_retrievers,
-        REPRESENTED,
+        ENCODED,
         "soundscapes-wsac",
         "soundscapes",
         "rank-soundscapes",
@@ -262,7 +268,7 @@ def test_missing_features_say_what_to_run(
     (made / "index/frozen/soundscapes/panns.json").unlink()
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
         PHASES["captioners"](context)
-    (made / "index/encoded/soundscapes/cnn10-minilm.json").unlink()
+    (made / "index/encoded/soundscapes/cnn10-minilm/frames.json").unlink()
     (made / "index/frozen/soundscapes/panns.json").write_text('{"width": 8}')
     with pytest.raises(EarwitnessError, match="dvc repro encode"):
         PHASES["captioners"](context)

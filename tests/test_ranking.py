@@ -66,6 +66,7 @@ def ranked(
         manifest,
         retrievers=root / "data/models/retrievers",
         features=root / "data/features/toy",
+        predictions=root / "data/predictions/toy",
         rankings=output / "rankings",
         metrics=output / "metrics",
         device="cpu",

@@ -94,9 +94,10 @@ def check_that_all_is_used(now: Params) -> None:
     captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
     assert {*now.all_captioners} == captioners
     heard = {f for name in now.captioners for f in now.heard(name)}
-    assert {*now.encoded} == heard & {*now.all_retrievers}
+    read = heard | {getattr(captioner, "text", None) for captioner in now.captioners.values()}
+    assert {*now.encoded} == {str(Path(name).parent) for name in read if name and "/" in name}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
-    retrievers |= {*now.encoded, *now.represented}
+    retrievers |= {*now.encoded}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
     assert {*now.all_retrievers} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
@@ -258,9 +259,7 @@ def test_every_row_of_cmus_table_10_is_a_retrieval_system(params: Path) -> None:
         tower: Any = own.sound_towers[retriever.sound[0]]
         heard = tuple(own.encoders[encoder].module for encoder in tower.inputs)
         space = own.biencoder
-        assert (space.project, space.margin, space.by_distance) == (
-            "none", 1.0, space.loss == "exp_distance",
-        )  # fmt: skip
+        assert (space.project, space.margin) == ("none", 1.0)
         return (heard, tower.cell, 2 * tower.width, retriever.text, space.loss, space.similarity,
                 space.negatives, space.shared)  # fmt: skip
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +30,17 @@ from retrieval_toy import (
 from torch import Tensor
 
 from pipeline.config.plans import RetrieverPlan
+from pipeline.config.sides import StoredSoundSide, TextTowerSide
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.base import Packed, TextEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.mixture import open_mixture
-from pipeline.models.biencoder import Pairs, Tokens
-from pipeline.tensors import Padded
+from pipeline.models.biencoder import Pairs
+from pipeline.tensors import Tokens
+from pipeline.trained.inputs import TokenTable
+from pipeline.trained.readers import TokenReader
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
-from pipeline.trained.texts import TokenTable
 from pipeline.training.checkpoints import STATE, Checkpoints, Progress
 from pipeline.training.contrastive import mixture_clips, prepare, train_retriever
 from pipeline.training.pair_batches import PairBatches, draw_crop
@@ -64,8 +67,8 @@ def train(
     root: Path, plan: RetrieverPlan, output: str, start: str | None = None
 ) -> tuple[Path, Progress]:
     manifests = {d: Manifest.load(root / f"data/corpora/{d}.json") for d in plan.datasets}
-    features = {d: sound(root, *plan.features, dataset=d) for d in plan.datasets}
-    text = {d: words(root, d) for d in plan.datasets if plan.text_features}
+    features = {d: sound(root, *plan.sound.features, dataset=d) for d in plan.datasets}
+    text = {d: sound(root, *plan.text.features, dataset=d) for d in plan.datasets}
     began = root / start if start else None
     checkpoints = root / "data/checkpoints"
     progress = train_retriever(plan, manifests, features, text, began, root / output, checkpoints)
@@ -96,17 +99,26 @@ def trained(toy: tuple[Path, Manifest]) -> dict[str, tuple[Path, Progress]]:
         }
 
 
+def embedded(
+    retriever: TrainedRetriever, root: Path, clips: Sequence[Clip]
+) -> tuple[Tensor, Tensor]:
+    """Of the toy's clips, and of all their captions, from the stored features."""
+    names = [clip.clip_id for clip in clips]
+    stores = sound(root, *retriever.plan.sound.features)
+    text = sound(root, *retriever.plan.text.features)
+    return (
+        retriever.embed_sound(retriever.sound.stored(stores, names)),
+        retriever.embed_text(retriever.text.captions([clips], [text])),
+    )
+
+
 def rank_of_own(retriever: TrainedRetriever, root: Path, manifest: Manifest) -> list[int]:
     """Of each evaluation caption, the rank of its clip, by a loop over pairs."""
     clips = manifest.split("evaluation")
-    names = [clip.clip_id for clip in clips]
-    audio = retriever.embed_sound(sound(root, *retriever.plan.features), names).tolist()
-    captions = [caption for clip in clips for caption in clip.captions]
-    ids = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
-    stored = words(root) if retriever.plan.text_features else None
+    audio, captions = embedded(retriever, root, clips)
     ranks = []
-    for number, text in enumerate(retriever.embed_captions(captions, stored, ids).tolist()):
-        score = [sum(x * y for x, y in zip(text, one, strict=True)) for one in audio]
+    for number, text in enumerate(captions.tolist()):
+        score = [sum(x * y for x, y in zip(text, one, strict=True)) for one in audio.tolist()]
         ranks.append(sum(s >= score[number // 2] for s in score))
     return ranks
 
@@ -328,11 +340,12 @@ def test_adaptation_starts_from_the_given_weights(
     plan = make_plan("adapted", **KINDS["tower"], start="tower", epochs=1, learning_rate=1e-9)
     features = {"toy": sound(root, "one")}
     begun = load_retriever(trained["tower"][0], "cpu")
-    ready, _ = prepare(plan, {"toy": manifest}, features, {}, trained["tower"][0], CPU)
+    ready, _ = prepare(plan, {"toy": manifest}, features, {"toy": []}, trained["tower"][0], CPU)
     for name, tensor in begun.model.state_dict().items():
         assert torch.equal(ready.model.state_dict()[name], tensor), name
-    assert ready.tokenizer is not None and begun.tokenizer is not None
-    assert ready.tokenizer.digest() == begun.tokenizer.digest()  # type: ignore[attr-defined]
+    assert isinstance(ready.text, TokenReader) and isinstance(begun.text, TokenReader)
+    own, other = ready.text.tokenizer, begun.text.tokenizer
+    assert own.digest() == other.digest()  # type: ignore[attr-defined]
     folder, progress = train(root, plan, "data/adapted", "data/models/retrievers/tower")
     assert progress.scores[0] == pytest.approx(trained["tower"][1].best_score, abs=0.05)
     later = load_retriever(folder, "cpu")
@@ -344,13 +357,25 @@ def test_a_start_that_does_not_fit(
     toy: tuple[Path, Manifest], trained: dict[str, tuple[Path, Progress]]
 ) -> None:
     plan = make_plan("adapted", **KINDS["tower"], start="tower")
-    assert plan.text is not None
+    assert plan.text.kind == "tower" and plan.sound.kind == "tower"
+    layers = plan.text.tower.model_copy(update={"layers": 3})
+    channels = plan.sound.tower.model_copy(update={"channels": 8})
+    wider = plan.biencoder.model_copy(update={"width": 16})
+    two = plan.sound.model_copy(update={"features": ("two",)})
     for change, what in (
-        ({"biencoder": plan.biencoder.model_copy(update={"width": 16})}, "biencoder.width"),
-        ({"text": plan.text.model_copy(update={"layers": 3})}, "text tower"),
-        ({"sound": None, "input": None}, "sound tower"),
+        ({"biencoder": wider}, r"biencoder\.width is not the same \(32, not 16\)"),
+        ({"text": TextTowerSide(tower=layers)}, r"text\.tower\.layers .* \(1, not 3\)"),
+        (
+            {"sound": plan.sound.model_copy(update={"tower": channels})},
+            r"sound\.tower\.channels .* \(64, not 8\)",
+        ),
+        (
+            {"sound": StoredSoundSide(features=("one",))},
+            r"sound\.kind .* \(tower, not stored\)",
+        ),
+        ({"sound": two}, r"sound\.features .* \(\('one',\), not \('two',\)\)"),
     ):
-        with pytest.raises(EarwitnessError, match=f"whose {what} is not the same") as raised:
+        with pytest.raises(EarwitnessError, match=f"whose {what}; take") as raised:
             train(toy[0], plan.model_copy(update=change), "x", "data/models/retrievers/tower")
         assert "\n" not in str(raised.value)
     with pytest.raises(EarwitnessError, match="run `dvc repro train_retriever adapt`"):
@@ -375,8 +400,8 @@ def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
     assert list(clips) == list(names) and list(held_out) == ["toy", "more"]
     assert len(clips["macs"]) == len(macs.clips)
     plan = make_plan("mixed", datasets=names, epochs=1)
-    features = {d: sound(two, *plan.features, dataset=d) for d in names}
-    text = {d: words(two, d) for d in names}
+    features = {d: sound(two, *plan.sound.features, dataset=d) for d in names}
+    text = {d: [words(two, d)] for d in names}
     retriever, task = prepare(plan, manifests, features, text, None, CPU)
     assert len(list(task.batches.epoch(0))) == 900 // 30
     retriever.model.eval()
@@ -415,38 +440,35 @@ def test_every_way_to_embed_gives_the_same(
 ) -> None:
     """In one batch or in many, from a store, from arrays, by name or as free text."""
     root, manifest = toy
-    names = [clip.clip_id for clip in manifest.clips[40:70]]
-    captions = [clip.captions[1] for clip in manifest.clips[40:70]]
-    ids = [f"{name}#1" for name in names]
+    clips = manifest.clips[40:70]
+    names = [clip.clip_id for clip in clips]
+    captions = [caption for clip in clips for caption in clip.captions]
+    ids = [f"{name}#{k}" for name in names for k in range(2)]
+    live = Words(root, [words(root).ids.index(name) for name in ids])
+    monkeypatch.setattr("pipeline.trained.readers.build_text_encoder", lambda *_: live)
     for kind, (folder, _) in trained.items():
         retriever = load_retriever(folder, "cpu")
-        stores = sound(root, *retriever.plan.features)
-        text = words(root) if retriever.plan.text_features else None
-        audio = retriever.embed_sound(stores, names)
-        embedded = retriever.embed_captions(captions, text, ids)
-        for found in (audio, embedded):
-            assert found.dtype == torch.float32 and found.shape == (30, 32)
-            torch.testing.assert_close(found.norm(dim=1), torch.ones(30))
+        stores = sound(root, *retriever.plan.sound.features)
+        audio, text = embedded(retriever, root, clips)
+        for found, size in ((audio, 30), (text, 60)):
+            assert found.dtype == torch.float32 and found.shape == (size, 32)
+            torch.testing.assert_close(found.norm(dim=1), torch.ones(size))
         arrays = [[np.array(s.entry(s.ids.index(n))) for n in names] for s in stores]
-        padded = [stack(own) for own in arrays]
-        live = None if text is None else Words(root, [text.ids.index(i) for i in ids])
         same = lambda a, b: torch.testing.assert_close(a, b, atol=2e-6, rtol=0)  # noqa: E731
         for size in (1 << 14, 60):
-            monkeypatch.setattr("pipeline.trained.retriever.BATCH_FRAMES", {"cpu": size})
-            monkeypatch.setattr("pipeline.trained.texts.BATCH_TOKENS", {"cpu": size})
-            same(retriever.embed_sound(stores, names), audio)
-            same(retriever.embed_features(arrays), audio)
-            same(retriever.embed_features(padded), audio)
-            same(retriever.embed_captions(captions, text, ids), embedded)
-            same(retriever.embed_queries(captions, live), embedded)
-        same(retriever.embed_features([own[3] for own in arrays])[0], audio[3])
-        assert retriever.embed_queries([]).shape == (0, 32), kind
-
-
-def stack(arrays: list[np.ndarray]) -> Padded:
-    values: list[Tensor] = [torch.from_numpy(a).float() for a in arrays]
-    lengths = torch.tensor([len(a) for a in arrays])
-    return Padded(torch.nn.utils.rnn.pad_sequence(values, True, 7.0), lengths)
+            monkeypatch.setattr("pipeline.trained.inputs.BATCH_FRAMES", {"cpu": size})
+            monkeypatch.setattr("pipeline.trained.inputs.BATCH_TOKENS", {"cpu": size})
+            for found, expected in zip(
+                embedded(retriever, root, clips), (audio, text), strict=True
+            ):
+                same(found, expected)
+            same(retriever.embed_sound(retriever.sound.made(arrays)), audio)
+            same(retriever.embed_text(retriever.text.queries(captions)), text)
+        single = retriever.sound.made([[own[3]] for own in arrays])
+        same(retriever.embed_sound(single)[0], audio[3])
+        assert retriever.embed_text(retriever.text.queries([])).shape == (0, 32), kind
+        nothing = retriever.sound.made([[] for _ in stores])
+        assert retriever.embed_sound(nothing).shape == (0, 32), kind
 
 
 def test_a_saved_retriever_is_the_one_that_was_trained(
@@ -458,27 +480,38 @@ def test_a_saved_retriever_is_the_one_that_was_trained(
         again.mkdir()
         retriever.save(again, (folder / "curves.csv").read_text(encoding="utf-8"))
         assert contents(again) == contents(folder)
-    names = [clip.clip_id for clip in toy[1].clips]
     first, second = (
-        load_retriever(path, "cpu").embed_sound(sound(toy[0], "one"), names)
+        embedded(load_retriever(path, "cpu"), toy[0], toy[1].clips)
         for path in (trained["tower"][0], tmp_path / "tower")
     )
-    assert torch.equal(first, second)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
 def test_what_a_person_can_mend(
-    toy: tuple[Path, Manifest], trained: dict[str, tuple[Path, Progress]], tmp_path: Path
+    toy: tuple[Path, Manifest],
+    trained: dict[str, tuple[Path, Progress]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, _ = toy
     one, two = sound(root, "one", "two")
     frozen = load_retriever(trained["frozen"][0], "cpu")
+    narrow = Words(root, [0])
+    narrow.width = 3
+    monkeypatch.setattr("pipeline.trained.readers.build_text_encoder", lambda *_: narrow)
+    clip = Clip("toy-1", "", "", 1.0, ("a dog",))
     for call, message in (
-        (lambda: frozen.embed_sound([two, one], ["toy-1"]), "two.h5: 10 wide, .* one, 24 wide"),
-        (lambda: frozen.embed_sound([one], ["toy-1"]), r"reads 2 features \(one, two\), not 1"),
-        (lambda: frozen.embed_sound([one, two], ["cat"]), "no features of 'cat'"),
-        (lambda: frozen.embed_captions(["a dog"]), "give its stored features"),
-        (lambda: frozen.embed_captions(["a dog"], one, ["toy-1"]), "with words, 12 wide"),
-        (lambda: frozen.embed_queries(["a dog"]), "give that encoder"),
+        (lambda: frozen.sound.stored([two, one], ["toy-1"]), "two.h5: 10 wide, .* one, 24 wide"),
+        (lambda: frozen.sound.stored([one], ["toy-1"]), r"reads 2 features \(one, two\), not 1"),
+        (lambda: frozen.sound.stored([one, two], ["cat"]), "no features of 'cat'"),
+        (
+            lambda: frozen.sound.made([[np.zeros((2, 24))], [np.zeros((2, 9))]]),
+            "these features: 9 wide, .* two, 10 wide",
+        ),
+        (lambda: frozen.sound.made([[]]), r"reads 2 features \(one, two\), not 1"),
+        (lambda: frozen.text.captions([[clip]], [[]]), r"reads 1 features \(words\), not 0"),
+        (lambda: frozen.text.captions([[clip]], [[one]]), "with words, 12 wide"),
+        (lambda: frozen.text.queries(["a dog"]), "encoder: 3 wide, .* words, 12 wide"),
         (lambda: frozen.tower, "trains projections alone"),
         (
             lambda: load_retriever(tmp_path / "none"),
@@ -493,6 +526,33 @@ def test_what_a_person_can_mend(
     torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
         load_retriever(tmp_path)
-    (tmp_path / "model.json").write_text('{"widths": [24]}')
+    (tmp_path / "model.json").write_text('{"sound": [24]}')
     with pytest.raises(EarwitnessError, match="not a retriever's form"):
         load_retriever(tmp_path)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_retriever_of_the_old_layout_is_refused(
+    trained: dict[str, tuple[Path, Progress]], tmp_path: Path, kind: str
+) -> None:
+    """As its plan was before a side was one thing."""
+    for name, content in contents(trained[kind][0]).items():
+        (tmp_path / name).write_bytes(content)
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    own, text = plan["sound"], plan["text"]
+    old = {
+        "features": own["features"],
+        "sound": own.get("tower"),
+        "input": own.get("input"),
+        "weights": own.get("weights"),
+        "text": text.get("tower"),
+        "text_features": (text["features"] or [None])[0],
+        "text_encoder": text.get("encoder"),
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan | old), encoding="utf-8")
+    with pytest.raises(EarwitnessError) as raised:
+        load_retriever(tmp_path)
+    message = str(raised.value)
+    assert message.startswith(f"{tmp_path}/plan.json: of another version (")
+    assert message.endswith(f"delete {tmp_path} and run `dvc repro train_retriever adapt`")
+    assert "\n" not in message

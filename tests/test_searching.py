@@ -26,6 +26,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
 from pipeline.features.store import FeatureStore
 from pipeline.state_dicts import read_weights, save_weights
+from pipeline.trained import readers
 from pipeline.trained.retriever import load_retriever
 
 RATE = 16000
@@ -93,7 +94,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "build_text_encoder", lambda settings, device: Words())
+    monkeypatch.setattr(readers, "build_text_encoder", lambda settings, device: Words())
 
 
 def search(
@@ -147,8 +148,9 @@ def test_scores_are_those_of_stored_features(repository: Path, tmp_path: Path) -
     scores = {}
     for name in ("pitch", "other", "far"):
         member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
-        sound = member.embed_sound([store], [clip.clip_id for clip in clips])
-        query = member.embed_queries(["so low"], Words())[0]
+        stored = member.sound.stored([store], [clip.clip_id for clip in clips])
+        sound = member.embed_sound(stored)
+        query = member.embed_text(member.text.queries(["so low"]))[0]
         distances = [-math.dist(one, query.tolist()) for one in sound.tolist()]
         scores[name] = torch.tensor(distances) if name == "far" else sound @ query
     for system, other in (("both", "other"), ("mixed", "far")):

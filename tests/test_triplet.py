@@ -136,7 +136,7 @@ def frozen(settings: BiEncoderConfig, text: int = 5) -> tuple[BiEncoder, Pairs]:
     lengths = [3, 7, 1, 4, 2, 6, 5]
     values = torch.randn(2, 7, 7, 5)
     sound = Padded(values[0], torch.tensor(lengths))
-    return model, Pairs((sound,), Padded(values[1, ..., :text], torch.tensor(lengths)), CLIPS)
+    return model, Pairs((sound,), (Padded(values[1, ..., :text], torch.tensor(lengths)),), CLIPS)
 
 
 @pytest.mark.parametrize("loss", ["triplet", "exp_distance"])
@@ -151,9 +151,8 @@ def test_a_bi_encoder_without_projections_compares_means(
     )
     model, batch = frozen(settings)
     assert model.width == (shared or 5)
-    assert isinstance(batch.text, Padded)
     common = []
-    for padded in (batch.sound[0], batch.text):
+    for padded in (*batch.sound, *batch.text):
         rows = zip(padded.values, padded.lengths.tolist(), strict=True)
         own = torch.stack([values[:length].mean(0) for values, length in rows])
         if shared:

@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         save_manifest(dataset, SPLITS)
         for kind, names in (
             ("frozen", (*params.encoders, *params.text_encoders)),
-            ("encoded", params.recoded),
+            ("encoded", ("cnn10-minilm/sound", "cnn10-minilm/text", "cnn10-minilm/frames")),
         ):
             for name in names:
                 index = Path("data/index", kind, dataset, f"{name}.json")
@@ -95,10 +95,10 @@ def test_planning_refuses(
 
 def test_planning_refuses_a_clap_of_two_widths(root: Path, monkeypatch: Any, capsys: Any) -> None:
     Path("params.yaml").write_text(json.dumps(values()))
-    wide = Path("data/index/encoded/soundscapes/cnn10-minilm-sound.json")
+    wide = Path("data/index/encoded/soundscapes/cnn10-minilm/sound.json")
     write_json(wide, {"sha256": "", "width": 512})
     assert told(plan, ("captioners",), monkeypatch, capsys) == (
-        "error: captioners.wsac: cnn10-minilm-sound is 512 wide, but cnn10-minilm-text is 8; name "
+        "error: captioners.wsac: cnn10-minilm/sound is 512 wide, but cnn10-minilm/text is 8; name "
         "the sound and the text of one space, such as one CLAP's\n"
     )
 

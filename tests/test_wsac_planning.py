@@ -16,9 +16,9 @@ from pipeline.config.params import Params, load_params, parse_params, with_setti
 from pipeline.config.plans import (
     CaptionerPlan,
     DecodingPlan,
+    EncodingPlan,
     FinetuningPlan,
     Plan,
-    RepresentationPlan,
 )
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
@@ -31,8 +31,8 @@ ADAPTED: dict[str, Any] = {
     "dataset": "words",
     "sound_dataset": "soundscapes",
     "training": "wsac",
-    "features": ["cnn10-minilm-sound"],
-    "text": "cnn10-minilm-text",
+    "features": ["cnn10-minilm/sound"],
+    "text": "cnn10-minilm/text",
 }
 OWN = {**ADAPTED, "sound_dataset": None, "set": {"prefix.validation": "text"}}
 DECODED = {"soundscapes-adapted", "soundscapes-words", "soundscapes-wsac"}
@@ -59,7 +59,7 @@ def made(tmp_path: Path) -> Path:
             write_json(
                 tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name, "width": 8}
             )
-        for name in params.recoded:
+        for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
             write_json(
                 tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name, "width": 8}
             )
@@ -99,17 +99,17 @@ def test_what_each_job_reads(made: Path) -> None:
     assert isinstance(adapted, CaptionerPlan) and isinstance(own, CaptionerPlan)
     # the text is of one dataset, the sound of the other; without sound none is named
     assert {*adapted.inputs} == {
-        "clips", "cnn10-minilm-text", "soundscapes: clips", "soundscapes: cnn10-minilm-sound",
+        "clips", "cnn10-minilm/text", "soundscapes: clips", "soundscapes: cnn10-minilm/sound",
     }  # fmt: skip
-    assert {*own.inputs} == {"clips", "cnn10-minilm-text"} and not own.model.reads.sound
+    assert {*own.inputs} == {"clips", "cnn10-minilm/text"} and not own.model.reads.sound
     decoding = found["soundscapes-adapted"]
     assert isinstance(decoding, DecodingPlan) and decoding.text_memory is not None
-    assert {"text memory words", "text memory words: cnn10-minilm-text"} <= {*decoding.inputs}
+    assert {"text memory words", "text memory words: cnn10-minilm/text"} <= {*decoding.inputs}
     plain = found["soundscapes-words"]
     assert isinstance(plain, DecodingPlan) and plain.text_memory is None
-    space = found["representing/words-cnn10-minilm"]
-    assert isinstance(space, RepresentationPlan)
-    assert (space.features, space.text_features) == (("logmel",), "minilm")
+    space = found["encoding/words-cnn10-minilm"]
+    assert isinstance(space, EncodingPlan) and space.frames
+    assert {*space.inputs} == {"clips", "logmel", "minilm"}
     for name, plan in found.items():
         plan.save(made / f"{name}.json")
         assert type(plan).load(made / f"{name}.json") == plan
@@ -134,13 +134,13 @@ def test_a_setting_changes_only_what_reads_it(
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("words/cnn10-minilm-text", {"adapted-words", "words", "soundscapes-adapted"}),
+        ("words/cnn10-minilm/text", {"adapted-words", "words", "soundscapes-adapted"}),
         (
-            "soundscapes/cnn10-minilm-sound",
+            "soundscapes/cnn10-minilm/sound",
             {"adapted-words", "wsac", *DECODED, "soundscapes"},
         ),
-        ("soundscapes/cnn10-minilm-text", {"wsac", "soundscapes-wsac"}),
-        ("words/cnn10-minilm-sound", set()),
+        ("soundscapes/cnn10-minilm/text", {"wsac", "soundscapes-wsac"}),
+        ("words/cnn10-minilm/sound", set()),
     ],
 )
 def test_features_made_anew_change_only_what_reads_them(
@@ -162,8 +162,10 @@ def test_features_made_anew_change_only_what_reads_them(
             {"set": {"prefix.supervised": True}, "sound_dataset": "soundscapes"},
             "with their own sound; leave sound_dataset out",
         ),
-        ({"text": "cnn10-minilm"}, "text: 'cnn10-minilm' is not in text_encoders or represented"),
-        ({"features": ["cnn10-minilm-soun"]}, "did you mean 'cnn10-minilm-sound'"),
+        ({"text": "cnn10-minilm"}, "text: 'cnn10-minilm' is a retriever; .* cnn10-minilm/text"),
+        ({"text": "cnn10-minilm/sound"}, "'cnn10-minilm/sound' is not in text_encoders or encoded"),
+        ({"features": ["frozen/sound"]}, "retriever 'frozen' is not in encoded; add it"),
+        ({"features": ["cnn10-minilm/soun"]}, "did you mean 'cnn10-minilm/sound'"),
         ({"features": ["minilm"]}, "captions are read as text"),
         ({"sound_dataset": "soundscape"}, "did you mean 'soundscapes'"),
     ],
@@ -182,7 +184,7 @@ def test_what_cannot_be_is_one_line_before_any_training(
 def test_sound_and_text_of_different_widths_stop_before_any_training(made: Path, name: str) -> None:
     """Also where training reads no sound: what is captioned is read in the text's place."""
     for dataset in ("words", "soundscapes"):
-        path = made / f"index/encoded/{dataset}/cnn10-minilm-sound.json"
+        path = made / f"index/encoded/{dataset}/cnn10-minilm/sound.json"
         path.write_text('{"width": 10}')
     changed = values()
     changed["captioners"] = {name: changed["captioners"][name]}
@@ -191,7 +193,7 @@ def test_sound_and_text_of_different_widths_stop_before_any_training(made: Path,
     with pytest.raises(EarwitnessError) as caught:
         plans(parse_params(changed), made)
     assert str(caught.value) == (
-        f"captioners.{name}: cnn10-minilm-sound is 10 wide, but cnn10-minilm-text is 8; name the "
+        f"captioners.{name}: cnn10-minilm/sound is 10 wide, but cnn10-minilm/text is 8; name the "
         "sound and the text of one space, such as one CLAP's"
     )
 
@@ -207,7 +209,7 @@ def test_captions_that_leave_a_memory_empty_stop_before_any_training(made: Path)
         ("words", {}, "words has captions of words and no sound"),
         ("adapted-words", {}, "adapted-words has captions of words and sound of soundscapes alone"),
         ("wsac", {}, None),
-        ("words", {"features": ["cnn10-minilm-text"]}, None),  # what it reads are the captions
+        ("words", {"features": ["cnn10-minilm/text"]}, None),  # what it reads are the captions
     ],
 )
 def test_rewards_need_sound_with_captions_of_its_own(
@@ -235,8 +237,8 @@ def test_rewards_need_sound_with_captions_of_its_own(
 
 
 def test_features_that_are_missing_name_their_stage(made: Path) -> None:
-    (made / "index/encoded/words/cnn10-minilm-text.json").unlink()
-    with pytest.raises(EarwitnessError, match="run `dvc repro represent`"):
+    (made / "index/encoded/words/cnn10-minilm/text.json").unlink()
+    with pytest.raises(EarwitnessError, match="run `dvc repro encode`"):
         plans(parse_params(values()), made)
 
 

@@ -124,7 +124,7 @@ def test_text_alone_teaches_captions_which_a_memory_finds_for_sound(root: Path) 
     assert not (root / "data/features/words/clap-sound.h5").exists()
     folder = train(root, plan_of())
     captioner = load_captioner(folder, "cpu")
-    store = FeatureStore.open(root / "data/features/words/clap-text.h5", "embed")
+    store = FeatureStore.open(root / "data/features/words/clap-text.h5")
     names = [name for name in store.ids if name.startswith("words-development")]
     given_back = caption_clips(Ensemble((captioner,)), [[store]], names, DecodingConfig(), "text")
     texts = [caption.text for caption in given_back]

@@ -16,7 +16,7 @@ WORDS = {
     "architecture": "seq2seq",
     "dataset": "soundscapes",
     "training": "words",
-    "features": ["cnn10-minilm"],
+    "features": ["cnn10-minilm/frames"],
 }
 TINY: dict[str, Any] = {
     "seed": 1,
@@ -64,7 +64,6 @@ TINY: dict[str, Any] = {
     },
     "adapted": {"adapted": {"retriever": "frozen", "datasets": ["soundscapes"]}},
     "encoded": ["cnn10-minilm"],
-    "represented": ["cnn10-minilm"],
     "features": {"frames": 8, "width": 16},
     "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16, "dropout": 0.0},
     "translator": {
@@ -153,8 +152,8 @@ TINY: dict[str, Any] = {
             "architecture": "prefix",
             "dataset": "soundscapes",
             "training": "wsac",
-            "features": ["cnn10-minilm-sound"],
-            "text": "cnn10-minilm-text",
+            "features": ["cnn10-minilm/sound"],
+            "text": "cnn10-minilm/text",
         },
         "rlssr": {
             "architecture": "rlssr",

@@ -8,20 +8,23 @@ import numpy as np
 import soundfile
 import torch
 from tiny_captioners import make_captioner
+from tiny_retrievers import save_features
 
 from pipeline.config.encoders import LogmelEncoderConfig, PannsEncoderConfig, SentenceEncoderConfig
 from pipeline.config.plans import EncodingPlan, ExtractionPlan, RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig, PannsTowerConfig
+from pipeline.config.sides import SoundTowerSide, StoredSoundSide, StoredTextSide
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.encoders.tagging import save_tagging
 from pipeline.features.extraction import extract
-from pipeline.features.store import FeatureStore
-from pipeline.trained.biencoders import build_biencoder
-from pipeline.trained.encoding import recode
-from pipeline.trained.retriever import TrainedRetriever, load_retriever
+from pipeline.features.store import FeatureStore, caption_ids, open_stores
+from pipeline.trained.encoding import encode
+from pipeline.trained.readers import new_text
+from pipeline.trained.retriever import build_retriever, load_retriever
 
+CPU = torch.device("cpu")
 RATE, MELS, MINILM = 16000, 32, 384
 SECONDS = (0.6, 2.3, 1.1, 1.7, 0.9)
 PARAMS = """
@@ -40,16 +43,16 @@ encoded: [tower]
 training: {words: {}}
 captioners:
   heard: {architecture: seq2seq, dataset: toy, training: words, features: [logmel]}
-  recoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
-  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower]}
+  encoded: {architecture: seq2seq, dataset: toy, training: words, features: [tower/frames]}
+  other: {architecture: seq2seq, dataset: toy, training: words, features: [tower/sound]}
   edtc: {architecture: seq2seq, dataset: toy, training: words, features: [panns]}
 decoding: {beams: 4, batch: 2, max_length: 12}
 systems:
   alone: {captioners: [heard]}
-  three: {captioners: [heard, recoded, other], combine: probs}
-  narrow: {captioners: [heard, recoded, other], combine: probs, set: {decoding.beams: 1}}
+  three: {captioners: [heard, encoded, other], combine: probs}
+  narrow: {captioners: [heard, encoded, other], combine: probs, set: {decoding.beams: 1}}
   edtc: {captioners: [edtc]}
-  misspelt: {captioners: [heard, recoded, other], set: {decoding.beam: 1}}
+  misspelt: {captioners: [heard, encoded, other], set: {decoding.beam: 1}}
 retrieval_systems:
   towers: {retrievers: [tower]}
   mixed: {retrievers: [tower, flat, far]}
@@ -65,7 +68,7 @@ PANNS = PannsEncoderConfig(
     fmax=8000.0,
 )  # fmt: skip
 TRAINED = "data/models/encoders/panns/model.safetensors"  # as the stages plan it
-FEATURES = {"heard": "logmel", "recoded": "tower", "other": "tower", "edtc": "panns"}
+FEATURES = {"heard": "logmel", "encoded": "tower/frames", "other": "tower/sound", "edtc": "panns"}
 
 
 def make_repository(root: Path) -> None:
@@ -94,7 +97,7 @@ def make_repository(root: Path) -> None:
     _store_features(root, manifest)
     for seed, (name, feature) in enumerate(FEATURES.items()):
         store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
-        decoder = "gru" if name == "recoded" else "transformer"
+        decoder = "gru" if name == "encoded" else "transformer"
         captioner = make_captioner(name, feature, store.width, decoder, seed=seed)
         folder = root / "data/models/captioners" / name
         folder.mkdir(parents=True)
@@ -104,17 +107,22 @@ def make_repository(root: Path) -> None:
 def _save_retriever(
     root: Path, name: str, tower: PannsTowerConfig | None, biencoder: BiEncoderConfig
 ) -> None:
+    features = ("logmel",)
     plan = RetrieverPlan(
-        name=name, inputs={}, code="", datasets=("toy",), features=("logmel",), sound=tower,
-        input=LOGMEL if tower else None, weights=None, text=None, text_features="minilm",
-        text_encoder=SentenceEncoderConfig(module="sentence"), biencoder=biencoder,
-        training=RetrievalTrainingConfig(), start=None,
+        name=name, inputs={}, code="", datasets=("toy",),
+        sound=SoundTowerSide(features=features, tower=tower, input=LOGMEL, weights=None)
+        if tower else StoredSoundSide(features=features),
+        text=StoredTextSide(
+            features=("minilm",), encoder=SentenceEncoderConfig(module="sentence")
+        ),
+        biencoder=biencoder, training=RetrievalTrainingConfig(), start=None,
     )  # fmt: skip
     torch.manual_seed(5 + len(name))
-    model = build_biencoder(plan, [MELS], MINILM, None)
+    text = new_text(plan, [], (MINILM,), CPU)
     folder = root / "data/models/retrievers" / name
     folder.mkdir(parents=True)
-    TrainedRetriever(plan, model, None, (MELS,), MINILM).save(folder, "step,epoch\n1,1\n")
+    retriever = build_retriever(plan, (MELS,), text, CPU, pretrained=True)
+    retriever.save(folder, "step,epoch\n1,1\n")
 
 
 def _store_features(root: Path, manifest: Manifest) -> None:
@@ -128,7 +136,9 @@ def _store_features(root: Path, manifest: Manifest) -> None:
         plan.save(root / f"data/plans/extraction/toy-{name}.json")
         encoder = build_sound_encoder(settings, root / trained if trained else None, "cpu")
         extract(manifest, root, encoder, "0", plan, partial, folder / f"{name}.h5")
-    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", feature="logmel")
-    store = FeatureStore.open(folder / "logmel.h5")
+    ids = caption_ids(manifest.clips)
+    save_features(folder / "minilm.h5", ids, MINILM)
+    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", frames=True)
+    sound, text = open_stores(folder, ["logmel"]), open_stores(folder, ["minilm"])
     retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
-    recode(again, manifest, store, retriever, "0", partial, folder / "tower.h5")
+    encode(again, manifest, sound, text, retriever, "0", partial, folder / "tower")

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.plans import RetrieverPlan
 from pipeline.config.retrievers import BiEncoderConfig
+from pipeline.config.sides import StoredSoundSide, StoredTextSide
 from pipeline.config.training import RetrievalTrainingConfig
 from pipeline.features.store import Header, write_store
-from pipeline.trained.biencoders import build_biencoder
-from pipeline.trained.retriever import TrainedRetriever
+from pipeline.trained.readers import new_text
+from pipeline.trained.retriever import build_retriever
 
 
 def save_retriever(
@@ -39,22 +40,22 @@ def save_retriever(
         inputs={},
         code="",
         datasets=("toy",),
-        features=tuple(features),
-        sound=None,
-        input=None,
-        weights=None,
-        text=None,
-        text_features="words",
-        text_encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        sound=StoredSoundSide(features=tuple(features)),
+        text=StoredTextSide(
+            features=("words",),
+            encoder=SentenceEncoderConfig(module="sentence", weights="package:none"),
+        ),
         biencoder=BiEncoderConfig(width=width, **biencoder),
         training=RetrievalTrainingConfig(),
         start=None,
     )
     torch.manual_seed(sum(name.encode()))
-    model = build_biencoder(plan, widths, text, None)
+    cpu = torch.device("cpu")
+    read = new_text(plan, [], (text,), cpu)
+    retriever = build_retriever(plan, tuple(widths), read, cpu, pretrained=True)
     folder = root / "data/models/retrievers" / name
     folder.mkdir(parents=True)
-    TrainedRetriever(plan, model, None, tuple(widths), text).save(folder, "step,epoch\n1,1\n")
+    retriever.save(folder, "step,epoch\n1,1\n")
 
 
 def save_features(path: Path, ids: Sequence[str], width: int) -> list[NDArray[np.float16]]:

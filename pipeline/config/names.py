@@ -26,9 +26,6 @@ def check_names(params: Params) -> None:
     _distinct(("encoders", "text_encoders", "sound_towers", "text_towers"), params)
     _distinct(("encoders", "retrievers", "adapted"), params)
     _distinct(("captioners", "finetuned"), params)
-    taken = {*params.encoders, *params.text_encoders} & params.recoded.keys()
-    if twice := sorted(taken - {*params.encoded}):
-        raise ValueError(f"represented: '{twice[0]}' is an encoder too; rename it")
     if "retrieval" in params.datasets:
         raise ValueError("datasets: 'retrieval' is a folder of metrics; rename the dataset")
     _check_encoders(params)
@@ -84,23 +81,9 @@ def _check_retrievers(params: Params) -> None:
         known(f"{where}.retriever", [adapted.retriever], "retrievers", params.retrievers)
         known(f"{where}.datasets", adapted.datasets, "datasets", params.datasets)
     known("encoded", params.encoded, "retrievers or adapted", params.all_retrievers)
-    known("represented", params.represented, "retrievers or adapted", params.all_retrievers)
-    for name in params.encoded:
-        if not set(params.base_retriever(name).sound) & params.sound_towers.keys():
-            raise ValueError(
-                f"encoded: '{name}' trains projections alone; name its encoder instead"
-            )
-        for own in set(params.base_retriever(name).sound) & params.sound_towers.keys():
-            if len(params.sound_towers[own].inputs) > 1:
-                raise ValueError(
-                    f"encoded: '{name}' reads features beside its tower's input; take them out "
-                    f"of sound_towers.{own}.beside"
-                )
 
 
 def _check_captioners(params: Params) -> None:
-    spaces = [f"{name}-sound" for name in params.represented]
-    sounds = {**params.encoders, **dict.fromkeys((*params.encoded, *spaces))}
     for name, captioner in params.captioners.items():
         where = f"captioners.{name}"
         known(f"{where}.dataset", [captioner.dataset], "datasets", params.datasets)
@@ -108,8 +91,10 @@ def _check_captioners(params: Params) -> None:
         if isinstance(captioner, RlssrCaptionerConfig):
             _check_tower(params, f"{where}.tower", captioner.tower)
             continue
-        texts = params.embedded if isinstance(captioner, PrefixCaptionerConfig) else set()
-        if not texts & {*captioner.features}:
+        texts = params.text_features if isinstance(captioner, PrefixCaptionerConfig) else ()
+        if not {*texts} & {*captioner.features}:
+            _check_parts(params, f"{where}.features", captioner.features)
+            sounds = params.sound_features
             known(f"{where}.features", captioner.features, "encoders or encoded", sounds)
         if isinstance(captioner, PrefixCaptionerConfig):
             _check_prefix(params, where, captioner)
@@ -118,6 +103,24 @@ def _check_captioners(params: Params) -> None:
     for name, finetuned in params.finetuned.items():
         where = f"finetuned.{name}.captioner"
         known(where, [finetuned.captioner], "captioners", params.captioners)
+
+
+def _check_parts(params: Params, where: str, names: Sequence[str]) -> None:
+    """A retriever's features are named <retriever>/frames, /sound or /text, where it has them."""
+    for name in names:
+        retriever, _, part = name.partition("/")
+        if retriever not in params.all_retrievers:
+            continue
+        if retriever not in params.encoded:
+            raise ValueError(f"{where}: retriever '{retriever}' is not in encoded; add it")
+        if not part:
+            raise ValueError(f"{where}: '{name}' is a retriever; name what is encoded with it:"
+                             f" {name}/frames, {name}/sound or {name}/text")  # fmt: skip
+        if part == "frames" and not params.has_frames(retriever):
+            raise ValueError(
+                f"{where}: retriever '{retriever}' has no frames, as it trains no tower over one "
+                f"feature alone; name {retriever}/sound, or its encoders"
+            )
 
 
 def _check_tower(params: Params, where: str, name: str) -> None:
@@ -134,10 +137,9 @@ def _check_tower(params: Params, where: str, name: str) -> None:
 
 
 def _check_prefix(params: Params, where: str, captioner: PrefixCaptionerConfig) -> None:
-    known(
-        f"{where}.text", [captioner.text], "text_encoders or represented", sorted(params.embedded)
-    )
-    if captioner.features[0] in params.embedded - {captioner.text}:
+    _check_parts(params, f"{where}.text", [captioner.text])
+    known(f"{where}.text", [captioner.text], "text_encoders or encoded", params.text_features)
+    if captioner.features[0] in {*params.text_features} - {captioner.text}:
         raise ValueError(f"{where}.features: captions are read as text ({captioner.text}) is")
     if captioner.sound_dataset is not None:
         named = [captioner.sound_dataset]
@@ -174,6 +176,8 @@ def _distinct(sections: Sequence[str], params: Params) -> None:
     seen: dict[str, str] = {}
     for section in sections:
         for name in getattr(params, section):
+            if "/" in name:
+                raise ValueError(f"{section}: '{name}' has a slash; rename it")
             if name in seen:
                 raise ValueError(f"'{name}' is in both {seen[name]} and {section}; rename one")
             seen[name] = section

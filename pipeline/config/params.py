@@ -29,8 +29,6 @@ from pipeline.config.section import parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 
-SIDES = ("sound", "text")  # of a retriever's space
-
 
 class Params(CaptionerSections):
     """All of ``params.yaml``."""
@@ -47,8 +45,8 @@ class Params(CaptionerSections):
     retrieval_training: RetrievalTrainingConfig = RetrievalTrainingConfig()
     retrievers: dict[str, RetrieverConfig] = Field(default_factory=dict)
     adapted: dict[str, AdaptedConfig] = Field(default_factory=dict)
-    encoded: tuple[str, ...] = ()  # retrievers that become encoders: their frames are stored
-    represented: tuple[str, ...] = ()  # retrievers as CLAP: <name>-sound and <name>-text are stored
+    # retrievers that become encoders: <name>/frames, <name>/sound and <name>/text are stored
+    encoded: tuple[str, ...] = ()
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     captioners: dict[str, CaptionerConfig] = Field(default_factory=dict)
     scst: ScstConfig = ScstConfig()
@@ -61,15 +59,20 @@ class Params(CaptionerSections):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
-    def recoded(self) -> dict[str, str]:
-        """Features that a trained retriever makes of others, and the retriever of each."""
-        spaces = {f"{name}-{side}": name for name in self.represented for side in SIDES}
-        return {**dict(zip(self.encoded, self.encoded, strict=True)), **spaces}
+    def sound_features(self) -> tuple[str, ...]:
+        """Stored features of sound, by name: of encoders, and of encoded retrievers."""
+        frames = (f"{name}/frames" for name in self.encoded if self.has_frames(name))
+        return (*self.encoders, *frames, *(f"{name}/sound" for name in self.encoded))
 
     @property
-    def embedded(self) -> set[str]:
-        """Features of captions: of text encoders, and of retrievers' text sides."""
-        return {*self.text_encoders, *(f"{name}-text" for name in self.represented)}
+    def text_features(self) -> tuple[str, ...]:
+        """Stored features of captions, by name: of text encoders, and of encoded retrievers."""
+        return (*self.text_encoders, *(f"{name}/text" for name in self.encoded))
+
+    def has_frames(self, retriever: str) -> bool:
+        """Whether it trains a tower over one stored feature."""
+        tower = self.sound_towers.get(self.base_retriever(retriever).sound[0])
+        return tower is not None and len(tower.inputs) == 1
 
     @property
     def all_retrievers(self) -> dict[str, RetrieverConfig | AdaptedConfig]:

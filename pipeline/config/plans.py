@@ -21,9 +21,11 @@ from pipeline.config.encoders import (
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
 from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
-from pipeline.config.retrievers import BiEncoderConfig, SoundTowerConfig, TextTowerConfig
+from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.section import Section, parse_section
+from pipeline.config.sides import SoundSide, TextSide
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
+from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, write_json
 
 P = TypeVar("P", bound="Plan")
@@ -40,9 +42,17 @@ class Plan(Section):
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
-    def load(cls: type[P], path: Path) -> P:
-        values = read_json(path, "run `dvc repro plan`")
-        return parse_section(cls, values, str(path))
+    def load(cls: type[P], path: Path, hint: str = "run `dvc repro plan`") -> P:
+        """What :meth:`save` wrote; ``hint`` says what to run when it is missing or broken.
+
+        Raises:
+            EarwitnessError: so it is, or another version of earwitness wrote it.
+        """
+        values = read_json(path, hint)
+        try:
+            return parse_section(cls, values, "its settings")
+        except EarwitnessError as error:
+            raise EarwitnessError(f"{path}: of another version ({error}); {hint}") from None
 
 
 class ComputingPlan(Plan):
@@ -82,32 +92,22 @@ class EmbeddingPlan(ComputingPlan):
 
 
 class RetrieverPlan(TrainingPlan):
-    """Train one retriever. Of each side either the tower or the stored features are there."""
+    """Train one retriever."""
 
     datasets: tuple[str, ...]
-    features: tuple[str, ...]  # stored sound features: of the frozen encoders, or the tower's input
-    sound: (
-        SoundTowerConfig | None
-    )  # the tower that is trained; null: projections of the stored features
-    input: EncoderConfig | None  # the settings of the stored feature that the tower reads
-    weights: (
-        str | None
-    )  # data/models/encoders/<name>/model.safetensors where the tower starts there
-    text: TextTowerConfig | None  # the tower that is trained; null: stored text features
-    text_features: str | None  # name of the stored text features, where there is no text tower
-    text_encoder: TextEncoderConfig | None  # that made them
+    sound: SoundSide
+    text: TextSide
     biencoder: BiEncoderConfig
     training: RetrievalTrainingConfig
-    start: (
-        str | None
-    )  # the retriever in data/models/retrievers that this one is trained further from
+    # the retriever in data/models/retrievers that this one is trained further from
+    start: str | None
 
 
 class EncodingPlan(ComputingPlan):
-    """Encode one dataset's stored features with a trained retriever; ``name`` is its name."""
+    """Encode one dataset's sound and captions with a trained retriever; ``name`` is its name."""
 
     dataset: str
-    feature: str  # the stored feature that its tower reads
+    frames: bool  # its tower's frames too
 
 
 class CaptionerPlan(TrainingPlan):
@@ -119,14 +119,6 @@ class CaptionerPlan(TrainingPlan):
     sound_dataset: str | None = None  # whose sound; null: the dataset's own
     model: CaptionerModel
     training: TrainingConfig
-
-
-class RepresentationPlan(ComputingPlan):
-    """Put one dataset's sound and captions into a trained retriever's space."""
-
-    dataset: str
-    features: tuple[str, ...]  # stored sound features that it reads
-    text_features: str | None  # stored text features that it reads, where it has no text tower
 
 
 class FinetuningPlan(TrainingPlan):

@@ -136,11 +136,6 @@ class BiEncoderConfig(Section):
     # the most similar
     negatives: Literal["random", "hardest"] = "random"
 
-    @property
-    def by_distance(self) -> bool:
-        """Whether clips are ranked by their distance, rather than by a dot product."""
-        return self.loss == "exp_distance"
-
     @model_validator(mode="after")
     def _masked(self) -> BiEncoderConfig:
         if self.loss != "infonce" and not self.mask_same_clip:

@@ -22,7 +22,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
-from pipeline.features.store import FeatureStore, caption_id
+from pipeline.features.store import FeatureStore, caption_ids
 from pipeline.models.layers.pooling import unit
 from pipeline.tensors import Bank, Padded
 
@@ -128,7 +128,6 @@ def open_memory(
     if plan.model.architecture != "prefix" or plan.text is None:
         return None
     clips, _ = training_clips(Manifest.load(corpora / f"{plan.dataset}.json"), plan.training)
-    names = [caption_id(clip.clip_id, k) for clip in clips for k in range(len(clip.captions))]
-    store = FeatureStore.open(features / plan.dataset / f"{plan.text}.h5", "embed")
-    (captions,) = open_banks([store], names, device)
+    store = FeatureStore.open(features / plan.dataset / f"{plan.text}.h5")
+    (captions,) = open_banks([store], caption_ids(clips), device)
     return TextMemory(captions, settings.method, settings.temperature, source=str(store.path))

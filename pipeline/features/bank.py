@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import FeatureStore, job_of
+from pipeline.features.store import MAKE_ANEW, FeatureStore
 from pipeline.tensors import Padded
 
 Place = Literal["device", "ram", "mapped"]
@@ -199,10 +199,7 @@ def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:
     """(len(ids) * views,) entries of the store."""
     position = {name: clip for clip, name in enumerate(store.ids)}
     if odd := next((name for name in ids if name not in position), None):
-        raise EarwitnessError(
-            f"{store.path}: no features of {odd!r}; "
-            f"run `dvc repro -f {job_of(store.path, store.stage)}`"
-        )
+        raise EarwitnessError(f"{store.path}: no features of {odd!r}; {MAKE_ANEW}")
     clips = np.array([position[name] for name in ids], dtype=np.int64)
     return (clips[:, None] * store.views + np.arange(store.views)).reshape(-1)
 

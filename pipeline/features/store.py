@@ -1,4 +1,4 @@
-"""The feature file: all frames of one dataset under one frozen encoder, in one HDF5.
+"""The feature file: all frames of one dataset under one encoder, in one HDF5.
 
 ``values`` float16 (total frames, D) is one contiguous block, so that it can be memory-mapped;
 ``offsets`` int64 (entries + 1,) says where each entry's frames begin; ``ids`` (N,) names the clips.
@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.section import Section
+from pipeline.corpora.manifest import Clip
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing, write_json
 
+MAKE_ANEW = "delete it and run `dvc repro`"
 FORMAT_VERSION = 1
 LIBVER = ("v110", "v110")  # fixed, so that the bytes do not depend on the library's default
 
@@ -32,6 +34,11 @@ LIBVER = ("v110", "v110")  # fixed, so that the bytes do not depend on the libra
 def caption_id(clip_id: str, number: int) -> str:
     """The name of a clip's caption in a feature file."""
     return f"{clip_id}#{number}"
+
+
+def caption_ids(clips: Iterable[Clip]) -> list[str]:
+    """The names of all captions, clip by clip."""
+    return [caption_id(clip.clip_id, k) for clip in clips for k in range(len(clip.captions))]
 
 
 class Index(Section):
@@ -119,28 +126,23 @@ class FeatureStore:
     ids: tuple[str, ...]  # N
     offsets: NDArray[np.int64]  # (N * views + 1,)
     values: NDArray[np.float16]  # (total frames, D), memory-mapped, read only
-    stage: str
 
     @staticmethod
-    def open(path: Path, stage: str = "extract") -> FeatureStore:
-        """Opens and checks ``<dataset>/<encoder>.h5``.
-
-        Args:
-            stage: the one that wrote it, ``extract`` or ``embed``, named in the errors.
+    def open(path: Path) -> FeatureStore:
+        """Opens and checks ``<dataset>/<encoder>.h5`` or ``<dataset>/<retriever>/frames.h5``.
 
         Raises:
             EarwitnessError: missing, cut short, of another format, or inconsistent.
         """
-        job = job_of(path, stage)
         if not path.is_file():
-            raise EarwitnessError(f"{path}: no features; run `dvc repro {job}`")
+            raise EarwitnessError(f"{path}: no features; run `dvc repro`")
         try:
             with h5py.File(path, "r") as file:
-                return _read(file, path, stage)
+                return _read(file, path)
         except (OSError, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise EarwitnessError(
-                f"{path}: cut short, or no feature file ({reason}); run `dvc repro -f {job}`"
+                f"{path}: cut short, or no feature file ({reason}); {MAKE_ANEW}"
             ) from None
 
     @property
@@ -174,7 +176,6 @@ class FeatureStore:
         """Refuses ids other than ``expected``, in order; ``source`` says where those come from."""
         if self.ids == tuple(expected):
             return
-        job = job_of(self.path, self.stage)
         pairs = enumerate(zip(self.ids, expected, strict=False))
         first = next((i for i, (found, wanted) in pairs if found != wanted), None)
         problem = (
@@ -182,19 +183,16 @@ class FeatureStore:
             if first is None
             else f"{self.ids[first]!r} where {expected[first]!r} should be"
         )
-        raise EarwitnessError(
-            f"{self.path}: not the clips of {source} ({problem}); run `dvc repro -f {job}`"
-        )
+        raise EarwitnessError(f"{self.path}: not the clips of {source} ({problem}); {MAKE_ANEW}")
 
 
-def job_of(path: Path, stage: str) -> str:
-    """The DVC stage that writes ``<dataset>/<encoder>.h5``."""
-    name = path.stem.rpartition("-")[0] if stage == "represent" else path.stem
-    return f"{stage}@{path.parent.name}-{name}"
+def open_stores(folder: Path, names: Iterable[str]) -> list[FeatureStore]:
+    """The feature files ``<name>.h5`` in a dataset's folder, in the order of ``names``."""
+    return [FeatureStore.open(folder / f"{name}.h5") for name in names]
 
 
-def _read(file: h5py.File, path: Path, stage: str) -> FeatureStore:
-    """The content of an open file; a ValueError says what is wrong with it."""
+def _read(file: h5py.File, path: Path) -> FeatureStore:
+    """Everything of an open file, checked; what is wrong is a ValueError."""
     version = file.attrs["format_version"]
     if version != FORMAT_VERSION:
         raise ValueError(f"format version {version}, not {FORMAT_VERSION}")
@@ -214,7 +212,7 @@ def _read(file: h5py.File, path: Path, stage: str) -> FeatureStore:
         raise ValueError(f"{len(offsets)} offsets for {len(ids)} ids of {header.views} views")
     if offsets[0] != 0 or offsets[-1] != len(dataset) or (np.diff(offsets) < 0).any():
         raise ValueError("offsets do not rise from 0 to the number of frames")
-    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path), stage)
+    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path))
 
 
 def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[np.float16]:

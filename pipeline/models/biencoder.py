@@ -8,36 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.retrievers import BiEncoderConfig
+from pipeline.config.sides import (
+    SoundSide,
+    SoundTowerSide,
+    StoredSoundSide,
+    StoredTextSide,
+    TextSide,
+    TextTowerSide,
+)
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import two_way_infonce
 from pipeline.losses.exp_distance import exp_distance_loss
 from pipeline.losses.triplet import triplet_loss
 from pipeline.models.layers.pooling import mean
-from pipeline.models.towers.base import SoundTower, TextTowerModel
-from pipeline.tensors import Padded
+from pipeline.tensors import Padded, Tokens
 
 MAX_SCALE = 100.0  # of 1 / τ, as CLIP's
-
-
-class Tokens(NamedTuple):
-    """Captions as a text tower reads them."""
-
-    ids: Tensor  # (B, L) int64, padded
-    lengths: Tensor  # (B,) int64
 
 
 class Pairs(NamedTuple):
     """One training batch of B (clip, caption) pairs."""
 
     sound: tuple[Padded, ...]  # E × (B, T, W) stored features, E = 1 for a tower
-    text: Tokens | Padded  # of a tower, or (B, L, W) stored features
+    text: Tokens | tuple[Padded, ...]  # of a tower, or E × (B, L, W) stored features
     clips: Tensor  # (B,) int64: captions of one clip share it
 
 
@@ -50,7 +51,16 @@ class BiEncoderLosses(NamedTuple):
     temperature: Tensor | None  # τ, of InfoNCE
 
 
-class StoredMeans(nn.Module):
+class Side(Protocol):
+    """Clips or captions to embeddings: a trained tower, or :class:`StoredMeans`."""
+
+    embedding_width: int
+
+    def embed(self, inputs: Any, /) -> Tensor:
+        """B of them → (B, embedding_width)."""
+
+
+class StoredMeans:
     """Stored features as one embedding: each one's mean over time, layer-normed, side by side.
 
     Has no weights: activations of different encoders differ by orders of magnitude, and the norm
@@ -59,11 +69,10 @@ class StoredMeans(nn.Module):
 
     def __init__(self, widths: Sequence[int], norm: bool = True) -> None:
         """``widths``: W of each of the E features."""
-        super().__init__()
-        self.widths, self.norm = tuple(widths), norm
+        self.norm = norm
         self.embedding_width = sum(widths)
 
-    def forward(self, features: Sequence[Padded]) -> Tensor:
+    def embed(self, features: Sequence[Padded]) -> Tensor:
         """E × (B, T, W) → (B, ΣW) float32."""
         means = [mean(padded) for padded in features]
         if self.norm:
@@ -81,12 +90,7 @@ class BiEncoder(nn.Module):
         log_scale: () log(1 / τ), at most log 100; of InfoNCE.
     """
 
-    def __init__(
-        self,
-        sound: SoundTower | StoredMeans,
-        text: TextTowerModel | StoredMeans,
-        settings: BiEncoderConfig,
-    ) -> None:
+    def __init__(self, sound: Side, text: Side, settings: BiEncoderConfig) -> None:
         """
         Raises:
             EarwitnessError: a side without a projection is not as wide as the other.
@@ -113,17 +117,11 @@ class BiEncoder(nn.Module):
 
     def embed_sound(self, sound: Sequence[Padded]) -> Tensor:
         """E × (B, T, W) stored features → (B, D) float32, unit vectors for cosine (eq. 4, 5)."""
-        if isinstance(self.sound, StoredMeans):
-            embedding: Tensor = self.sound(sound)
-        else:
-            embedding = self.sound(sound).embedding
-        return self._common(embedding, self.sound_projection)
+        return self._common(self.sound.embed(sound), self.sound_projection)
 
-    def embed_text(self, text: Tokens | Padded) -> Tensor:
-        """B captions' tokens or (B, L, W) stored features → (B, D) float32, as the sound's."""
-        if isinstance(text, Tokens):
-            return self._common(self.text(text.ids, text.lengths), self.text_projection)
-        return self._common(self.text([text]), self.text_projection)
+    def embed_text(self, text: Tokens | Sequence[Padded]) -> Tensor:
+        """B captions' tokens or E × (B, L, W) stored features → (B, D) float32, as the sound's."""
+        return self._common(self.text.embed(text), self.text_projection)
 
     def loss(self, batch: Pairs) -> BiEncoderLosses:
         """Both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
@@ -158,7 +156,63 @@ class BiEncoder(nn.Module):
             return F.normalize(common, dim=-1) if self.settings.similarity == "cosine" else common
 
 
-def has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) -> bool:
+def build_biencoder(
+    sound: SoundSide,
+    text: TextSide,
+    settings: BiEncoderConfig,
+    *,
+    sound_widths: Sequence[int],
+    text_widths: Sequence[int],
+    network: dict[str, Any],
+    pretrained: bool,
+) -> BiEncoder:
+    """The bi-encoder of a plan's two sides.
+
+    Args:
+        sound_widths: W of each stored feature of the sound side.
+        text_widths: W of each stored feature of the text side.
+        network: of a text tower; see :func:`pipeline.models.towers.text.text_network`.
+        pretrained: False for random weights that a trained retriever's replace: no file is read.
+
+    Raises:
+        EarwitnessError: weights are not available, or do not fit their tower.
+    """
+    words = _text_side(text, settings, text_widths, network, pretrained)  # drawn before the sound
+    return BiEncoder(_sound_side(sound, settings, sound_widths, pretrained), words, settings)
+
+
+def _sound_side(
+    side: SoundSide, settings: BiEncoderConfig, widths: Sequence[int], pretrained: bool
+) -> Side:
+    match side:
+        case SoundTowerSide():
+            from pipeline.models.towers.registry import build_sound_tower
+
+            trained = Path(side.weights) if side.weights else None
+            return build_sound_tower(
+                side.tower, side.input, trained, widths=widths, pretrained=pretrained
+            )
+        case StoredSoundSide():
+            return StoredMeans(widths, norm=_has_projection(settings, "sound"))
+
+
+def _text_side(
+    side: TextSide,
+    settings: BiEncoderConfig,
+    widths: Sequence[int],
+    network: dict[str, Any],
+    pretrained: bool,
+) -> Side:
+    match side:
+        case TextTowerSide():
+            from pipeline.models.towers.text import build_text_tower
+
+            return build_text_tower(side.tower, network, pretrained=pretrained)
+        case StoredTextSide():
+            return StoredMeans(widths, norm=_has_projection(settings, "text"))
+
+
+def _has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) -> bool:
     """Whether that side has a projection to ``settings.width``."""
     return settings.project in ("both", side)
 
@@ -166,5 +220,5 @@ def has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) ->
 def _projection(
     embedding: int, settings: BiEncoderConfig, side: Literal["sound", "text"]
 ) -> nn.Linear | nn.Identity:
-    linear = has_projection(settings, side)
-    return nn.Linear(embedding, settings.width) if linear else nn.Identity()
+    projects = _has_projection(settings, side)
+    return nn.Linear(embedding, settings.width) if projects else nn.Identity()

@@ -57,7 +57,7 @@ def check_captioner(
             f"{where}: {feature} is {sound} wide, but {found.text} is {text}; name the sound and "
             "the text of one space, such as one CLAP's"
         )
-    if found.model.reads.sound and feature not in context.params.embedded:
+    if found.model.reads.sound and feature not in context.params.text_features:
         check_sound(context.manifests[heard], where, own)
 
 

@@ -32,7 +32,9 @@ class Context:
     manifests: Mapping[str, Manifest]  # by dataset
     package: Path  # of the code
     models: Path  # {encoders,retrievers,captioners}/<name>/
-    index: Path  # {frozen,encoded}/<dataset>/<encoder>.json, fingerprints of features
+    # fingerprints of features: frozen/<dataset>/<encoder>.json, and of a retriever's
+    # encoded/<dataset>/<retriever>/{frames,sound,text}.json
+    index: Path
 
     def code(self, modules: Iterable[str]) -> str:
         """Digest of what ``modules`` run."""
@@ -48,11 +50,9 @@ class Context:
 
     def _index(self, dataset: str, encoder: str) -> Path:
         """What is known of stored features; see features/store.py."""
-        kind = "encoded" if encoder in self.params.recoded else "frozen"
+        kind, stages = ("encoded", "encode") if "/" in encoder else ("frozen", "extract embed")
         path = self.index / kind / dataset / f"{encoder}.json"
         if not path.is_file():
-            own = "encode" if encoder in self.params.encoded else "represent"
-            stages = own if kind == "encoded" else "extract embed"
             raise EarwitnessError(f"{path}: features not made yet; run `dvc repro {stages}`")
         return path
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pipeline.config.params import Params, with_settings
-from pipeline.config.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
+from pipeline.config.plans import EncodingPlan, Plan, RetrieverPlan
+from pipeline.config.sides import (
+    SoundSide,
+    SoundTowerSide,
+    StoredSoundSide,
+    StoredTextSide,
+    TextSide,
+    TextTowerSide,
+)
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, device, digest, weights
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
     """Retriever → plan to train it, adapted ones too; ``encoding/<dataset>-<retriever>`` → plan
-    to write its frames.
+    to encode a dataset with it.
     """
     params = context.params
     plans: dict[str, Plan] = {}
@@ -24,64 +32,63 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
     for name in params.encoded:
         for dataset in params.datasets:
             plans[f"encoding/{dataset}-{name}"] = _encoding_plan(context, name, dataset)
-    for name in params.represented:
-        for dataset in params.datasets:
-            plan = _representation_plan(context, name, dataset)
-            plans[f"representing/{dataset}-{name}"] = plan
     return plans
 
 
-def tower_modules(params: Params, name: str) -> list[str]:
-    """The modules of a retriever's trained towers."""
-    retriever = params.base_retriever(name)
-    modules = [f"models.towers.{params.sound_towers[s].module}" for s in _towers(params, name)]
-    return [*modules, *(["models.towers.text"] if retriever.text in params.text_towers else [])]
+def sound_side(context: Context, params: Params, name: str) -> SoundSide:
+    """The sound side of a retriever, by ``params``, which may have its own settings."""
+    names = params.base_retriever(name).sound
+    tower = params.sound_towers.get(names[0])
+    if tower is None:
+        return StoredSoundSide(features=names)
+    trained = context.tower_weights(tower)
+    return SoundTowerSide(
+        features=tower.inputs,
+        tower=tower,
+        input=params.encoders[tower.input],
+        weights=str(trained) if trained else None,
+    )
 
 
-def sound_features(params: Params, name: str) -> tuple[str, ...]:
-    """The stored sound features that a retriever reads."""
-    towers = [params.sound_towers[tower] for tower in _towers(params, name)]
-    return tuple(i for tower in towers for i in tower.inputs) or params.base_retriever(name).sound
+def text_side(params: Params, name: str) -> TextSide:
+    """The text side of a retriever, by ``params``, which may have its own settings."""
+    text = params.base_retriever(name).text
+    if text in params.text_towers:
+        return TextTowerSide(tower=params.text_towers[text])
+    return StoredTextSide(features=(text,), encoder=params.text_encoders[text])
 
 
-def _towers(params: Params, name: str) -> tuple[str, ...]:
-    return tuple(s for s in params.base_retriever(name).sound if s in params.sound_towers)
+def tower_modules(sound: SoundSide, text: TextSide) -> list[str]:
+    """The modules of the sides' trained towers."""
+    of_sound = [f"models.towers.{sound.tower.module}"] if sound.kind == "tower" else []
+    return [*of_sound, *(["models.towers.text"] if text.kind == "tower" else [])]
 
 
 def _retriever_plan(
     context: Context, params: Params, name: str, datasets: tuple[str, ...], start: str | None
 ) -> RetrieverPlan:
     """``params``: with the retriever's own settings."""
-    retriever = params.base_retriever(name)
-    tower = next((params.sound_towers[s] for s in _towers(params, name)), None)
-    text = params.text_towers.get(retriever.text)
-    features = sound_features(params, name)
-    stored = (*features, *(() if text else (retriever.text,)))
+    sound, text = sound_side(context, params, name), text_side(params, name)
     inputs = {}
     for dataset in datasets:
         check_captions(context.manifests[dataset], ("development", "validation"))
         inputs[f"{dataset}: clips"] = captions(context.manifests[dataset].clips)
-        for encoder in stored:
-            inputs[f"{dataset}: {encoder}"] = context.fingerprint(dataset, encoder)
-    trained = context.tower_weights(tower) if tower else None
-    if tower is not None:
-        inputs["sound weights"] = weights(tower.weights, trained)
-    if text is not None:
-        inputs["text weights"] = weights(text.weights)
+        for feature in (*sound.features, *text.features):
+            inputs[f"{dataset}: {feature}"] = context.fingerprint(dataset, feature)
+    if sound.kind == "tower":
+        trained = context.tower_weights(sound.tower)
+        inputs["sound weights"] = weights(sound.tower.weights, trained)
+    if text.kind == "tower":
+        inputs["text weights"] = weights(text.tower.weights)
     return RetrieverPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.contrastive", *tower_modules(params, name)]),
+        code=context.code(["training.contrastive", *tower_modules(sound, text)]),
         seed=params.seed,
         hardware=params.hardware,
         datasets=datasets,
-        features=features,
-        sound=tower,
-        input=params.encoders[tower.input] if tower else None,
-        weights=str(trained) if trained else None,
+        sound=sound,
         text=text,
-        text_features=None if text else retriever.text,
-        text_encoder=None if text else params.text_encoders[retriever.text],
         biencoder=params.biencoder,
         training=params.retrieval_training,
         start=start,
@@ -89,35 +96,19 @@ def _retriever_plan(
 
 
 def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
-    (feature,) = sound_features(context.params, name)
-    modules = ["trained.encoding", *tower_modules(context.params, name)]
+    params = context.params
+    sound, text = sound_side(context, params, name), text_side(params, name)
+    clips = context.manifests[dataset].clips
+    inputs = {
+        feature: context.fingerprint(dataset, feature)
+        for feature in (*sound.features, *text.features)
+    }
+    inputs["clips"] = digest([[clip.clip_id, clip.captions] for clip in clips])
     return EncodingPlan(
         name=name,
-        inputs={feature: context.fingerprint(dataset, feature)},
-        code=context.code(modules),
+        inputs=inputs,
+        code=context.code(["trained.encoding", *tower_modules(sound, text)]),
         hardware=device(context.params),
         dataset=dataset,
-        feature=feature,
-    )
-
-
-def _representation_plan(context: Context, name: str, dataset: str) -> RepresentationPlan:
-    params = context.params
-    text = params.base_retriever(name).text
-    stored = None if text in params.text_towers else text
-    features = sound_features(params, name)
-    manifest = context.manifests[dataset]
-    inputs = {
-        encoder: context.fingerprint(dataset, encoder)
-        for encoder in (*features, *([stored] if stored else []))
-    }
-    inputs["clips"] = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
-    return RepresentationPlan(
-        name=name,
-        inputs=inputs,
-        code=context.code(["trained.representing", *tower_modules(params, name)]),
-        hardware=device(params),
-        dataset=dataset,
-        features=features,
-        text_features=stored,
+        frames=f"{name}/frames" in params.sound_features,
     )

@@ -13,7 +13,7 @@ from pipeline.planning.context import (
     digest,
     weights,
 )
-from pipeline.planning.retrievers import sound_features, tower_modules
+from pipeline.planning.retrievers import sound_side, text_side, tower_modules
 
 
 def system_plans(context: Context) -> dict[str, Plan]:
@@ -72,7 +72,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         encoder: context.fingerprint(dataset, encoder)
         for member in members
         for encoder in resolved(context, member).features
-        if encoder not in params.embedded
+        if encoder not in params.text_features
     }
     modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.tables"]
     return EvaluationPlan(
@@ -93,11 +93,10 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     modules = ["trained.ranking"]
     for member in members:
         inputs[f"retriever {member}"] = weights(str(context.models / "retrievers" / member))
-        modules += tower_modules(params, member)
-        text = params.base_retriever(member).text
-        stored = [] if text in params.text_towers else [text]
-        for encoder in (*sound_features(params, member), *stored):
-            inputs[encoder] = context.fingerprint(dataset, encoder)
+        sound, text = sound_side(context, params, member), text_side(params, member)
+        modules += tower_modules(sound, text)
+        for feature in (*sound.features, *text.features):
+            inputs[feature] = context.fingerprint(dataset, feature)
     captioned = {
         name: CaptionedSystem(
             captions_of=s.captions_of, text=s.text, encoder=params.text_encoders[s.text]

@@ -21,7 +21,7 @@ from pipeline.features.bank import length_batches, open_banks
 from pipeline.features.store import FeatureStore
 from pipeline.metrics.retrieval import Embeddings
 from pipeline.metrics.tables import read_predictions
-from pipeline.models.biencoder import mean
+from pipeline.models.layers.pooling import mean
 
 BATCH_TOKENS = 1 << 14  # of queries that are averaged together
 
@@ -49,7 +49,7 @@ def embed_captioned(
     captions = read_predictions(path, clips, "run `dvc repro decode`")
     encoder = build_text_encoder(system.encoder, resolve_device(device))
     packed = encoder.encode(captions, np.float16)  # as queries are stored
-    stored = FeatureStore.open(features / f"{system.text}.h5", "embed")
+    stored = FeatureStore.open(features / f"{system.text}.h5")
     return Embeddings(_stored_means(stored, queries), _packed_means(packed))
 
 

@@ -1,7 +1,8 @@
-"""A trained retriever as a frozen encoder: its sound tower's frames, as a feature file (SJTU 2.3).
+"""A trained retriever as an encoder: its tower's frames (SJTU 2.3), and both sides of its space, as
+a CLAP's. Each is a feature file: ``frames.h5``, ``sound.h5`` and ``text.h5``.
 
 Which clips share a batch follows from the stored features alone, so that a killed run that goes on
-gives a byte-identical file.
+gives a byte-identical file of frames; the embeddings take seconds.
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import FeatureBank, length_batches
+from pipeline.features.bank import FeatureBank
 from pipeline.features.prefetch import prefetch
 from pipeline.features.resumable import Parts, folder_name
-from pipeline.features.store import FeatureStore, Header, Index
+from pipeline.features.store import FeatureStore, Header, Index, caption_ids, write_store
 from pipeline.features.throughput import Clock, Report
-from pipeline.tensors import Padded, pad_arrays
-from pipeline.trained.retriever import BATCH_FRAMES, TrainedRetriever
+from pipeline.tensors import Padded
+from pipeline.trained.inputs import frame_batches
+from pipeline.trained.retriever import TrainedRetriever
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.config.plans import EncodingPlan
     from pipeline.corpora.manifest import Manifest
+
+BLOCK = 1 << 16  # embeddings that are written together
 
 
 class Frames(NamedTuple):
@@ -40,51 +44,52 @@ class Frames(NamedTuple):
     lengths: NDArray[np.int64]  # (n,)
 
 
-def recode(
+def encode(
     plan: EncodingPlan,
     manifest: Manifest,
-    store: FeatureStore,
+    stores: Sequence[FeatureStore],
+    text: Sequence[FeatureStore],
     retriever: TrainedRetriever,
     weights: str,
     partial: Path,
-    path: Path,
-) -> tuple[Index, Report]:
-    """Every clip's stored feature through the retriever's tower, into a feature file.
+    folder: Path,
+) -> tuple[dict[str, Index], Report]:
+    """Writes a dataset's frames, where the plan asks for them, and its embeddings.
+
+    Captions need no sound: of a dataset of captions alone the files of sound have no entries.
 
     Args:
-        store: what the tower reads, of all the manifest's clips.
+        stores: of the stored features that the sound side reads, of all clips with sound.
+        text: of those that the text side reads, of all captions.
         weights: digest of the retriever's.
-        partial: folder for what is done, until all is.
-        path: of the feature file.
+        partial: folder for the frames that are done, until all are.
+        folder: of the three files.
+
+    Returns:
+        What is known of each file, by its name.
 
     Raises:
-        EarwitnessError: the store is of another dataset or encoder, the retriever has no tower,
-            values do not fit float16, no GPU memory, or another process is at the same work.
+        EarwitnessError: features of another dataset or width, frames of a retriever that has none,
+            values that do not fit float16, no GPU memory, or another process is at the same work.
     """
-    tower = retriever.tower
-    store.check_ids([clip.clip_id for clip in manifest.sounding], f"dataset {manifest.dataset}")
-    retriever.check_widths([(store.width, str(store.path))])
-    header = Header(
-        encoder=plan.name,
-        settings=retriever.plan.model_dump(mode="json", include={"sound", "input"}),
-        weights=weights,
-        frame_seconds=store.header.frame_seconds * tower.reduction,
-        views=store.views,
-    )
-    device = retriever.device
-    bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: each is read once
-    batches = length_batches(bank.lengths, BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"]))
-    content = [plan.model_dump(mode="json"), weights, device.type, list(store.ids)]
-    folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
-    entries = [batch.numpy() for batch in batches]
-    with Parts(folder, entries, tower.width).held() as parts:
-        report = _encode_missing(parts, batches, bank, retriever)
-        index = parts.assemble(path, header, store.ids)
-        parts.remove()
-    return index, report
+    clips = [clip.clip_id for clip in manifest.sounding]
+    for store in stores:
+        store.check_ids(clips, f"dataset {manifest.dataset}")
+    found: dict[str, Index] = {}
+    report = Report()
+    if plan.frames:
+        path = folder / "frames.h5"
+        found["frames"], report = _write_frames(plan, stores[0], retriever, weights, partial, path)
+    sound = retriever.embed_sound(retriever.sound.stored(stores, clips))
+    words = retriever.embed_text(retriever.text.captions([manifest.clips], [text]))
+    captions = caption_ids(manifest.clips)
+    for side, ids, values in (("sound", clips, sound), ("text", captions, words)):
+        path = folder / f"{side}.h5"
+        found[side] = _write_embeddings(retriever, weights, ids, values.cpu(), path)
+    return found, report
 
 
-def recode_features(
+def encode_frames(
     features: Sequence[NDArray[np.float16]], retriever: TrainedRetriever
 ) -> list[NDArray[np.float16]]:
     """Stored features of any sound files, (T, W) each → the tower's frames, (T', D) each.
@@ -92,32 +97,26 @@ def recode_features(
     Raises:
         EarwitnessError: other widths than the retriever's, no tower, or no GPU memory.
     """
-    if not features:
-        return []
-    retriever.check_widths([(features[0].shape[1], "these features")])
-    device = retriever.device
-    lengths = torch.tensor([len(own) for own in features])
+    made = retriever.sound.made([features])
     found: dict[int, NDArray[np.float16]] = {}
-    for batch in length_batches(lengths, BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"])):
-        rows = batch.tolist()
-        frames = tower_frames(pad_arrays([features[row] for row in rows], device), retriever)
-        values, counts = unpack(frames)
-        found |= zip(rows, np.split(values, np.cumsum(counts)[:-1]), strict=True)
+    for batch in made.batches():
+        values, counts = unpack(tower_frames(made.batch(batch), retriever))
+        found |= zip(batch.tolist(), np.split(values, np.cumsum(counts)[:-1]), strict=True)
     return [found[row] for row in range(len(features))]
 
 
 @torch.no_grad()
-def tower_frames(stored: Padded, retriever: TrainedRetriever) -> Padded:
-    """(B, T, W) → (B, T', D) on the device; bf16 on CUDA."""
+def tower_frames(stored: tuple[Padded, ...], retriever: TrainedRetriever) -> Padded:
+    """E × (B, T, W) → (B, T', D) on the device; bf16 on CUDA."""
     kind = retriever.device.type
     try:
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            frames: Padded = retriever.tower([stored]).frames
+            frames: Padded = retriever.tower(stored).frames
             return frames
     except torch.cuda.OutOfMemoryError:
         raise EarwitnessError(
-            f"no GPU memory for {stored.values.shape[0]} × {stored.values.shape[1]} stored frames "
-            "at once; free the GPU, or run on the CPU with CUDA_VISIBLE_DEVICES set to nothing"
+            "no GPU memory for {} × {} stored frames at once; free the GPU, or run on the CPU with "
+            "CUDA_VISIBLE_DEVICES set to nothing".format(*stored[0].values.shape)
         ) from None
 
 
@@ -136,6 +135,38 @@ def unpack(frames: Padded) -> Frames:
     return Frames(values.cpu().numpy(), frames.lengths.cpu().numpy())
 
 
+def _write_frames(
+    plan: EncodingPlan,
+    store: FeatureStore,
+    retriever: TrainedRetriever,
+    weights: str,
+    partial: Path,
+    path: Path,
+) -> tuple[Index, Report]:
+    """Every view of every clip."""
+    tower = retriever.tower
+    retriever.sound.check_stores([store])
+    side = retriever.plan.sound.model_dump(mode="json")
+    header = Header(
+        encoder=plan.name,
+        settings={"sound": side["tower"], "input": side["input"]},
+        weights=weights,
+        frame_seconds=store.header.frame_seconds * tower.reduction,
+        views=store.views,
+    )
+    device = retriever.device
+    bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: each is read once
+    batches = frame_batches(bank.lengths, device)
+    content = [plan.model_dump(mode="json"), weights, device.type, list(store.ids)]
+    folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
+    entries = [batch.numpy() for batch in batches]
+    with Parts(folder, entries, tower.width).held() as parts:
+        report = _encode_missing(parts, batches, bank, retriever)
+        index = parts.assemble(path, header, store.ids)
+        parts.remove()
+    return index, report
+
+
 def _encode_missing(
     parts: Parts, batches: Sequence[Tensor], bank: FeatureBank, retriever: TrainedRetriever
 ) -> Report:
@@ -147,7 +178,7 @@ def _encode_missing(
         for part in missing:
             stored = bank.batch(batches[part])
             clock.begin()
-            frames = tower_frames(stored, retriever)
+            frames = tower_frames((stored,), retriever)
             clock.end()
             yield part, unpack(frames)
 
@@ -164,3 +195,24 @@ def _encode_missing(
             bar.update(done)
     report.seconds, report.encoder_seconds = time.perf_counter() - start, clock.seconds()
     return report
+
+
+def _write_embeddings(
+    retriever: TrainedRetriever, weights: str, ids: Sequence[str], values: Tensor, path: Path
+) -> Index:
+    """(N, D) rows of one side, a frame an entry."""
+    plan = retriever.plan
+    settings = plan.model_dump(mode="json", include={"sound", "text"})
+    header = Header(plan.name, settings, weights, frame_seconds=0.0)
+
+    def blocks() -> Iterator[NDArray[np.float16]]:
+        for rows in values.split(BLOCK):
+            block = rows.half().numpy()
+            if not np.isfinite(block).all():
+                raise EarwitnessError(
+                    f"{plan.name}: an embedding of {path.stem} is not a number; train the "
+                    "retriever again with a lower learning_rate"
+                )
+            yield block
+
+    return write_store(path, header, ids, np.ones(len(ids), np.int64), retriever.width, blocks())

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import FeatureStore, caption_id
+from pipeline.features.store import caption_id, open_stores
 from pipeline.files import replacing, write_json
 from pipeline.metrics.retrieval import (
     CUTOFF,
@@ -49,10 +49,11 @@ class Queries(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A system's members' embeddings, and the ranks that their mean similarity gives."""
+    """A system's members' embeddings, and what their mean similarity gives."""
 
     members: list[Embeddings]
     ranks: Ranks
+    scores: dict[str, float]
 
 
 def rank(
@@ -61,9 +62,9 @@ def rank(
     *,
     retrievers: Path,
     features: Path,
+    predictions: Path,
     rankings: Path,
     metrics: Path,
-    predictions: Path | None = None,
     device: str | torch.device = "auto",
 ) -> Scores:
     """Ranks with every system, writes what it found, and gives each system's scores and chance.
@@ -71,17 +72,24 @@ def rank(
     Args:
         retrievers: folder of the trained ones, each in a folder of its name.
         features: folder of the dataset's feature files.
+        predictions: folder of the dataset's captions, for systems that rank by them.
         rankings: gets ``<system>.csv``, a row a caption; see :func:`write_ranking`.
         metrics: gets ``<system>.json`` and ``yardstick_chance.json``.
-        predictions: folder of the dataset's captions, for systems that rank by them.
 
     Raises:
         EarwitnessError: see :func:`rank_systems`.
     """
+    ranked = rank_systems(
+        plan,
+        manifest,
+        retrievers=retrievers,
+        features=features,
+        predictions=predictions,
+        device=device,
+    )
     clips = manifest.split(plan.split)
     queries = queries_of(clips)
-    ranked = rank_systems(plan, manifest, retrievers, features, device, predictions)
-    found = {system: scores(own.ranks, queries.clip_of) for system, own in ranked.items()}
+    found = {system: own.scores for system, own in ranked.items()}
     found[CHANCE] = chance_scores(queries.clip_of, len(clips))
     names = file_names(clips)
     for system, own in ranked.items():
@@ -96,27 +104,14 @@ def rank(
     return found
 
 
-def score_systems(
-    plan: RankingPlan,
-    manifest: Manifest,
-    retrievers: Path,
-    features: Path,
-    predictions: Path | None = None,
-    device: str | torch.device = "auto",
-) -> Scores:
-    """The scores of each system, and no files; see :func:`rank`."""
-    ranked = rank_systems(plan, manifest, retrievers, features, device, predictions)
-    clip_of = queries_of(manifest.split(plan.split)).clip_of
-    return {system: scores(own.ranks, clip_of) for system, own in ranked.items()}
-
-
 def rank_systems(
     plan: RankingPlan,
     manifest: Manifest,
+    *,
     retrievers: Path,
     features: Path,
-    device: str | torch.device,
-    predictions: Path | None = None,
+    predictions: Path,
+    device: str | torch.device = "auto",
 ) -> dict[str, Ranked]:
     """Every system's ranks; a retriever of several systems is loaded, and embeds, once.
 
@@ -136,18 +131,17 @@ def rank_systems(
         raise EarwitnessError(
             f"{retrievers / absent}: no retriever; run `dvc repro train_retriever adapt`"
         )
-    embedded = {
-        name: embed(retrievers / name, features, clips, queries, device) for name in members
-    }
-    ranked = {}
-    for system, own in plan.systems.items():
-        similar = [embedded[name] for name in own]
-        ranked[system] = Ranked(similar, ensemble_ranks(similar, queries.clip_of))
+    embedded = {name: embed(retrievers / name, features, clips, device) for name in members}
+    similar = {system: [embedded[name] for name in own] for system, own in plan.systems.items()}
+    names = [clip.clip_id for clip in clips]
     for system, captioned in plan.captioned.items():
-        assert predictions is not None
-        names = [clip.clip_id for clip in clips]
-        texts = embed_captioned(captioned, names, queries.ids, features, predictions, device)
-        ranked[system] = Ranked([texts], ensemble_ranks([texts], queries.clip_of))
+        similar[system] = [
+            embed_captioned(captioned, names, queries.ids, features, predictions, device)
+        ]
+    ranked = {}
+    for system, own in similar.items():
+        ranks = ensemble_ranks(own, queries.clip_of)
+        ranked[system] = Ranked(own, ranks, scores(ranks, queries.clip_of))
     return ranked
 
 
@@ -162,21 +156,16 @@ def queries_of(clips: Sequence[Clip]) -> Queries:
 
 
 def embed(
-    folder: Path,
-    features: Path,
-    clips: Sequence[Clip],
-    queries: Queries,
-    device: str | torch.device,
+    folder: Path, features: Path, clips: Sequence[Clip], device: str | torch.device
 ) -> Embeddings:
     """A retriever's embeddings of the clips and of their captions."""
     retriever = load_retriever(folder, device)
-    sound = [FeatureStore.open(features / f"{name}.h5") for name in retriever.plan.features]
-    text = retriever.plan.text_features
-    stored = FeatureStore.open(features / f"{text}.h5", "embed") if text else None
-    return retriever.pair(
-        retriever.embed_captions(queries.captions, stored, queries.ids),
-        retriever.embed_sound(sound, [clip.clip_id for clip in clips]),
+    sound, text = (
+        open_stores(features, side.features) for side in (retriever.plan.sound, retriever.plan.text)
     )
+    captions = retriever.text.captions([clips], [text])
+    heard = retriever.sound.stored(sound, [clip.clip_id for clip in clips])
+    return retriever.pair(retriever.embed_text(captions).cpu(), retriever.embed_sound(heard).cpu())
 
 
 def file_names(clips: Sequence[Clip]) -> list[str]:

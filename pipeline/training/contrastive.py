@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,31 +14,26 @@ from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
-from pipeline.features.bank import open_banks
 from pipeline.features.mixture import open_mixture
-from pipeline.features.store import FeatureStore, caption_id
+from pipeline.features.store import FeatureStore
 from pipeline.files import sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
-from pipeline.trained.biencoders import build_biencoder, rebuild_biencoder
 from pipeline.trained.captioner import WEIGHTS
-from pipeline.trained.retriever import TrainedRetriever, load_retriever
-from pipeline.trained.texts import Texts
+from pipeline.trained.inputs import Inputs
+from pipeline.trained.readers import load_text, new_text
+from pipeline.trained.retriever import TrainedRetriever, build_retriever, load_retriever
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import Save, run_job
 from pipeline.training.loop import Task, curves_csv
 from pipeline.training.pair_batches import PairBatches
 
-if TYPE_CHECKING:
-    from pipeline.models.towers.text_tokens import TextTokens
-
 SCORE = "validation_map10"
 # of the curves: text → audio, and audio → text
 CURVES = {SCORE: "t2a_map10", "validation_r10": "t2a_r10", "validation_a2t_map10": "a2t_map10"}
 
-Features = Mapping[str, Sequence[FeatureStore]]  # dataset → E stores
-Texted = Mapping[str, FeatureStore]  # dataset → stored text features
+Features = Mapping[str, Sequence[FeatureStore]]  # dataset → a side's E stores
 Clips = Mapping[str, tuple[Clip, ...]]  # dataset → its clips
 
 
@@ -46,7 +41,7 @@ def train_retriever(
     plan: RetrieverPlan,
     manifests: Mapping[str, Manifest],
     features: Features,
-    text: Texted,
+    text: Features,
     start: Path | None,
     output: Path,
     checkpoints: Path,
@@ -55,8 +50,8 @@ def train_retriever(
 
     Args:
         manifests: of ``plan.datasets``, and so of the following.
-        features: of ``plan.features``, in their order.
-        text: of ``plan.text_features``; empty where a text tower is trained.
+        features: of ``plan.sound.features``, in their order.
+        text: of ``plan.text.features``; none where a text tower is trained.
         start: folder of the retriever whose weights it begins with.
         output: a folder, there whole or not at all (see pipeline/trained/retriever.py).
         checkpoints: see :func:`run_job`.
@@ -84,7 +79,7 @@ def prepare(
     plan: RetrieverPlan,
     manifests: Mapping[str, Manifest],
     features: Features,
-    text: Texted,
+    text: Features,
     start: Path | None,
     device: torch.device,
 ) -> tuple[TrainedRetriever, Task[Pairs]]:
@@ -92,17 +87,14 @@ def prepare(
     clips, held_out = mixture_clips(
         {name: manifests[name] for name in plan.datasets}, plan.training
     )
-    first = features[plan.datasets[0]]
-    widths = tuple(store.width for store in first)
-    text_width = None if plan.text else text[plan.datasets[0]].width
-    begun = None if start is None else load_retriever(start, "cpu")
-    tokenizer = None
-    if begun is not None:
-        check_start(plan, widths, text_width, begun)
-        tokenizer = begun.tokenizer
-    elif plan.text is not None:
-        tokenizer = _tokens(plan, clips)
-    retriever = _untrained(plan, widths, text_width, tokenizer, begun, device)
+    widths, text_widths = (
+        tuple(store.width for store in stores[plan.datasets[0]]) for stores in (features, text)
+    )
+    if start is None:
+        read = new_text(plan, [*clips.values()], text_widths, device)
+        retriever = build_retriever(plan, widths, read, device, pretrained=True)
+    else:
+        retriever = _adapted(plan, start, widths, text_widths, device)
     model = retriever.model
     batches = make_batches(retriever, clips, features, text)
     validate = validation(retriever, held_out, features, text)
@@ -142,64 +134,86 @@ def mixture_clips(
     return clips, held_out
 
 
-def check_start(
-    plan: RetrieverPlan, widths: Sequence[int], text_width: int | None, start: TrainedRetriever
+def _adapted(
+    plan: RetrieverPlan,
+    start: Path,
+    widths: tuple[int, ...],
+    text_widths: tuple[int, ...],
+    device: torch.device,
+) -> TrainedRetriever:
+    """The retriever that begins with the weights of the one in ``start``."""
+    begun = load_retriever(start, "cpu")
+    _check_start(plan, begun, widths, text_widths)
+    text = load_text(plan, start, text_widths, begun.text.network, device)
+    retriever = build_retriever(plan, widths, text, device, pretrained=False)
+    load_weights(retriever.model, weights(begun.model), begun.plan.name)
+    return retriever
+
+
+def _check_start(
+    plan: RetrieverPlan,
+    start: TrainedRetriever,
+    widths: tuple[int, ...],
+    text_widths: tuple[int, ...],
 ) -> None:
-    """Refuses a retriever whose weights are of other towers, features or widths than the plan's."""
-    began = start.plan
-    pairs: dict[str, tuple[object, object]] = {
-        "features": (began.features, plan.features),
-        "sound tower": tuple(
-            p.sound.model_copy(update={"weights": ""}) if p.sound else None for p in (began, plan)
-        ),  # type: ignore[dict-item]
-        "input": (began.input, plan.input),
-        "text tower": (began.text, plan.text),
-        "text features": (began.text_features, plan.text_features),
-        **{
-            f"biencoder.{name}": (getattr(began.biencoder, name), getattr(plan.biencoder, name))
-            for name in ("width", "project", "shared")
-        },
-        "features' widths": (tuple(start.widths), tuple(widths)),
-        "text features' width": (start.text_width, text_width),
-    }
-    for what, (own, wanted) in pairs.items():
-        if own != wanted:
-            raise EarwitnessError(
-                f"{plan.name}: cannot start from retriever {began.name}, whose {what} is not the "
-                f"same ({_short(own)}, not {_short(wanted)}); take that setting out of its `set`"
-            )
+    """Refuses a retriever whose weights do not fit the plan."""
+    own = _what_weights_fit(start.plan, start.sound.widths, start.text.widths)
+    if found := _difference(own, _what_weights_fit(plan, widths, text_widths)):
+        what, began, wanted = found
+        raise EarwitnessError(
+            f"{plan.name}: cannot start from retriever {start.plan.name}, whose {what} is not the "
+            f"same ({began}, not {wanted}); take that setting out of its `set`"
+        )
+
+
+def _what_weights_fit(
+    plan: RetrieverPlan, widths: tuple[int, ...], text_widths: tuple[int, ...]
+) -> dict[str, Any]:
+    spaces = {"width", "project", "shared"}
+    sides = plan.model_dump(include={"sound": True, "text": True, "biencoder": spaces})
+    return {**sides, "features' width": (widths, text_widths)}
+
+
+def _difference(own: Any, other: Any, where: str = "") -> tuple[str, Any, Any] | None:
+    """The first place where nested settings differ, dotted, and both values there."""
+    if not (isinstance(own, dict) and isinstance(other, dict)):
+        return None if own == other else (where, own, other)
+    for name in own | other:
+        place = f"{where}.{name}".removeprefix(".")
+        if found := _difference(own.get(name), other.get(name), place):
+            return found
+    return None
 
 
 class Split(NamedTuple):
     """One dataset's validation split, ready to be embedded."""
 
-    sound: tuple[Any, ...]  # E banks
-    texts: Texts
+    sound: Inputs  # N clips
+    text: Inputs  # M captions
     clip_of: Tensor  # (M,) int64, each caption's clip
 
 
 def validation(
-    retriever: TrainedRetriever, held_out: Clips, features: Features, text: Texted
+    retriever: TrainedRetriever, held_out: Clips, features: Features, text: Features
 ) -> Callable[[], dict[str, float]]:
     """A function that ranks each dataset's validation split: the mean over them, whole clips."""
-    device = retriever.device
     splits = []
     for dataset, clips in held_out.items():
         counts = torch.tensor([len(clip.captions) for clip in clips])
         names = [clip.clip_id for clip in clips]
         splits.append(
             Split(
-                tuple(open_banks(features[dataset], names, device)),
-                _texts(retriever, {dataset: clips}, text),
-                torch.arange(len(clips)).repeat_interleave(counts).to(device),
+                retriever.sound.stored(features[dataset], names),
+                retriever.text.captions([clips], [text[dataset]]),
+                torch.arange(len(clips)).repeat_interleave(counts).to(retriever.device),
             )
         )
 
     def validate() -> dict[str, float]:
         found = []
         for split in splits:
-            captions = retriever.embed_texts(split.texts)
-            embedded = retriever.pair(captions, retriever.embed_banks(split.sound))
+            captions = retriever.embed_text(split.text)
+            embedded = retriever.pair(captions, retriever.embed_sound(split.sound))
             similarity = mean_similarity([embedded], slice(None))
             found.append(ranking_scores(similarity, split.clip_of))
         return {
@@ -211,18 +225,18 @@ def validation(
 
 
 def make_batches(
-    retriever: TrainedRetriever, clips: Clips, features: Features, text: Texted
+    retriever: TrainedRetriever, clips: Clips, features: Features, text: Features
 ) -> PairBatches:
     """The training pairs of a mixture's clips, dataset by dataset."""
     plan, device = retriever.plan, retriever.device
     names = [[clip.clip_id for clip in own] for own in clips.values()]
     counts = [len(clip.captions) for own in clips.values() for clip in own]
-    stores = [[features[dataset][e] for dataset in clips] for e in range(len(plan.features))]
+    stores = [*zip(*(features[dataset] for dataset in clips), strict=True)]  # E × datasets
     return PairBatches(
         [open_mixture(own, names, device) for own in stores],
         [own[0].header.frame_seconds for own in stores],
         torch.tensor(counts),
-        _texts(retriever, clips, text),
+        retriever.text.captions([*clips.values()], [text[dataset] for dataset in clips]),
         batch=plan.training.batch,
         draw=plan.training.captions,
         seed=plan.seed,
@@ -231,46 +245,7 @@ def make_batches(
     )
 
 
-def _texts(retriever: TrainedRetriever, clips: Clips, text: Texted) -> Texts:
-    """All captions of the clips, clip by clip."""
-    if retriever.tokenizer is not None:
-        return retriever.token_table([c for own in clips.values() for x in own for c in x.captions])
-    rows = [
-        [caption_id(clip.clip_id, k) for clip in own for k in range(len(clip.captions))]
-        for own in clips.values()
-    ]
-    return open_mixture([text[dataset] for dataset in clips], rows, retriever.device)
-
-
-def _tokens(plan: RetrieverPlan, clips: Clips) -> TextTokens:
-    from pipeline.models.towers.text_tokens import make_tokens
-
-    assert plan.text is not None
-    return make_tokens(plan.text, [c for own in clips.values() for x in own for c in x.captions])
-
-
-def _untrained(
-    plan: RetrieverPlan,
-    widths: tuple[int, ...],
-    text_width: int | None,
-    tokenizer: TextTokens | None,
-    begun: TrainedRetriever | None,
-    device: torch.device,
-) -> TrainedRetriever:
-    """With the weights of ``begun``, or those that the plan's towers name."""
-    if begun is None:
-        model = build_biencoder(plan, widths, text_width, tokenizer)
-    else:
-        model = rebuild_biencoder(plan, begun.form())
-        load_weights(model, weights(begun.model), begun.plan.name)
-    return TrainedRetriever(plan, model.to(device), tokenizer, widths, text_width)
-
-
 def _digest(start: Path | None) -> bytes:
     """Of the weights that training starts from, of which the plan says nothing."""
     began = sha256(start / WEIGHTS) if start and (start / WEIGHTS).is_file() else ""
     return began.encode()
-
-
-def _short(value: object) -> str:
-    return str(value) if len(str(value)) <= 60 else f"{str(value)[:60]}…"

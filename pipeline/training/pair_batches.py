@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.features.bank import Crop
 from pipeline.features.mixture import AnyBank
 from pipeline.models.biencoder import Pairs
-from pipeline.trained.texts import Texts
+from pipeline.trained.inputs import Inputs
 from pipeline.training.caption_batches import PairOrder
 
 
@@ -36,7 +36,7 @@ class PairBatches(PairOrder):
         sound: Sequence[AnyBank],
         frame_seconds: Sequence[float],
         captions: Tensor,
-        texts: Texts,
+        texts: Inputs,
         *,
         batch: int,
         draw: Literal["all", "one"],

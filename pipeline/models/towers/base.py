@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from pipeline.tensors import Padded
+from pipeline.tensors import Padded, Tokens
 
 
 class TowerOutput(NamedTuple):
@@ -33,6 +33,11 @@ class SoundTower(nn.Module, ABC):
     def forward(self, stored: Sequence[Padded]) -> TowerOutput:
         """E × (B, T, W) stored features of any length; most towers read one."""
 
+    def embed(self, stored: Sequence[Padded]) -> Tensor:
+        """E × (B, T, W) → (B, embedding_width)."""
+        embedding: Tensor = self(stored).embedding
+        return embedding
+
 
 class TextTowerModel(nn.Module, ABC):
     """Token ids to a caption's embedding."""
@@ -43,6 +48,7 @@ class TextTowerModel(nn.Module, ABC):
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """(B, L) int64 ids, padded, and (B,) int64 → (B, embedding_width)."""
 
-    @abstractmethod
-    def form(self) -> dict[str, Any]:
-        """All that is needed, beside its settings, to build it again with no network; JSON."""
+    def embed(self, captions: Tokens) -> Tensor:
+        """B captions → (B, embedding_width)."""
+        embedding: Tensor = self(*captions)
+        return embedding

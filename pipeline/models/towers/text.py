@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,25 +50,47 @@ class TransformerTower(TextTowerModel):
         weights = mask / lengths[:, None]
         return (weights[:, None].to(hidden.dtype) @ hidden)[:, 0]
 
-    def form(self) -> dict[str, Any]:
-        """The model's configuration as JSON, from which :func:`rebuild_text_tower` makes it."""
-        config = self.model.config.to_dict()
-        return {name: value for name, value in config.items() if name not in _LEFT_OUT}
+
+def text_network(settings: TextTowerConfig, tokens: TextTokens) -> dict[str, Any]:
+    """The transformers configuration of a tower's network, as JSON: what is kept of it is enough to
+    build it again with no network.
+
+    Raises:
+        EarwitnessError: the model is not available, or sizes do not fit.
+    """
+    if settings.weights.kind == "scratch":
+        config = _small_bert(settings, tokens)
+    else:
+        location = located(settings)
+        with checkpoints.one_line(location):
+            config = AutoConfig.from_pretrained(
+                location, local_files_only=True, trust_remote_code=False
+            )
+    return {name: value for name, value in config.to_dict().items() if name not in _LEFT_OUT}
 
 
-def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> TransformerTower:
+def build_text_tower(
+    settings: TextTowerConfig, network: dict[str, Any], *, pretrained: bool = True
+) -> TransformerTower:
     """The tower with the weights that training starts with.
+
+    Args:
+        network: of :func:`text_network`.
+        pretrained: False for random weights that a trained retriever's replace: no file is read.
 
     Raises:
         EarwitnessError: the weights are not available or not the model's, or sizes do not fit.
     """
-    if settings.weights.kind == "scratch":
-        return rebuild_text_tower(settings, _small_bert(settings, tokens).to_dict())
-    location = located(settings)
+    config = AutoConfig.for_model(**network)
+    if pretrained and settings.weights.kind != "scratch":
+        location = located(settings)
+        return TransformerTower(_pretrained(location, config), settings, str(location))
+    model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return TransformerTower(model, settings, f"text tower {settings.weights}")
+
+
+def _pretrained(location: Path, config: Any) -> Any:
     with checkpoints.one_line(location), checkpoints.quiet_loading():
-        config = AutoConfig.from_pretrained(
-            location, local_files_only=True, trust_remote_code=False
-        )
         with torch.device("meta"):
             architecture = type(AutoModel.from_config(config, trust_remote_code=False))
         # the tensors are read here, so that nothing is ever unpickled
@@ -84,14 +107,7 @@ def build_text_tower(settings: TextTowerConfig, tokens: TextTokens) -> Transform
             f"{location}: {missing[0]} is missing of {config.model_type}'s weights "
             f"({len(missing)} are); give a folder that has them all"
         )
-    return TransformerTower(model, settings, str(location))
-
-
-def rebuild_text_tower(settings: TextTowerConfig, form: dict[str, Any]) -> TransformerTower:
-    """The tower of :meth:`TransformerTower.form` with random weights, with no network."""
-    config = AutoConfig.for_model(**{k: v for k, v in form.items() if k not in _LEFT_OUT})
-    model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    return TransformerTower(model, settings, f"text tower {settings.weights}")
+    return model
 
 
 def _small_bert(settings: TextTowerConfig, tokens: TextTokens) -> BertConfig:

@@ -1,0 +1,89 @@
+"""What one side of a retriever embeds, in batches of like length: N clips, or N captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.features.bank import length_batches, moved
+from pipeline.features.mixture import AnyBank
+from pipeline.tensors import Padded, Tokens, pad_arrays, pad_tokens
+
+# what is embedded together, padding included
+BATCH_FRAMES = {"cpu": 1 << 14, "cuda": 1 << 17}
+BATCH_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
+
+Array = NDArray[Any]
+
+
+class Inputs(Protocol):
+    """N entries as batches on a device."""
+
+    def batches(self) -> list[Tensor]:
+        """Every entry once, those of like length together: (n,) int64 each."""
+
+    def batch(self, entries: Tensor) -> Any:
+        """What the bi-encoder reads of (B,) int64 entries, which are on the CPU."""
+
+
+class StoredInputs:
+    """The clean view of every clip, or every caption, of E banks of stored features."""
+
+    def __init__(self, banks: Sequence[AnyBank]) -> None:
+        self._banks = tuple(banks)
+        self._lengths = torch.stack([bank.lengths[:: bank.views] for bank in banks]).amax(0)
+
+    def batches(self) -> list[Tensor]:
+        return frame_batches(self._lengths, self._banks[0].device)
+
+    def batch(self, entries: Tensor) -> tuple[Padded, ...]:
+        """E × (B, T, W)."""
+        return tuple(bank.batch(entries * bank.views) for bank in self._banks)
+
+
+class MadeInputs:
+    """Features that were just made: E lists of N arrays (T, W)."""
+
+    def __init__(self, features: Sequence[Sequence[Array]], device: torch.device) -> None:
+        self._features, self._device = features, device
+        lengths = [[len(entry) for entry in own] for own in features]
+        self._lengths = torch.tensor(lengths, dtype=torch.int64).amax(0)
+
+    def batches(self) -> list[Tensor]:
+        return frame_batches(self._lengths, self._device)
+
+    def batch(self, entries: Tensor) -> tuple[Padded, ...]:
+        """E × (B, T, W)."""
+        rows = entries.tolist()
+        return tuple(pad_arrays([own[row] for row in rows], self._device) for own in self._features)
+
+
+class TokenTable:
+    """All captions' tokens on the device; a batch is a gather.
+
+    Args:
+        rows: N lists of ids. pad: fills the shorter ones.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> None:
+        tokens, self.lengths = pad_tokens(rows, pad)  # (N, L), (N,)
+        self._tokens, self._device = tokens.to(device), device
+
+    def batches(self) -> list[Tensor]:
+        most = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"])
+        return length_batches(self.lengths, most)
+
+    def batch(self, entries: Tensor) -> Tokens:
+        """As long as the longest of them."""
+        lengths = self.lengths[entries]
+        ids = self._tokens[moved(entries, self._device), : int(lengths.max())]
+        return Tokens(ids, moved(lengths, self._device))
+
+
+def frame_batches(lengths: Tensor, device: torch.device) -> list[Tensor]:
+    """Entries of (N,) ``lengths`` frames that go through a model together on ``device``."""
+    return length_batches(lengths, BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"]))

@@ -1,0 +1,210 @@
+"""How each side of a retriever reads clips or captions: as stored features, or as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from pipeline.config.plans import RetrieverPlan
+from pipeline.config.retrievers import TextTowerConfig
+from pipeline.config.sides import StoredTextSide, TextTowerSide
+from pipeline.corpora.manifest import Clip
+from pipeline.encoders.base import TextEncoder
+from pipeline.encoders.registry import build_text_encoder
+from pipeline.errors import EarwitnessError
+from pipeline.features.bank import open_banks
+from pipeline.features.mixture import open_mixture
+from pipeline.features.store import FeatureStore, caption_ids
+from pipeline.trained.inputs import Array, Inputs, MadeInputs, StoredInputs, TokenTable
+
+if TYPE_CHECKING:  # it brings model libraries along that a frozen retriever does without
+    from pipeline.models.towers.text_tokens import TextTokens
+
+
+@dataclass(frozen=True)
+class FeatureReader:
+    """A side that reads stored features, a tower's or frozen encoders'; refuses others."""
+
+    retriever: str  # its name
+    features: tuple[str, ...]  # E names
+    widths: tuple[int, ...]  # W of each, as it was trained
+    device: torch.device
+
+    def stored(self, stores: Sequence[FeatureStore], ids: Sequence[str]) -> StoredInputs:
+        """Entries of ``ids`` in E stores, by their clean view.
+
+        Raises:
+            EarwitnessError: features of other widths, or an id without them.
+        """
+        self.check_stores(stores)
+        return StoredInputs(open_banks(stores, ids, self.device))
+
+    def made(self, features: Sequence[Sequence[Array]]) -> MadeInputs:
+        """Entries whose features were just made: E lists of N arrays (T, W).
+
+        Raises:
+            EarwitnessError: features of other widths.
+        """
+        widths = zip(features, self.widths, strict=False)
+        self.check([(own[0].shape[1] if own else w, "these features") for own, w in widths])
+        return MadeInputs(features, self.device)
+
+    def check_stores(self, stores: Sequence[FeatureStore]) -> None:
+        """Refuses stores of other widths."""
+        self.check([(store.width, str(store.path)) for store in stores])
+
+    def check(self, found: Sequence[tuple[int, str]]) -> None:
+        """Refuses features of other widths; ``found``: E × (W, where they are from)."""
+        if len(found) != len(self.widths):
+            raise EarwitnessError(
+                f"retriever {self.retriever} reads {len(self.widths)} features "
+                f"({', '.join(self.features)}), not {len(found)}"
+            )
+        for (width, source), name, own in zip(found, self.features, self.widths, strict=True):
+            if width != own:
+                raise EarwitnessError(
+                    f"{source}: {width} wide, but retriever {self.retriever} was trained with "
+                    f"{name}, {own} wide; train it again, or give the same features"
+                )
+
+
+class TextReader(Protocol):
+    """The text side."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """W of each stored feature that it reads; a tower reads none."""
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Of its tower, see :func:`pipeline.models.towers.text.text_network`; else empty."""
+
+    def captions(
+        self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
+    ) -> Inputs:
+        """All captions of datasets' clips, clip by clip.
+
+        Args:
+            clips: of each dataset. stores: of each dataset, of the side's features.
+        """
+
+    def queries(self, captions: Sequence[str]) -> Inputs:
+        """Free text.
+
+        Raises:
+            EarwitnessError: the frozen text encoder is not available, or knows no word of it.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Writes what :func:`load_text` reads."""
+
+
+@dataclass(frozen=True)
+class TokenReader:
+    """Captions as a trained tower reads them."""
+
+    settings: TextTowerConfig
+    tokenizer: TextTokens
+    network: dict[str, Any]
+    device: torch.device
+    widths: tuple[int, ...] = ()
+
+    def captions(
+        self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
+    ) -> TokenTable:
+        return self.queries(_captions(clips))
+
+    def queries(self, captions: Sequence[str]) -> TokenTable:
+        rows = self.tokenizer.encode(captions, self.settings.max_tokens)
+        return TokenTable(rows, self.tokenizer.pad, self.device)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+
+
+@dataclass(frozen=True)
+class StoredTextReader(FeatureReader):
+    """Captions as a frozen text encoder encodes them."""
+
+    side: StoredTextSide
+    network: dict[str, Any] = field(default_factory=dict)
+
+    def captions(
+        self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
+    ) -> StoredInputs:
+        self.check_stores(stores[0])
+        ids = [caption_ids(own) for own in clips]
+        each = zip(*stores, strict=True)  # of each feature, every dataset's store
+        return StoredInputs([open_mixture(own, ids, self.device) for own in each])
+
+    def queries(self, captions: Sequence[str]) -> MadeInputs:
+        if not captions:
+            return self.made([[]])
+        encoder = self._encoder
+        self.check([(encoder.width, "this text encoder")])
+        packed = encoder.encode(captions, np.float16)  # as it is stored
+        if not packed.values.any():
+            raise EarwitnessError(
+                f"no word of {captions[0]!r} is known to {self.features[0]}; say it with other "
+                "words"
+            )
+        return self.made([np.split(packed.values, np.cumsum(packed.lengths)[:-1])])
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        return build_text_encoder(self.side.encoder, self.device)
+
+    def save(self, folder: Path) -> None:
+        """Nothing: the encoder is frozen."""
+
+
+def new_text(
+    plan: RetrieverPlan,
+    clips: Sequence[Sequence[Clip]],
+    widths: tuple[int, ...],
+    device: torch.device,
+) -> TextReader:
+    """Of a retriever that is to be trained on datasets' ``clips``.
+
+    Args:
+        widths: W of the stored text features.
+
+    Raises:
+        EarwitnessError: the text model is not available, or has no fast tokenizer.
+    """
+    match plan.text:
+        case TextTowerSide(tower=settings):
+            from pipeline.models.towers.text import text_network
+            from pipeline.models.towers.text_tokens import make_tokens
+
+            tokenizer = make_tokens(settings, _captions(clips))
+            return TokenReader(settings, tokenizer, text_network(settings, tokenizer), device)
+        case StoredTextSide() as side:
+            return StoredTextReader(plan.name, side.features, widths, device, side)
+
+
+def load_text(
+    plan: RetrieverPlan,
+    folder: Path,
+    widths: tuple[int, ...],
+    network: dict[str, Any],
+    device: torch.device,
+) -> TextReader:
+    """Of a retriever that is saved in ``folder``; ``widths`` and ``network`` are its."""
+    match plan.text:
+        case TextTowerSide(tower=settings):
+            from pipeline.models.towers.text_tokens import load_tokens
+
+            return TokenReader(settings, load_tokens(settings, folder), network, device)
+        case StoredTextSide() as side:
+            return StoredTextReader(plan.name, side.features, widths, device, side)
+
+
+def _captions(clips: Sequence[Sequence[Clip]]) -> list[str]:
+    return [caption for own in clips for clip in own for caption in clip.captions]
