@@ -15,6 +15,7 @@ from pipeline.config.section import nearest
 from pipeline.decoding.ensemble import Ensemble, check_widths, predict_ensemble
 from pipeline.decoding.text_memory import open_memory, read_sound
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import encoded_features
 from pipeline.tensors import Padded
 from pipeline.trained.captioner import load_captioner
 
@@ -49,7 +50,7 @@ def caption_files(
     sound, failed = decodable(files)
     if not sound:
         return [], failed
-    features = hear(sound, ensemble, settings.recoded, data)
+    features = hear(sound, ensemble, encoded_features(settings), data)
     folders = data / "corpora", data / "features"
     memories = [open_memory(own.memory, m.plan, *folders, ensemble.device) for m in members]
     gathered = _batches(features, ensemble, len(sound), decoding.batch)

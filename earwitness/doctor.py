@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pipeline.config.params import Params, load_params
 from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import missing_weights
+from pipeline.planning.lookup import all_captioners, all_retrievers
 
 
 class Finding(NamedTuple):
@@ -37,7 +38,7 @@ def examine(params: Path, data: Path) -> Iterator[Finding]:
     yield from _datasets(settings, data)
     yield from _weights(settings, data)
     yield from _evaluation(settings)
-    retrievers, captioners = [*settings.all_retrievers], [*settings.all_captioners]
+    retrievers, captioners = [*all_retrievers(settings)], [*all_captioners(settings)]
     for kind, names in (("retriever", retrievers), ("captioner", captioners)):
         for name in names:
             folder = data / "models" / f"{kind}s" / name

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.params import load_params, parse_params, with_settings
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import all_captioners, base_captioner, base_retriever
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -110,10 +111,10 @@ def second_system(**changes: Any) -> dict[str, Any]:
 
 def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as() -> None:
     params = parse_params(second_system())
-    assert params.base_captioner("better") is params.captioners["words"]
-    assert params.base_captioner("words") is params.captioners["words"]
-    assert params.base_retriever("further") is params.retrievers["tower"]
-    assert list(params.all_captioners) == ["edtc", "words", "better"]
+    assert base_captioner(params, "better") is params.captioners["words"]
+    assert base_captioner(params, "words") is params.captioners["words"]
+    assert base_retriever(params, "further") is params.retrievers["tower"]
+    assert list(all_captioners(params)) == ["edtc", "words", "better"]
     assert params.systems["both"].combine == "probs"
 
 
@@ -122,7 +123,8 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
     [
         (
             {"systems": {"both": {"captioners": ["words", "bettr"]}}},
-            "systems.both.captioners: 'bettr' is not in captioners; did you mean 'better'?",
+            "systems.both.captioners: 'bettr' is not in captioners or finetuned; did you mean "
+            "'better'?",
         ),
         ({"systems": {"both": {"captioners": []}}}, "systems.both.captioners: "),
         (

@@ -16,6 +16,12 @@ from pipeline.config.params import Params, load_params, with_settings
 from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import (
+    all_captioners,
+    all_retrievers,
+    base_retriever,
+    captioner_features,
+)
 
 FOLDER = REPOSITORY / "recipes"
 DATASETS = ["soundscapes", "clotho", "audiocaps", "realsounds"]
@@ -92,13 +98,13 @@ def check_that_all_is_used(now: Params) -> None:
     """dvc.yaml makes a stage of every entry."""
     captioners = {m for s in now.systems.values() for m in s.captioners}
     captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
-    assert {*now.all_captioners} == captioners
-    heard = {f for name in now.captioners for f in now.heard(name)}
-    assert {*now.encoded} == heard & {*now.all_retrievers}
+    assert {*all_captioners(now)} == captioners
+    heard = {f for name in now.captioners for f in captioner_features(now, name)}
+    assert {*now.encoded} == heard & {*all_retrievers(now)}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
     retrievers |= {*now.encoded, *now.represented}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
-    assert {*now.all_retrievers} == retrievers
+    assert {*all_retrievers(now)} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
     sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptionerConfig)}
     assert {*now.sound_towers, *now.text_towers} <= sides
@@ -190,7 +196,7 @@ def test_every_row_of_sjtus_table_4_and_each_submission_is_a_retrieval_system(
         ("ast", "bert-base"),
     )
     systems = [
-        tuple((now.base_retriever(m).sound[0], now.base_retriever(m).text) for m in s.retrievers)
+        tuple((base_retriever(now, m).sound[0], base_retriever(now, m).text) for m in s.retrievers)
         for s in now.retrieval_systems.values()
     ]
     assert systems == [
@@ -384,7 +390,7 @@ def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
     assert {name: system.captioners for name, system in now.systems.items()} == {
         name: (name,) for name in rows
     }
-    heard = {name: now.heard(name) for name in rows}
+    heard = {name: captioner_features(now, name) for name in rows}
     assert heard.pop("final-events") == ("vggish", "events")
     assert set(heard.values()) == {("vggish",)}
     assert now.encoders["vggish"] == VggishEncoderConfig(module="vggish")
@@ -407,7 +413,7 @@ def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
 def test_cmus_small_rows_differ_and_need_no_hub(params: Path) -> None:
     for dataset in ("soundscapes", "realsounds"):
         now = applied(params, "cmu-captioning", dataset)
-        rows = {(variant(now, name), now.heard(name)) for name in now.captioners}
+        rows = {(variant(now, name), captioner_features(now, name)) for name in now.captioners}
         assert len(rows) == len(now.systems) == 8
         assert now.bart.encoder_layers == 2  # else both means would be the same
         used = [now.bart.pretrained, now.bart.tokenizer]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import BaseCaptionerConfig
 from pipeline.config.cmu import CmuCaptionerConfig
+from pipeline.config.fields import SOUND, Names, Ref, When
 from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import Section
@@ -22,9 +23,9 @@ class FeatureInputConfig(Section):
     resize: Literal["interpolate", "project"] = "interpolate"  # of the width; project is learned
     normalise: bool = True  # a layer norm for each encoder: stored scales differ (ours)
     time_masks: int = Field(0, ge=0)  # masking of stored frames in training (SpecAugment after)
-    time_width: float = Field(0.1, ge=0, le=1)
+    time_width: Annotated[float, When("time_masks")] = Field(0.1, ge=0, le=1)
     channel_masks: int = Field(0, ge=0)
-    channel_width: float = Field(0.1, ge=0, le=1)
+    channel_width: Annotated[float, When("channel_masks")] = Field(0.1, ge=0, le=1)
 
 
 class FuserConfig(Section):
@@ -45,14 +46,18 @@ class TranslatorConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
+CLIP = When("loss", "clip")
+
+
 class TwinConfig(Section):
     momentum: float = Field(0.95, ge=0, le=1)  # β, EDTC eq. 4
     loss: Literal["clip", "infonce"] = "clip"  # EDTC eq. 5–7, and the ablation's InfoNCE
     weight: float = Field(1.0, ge=0)  # of L_cl in eq. 8
-    temperature: float = Field(1.0, gt=0)  # of clip; eq. 5–6 have none: 1
+    temperature: Annotated[float, CLIP] = Field(1.0, gt=0)  # eq. 5–6 have none: 1
     # of clip's dot products: eq. 5–6 have none; 1 / √D keeps the softmax soft at any width (ours)
-    normalise: Literal["none", "width", "cosine"] = "width"
-    infonce_temperature: float = Field(0.07, gt=0)  # MoCo, which EDTC cites for InfoNCE [28]
+    normalise: Annotated[Literal["none", "width", "cosine"], CLIP] = "width"
+    # MoCo, which EDTC cites for InfoNCE [28]
+    infonce_temperature: Annotated[float, When("loss", "infonce")] = Field(0.07, gt=0)
 
 
 class BartConfig(Section):
@@ -95,11 +100,12 @@ class Seq2SeqConfig(WritesWords, Section):
 class EdtcCaptionerConfig(BaseCaptionerConfig):
     """EDTC and every row of its ablation (Table 2)."""
 
+    sections: ClassVar = ("features", "fuser", "translator", "twin", "bart")
     architecture: Literal["edtc"]
-    features: tuple[str, ...] = Field(
-        min_length=1
-    )  # sound encoders; the same may stand three times
-    text: str | None = None  # token-level text encoder of the twin's text branch
+    # the same may stand three times
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1)
+    # token-level, of the twin's text branch
+    text: Annotated[str | None, Ref("text_encoders")] = None
     fuser: bool = True
     translator: bool = True
     twin: bool = True
@@ -118,8 +124,9 @@ class EdtcCaptionerConfig(BaseCaptionerConfig):
 class Seq2SeqCaptionerConfig(BaseCaptionerConfig):
     """SJTU's captioner (2.1); its variants are settings of ``seq2seq``."""
 
+    sections: ClassVar = ("seq2seq",)
     architecture: Literal["seq2seq"]
-    features: tuple[str, ...] = Field(min_length=1, max_length=1)  # a sound encoder or `encoded`
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1, max_length=1)
 
 
 CaptionerConfig = Annotated[
@@ -135,5 +142,6 @@ CaptionerConfig = Annotated[
 class FinetunedConfig(Section):
     """A trained captioner, trained further by rewards (SJTU 2.1)."""
 
-    captioner: str
+    sections: ClassVar = ("scst",)
+    captioner: Annotated[str, Ref("captioners")]
     set: dict[str, Any] = Field(default_factory=dict)

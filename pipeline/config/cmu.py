@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import BaseCaptionerConfig
 from pipeline.config.crnn import CrnnConfig
+from pipeline.config.fields import SOUND, Names, Ref
 from pipeline.config.section import Section
 
 
@@ -33,6 +34,7 @@ class CmuConfig(Section):
 class CmuCaptionerConfig(BaseCaptionerConfig):
     """The baseline and every variant of CMU's tables, which are settings of ``cmu``."""
 
+    sections: ClassVar = ("bart", "cmu")
     architecture: Literal["bart"]
     # read at their own length; each but the first is resized to the frames of the first
-    features: tuple[str, ...] = Field(min_length=1)
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1)

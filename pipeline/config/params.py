@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
@@ -29,8 +29,9 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
+from pipeline.config.fields import TEXT, Ref
 from pipeline.config.names import check_names
-from pipeline.config.prefix import PrefixConfig, TextMemoryConfig
+from pipeline.config.prefix import PrefixCaptionerConfig, PrefixConfig, TextMemoryConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -44,87 +45,176 @@ from pipeline.config.section import Section, parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 
-SIDES = ("sound", "text")  # of a retriever's space
-
 
 class Params(Section):
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``, in its order; what is said of a section stands behind it there."""
 
-    datasets: dict[str, DatasetConfig]
-    encoders: dict[str, EncoderConfig]
-    text_encoders: dict[str, TextEncoderConfig] = Field(default_factory=dict)
-    tagging: TaggingConfig = TaggingConfig()
-    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
-    sound_towers: dict[str, SoundTowerConfig] = Field(default_factory=dict)
-    text_towers: dict[str, TextTowerConfig] = Field(default_factory=dict)
-    biencoder: BiEncoderConfig = BiEncoderConfig()
-    retrieval_training: RetrievalTrainingConfig = RetrievalTrainingConfig()
-    retrievers: dict[str, RetrieverConfig] = Field(default_factory=dict)
-    adapted: dict[str, AdaptedConfig] = Field(default_factory=dict)
-    encoded: tuple[str, ...] = ()  # retrievers that become encoders: their frames are stored
-    represented: tuple[str, ...] = ()  # retrievers as CLAP: <name>-sound and <name>-text are stored
-    features: FeatureInputConfig = FeatureInputConfig()
-    fuser: FuserConfig = FuserConfig()
-    translator: TranslatorConfig = TranslatorConfig()
-    twin: TwinConfig = TwinConfig()
-    bart: BartConfig = BartConfig()
-    seq2seq: Seq2SeqConfig = Seq2SeqConfig()
-    cmu: CmuConfig = CmuConfig()
-    rlssr: RlssrConfig = RlssrConfig()
-    prefix: PrefixConfig = PrefixConfig()
-    training: dict[str, TrainingConfig] = Field(default_factory=dict)
-    captioners: dict[str, CaptionerConfig] = Field(default_factory=dict)
-    scst: ScstConfig = ScstConfig()
-    finetuned: dict[str, FinetunedConfig] = Field(default_factory=dict)
-    decoding: DecodingConfig = DecodingConfig()
-    memory: TextMemoryConfig = TextMemoryConfig()
-    systems: dict[str, SystemConfig] = Field(default_factory=dict)
-    retrieval_systems: dict[str, RetrievalSystemConfig] = Field(default_factory=dict)
-    test_sets: tuple[str, ...] = ()  # that `systems` caption
-    retrieval_test_sets: tuple[str, ...] = ()  # that `retrieval_systems` rank
-    evaluation: EvaluationConfig = EvaluationConfig()
-
-    @property
-    def recoded(self) -> dict[str, str]:
-        """Features that a trained retriever makes of others, and the retriever of each."""
-        spaces = {f"{name}-{side}": name for name in self.represented for side in SIDES}
-        return {**dict(zip(self.encoded, self.encoded, strict=True)), **spaces}
-
-    @property
-    def embedded(self) -> set[str]:
-        """Features of captions: of text encoders, and of retrievers' text sides."""
-        return {*self.text_encoders, *(f"{name}-text" for name in self.represented)}
-
-    @property
-    def all_retrievers(self) -> dict[str, RetrieverConfig | AdaptedConfig]:
-        """Of both kinds, by name."""
-        return {**self.retrievers, **self.adapted}
-
-    @property
-    def all_captioners(self) -> dict[str, CaptionerConfig | FinetunedConfig]:
-        """Of both kinds, by name."""
-        return {**self.captioners, **self.finetuned}
-
-    def base_retriever(self, name: str) -> RetrieverConfig:
-        """The retriever that an adapted one began as; a retriever itself."""
-        adapted = self.adapted.get(name)
-        return self.retrievers[adapted.retriever if adapted else name]
-
-    def base_captioner(self, name: str) -> CaptionerConfig:
-        """The captioner that a finetuned one began as; a captioner itself."""
-        finetuned = self.finetuned.get(name)
-        return self.captioners[finetuned.captioner if finetuned else name]
-
-    def heard(self, name: str) -> tuple[str, ...]:
-        """The stored sound features that a captioner reads, a finetuned one too, in order."""
-        captioner = self.base_captioner(name)
-        if isinstance(captioner, RlssrCaptionerConfig):
-            return (self.sound_towers[captioner.tower].input,)
-        return captioner.features
+    datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
+    encoders: dict[str, EncoderConfig] = Field(
+        description="frozen; weights: hub, hub:owner/name, a path, or tagging (trained here)"
+    )
+    tagging: TaggingConfig = Field(
+        TaggingConfig(), description="trains encoders on event labels; it needs no network"
+    )
+    spec_augment: SpecAugmentConfig = Field(
+        SpecAugmentConfig(), description="masks on spectrograms: of views, and of rlssr's batches"
+    )
+    text_encoders: dict[str, TextEncoderConfig] = Field(
+        {}, description="frozen; of the twin, and of retrievers without a text tower"
+    )
+    sound_towers: dict[str, SoundTowerConfig] = Field(
+        {}, description="trained, over a stored log-mel or waveform"
+    )
+    text_towers: dict[str, TextTowerConfig] = Field({}, description="trained")
+    biencoder: BiEncoderConfig = Field(BiEncoderConfig(), description="of every retriever")
+    retrieval_training: RetrievalTrainingConfig = Field(
+        RetrievalTrainingConfig(), description="contrastive"
+    )
+    encoded: Annotated[tuple[str, ...], Ref("retrievers", "adapted")] = Field(
+        (), description="retrievers that become encoders: their frames are stored"
+    )
+    represented: Annotated[tuple[str, ...], Ref("retrievers", "adapted")] = Field(
+        (), description="retrievers as CLAP: <name>-sound and <name>-text are stored"
+    )
+    retrievers: dict[str, RetrieverConfig] = Field(
+        {}, description="of each side a tower, or frozen encoders"
+    )
+    adapted: dict[str, AdaptedConfig] = Field(
+        {}, description="retrievers trained further, on other datasets"
+    )
+    features: FeatureInputConfig = Field(
+        FeatureInputConfig(), description="the one shape that stored features take in EDTC"
+    )
+    fuser: FuserConfig = Field(FuserConfig(), description="of EDTC")
+    translator: TranslatorConfig = Field(TranslatorConfig(), description="of EDTC")
+    twin: TwinConfig = Field(TwinConfig(), description="of EDTC")
+    bart: BartConfig = Field(
+        BartConfig(), description="pretrained: null trains one of these sizes from scratch"
+    )
+    seq2seq: Seq2SeqConfig = Field(Seq2SeqConfig(), description="SJTU's captioner")
+    cmu: CmuConfig = Field(CmuConfig(), description="what stands around BART in CMU's captioner")
+    rlssr: RlssrConfig = Field(RlssrConfig(), description="RLSSR's captioner")
+    prefix: PrefixConfig = Field(PrefixConfig(), description="WSAC's captioner")
+    captioners: dict[str, CaptionerConfig] = Field(
+        {}, description="set: settings of one of them alone"
+    )
+    training: dict[str, TrainingConfig] = Field(
+        {}, description="by cross-entropy; a captioner names one of these"
+    )
+    scst: ScstConfig = Field(ScstConfig(), description="training further, by rewards")
+    finetuned: dict[str, FinetunedConfig] = Field({}, description="captioners trained further so")
+    test_sets: Annotated[tuple[str, ...], Ref("datasets")] = Field(
+        (), description="that the systems caption"
+    )
+    retrieval_test_sets: Annotated[tuple[str, ...], Ref("datasets")] = Field(
+        (), description="that the retrieval systems rank"
+    )
+    decoding: DecodingConfig = Field(DecodingConfig(), description="of every system")
+    memory: TextMemoryConfig = Field(
+        TextMemoryConfig(), description="of the captions that WSAC learned, when it decodes"
+    )
+    systems: dict[str, SystemConfig] = Field(
+        {}, description="one captioner, or an ensemble of several"
+    )
+    retrieval_systems: dict[str, RetrievalSystemConfig] = Field(
+        {}, description="one retriever, or an ensemble of several"
+    )
+    evaluation: EvaluationConfig = Field(
+        EvaluationConfig(), description="scores by other weights than the field's say so by name"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Params:
         check_names(self)
+        if "retrieval" in self.datasets:
+            raise ValueError("datasets: 'retrieval' is a folder of metrics; rename the dataset")
+        return self
+
+    @model_validator(mode="after")
+    def _tagged(self) -> Params:
+        """Weights that the tagging stage is to train are trained."""
+        if self.tagging.encoders and self.tagging.dataset is None:
+            raise ValueError("tagging.dataset: missing; name one of datasets")
+        for name, encoder in self.encoders.items():
+            if encoder.weights == "tagging" and name not in self.tagging.encoders:
+                raise ValueError(f"encoders.{name}.weights is tagging: add it to tagging.encoders")
+            if encoder.weights.startswith("tagging:") and encoder.module != "events":
+                raise ValueError(
+                    f"encoders.{name}.weights: give tagging; {encoder.weights} is for encoders of "
+                    "module events"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _retrievers(self) -> Params:
+        """A tower stands alone, and has frames where they are encoded."""
+        for name, retriever in self.retrievers.items():
+            if len(retriever.sound) > 1 and {*retriever.sound} & self.sound_towers.keys():
+                raise ValueError(
+                    f"retrievers.{name}.sound: a tower stands alone; name it, or encoders"
+                )
+        for name in self.encoded:
+            base = self.adapted[name].retriever if name in self.adapted else name
+            towers = [n for n in self.retrievers[base].sound if n in self.sound_towers]
+            if not towers:
+                raise ValueError(
+                    f"encoded: '{name}' trains projections alone; name its encoder instead"
+                )
+            if len(self.sound_towers[towers[0]].inputs) > 1:
+                raise ValueError(
+                    f"encoded: '{name}' reads features beside its tower's input; take them out "
+                    f"of sound_towers.{towers[0]}.beside"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _captioners(self) -> Params:
+        """What one architecture asks of the entries that it names."""
+        for name, captioner in self.captioners.items():
+            where = f"captioners.{name}"
+            if isinstance(captioner, RlssrCaptionerConfig):
+                tower = self.sound_towers[captioner.tower]
+                if tower.module != "panns":  # whose maps over frequency RLSSR pools
+                    raise ValueError(
+                        f"{where}.tower: '{captioner.tower}' is of module {tower.module}; name one "
+                        "of panns"
+                    )
+                stored = self.encoders[tower.input].module
+                if stored != "logmel":
+                    raise ValueError(
+                        f"{where}.tower: sound_towers.{captioner.tower}.input '{tower.input}' is a "
+                        f"{stored}; name a logmel"
+                    )
+            if isinstance(captioner, PrefixCaptionerConfig):
+                texts = {*Ref(*TEXT).known(self)}
+                if {*captioner.features} & texts - {captioner.text}:
+                    raise ValueError(
+                        f"{where}.features: captions are read as text ({captioner.text}) is"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _systems(self) -> Params:
+        """Members of an ensemble share a vocabulary: one kind of token, of one dataset."""
+        for name, system in self.systems.items():
+            bases = [
+                self.captioners[self.finetuned[m].captioner if m in self.finetuned else m]
+                for m in system.captioners
+            ]
+            kinds = [f"{base.architecture}, {base.dataset}" for base in bases]
+            for other, kind in zip(system.captioners, kinds, strict=True):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"systems.{name}: captioners {system.captioners[0]} ({kinds[0]}) and "
+                        f"{other} ({kind}) write in different vocabularies; name captioners of "
+                        "one architecture and dataset"
+                    )
+        for name, retrieval in self.retrieval_systems.items():
+            for dataset in self.retrieval_test_sets if retrieval.captions_of else ():
+                if dataset not in self.test_sets:
+                    raise ValueError(
+                        f"retrieval_systems.{name}: no captions of {dataset}; add it to test_sets"
+                    )
         return self
 
 

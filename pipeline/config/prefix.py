@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.fields import SOUND, TEXT, Names, Ref
 from pipeline.config.reads import Reads
 from pipeline.config.section import Section
 from pipeline.config.tokens import Subwords
@@ -55,12 +56,13 @@ class PrefixConfig(Section):
 class PrefixCaptionerConfig(BaseCaptionerConfig):
     """WSAC and every row of its Table 1; ``dataset`` gives the captions."""
 
+    sections: ClassVar = ("prefix", "memory")
     architecture: Literal["prefix"]
     # of the sound, in one space with `text`; naming `text` itself captions captions
-    features: tuple[str, ...] = Field(min_length=1, max_length=1)
-    text: str  # the captions' embeddings, one each
+    features: Annotated[Names, Ref(*SOUND, *TEXT)] = Field(min_length=1, max_length=1)
+    text: Annotated[str, Ref(*TEXT)]  # the captions' embeddings, one each
     # whose sound gives shift's mean, and the validation split; null: the dataset's own
-    sound_dataset: str | None = None
+    sound_dataset: Annotated[str | None, Ref("datasets")] = None
 
 
 class TextMemoryConfig(Section):

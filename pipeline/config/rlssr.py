@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import BaseCaptionerConfig
+from pipeline.config.fields import Ref
 from pipeline.config.section import Section
 from pipeline.config.tokens import WritesWords
 
@@ -51,5 +52,6 @@ class RlssrConfig(WritesWords, Section):
 class RlssrCaptionerConfig(BaseCaptionerConfig):
     """A sound tower, trained end to end from a stored log-mel; variants are settings of `rlssr`."""
 
+    sections: ClassVar = ("rlssr", "spec_augment")
     architecture: Literal["rlssr"]
-    tower: str  # of `sound_towers`: a panns one; its `input` is the stored log-mel
+    tower: Annotated[str, Ref("sound_towers")]  # a panns one; its `input` is the stored log-mel

@@ -13,6 +13,7 @@ from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_captions, check_reward_weights, check_sound
 from pipeline.planning.context import Context, architecture, captions, weights
+from pipeline.planning.lookup import captioner_features, text_features
 
 SPLITS = ("development", "validation")
 
@@ -46,7 +47,8 @@ def _captioner_plan(
     rlssr = captioner if isinstance(captioner, RlssrCaptionerConfig) else None
     tower = params.sound_towers[rlssr.tower] if rlssr else None
     trained = context.tower_weights(tower) if tower else None
-    inputs = _inputs(context, captioner.dataset, (*params.heard(name), *([text] if text else [])))
+    features = captioner_features(params, name)
+    inputs = _inputs(context, captioner.dataset, (*features, *([text] if text else [])))
     if tower:
         inputs["sound weights"] = weights(tower.weights, trained)
     return CaptionerPlan(
@@ -55,7 +57,7 @@ def _captioner_plan(
         code=context.code(["training.cross_entropy", architecture(captioner.architecture)]),
         architecture=captioner.architecture,
         dataset=captioner.dataset,
-        features=params.heard(name),
+        features=features,
         text=text,
         input=params.features if edtc else None,
         fuser=params.fuser if edtc and edtc.fuser else None,
@@ -89,7 +91,7 @@ def _prefix_plan(
     _check_space(context, name, captioner, heard)
     inputs = _inputs(context, captioner.dataset, (captioner.text,))
     if params.prefix.reads.any_sound:
-        if captioner.features[0] not in params.embedded:
+        if captioner.features[0] not in text_features(params):
             check_sound(context.manifests[heard], f"captioners.{name}", params.prefix)
         own = _inputs(context, heard, captioner.features)
         inputs |= own if heard == captioner.dataset else {f"{heard}: {k}": own[k] for k in own}
@@ -127,7 +129,7 @@ def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> 
     check_reward_weights(params.scst, f"finetuned.{name}")
     _check_split(context.params, params.scst, name, base)
     _check_pairs(context, captioner, f"finetuned.{name}", base)
-    inputs = _inputs(context, captioner.dataset, params.heard(base))
+    inputs = _inputs(context, captioner.dataset, captioner_features(params, base))
     if params.scst.rewards.sbert and params.scst.sbert:
         inputs["sbert weights"] = weights(params.scst.sbert)
     return FinetuningPlan(
@@ -136,7 +138,7 @@ def _finetuning_plan(context: Context, params: Params, name: str, base: str) -> 
         code=context.code(["training.finetuning", architecture(captioner.architecture)]),
         captioner=base,
         dataset=captioner.dataset,
-        features=params.heard(base),
+        features=captioner_features(params, base),
         scst=params.scst,
     )
 

@@ -15,6 +15,7 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
 from pipeline.planning.code import code_digest
+from pipeline.planning.lookup import encoded_features
 
 # registries import every entry; a job names the one that it uses
 REGISTRIES = frozenset({"encoders", "models.captioners", "corpora.registry", "models.towers"})
@@ -45,7 +46,7 @@ class Context:
 
     def _index(self, dataset: str, encoder: str) -> Path:
         """What is known of stored features; see features/store.py."""
-        kind = "encoded" if encoder in self.params.recoded else "frozen"
+        kind = "encoded" if encoder in encoded_features(self.params) else "frozen"
         path = self.index / kind / dataset / f"{encoder}.json"
         if not path.is_file():
             own = "encode" if encoder in self.params.encoded else "represent"

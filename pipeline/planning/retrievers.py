@@ -6,6 +6,7 @@ from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import EncodingPlan, Plan, RepresentationPlan, RetrieverPlan
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, digest, weights
+from pipeline.planning.lookup import base_retriever
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -33,7 +34,7 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
 
 def tower_modules(params: Params, name: str) -> list[str]:
     """The modules of a retriever's trained towers."""
-    retriever = params.base_retriever(name)
+    retriever = base_retriever(params, name)
     modules = [f"models.towers.{params.sound_towers[s].module}" for s in _towers(params, name)]
     return [*modules, *(["models.towers.text"] if retriever.text in params.text_towers else [])]
 
@@ -41,18 +42,18 @@ def tower_modules(params: Params, name: str) -> list[str]:
 def sound_features(params: Params, name: str) -> tuple[str, ...]:
     """The stored sound features that a retriever reads."""
     towers = [params.sound_towers[tower] for tower in _towers(params, name)]
-    return tuple(i for tower in towers for i in tower.inputs) or params.base_retriever(name).sound
+    return tuple(i for tower in towers for i in tower.inputs) or base_retriever(params, name).sound
 
 
 def _towers(params: Params, name: str) -> tuple[str, ...]:
-    return tuple(s for s in params.base_retriever(name).sound if s in params.sound_towers)
+    return tuple(s for s in base_retriever(params, name).sound if s in params.sound_towers)
 
 
 def _retriever_plan(
     context: Context, params: Params, name: str, datasets: tuple[str, ...], start: str | None
 ) -> RetrieverPlan:
     """``params``: with the retriever's own settings."""
-    retriever = params.base_retriever(name)
+    retriever = base_retriever(params, name)
     tower = next((params.sound_towers[s] for s in _towers(params, name)), None)
     text = params.text_towers.get(retriever.text)
     features = sound_features(params, name)
@@ -100,7 +101,7 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
 
 def _representation_plan(context: Context, name: str, dataset: str) -> RepresentationPlan:
     params = context.params
-    text = params.base_retriever(name).text
+    text = base_retriever(params, name).text
     stored = None if text in params.text_towers else text
     features = sound_features(params, name)
     manifest = context.manifests[dataset]

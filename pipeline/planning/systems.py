@@ -6,6 +6,12 @@ from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.planning.context import Context, architecture, captions, digest, weights
+from pipeline.planning.lookup import (
+    base_captioner,
+    base_retriever,
+    captioner_features,
+    text_features,
+)
 from pipeline.planning.retrievers import sound_features, tower_modules
 
 
@@ -32,10 +38,10 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     modules = ["decoding.predictions", "trained.captioner"]
     memory = None
     for member in system.captioners:
-        captioner = params.base_captioner(member)
+        captioner = base_captioner(params, member)
         inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
         modules.append(architecture(captioner.architecture))
-        for encoder in params.heard(member):
+        for encoder in captioner_features(params, member):
             inputs[encoder] = context.fingerprint(dataset, encoder)
         if isinstance(captioner, PrefixCaptionerConfig) and own.memory.method != "none":
             where, memory = captioner.dataset, own.memory
@@ -60,8 +66,8 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
     heard = {
         encoder: context.fingerprint(dataset, encoder)
         for member in members
-        for encoder in params.heard(member)
-        if encoder not in params.embedded
+        for encoder in captioner_features(params, member)
+        if encoder not in text_features(params)
     }
     modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.report"]
     return EvaluationPlan(
@@ -82,7 +88,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     for member in members:
         inputs[f"retriever {member}"] = weights(str(context.models / "retrievers" / member))
         modules += tower_modules(params, member)
-        text = params.base_retriever(member).text
+        text = base_retriever(params, member).text
         stored = [] if text in params.text_towers else [text]
         for encoder in (*sound_features(params, member), *stored):
             inputs[encoder] = context.fingerprint(dataset, encoder)

@@ -1,0 +1,208 @@
+"""How ``params.yaml`` is written: five parts, every setting that is read, and your own comments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from pipeline.config.fields import Ref, When, marker
+from pipeline.config.params import Params
+from pipeline.config.section import Section
+from pipeline.errors import EarwitnessError
+
+HEAD = """\
+# The one active experiment. `earwitness recipe edtc clotho` writes another one here;
+# `dvc exp run -S fuser.layers=3` changes one knob; pipeline/config/ says what every key means.
+"""
+PARTS = {  # by the first section of each
+    "datasets": "data",
+    "encoders": "features: sound and captions through frozen encoders, once",
+    "sound_towers": "retrieval: sound and captions in one space",
+    "features": "captioning",
+    "test_sets": "evaluation",
+}
+BANNERS = {section: f"# ---- {part} ".ljust(80, "-") for section, part in PARTS.items()}
+# dvc.yaml loops over these, so they must be there, be they empty
+LOOPS = frozenset(
+    ("datasets", "encoders", "text_encoders", "retrievers", "adapted", "encoded", "represented",
+     "captioners", "finetuned", "systems", "test_sets", "retrieval_test_sets")
+)  # fmt: skip
+
+Place = tuple[str | int, ...]  # ("training", "edtc", "epochs")
+
+
+class Note(NamedTuple):
+    """Your own comments on one key."""
+
+    value: Any
+    above: tuple[str, ...]
+    behind: str
+
+
+def read(path: Path) -> CommentedMap:
+    """The sections of a file, with what ruamel knows of its comments.
+
+    Raises:
+        EarwitnessError: it is not there, or not YAML.
+    """
+    try:
+        values = yaml().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EarwitnessError(f"{path}: not there") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise EarwitnessError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise EarwitnessError(f"{path}: has no sections")
+    return values
+
+
+def yaml() -> YAML:
+    """ruamel's round trip, which keeps comments; DVC writes lists unindented, so these are too."""
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=2, offset=0)
+    yaml.width = 1000
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def entry_kinds(section: str) -> list[type[Section]]:
+    """What an entry of a section may be; none where it has no entries."""
+
+    def kinds(annotation: Any) -> Iterator[type[Section]]:
+        for part in get_args(annotation):
+            own = isinstance(part, type) and issubclass(part, Section)
+            yield from [part] if own else kinds(part)
+
+    return list(kinds(Params.model_fields[section].annotation))
+
+
+def complete(values: CommentedMap, params: Params) -> None:
+    """Takes away the sections that no entry reads, and writes out every setting of the others that
+    is read; in the order of pipeline/config.
+
+    Args:
+        values: what ``params`` was made of.
+    """
+    kinds = {section: entry_kinds(section) for section in Params.model_fields}
+    entries = [e for section in kinds if kinds[section] for e in getattr(params, section).values()]
+    _fill(values, params, {key for entry in entries for key in getattr(entry, "set", ())})
+    of_entries = {s for kind in kinds.values() for k in kind for s in getattr(k, "sections", ())}
+    read = {section for entry in entries for section in getattr(entry, "sections", ())}
+    if any(encoder.views for encoder in params.encoders.values()):
+        read.add("spec_augment")
+    for section, kind in kinds.items():
+        empty = getattr(params, section) in ({}, ())
+        if empty and section in LOOPS:
+            values[section] = CommentedMap() if kind else []
+        elif empty or section in of_entries - read:
+            values.pop(section, None)
+
+
+def _fill(values: CommentedMap, section: Section, own: set[str], place: str = "") -> None:
+    """``own``: dotted settings that entries have for themselves, such as ``twin.loss``."""
+    fields = type(section).model_fields
+    for name, field in fields.items():
+        value, when = getattr(section, name), marker(field, When)
+        read = when is None or when.read(section) or f"{place}{when.field}" in own
+        default = not field.is_required() and value == field.get_default(call_default_factory=True)
+        if isinstance(value, Section):
+            _fill(values.setdefault(name, CommentedMap()), value, own, f"{place}{name}.")
+        elif isinstance(value, dict):
+            for key, entry in value.items():
+                if isinstance(entry, Section):
+                    _fill(values[name][key], entry, own, f"{place}{name}.{key}.")
+        elif default and not read:
+            values.pop(name, None)
+        elif name not in values and (value or not marker(field, Ref)):
+            values[name] = section.model_dump(mode="json", include={name})[name]
+    for name in sorted(fields, key=lambda name: _rank(name, fields[name])):
+        if name in values:
+            values.move_to_end(name)
+
+
+def _rank(name: str, field: FieldInfo) -> int:
+    """First what says which kind of entry it is (module, architecture, layout), last ``set``."""
+    kind = field.is_required() and get_origin(field.annotation) is Literal
+    return -1 if kind else name == "set"
+
+
+def text(values: CommentedMap, notes: dict[Place, Note]) -> str:
+    """The file, with a banner above each part, and your own comments where the value stays."""
+    above = {}
+    for place, note in notes.items():
+        node: Any = values
+        for key in place[:-1]:
+            node = node.get(key) if isinstance(node, dict) else None
+        key = place[-1]
+        if not isinstance(node, dict) or key not in node:
+            continue
+        if not isinstance(node[key], dict) and node[key] != note.value:
+            continue
+        if note.behind:
+            node.yaml_add_eol_comment(note.behind, key, 0)
+        above[place] = "".join(f"{line}\n" for line in note.above)
+        if note.above and len(place) > 1:
+            lines = "\n".join(line.removeprefix("#").strip() for line in note.above)
+            node.yaml_set_comment_before_after_key(key, lines, indent=2 * len(place) - 2)
+    parts, banner = [HEAD], ""
+    for section, field in Params.model_fields.items():
+        banner = BANNERS.get(section, banner)
+        if section not in values:
+            continue
+        one = CommentedMap({section: values[section]})
+        if section in values.ca.items:
+            one.ca.items[section] = values.ca.items[section]
+        elif field.description:
+            one.yaml_add_eol_comment(f"# {field.description}", section, 0)
+        stream = StringIO()
+        yaml().dump(one, stream)
+        parts += [f"\n{banner}\n"] if banner else []
+        parts += [above.get((section,), ""), stream.getvalue()]
+        banner = ""
+    return "".join(parts)
+
+
+def own_notes(values: CommentedMap, known: set[str]) -> dict[Place, Note]:
+    """Comments of a file, but those that are ``known``."""
+    head = (values.ca.comment or [None, None])[1] or ()
+    above = "".join(token.value for token in head)
+    notes = {}
+    for place, value, between in _between(values, ()):
+        lines = (line.strip() for line in above.splitlines())
+        behind, _, above = between.partition("\n")
+        own = tuple(line for line in lines if line and line not in known)
+        notes[place] = Note(value, own, "" if behind.strip() in known else behind.strip())
+    return notes
+
+
+def _between(node: Any, place: Place) -> Iterator[tuple[Place, Any, str]]:
+    """Each key and item, its value, and what stands between it and the next."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        marks = node.ca.items.get(key) or [None] * 4
+        token = marks[2 if isinstance(node, dict) else 0]
+        lines = "".join(each.value for each in marks[3] or ())
+        yield (*place, key), value, (token.value if token else "\n") + lines
+        if isinstance(value, dict | list):
+            yield from _between(value, (*place, key))
+
+
+def keep_own_comments(node: Any) -> None:
+    """Leaves of ruamel's comments those behind a value, each one space away."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        marks = node.ca.items.pop(key, None) or [None] * 4
+        token = marks[2 if isinstance(node, dict) else 0]
+        behind = token.value.partition("\n")[0] if token else ""
+        if isinstance(value, dict | list):
+            value.ca.comment = None
+            keep_own_comments(value)
+        if behind:
+            node.yaml_add_eol_comment(behind, key, 0)
