@@ -1,8 +1,8 @@
-"""How ``params.yaml`` is written: five parts, every setting that is read, and your own comments."""
+"""How ``params.yaml`` is written: in five parts, with every setting that is read, and comments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -39,10 +39,11 @@ Place = tuple[str | int, ...]  # ("training", "edtc", "epochs")
 
 
 class Note(NamedTuple):
-    """Your own comments on one key."""
+    """Somebody's own comments on one key."""
 
+    place: Place
     value: Any
-    above: tuple[str, ...]
+    above: list[str]
     behind: str
 
 
@@ -103,6 +104,7 @@ def complete(values: CommentedMap, params: Params) -> None:
         empty = getattr(params, section) in ({}, ())
         if empty and section in LOOPS:
             values[section] = CommentedMap() if kind else []
+            values.ca.items.pop(section, None)
         elif empty or section in of_entries - read:
             values.pop(section, None)
 
@@ -135,53 +137,51 @@ def _rank(name: str, field: FieldInfo) -> int:
     return -1 if kind else name == "set"
 
 
-def text(values: CommentedMap, notes: dict[Place, Note]) -> str:
-    """The file, with a banner above each part, and your own comments where the value stays."""
-    above = {}
-    for place, note in notes.items():
-        node: Any = values
-        for key in place[:-1]:
-            node = node.get(key) if isinstance(node, dict) else None
-        key = place[-1]
-        if not isinstance(node, dict) or key not in node:
-            continue
-        if not isinstance(node[key], dict) and node[key] != note.value:
-            continue
-        if note.behind:
-            node.yaml_add_eol_comment(note.behind, key, 0)
-        above[place] = "".join(f"{line}\n" for line in note.above)
-        if note.above and len(place) > 1:
-            lines = "\n".join(line.removeprefix("#").strip() for line in note.above)
-            node.yaml_set_comment_before_after_key(key, lines, indent=2 * len(place) - 2)
+def text(values: CommentedMap) -> str:
+    """The file, with a banner above each part."""
     parts, banner = [HEAD], ""
     for section, field in Params.model_fields.items():
         banner = BANNERS.get(section, banner)
-        if section not in values:
-            continue
-        one = CommentedMap({section: values[section]})
-        if section in values.ca.items:
-            one.ca.items[section] = values.ca.items[section]
-        elif field.description:
+        if section in values:
+            one = CommentedMap({section: values[section]})
             one.yaml_add_eol_comment(f"# {field.description}", section, 0)
-        stream = StringIO()
-        yaml().dump(one, stream)
-        parts += [f"\n{banner}\n"] if banner else []
-        parts += [above.get((section,), ""), stream.getvalue()]
-        banner = ""
+            one.ca.items.update({k: v for k, v in values.ca.items.items() if k == section})
+            stream = StringIO()
+            yaml().dump(one, stream)
+            parts += [f"\n{banner}\n" if banner else "", stream.getvalue()]
+            banner = ""
     return "".join(parts)
 
 
-def own_notes(values: CommentedMap, known: set[str]) -> dict[Place, Note]:
-    """Comments of a file, but those that are ``known``."""
+def own_notes(values: CommentedMap, known: set[str]) -> list[Note]:
+    """Comments of a file that are neither ``known`` nor written by :func:`text`."""
+    described = {f"# {field.description}" for field in Params.model_fields.values()}
+    known = {"", *known, *described, *BANNERS.values(), *HEAD.splitlines()}
     head = (values.ca.comment or [None, None])[1] or ()
     above = "".join(token.value for token in head)
-    notes = {}
+    notes = []
     for place, value, between in _between(values, ()):
-        lines = (line.strip() for line in above.splitlines())
+        lines = [line.strip() for line in above.splitlines()]
         behind, _, above = between.partition("\n")
-        own = tuple(line for line in lines if line and line not in known)
-        notes[place] = Note(value, own, "" if behind.strip() in known else behind.strip())
-    return notes
+        own = [line for line in lines if line not in known]
+        notes.append(Note(place, value, own, "" if behind.strip() in known else behind.strip()))
+    return [note for note in notes if note.above or note.behind]
+
+
+def add_notes(values: CommentedMap, notes: Iterable[Note]) -> None:
+    """Adds those whose value stays; a key with settings below it stays where it is there."""
+    for (*parents, key), value, above, behind in notes:
+        node: Any = values
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or key not in node:
+            continue
+        if node[key] == value or isinstance(node[key], dict):
+            lines = "\n".join(line.removeprefix("#").strip() for line in above)
+            if behind:
+                node.yaml_add_eol_comment(behind, key, 0)
+            if above:
+                node.yaml_set_comment_before_after_key(key, lines, indent=2 * len(parents))
 
 
 def _between(node: Any, place: Place) -> Iterator[tuple[Place, Any, str]]:
@@ -195,14 +195,13 @@ def _between(node: Any, place: Place) -> Iterator[tuple[Place, Any, str]]:
             yield from _between(value, (*place, key))
 
 
-def keep_own_comments(node: Any) -> None:
-    """Leaves of ruamel's comments those behind a value, each one space away."""
+def keep_behind(node: Any) -> None:
+    """Leaves of ruamel's comments those behind a value, one space away."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         marks = node.ca.items.pop(key, None) or [None] * 4
         token = marks[2 if isinstance(node, dict) else 0]
-        behind = token.value.partition("\n")[0] if token else ""
         if isinstance(value, dict | list):
             value.ca.comment = None
-            keep_own_comments(value)
-        if behind:
+            keep_behind(value)
+        if token and (behind := token.value.partition("\n")[0]):
             node.yaml_add_eol_comment(behind, key, 0)

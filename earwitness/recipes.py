@@ -32,6 +32,7 @@ PAPERS = "papers"  # {sjtu: …} of a dataset: laid over for this paper and thos
 KIND = "kind"
 KINDS = ("paper", "dataset")
 WIDTH = 100  # columns of the list of recipes
+LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
 ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # all else serves them
 
 
@@ -71,20 +72,40 @@ def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
         layers |= _layers(folder, name)
     values = _together(layers)
     del values[KIND]
-    names = {"dataset": next(iter(values["datasets"])), **values.pop(NAMES, {})}
+    source = f"recipe {paper} {dataset}"
+    names = values.pop(NAMES, {})
+    _check_shape(values, source)
+    names = {"dataset": next(iter(values["datasets"])), **names}
     _substitute(names, names)
     _substitute(values, names)
     _prune(values)
-    params_file.complete(values, parse_params(values, f"recipe {paper} {dataset}"))
-    old = params_file.read(params) if params.exists() else CommentedMap()
-    notes = params_file.own_notes(old, _comments(folder))
-    write_atomic(params, params_file.text(values, notes))
+    params_file.complete(values, parse_params(values, source))
+    if params.exists():
+        notes = params_file.own_notes(params_file.read(params), _comments(folder))
+        params_file.add_notes(values, notes)
+    write_atomic(params, params_file.text(values))
+
+
+def _check_shape(values: CommentedMap, source: str) -> None:
+    """What :func:`_prune` walks through is there; all else is checked when it is done."""
+    for section, value in values.items():
+        if section not in Params.model_fields:
+            known = list(Params.model_fields)
+            raise EarwitnessError(f"{source}: {section}: unknown section{nearest(section, known)}")
+        if section in LISTS and not isinstance(value, list):
+            raise EarwitnessError(f"{source}: {section}: give a list of names")
+        if params_file.entry_kinds(section):
+            entries = list(value.values()) if isinstance(value, dict) else [None]
+            if not all(isinstance(entry, dict) for entry in entries):
+                raise EarwitnessError(f"{source}: {section}: give entries with settings, or {{}}")
+    if not values.get("datasets"):
+        raise EarwitnessError(f"{source}: datasets: missing; a dataset's recipe has one or more")
 
 
 def _layers(folder: Path, name: str) -> dict[str, CommentedMap]:
     """The overlays that one is laid over, the lowest first, and itself; each stands once."""
     overlay = params_file.read(folder / f"{name}.yaml")
-    params_file.keep_own_comments(overlay)
+    params_file.keep_behind(overlay)
     bases = overlay.pop(BASE, [])
     layers: dict[str, CommentedMap] = {}
     for base in [bases] if isinstance(bases, str) else bases:
@@ -136,7 +157,6 @@ def _substitute(node: Any, names: Mapping[str, Any]) -> None:
 
 def _prune(values: CommentedMap) -> None:
     """Takes away the entries that no system needs."""
-    lists = dict(references(Params))  # sections that are lists of names
     waiting = [(section, name) for section in ROOTS for name in values.get(section, ())]
     waiting.append(("datasets", values.get("tagging", {}).get("dataset", "")))
     needed: set[tuple[str, str]] = set()
@@ -145,12 +165,12 @@ def _prune(values: CommentedMap) -> None:
         if entry in needed or name not in values.get(section, ()):
             continue
         needed.add(entry)
-        if section in lists:
+        if section in LISTS:
             waiting += _named([Params], {section: [name]})
         else:
             waiting += _named(params_file.entry_kinds(section), values[section][name])
     for section, value in values.items():
-        if section in lists:
+        if section in LISTS:
             value[:] = [name for name in value if (section, name) in needed]
         elif params_file.entry_kinds(section):
             for name in [name for name in value if (section, name) not in needed]:
@@ -172,5 +192,4 @@ def _named(kinds: Sequence[type[BaseModel]], entry: Mapping[str, Any]) -> Iterat
 def _comments(folder: Path) -> set[str]:
     """All comments of the recipes: a comment that is none of these is somebody's own."""
     texts = [path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")]
-    lines = "\n".join([params_file.HEAD, *params_file.BANNERS.values(), *texts]).splitlines()
-    return {f"#{line.partition('#')[2]}".strip() for line in lines}
+    return {f"#{line.partition('#')[2]}".strip() for line in "\n".join(texts).splitlines()}
