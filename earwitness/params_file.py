@@ -59,7 +59,7 @@ def read(path: Path) -> CommentedMap:
         raise EarwitnessError(f"{path}: not there") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise EarwitnessError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, CommentedMap):
         raise EarwitnessError(f"{path}: has no sections")
     return values
 
@@ -144,8 +144,10 @@ def text(values: CommentedMap) -> str:
         banner = BANNERS.get(section, banner)
         if section in values:
             one = CommentedMap({section: values[section]})
-            one.yaml_add_eol_comment(f"# {field.description}", section, 0)
-            one.ca.items.update({k: v for k, v in values.ca.items.items() if k == section})
+            if field.description:
+                one.yaml_add_eol_comment(f"# {field.description}", section, 0)
+            if section in values.ca.items:
+                one.ca.items[section] = values.ca.items[section]
             stream = StringIO()
             yaml().dump(one, stream)
             parts += [f"\n{banner}\n" if banner else "", stream.getvalue()]
@@ -173,8 +175,8 @@ def add_notes(values: CommentedMap, notes: Iterable[Note]) -> None:
     for (*parents, key), value, above, behind in notes:
         node: Any = values
         for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or key not in node:
+            node = node.get(parent) if isinstance(node, CommentedMap) else None
+        if not isinstance(node, CommentedMap) or key not in node:
             continue
         if node[key] == value or isinstance(node[key], dict):
             lines = "\n".join(line.removeprefix("#").strip() for line in above)
@@ -186,22 +188,27 @@ def add_notes(values: CommentedMap, notes: Iterable[Note]) -> None:
 
 def _between(node: Any, place: Place) -> Iterator[tuple[Place, Any, str]]:
     """Each key and item, its value, and what stands between it and the next."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        marks = node.ca.items.get(key) or [None] * 4
-        token = marks[2 if isinstance(node, dict) else 0]
-        lines = "".join(each.value for each in marks[3] or ())
-        yield (*place, key), value, (token.value if token else "\n") + lines
+    for key, value, (token, lines) in _marks(node):
+        behind = token.value if token else "\n"
+        yield (*place, key), value, behind + "".join(line.value for line in lines)
         if isinstance(value, dict | list):
             yield from _between(value, (*place, key))
 
 
 def keep_behind(node: Any) -> None:
     """Leaves of ruamel's comments those behind a value, one space away."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        marks = node.ca.items.pop(key, None) or [None] * 4
-        token = marks[2 if isinstance(node, dict) else 0]
+    for key, value, (token, _) in _marks(node):
+        node.ca.items.pop(key, None)
         if isinstance(value, dict | list):
-            value.ca.comment = None
             keep_behind(value)
+            value.ca.comment = None  # type: ignore[union-attr]
         if token and (behind := token.value.partition("\n")[0]):
             node.yaml_add_eol_comment(behind, key, 0)
+
+
+def _marks(node: Any) -> Iterator[tuple[Any, Any, tuple[Any, Any]]]:
+    """Each key or index, its value, and ruamel's tokens: behind it, and above what it holds."""
+    of_map = isinstance(node, dict)
+    for key, value in [*(node.items() if of_map else enumerate(node))]:
+        marks = node.ca.items.get(key) or [None] * 4
+        yield key, value, (marks[2 if of_map else 0], marks[3] or ())

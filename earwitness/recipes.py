@@ -135,8 +135,8 @@ def _lay(below: CommentedMap, above: CommentedMap) -> None:
     for key, value in above.items():
         if key == REMOVE:
             continue
-        if isinstance(value, dict) and value:
-            if not isinstance(below.get(key), dict):
+        if isinstance(value, CommentedMap) and value:
+            if not isinstance(below.get(key), CommentedMap):
                 below[key] = CommentedMap()
                 value.copy_attributes(below[key], ["_yaml_format"])
             _lay(below[key], value)

@@ -29,8 +29,8 @@ def check_names(params: Section) -> None:
                     raise ValueError(f"'{name}' is in both {seen[name]} and {section}; rename one")
                 seen[name] = section
     for where, names, ref in _used("", params):
-        sections = " or ".join(dict.fromkeys(section for section, _ in ref.sections))
-        known(where, names, sections, ref.known(params))
+        there = " or ".join(dict.fromkeys(section for section, _ in ref.sections))
+        known(where, names, there, ref.known(params))
 
 
 def _used(where: str, section: Section) -> Iterator[tuple[str, list[str], Ref]]:
