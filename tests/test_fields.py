@@ -1,4 +1,4 @@
-"""What fields say of themselves: one that is not read changes nothing, and one that is read does."""
+"""Fields on themselves: one that is not read changes nothing, and one that is read does."""
 
 from __future__ import annotations
 
