@@ -21,14 +21,22 @@ HEAD = """\
 # The one active experiment. `earwitness recipe edtc clotho` writes another one here;
 # `dvc exp run -S fuser.layers=3` changes one knob; pipeline/config/ says what every key means.
 """
-PARTS = {  # by the first section of each
-    "datasets": "data",
-    "encoders": "features: sound and captions through frozen encoders, once",
-    "sound_towers": "retrieval: sound and captions in one space",
-    "features": "captioning",
-    "test_sets": "evaluation",
-}
-BANNERS = {section: f"# ---- {part} ".ljust(80, "-") for section, part in PARTS.items()}
+CAPTIONING = "captioning"
+PARTS = {  # part → its sections; those of the captioners' architectures stand before `captioners`
+    "data": ["datasets"],
+    "features: sound and captions through frozen encoders, once": [
+        "encoders", "tagging", "spec_augment", "text_encoders",
+    ],
+    "retrieval: sound and captions in one space": [
+        "sound_towers", "text_towers", "biencoder", "retrieval_training", "encoded", "represented",
+        "retrievers", "adapted",
+    ],
+    CAPTIONING: ["captioners", "training", "scst", "finetuned"],
+    "evaluation": [
+        "test_sets", "retrieval_test_sets", "decoding", "systems", "retrieval_systems",
+        "evaluation",
+    ],
+}  # fmt: skip
 # dvc.yaml loops over these, so they must be there, be they empty
 LOOPS = frozenset(
     ("datasets", "encoders", "text_encoders", "retrievers", "adapted", "encoded", "represented",
@@ -104,7 +112,7 @@ def complete(values: CommentedMap, params: Params) -> None:
         empty = getattr(params, section) in ({}, ())
         if empty and section in LOOPS:
             values[section] = CommentedMap() if kind else []
-            values.ca.items.pop(section, None)
+            values.yaml_add_eol_comment(f"# {Params.model_fields[section].description}", section, 0)
         elif empty or section in of_entries - read:
             values.pop(section, None)
 
@@ -126,6 +134,8 @@ def _fill(values: CommentedMap, section: Section, own: set[str], place: str = ""
             values.pop(name, None)
         elif name not in values and (value or not marker(field, Ref)):
             values[name] = section.model_dump(mode="json", include={name})[name]
+        if field.description and name in values and name not in values.ca.items:
+            values.yaml_add_eol_comment(f"# {field.description}", name, 0)
     for name in sorted(fields, key=lambda name: _rank(name, fields[name])):
         if name in values:
             values.move_to_end(name)
@@ -139,26 +149,33 @@ def _rank(name: str, field: FieldInfo) -> int:
 
 def text(values: CommentedMap) -> str:
     """The file, with a banner above each part."""
-    parts, banner = [HEAD], ""
-    for section, field in Params.model_fields.items():
-        banner = BANNERS.get(section, banner)
-        if section in values:
+    listed = {section for sections in PARTS.values() for section in sections}
+    others = [section for section in Params.model_fields if section not in listed]
+    own = {section for kind in entry_kinds("captioners") for section in kind.sections}
+    parts = {"": [section for section in others if section not in own], **PARTS}
+    parts[CAPTIONING] = [*(s for s in others if s in own), *PARTS[CAPTIONING]]
+    text = HEAD
+    for part, sections in parts.items():
+        there = [section for section in sections if section in values]
+        text += f"\n{banner(part)}" if there else ""
+        for section in there:
             one = CommentedMap({section: values[section]})
-            if field.description:
-                one.yaml_add_eol_comment(f"# {field.description}", section, 0)
             if section in values.ca.items:
                 one.ca.items[section] = values.ca.items[section]
             stream = StringIO()
             yaml().dump(one, stream)
-            parts += [f"\n{banner}\n" if banner else "", stream.getvalue()]
-            banner = ""
-    return "".join(parts)
+            text += stream.getvalue()
+    return text
+
+
+def banner(part: str) -> str:
+    return f"# ---- {part} ".ljust(80, "-") + "\n" if part else ""
 
 
 def own_notes(values: CommentedMap, known: set[str]) -> list[Note]:
     """Comments of a file that are neither ``known`` nor written by :func:`text`."""
-    described = {f"# {field.description}" for field in Params.model_fields.values()}
-    known = {"", *known, *described, *BANNERS.values(), *HEAD.splitlines()}
+    written = (HEAD, *map(banner, PARTS), *_descriptions(Params.model_json_schema()))
+    known = {"", *known, *(line for text in written for line in text.splitlines())}
     head = (values.ca.comment or [None, None])[1] or ()
     above = "".join(token.value for token in head)
     notes = []
@@ -168,6 +185,14 @@ def own_notes(values: CommentedMap, known: set[str]) -> list[Note]:
         own = [line for line in lines if line not in known]
         notes.append(Note(place, value, own, "" if behind.strip() in known else behind.strip()))
     return [note for note in notes if note.above or note.behind]
+
+
+def _descriptions(schema: Any) -> Iterator[str]:
+    """As comments, those of all fields."""
+    if isinstance(schema, dict):
+        yield f"# {schema.get('description')}"
+    for part in schema.values() if isinstance(schema, dict) else ():
+        yield from _descriptions(part)
 
 
 def add_notes(values: CommentedMap, notes: Iterable[Note]) -> None:

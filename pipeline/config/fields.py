@@ -39,8 +39,9 @@ class Ref:
 
     def names(self, value: Any) -> list[str]:
         """The names in a field's value."""
-        values = [value] if isinstance(value, str) else value or ()
-        return [v.removeprefix(self.prefix) for v in values if v.startswith(self.prefix)]
+        values = value if isinstance(value, tuple | list) else [value] if value else []
+        names = [str(value) for value in values]
+        return [n.removeprefix(self.prefix) for n in names if n.startswith(self.prefix)]
 
 
 class When:
@@ -55,7 +56,7 @@ class When:
         value = attrgetter(self.field)(section)
         if self.several:
             return len(value) > 1
-        return value in self.values if self.values else bool(value)
+        return str(value) in self.values if self.values else bool(value)
 
 
 def marker(field: FieldInfo, kind: type[M]) -> M | None:

@@ -136,11 +136,12 @@ class Params(Section):
         if self.tagging.encoders and self.tagging.dataset is None:
             raise ValueError("tagging.dataset: missing; name one of datasets")
         for name, encoder in self.encoders.items():
-            if encoder.weights == "tagging" and name not in self.tagging.encoders:
+            weights = str(encoder.weights)
+            if weights == "tagging" and name not in self.tagging.encoders:
                 raise ValueError(f"encoders.{name}.weights is tagging: add it to tagging.encoders")
-            if encoder.weights.startswith("tagging:") and encoder.module != "events":
+            if weights.startswith("tagging:") and encoder.module != "events":
                 raise ValueError(
-                    f"encoders.{name}.weights: give tagging; {encoder.weights} is for encoders of "
+                    f"encoders.{name}.weights: give tagging; {weights} is for encoders of "
                     "module events"
                 )
         return self
