@@ -151,7 +151,7 @@ def text(values: CommentedMap) -> str:
     """The file, with a banner above each part."""
     listed = {section for sections in PARTS.values() for section in sections}
     others = [section for section in Params.model_fields if section not in listed]
-    own = {section for kind in entry_kinds("captioners") for section in kind.sections}
+    own = {s for kind in entry_kinds("captioners") for s in getattr(kind, "sections", ())}
     parts = {"": [section for section in others if section not in own], **PARTS}
     parts[CAPTIONING] = [*(s for s in others if s in own), *PARTS[CAPTIONING]]
     text = HEAD
