@@ -246,7 +246,7 @@ def test_parameters_that_do_not_hold_together_are_one_line() -> None:
         ({"sound_towers": {**towers, "crnn": {**crnn, "weights": "hub"}}}, "weights: scratch"),
         (
             {"sound_towers": {**towers, "crnn": {**crnn, "beside": ["pans"]}}},
-            r"sound_towers.crnn.input: 'pans' is not in encoders; did you mean 'panns'",
+            r"sound_towers.crnn.beside: 'pans' is not in encoders; did you mean 'panns'",
         ),
         (
             {

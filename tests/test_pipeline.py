@@ -133,6 +133,27 @@ def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> Non
     assert project.run("repro") == set()
 
 
+def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
+    shown = json.loads(project.dvc("plots", "show", "--json"))
+    assert not shown.get("errors")
+    plots = {
+        name: json.loads(one["content"]) if isinstance(one["content"], str) else one["content"]
+        for name, (one,) in shown["data"].items()
+    }
+    models = project.root / "data" / "models"
+    for kind, score in (
+        ("encoders", "validation_map"),
+        ("retrievers", "validation_map10"),
+        ("captioners", "validation_cider_d"),
+    ):
+        for path in sorted((models / kind).glob("*/curves.csv")):
+            plot = plots.pop(f"data/curves/{kind}/{path.parent.name}.csv")
+            with path.open(encoding="utf-8") as stream:
+                rows = [(row["epoch"], row[score]) for row in csv.DictReader(stream)]
+            assert [(at["epoch"], at["score"]) for at in plot["data"]["values"]] == rows
+    assert not plots
+
+
 def test_a_person_captions_files_of_any_format(project: Project, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (24000, 2))
     for name in ("a.wav", "b.ogg", "c.mp3", "d.flac"):

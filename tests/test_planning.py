@@ -19,6 +19,7 @@ from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
 from pipeline.planning.code import code_digest
 from pipeline.planning.context import REGISTRIES, architecture
+from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
@@ -58,14 +59,14 @@ def made(tmp_path: Path, params: Params) -> Path:
         write_json(
             tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
-    for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
+    for name in encoded_features(params):
         write_json(
             tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
         )
     kinds = {
         "encoders": params.tagging.encoders,
-        "retrievers": params.all_retrievers,
-        "captioners": params.all_captioners,
+        "retrievers": all_retrievers(params),
+        "captioners": all_captioners(params),
     }
     for kind, names in kinds.items():
         for name in names:
@@ -223,8 +224,8 @@ def test_new_captions_change_text_and_training_but_no_sound(
     new = {"soundscapes": Manifest(old.dataset, old.root, (first, *old.clips[1:]))}
     assert changed(before, all_plans(params, new, made)) == {
         "soundscapes-minilm",
-        *params.all_captioners,
-        *params.all_retrievers,
+        *all_captioners(params),
+        *all_retrievers(params),
         ENCODED,
         "soundscapes-wsac",
         "soundscapes",

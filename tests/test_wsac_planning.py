@@ -24,6 +24,7 @@ from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
+from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
 from pipeline.training.schedules import build_schedule
 
 ADAPTED: dict[str, Any] = {
@@ -59,14 +60,14 @@ def made(tmp_path: Path) -> Path:
             write_json(
                 tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name, "width": 8}
             )
-        for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
+        for name in encoded_features(params):
             write_json(
                 tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name, "width": 8}
             )
     for kind, names in (
         ("encoders", params.tagging.encoders),
-        ("retrievers", params.all_retrievers),
-        ("captioners", params.all_captioners),
+        ("retrievers", all_retrievers(params)),
+        ("captioners", all_captioners(params)),
     ):
         for name in names:
             model = tmp_path / "models" / kind / name / "model.safetensors"

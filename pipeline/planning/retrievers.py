@@ -14,6 +14,7 @@ from pipeline.config.sides import (
 )
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, device, digest, weights
+from pipeline.planning.lookup import base_retriever, has_frames, tower_inputs
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -37,13 +38,13 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
 
 def sound_side(context: Context, params: Params, name: str) -> SoundSide:
     """The sound side of a retriever, by ``params``, which may have its own settings."""
-    names = params.base_retriever(name).sound
+    names = base_retriever(params, name).sound
     tower = params.sound_towers.get(names[0])
     if tower is None:
         return StoredSoundSide(features=names)
     trained = context.tower_weights(tower)
     return SoundTowerSide(
-        features=tower.inputs,
+        features=tower_inputs(tower),
         tower=tower,
         input=params.encoders[tower.input],
         weights=str(trained) if trained else None,
@@ -52,7 +53,7 @@ def sound_side(context: Context, params: Params, name: str) -> SoundSide:
 
 def text_side(params: Params, name: str) -> TextSide:
     """The text side of a retriever, by ``params``, which may have its own settings."""
-    text = params.base_retriever(name).text
+    text = base_retriever(params, name).text
     if text in params.text_towers:
         return TextTowerSide(tower=params.text_towers[text])
     return StoredTextSide(features=(text,), encoder=params.text_encoders[text])
@@ -110,5 +111,5 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
         code=context.code(["trained.encoding", *tower_modules(sound, text)]),
         hardware=device(context.params),
         dataset=dataset,
-        frames=f"{name}/frames" in params.sound_features,
+        frames=has_frames(params, name),
     )

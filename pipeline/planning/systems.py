@@ -13,6 +13,7 @@ from pipeline.planning.context import (
     digest,
     weights,
 )
+from pipeline.planning.lookup import base_captioner, text_features
 from pipeline.planning.retrievers import sound_side, text_side, tower_modules
 
 
@@ -39,7 +40,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     modules = ["decoding.predictions", "trained.captioner"]
     text_memory = None
     for member in system.captioners:
-        captioner, found = params.base_captioner(member), resolved(context, member)
+        captioner, found = base_captioner(params, member), resolved(context, member)
         inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
         modules.append(architecture(captioner.architecture))
         for encoder in found.features:
@@ -72,7 +73,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         encoder: context.fingerprint(dataset, encoder)
         for member in members
         for encoder in resolved(context, member).features
-        if encoder not in params.text_features
+        if encoder not in text_features(params)
     }
     modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.tables"]
     return EvaluationPlan(
