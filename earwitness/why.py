@@ -1,7 +1,7 @@
 """Why ``dvc repro`` would run a job again, in words: ``earwitness why JOB``.
 
-The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it; today's
-plan is made here, from ``params.yaml`` and from what is there. Their difference is the answer.
+The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it;
+today's plan is made here, from ``params.yaml`` and from what is there. Their difference is the answer.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _reasons(
     if new is None:
         yield "the parameters ask for no such job any more"
     elif not cached.is_file():
-        yield "the plan that it last ran with is no longer in DVC's cache, so nothing can be compared"
+        yield "DVC's cache no longer has the plan that it last ran with, so nothing can be compared"
     else:
         yield from differences(json.loads(cached.read_text(encoding="utf-8")), new, jobs)
 
