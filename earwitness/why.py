@@ -1,7 +1,7 @@
 """Why ``dvc repro`` would run a job again, in words: ``earwitness why JOB``.
 
 The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it;
-today's plan is made here, from ``params.yaml`` and from what is there. Their difference is the answer.
+today's plan is made here, from ``params.yaml`` and what is there. Their difference is the answer.
 """
 
 from __future__ import annotations
