@@ -25,9 +25,7 @@ from pipeline.config.sides import (
     TextTowerSide,
 )
 from pipeline.errors import EarwitnessError
-from pipeline.losses.contrastive import two_way_infonce
-from pipeline.losses.exp_distance import exp_distance_loss
-from pipeline.losses.triplet import triplet_loss
+from pipeline.losses.registry import TEMPERATURE, retrieval_loss
 from pipeline.models.layers.pooling import mean
 from pipeline.tensors import Padded, Tokens
 
@@ -48,7 +46,7 @@ class BiEncoderLosses(NamedTuple):
     total: Tensor
     audio_to_text: Tensor
     text_to_audio: Tensor
-    temperature: Tensor | None  # τ, of InfoNCE
+    temperature: Tensor | None  # τ, of losses that read it
 
 
 class Side(Protocol):
@@ -87,7 +85,7 @@ class BiEncoder(nn.Module):
 
     Attributes:
         width: D of the common space.
-        log_scale: () log(1 / τ), at most log 100; of InfoNCE.
+        log_scale: () log(1 / τ), at most log 100; of losses that read it.
     """
 
     def __init__(self, sound: Side, text: Side, settings: BiEncoderConfig) -> None:
@@ -112,7 +110,7 @@ class BiEncoder(nn.Module):
         self.width = settings.shared or widths[0]
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(settings.temperature)).clamp(max=math.log(MAX_SCALE)),
-            requires_grad=settings.learn_temperature and settings.loss == "infonce",
+            requires_grad=settings.learn_temperature and settings.loss in TEMPERATURE,
         )
 
     def embed_sound(self, sound: Sequence[Padded]) -> Tensor:
@@ -127,17 +125,18 @@ class BiEncoder(nn.Module):
         """Both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
         own = self.settings
         audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
-        temperature = None
-        if own.loss == "infonce":
-            clips = batch.clips if own.mask_same_clip else None
-            both = two_way_infonce(audio, text, self.log_scale.exp(), clips)
-            temperature = (-self.log_scale.detach()).exp()
-        elif own.loss == "triplet":
-            both = triplet_loss(
-                audio, text, batch.clips, margin=own.margin, negatives=own.negatives
-            )
-        else:
-            both = exp_distance_loss(audio, text, batch.clips, negatives=own.negatives)
+        # unmasked, each pair is of a clip of its own
+        clips = batch.clips if own.mask_same_clip else torch.arange(len(audio), device=audio.device)
+        both = retrieval_loss(
+            own.loss,
+            audio,
+            text,
+            clips,
+            scale=self.log_scale.exp(),
+            margin=own.margin,
+            negatives=own.negatives,
+        )
+        temperature = (-self.log_scale.detach()).exp() if own.loss in TEMPERATURE else None
         return BiEncoderLosses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:
