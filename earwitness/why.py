@@ -17,6 +17,7 @@ from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.planning import PHASES, Context
 
+CODE = Path(__file__).resolve().parents[1]  # the folder of our packages
 Plan = Mapping[str, Any]  # as JSON
 
 
@@ -56,7 +57,7 @@ class _Today:
     """Plans as planning would write them now; each phase is made once, when it is asked for."""
 
     def __init__(self, root: Path) -> None:
-        self.context = Context.read(load_params(root / "params.yaml"), root)
+        self.context = Context.read(load_params(root / "params.yaml"), CODE, root)
         self.phases: dict[str, dict[str, Any]] = {}
 
     def plan(self, path: str) -> Plan | None:

@@ -126,7 +126,7 @@ def test_embedding_refuses_what_is_no_word2vec(
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     EmbeddingPlan(
-        name="w", inputs={}, code="", dataset="words",
+        name="w", inputs={}, code={}, dataset="words",
         encoder=Word2VecEncoderConfig(module="word2vec", weights=MISSING),
     ).save(Path("data/plans/extraction/words-w.json"))  # fmt: skip
     error = told(embed, ("words", "w"), monkeypatch, capsys)
