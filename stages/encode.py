@@ -16,8 +16,8 @@ def main(dataset: str, retriever: str) -> None:
         paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
     )
     from pipeline.device import set_up
-    from pipeline.trained.captioner import WEIGHTS
     from pipeline.trained.encoding import encode
+    from pipeline.trained.folder import WEIGHTS
     from pipeline.trained.retriever import load_retriever
 
     device = set_up(plan.hardware.device, plan.hardware.threads)

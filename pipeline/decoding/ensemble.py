@@ -52,22 +52,6 @@ class Ensemble:
         return next(self.captioners[0].model.parameters()).device
 
 
-def check_widths(
-    captioner: TrainedCaptioner, widths: Sequence[int], places: Sequence[object]
-) -> None:
-    """Refuses features of other ``widths`` than the captioner was trained on.
-
-    Args:
-        widths: D of each of its E features. places: where each is from, for the error.
-    """
-    for width, trained, place in zip(widths, captioner.widths, places, strict=True):
-        if width != trained:
-            raise EarwitnessError(
-                f"{place}: {width} wide, but captioner {captioner.plan.name} was trained on "
-                f"{trained}; extract with the same encoder, or train again"
-            )
-
-
 class EnsembleStepper:
     """A :class:`pipeline.models.decoders.stepper.Stepper` over M steppers of one vocabulary.
 

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline.config.evaluation import DecodingConfig
-from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption, bank_batches, predict
 from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.features.bank import open_banks
@@ -49,7 +49,7 @@ def caption_clips(
         EarwitnessError: features of another width than a captioner was trained on.
     """
     for captioner, own in zip(ensemble.captioners, stores, strict=True):
-        check_widths(captioner, [store.width for store in own], [store.path for store in own])
+        captioner.check_widths([store.width for store in own], [store.path for store in own])
     gathered: Iterable[Sequence[tuple[Padded, ...]]] = _batches(
         stores, clips, ensemble.device, decoding.batch
     )

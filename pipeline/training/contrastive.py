@@ -20,7 +20,7 @@ from pipeline.files import sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
-from pipeline.trained.captioner import WEIGHTS
+from pipeline.trained.folder import WEIGHTS
 from pipeline.trained.inputs import Inputs
 from pipeline.trained.readers import load_text, new_text
 from pipeline.trained.retriever import TrainedRetriever, build_retriever, load_retriever

@@ -94,12 +94,7 @@ def check(
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
             f"{', '.join(plan.features)}; run `dvc repro plan`"
         )
-    for store, width in zip(features, captioner.widths, strict=True):
-        if store.width != width:
-            raise EarwitnessError(
-                f"{store.path}: {store.width} wide, but captioner {base.name} was trained on "
-                f"{width}; extract with the same encoder, or train it again"
-            )
+    captioner.check_widths([store.width for store in features], [store.path for store in features])
     share = base.training.validation_share
     if base.dataset == plan.dataset and share != plan.scst.validation_share:
         raise EarwitnessError(
