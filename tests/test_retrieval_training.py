@@ -462,12 +462,12 @@ def test_every_way_to_embed_gives_the_same(
                 embedded(retriever, root, clips), (audio, text), strict=True
             ):
                 same(found, expected)
-            same(retriever.embed_sound(retriever.sound.made(arrays)), audio)
+            same(retriever.embed_sound(retriever.sound.arrays(arrays)), audio)
             same(retriever.embed_text(retriever.text.queries(captions)), text)
-        single = retriever.sound.made([[own[3]] for own in arrays])
+        single = retriever.sound.arrays([[own[3]] for own in arrays])
         same(retriever.embed_sound(single)[0], audio[3])
         assert retriever.embed_text(retriever.text.queries([])).shape == (0, 32), kind
-        nothing = retriever.sound.made([[] for _ in stores])
+        nothing = retriever.sound.arrays([[] for _ in stores])
         assert retriever.embed_sound(nothing).shape == (0, 32), kind
 
 
@@ -505,10 +505,10 @@ def test_what_a_person_can_mend(
         (lambda: frozen.sound.stored([one], ["toy-1"]), r"reads 2 features \(one, two\), not 1"),
         (lambda: frozen.sound.stored([one, two], ["cat"]), "no features of 'cat'"),
         (
-            lambda: frozen.sound.made([[np.zeros((2, 24))], [np.zeros((2, 9))]]),
+            lambda: frozen.sound.arrays([[np.zeros((2, 24))], [np.zeros((2, 9))]]),
             "these features: 9 wide, .* two, 10 wide",
         ),
-        (lambda: frozen.sound.made([[]]), r"reads 2 features \(one, two\), not 1"),
+        (lambda: frozen.sound.arrays([[]]), r"reads 2 features \(one, two\), not 1"),
         (lambda: frozen.text.captions([[clip]], [[]]), r"reads 1 features \(words\), not 0"),
         (lambda: frozen.text.captions([[clip]], [[one]]), "with words, 12 wide"),
         (lambda: frozen.text.queries(["a dog"]), "encoder: 3 wide, .* words, 12 wide"),

@@ -22,7 +22,7 @@ from pipeline.models.biencoder import BiEncoder, build_biencoder
 from pipeline.models.towers.base import SoundTower
 from pipeline.state_dicts import weights
 from pipeline.trained.folder import load_trained, save_trained
-from pipeline.trained.inputs import Inputs
+from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import FeatureReader, TextReader, load_text
 
 
@@ -50,20 +50,24 @@ class TrainedRetriever:
 
     @property
     def tower(self) -> SoundTower:
-        """The trained sound tower; of a retriever of frozen features, which has none, an error."""
+        """The trained sound tower.
+
+        Raises:
+            EarwitnessError: there is none, as the retriever reads frozen features.
+        """
         if not isinstance(self.model.sound, SoundTower):
             raise EarwitnessError(
-                f"retriever {self.plan.name} trains projections alone and has no frames of its "
-                f"own; name its features ({', '.join(self.sound.features)}) instead"
+                f"retriever {self.plan.name} trains projections alone and makes no frames; "
+                f"name its features ({', '.join(self.sound.features)}) instead"
             )
         return self.model.sound
 
-    def embed_sound(self, sound: Inputs) -> Tensor:
-        """N whole clips → (N, D) float32 on the device, for cosine unit rows."""
+    def embed_sound(self, sound: Embeddable) -> Tensor:
+        """N whole clips → (N, D) float32 on the device; unit rows for the cosine."""
         return self._embedded(sound, self.model.embed_sound)
 
-    def embed_text(self, text: Inputs) -> Tensor:
-        """N captions → (N, D) float32 on the device, for cosine unit rows."""
+    def embed_text(self, text: Embeddable) -> Tensor:
+        """N captions → (N, D) float32 on the device; unit rows for the cosine."""
         return self._embedded(text, self.model.embed_text)
 
     def pair(self, captions: Tensor, clips: Tensor) -> Embeddings:
@@ -78,8 +82,8 @@ class TrainedRetriever:
         self.text.save(folder)
 
     @torch.no_grad()
-    def _embedded(self, inputs: Inputs, embed: Callable[[Any], Tensor]) -> Tensor:
-        """(N, D): ``embed`` of each batch, put in the entries' order."""
+    def _embedded(self, inputs: Embeddable, embed: Callable[[Any], Tensor]) -> Tensor:
+        """(N, D): ``embed`` of each batch, in the order of the entries."""
         batches = inputs.batches()
         if not batches:
             return torch.zeros(0, self.width, device=self.device)
@@ -102,7 +106,7 @@ def build_retriever(
 
     Args:
         widths: W of each stored sound feature.
-        pretrained: False for random weights that a trained retriever's replace: no file is read.
+        pretrained: false gives random weights, to be replaced by trained ones; no file is read.
     """
     model = build_biencoder(
         plan.sound,

@@ -21,7 +21,7 @@ from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
 from pipeline.trained.folder import WEIGHTS
-from pipeline.trained.inputs import Inputs
+from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import load_text, new_text
 from pipeline.trained.retriever import TrainedRetriever, build_retriever, load_retriever
 from pipeline.training.checkpoints import Progress
@@ -188,8 +188,8 @@ def _difference(own: Any, other: Any, where: str = "") -> tuple[str, Any, Any] |
 class Split(NamedTuple):
     """One dataset's validation split, ready to be embedded."""
 
-    sound: Inputs  # N clips
-    text: Inputs  # M captions
+    sound: Embeddable  # N clips
+    text: Embeddable  # M captions
     clip_of: Tensor  # (M,) int64, each caption's clip
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.features.bank import Crop
 from pipeline.features.mixture import AnyBank
 from pipeline.models.biencoder import Pairs
-from pipeline.trained.inputs import Inputs
+from pipeline.trained.inputs import Embeddable
 from pipeline.training.caption_batches import PairOrder
 
 
@@ -36,7 +36,7 @@ class PairBatches(PairOrder):
         sound: Sequence[AnyBank],
         frame_seconds: Sequence[float],
         captions: Tensor,
-        texts: Inputs,
+        texts: Embeddable,
         *,
         batch: int,
         draw: Literal["all", "one"],
