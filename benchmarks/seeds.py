@@ -125,7 +125,7 @@ def train(folder: Path, plan: Trained) -> None:
             stores(plan.dataset, [plan.text])[0] if plan.text else None,
             output,
             checkpoints,
-            heard=manifest(sound) if plan.sound_dataset else None,
+            sound_manifest=manifest(sound) if plan.sound_dataset else None,
         )
     else:
         base = load_captioner(folder / "captioners" / plan.captioner)

@@ -23,7 +23,9 @@ def main(captioner: str) -> None:
         FeatureStore.open(paths.FEATURES / plan.dataset / f"{plan.text}.h5") if plan.text else None,
         output=paths.MODELS / "captioners" / captioner,
         checkpoints=paths.CHECKPOINTS,
-        heard=Manifest.load(paths.CORPORA / f"{heard}.json") if plan.sound_dataset else None,
+        sound_manifest=Manifest.load(paths.CORPORA / f"{heard}.json")
+        if plan.sound_dataset
+        else None,
     )
     best = f"validation CIDEr-D {progress.best_score:.3f}"
     print(f"{captioner}: {best}, the best in {progress.step} steps")
