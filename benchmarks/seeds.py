@@ -10,7 +10,7 @@ changes a setting in every plan that has it, to compare settings on the validati
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -27,24 +27,22 @@ from pipeline.config.plans import (
     RetrieverPlan,
 )
 from pipeline.corpora.manifest import Manifest
-from pipeline.decoding.ensemble import Ensemble
-from pipeline.decoding.predictions import caption_clips, write_predictions
-from pipeline.decoding.text_memory import open_memory
-from pipeline.features.store import FeatureStore, open_stores
 from pipeline.files import read_json
 from pipeline.metrics.evaluate import evaluate_sets, find_tools
 from pipeline.metrics.types import ScoredSet
-from pipeline.trained.captioner import load_captioner
 from pipeline.trained.ranking import rank_systems
-from pipeline.training.contrastive import train_retriever
-from pipeline.training.cross_entropy import train_captioner
-from pipeline.training.finetuning import finetune_captioner
-from stages import paths
+from stages import decode, finetune, paths, train_captioner, train_retriever
 
 FOLDER = paths.PARTIAL / "seeds"
 COUNTED = ("vocabulary", "mean_length")
 Trained = CaptionerPlan | FinetuningPlan | RetrieverPlan
 Scores = dict[str, dict[str, float]]  # system → metric → value
+# plan → the folder of its models, and the stage that trains them
+STAGES: dict[type[Plan], tuple[str, Callable[[Any, Path, Path], None]]] = {
+    CaptionerPlan: ("captioners", train_captioner.train),
+    FinetuningPlan: ("captioners", finetune.train),
+    RetrieverPlan: ("retrievers", train_retriever.train),
+}
 
 
 def plans(kind: str) -> dict[str, dict[str, Any]]:
@@ -86,10 +84,6 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     ]
 
 
-def stores(dataset: str, names: Sequence[str]) -> list[FeatureStore]:
-    return open_stores(paths.FEATURES / dataset, names)
-
-
 def manifest(dataset: str) -> Manifest:
     return Manifest.load(paths.CORPORA / f"{dataset}.json")
 
@@ -102,53 +96,18 @@ def done(plan: Plan, output: Path) -> bool:
 
 def train(folder: Path, plan: Trained) -> None:
     """Trains one model into ``folder``, unless it exists."""
-    kind = "retrievers" if isinstance(plan, RetrieverPlan) else "captioners"
-    output, checkpoints = folder / kind / plan.name, folder / "checkpoints"
-    if done(plan, output):
-        return
-    if isinstance(plan, RetrieverPlan):
-        train_retriever(
-            plan,
-            {dataset: manifest(dataset) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.sound.features) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.text.features) for dataset in plan.datasets},
-            start=folder / "retrievers" / plan.start if plan.start else None,
-            output=output,
-            checkpoints=checkpoints,
-        )
-    elif isinstance(plan, CaptionerPlan):
-        sound = plan.sound_dataset or plan.dataset
-        train_captioner(
-            plan,
-            manifest(plan.dataset),
-            stores(sound, plan.features) if plan.model.reads.sound else [],
-            stores(plan.dataset, [plan.text])[0] if plan.text else None,
-            output,
-            checkpoints,
-            sound_manifest=manifest(sound) if plan.sound_dataset else None,
-        )
-    else:
-        base = load_captioner(folder / "captioners" / plan.captioner)
-        features = stores(plan.dataset, plan.features)
-        finetune_captioner(plan, base, manifest(plan.dataset), features, output, checkpoints)
-    (output / "seed.json").write_text(plan.model_dump_json())
+    kind, stage = STAGES[type(plan)]
+    output = folder / kind / plan.name
+    if not done(plan, output):
+        stage(plan, folder / kind, folder / "checkpoints")
+        (output / "seed.json").write_text(plan.model_dump_json())
 
 
 def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
     """One system's captions of a split, kept as the pipeline keeps them, and its references."""
-    members = [load_captioner(folder / "captioners" / name) for name in plan.captioners]
-    clips = manifest(plan.dataset).split(split)
-    read = [stores(plan.dataset, member.plan.features) for member in members]
-    names = [clip.clip_id for clip in clips]
-    ensemble = Ensemble(tuple(members), plan.combine)
-    memories = [
-        open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
-        for each in members
-    ]
-    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories, plan.seed)
-    path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"
-    write_predictions(path, names, captions)
-    return ScoredSet([caption.text for caption in captions], [clip.captions for clip in clips])
+    plan = plan.model_copy(update={"split": split})
+    captions = decode.caption(plan, folder / "captioners", folder / "predictions")
+    return ScoredSet(captions, [clip.captions for clip in manifest(plan.dataset).split(split)])
 
 
 def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scores:
