@@ -56,7 +56,7 @@ def _jobs(folder: Path) -> list[str]:
 
 
 def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> Any:
-    """A plan's values with the seed and the settings that it has."""
+    """A plan's values with the seed and those of the settings that it has."""
     values = json.loads(json.dumps(values)) | {"seed": seed}
     for dotted, value in settings.items():
         *parents, last = dotted.split(".")
@@ -69,7 +69,7 @@ def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> A
 
 
 def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
-    """The plans of all that is trained, in the order of their needs."""
+    """The plans of all models, each after those that it needs."""
     captioners = list(plans("captioners").values())
     retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
     of_kind: list[tuple[type[Trained], list[dict[str, Any]]]] = [
@@ -79,8 +79,8 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     ]
     return [
         kind.model_validate(changed(values, seed, settings))
-        for kind, own in of_kind
-        for values in own
+        for kind, each in of_kind
+        for values in each
     ]
 
 
@@ -104,7 +104,7 @@ def train(folder: Path, plan: Trained) -> None:
 
 
 def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
-    """One system's captions of a split, kept as the pipeline keeps them, and its references."""
+    """One system's captions of a split, saved as in the pipeline, and its references."""
     plan = plan.model_copy(update={"split": split})
     captions = decode.caption(plan, folder / "captioners", folder / "predictions")
     return ScoredSet(captions, [clip.captions for clip in manifest(plan.dataset).split(split)])
@@ -113,11 +113,11 @@ def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
 def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scores:
     """The scores of the systems whose retrievers, or whose captions, exist."""
     captions = folder / "predictions" / plan.name
-    systems = {name: own for name, own in plan.systems.items() if set(own) <= trained}
+    systems = {name: each for name, each in plan.systems.items() if set(each) <= trained}
     captioned = {
-        name: own
-        for name, own in plan.captioned.items()
-        if (captions / f"{own.captions_of}.csv").exists()
+        name: each
+        for name, each in plan.captioned.items()
+        if (captions / f"{each.captions_of}.csv").exists()
     }
     ranked = plan.model_copy(update={"systems": systems, "captioned": captioned})
     found = rank_systems(
@@ -127,7 +127,7 @@ def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scor
         features=paths.FEATURES / plan.name,
         predictions=captions,
     )
-    return {system: own.scores for system, own in found.items()}
+    return {system: ranked.scores for system, ranked in found.items()}
 
 
 def main(
@@ -147,7 +147,7 @@ def main(
         for plan in chosen:
             train(folder, plan)
         trained = {plan.name for plan in chosen}
-        systems = plans("systems")  # made after the training of a fresh run
+        systems = plans("systems")  # written after training in a new run
         for values in systems.values():
             if "captioners" in values and set(values["captioners"]) <= trained:
                 decoding = DecodingPlan.model_validate(values)
@@ -174,15 +174,15 @@ def captioning_scores(captioned: Mapping[tuple[int, str], ScoredSet]) -> dict[in
 
 
 def table(scores: Mapping[int, Scores], metrics: Sequence[str]) -> None:
-    """× 100, but counts as they are; mean and standard deviation last. Of what all seeds have."""
+    """Of the systems that all seeds have: × 100 but for counts; mean and deviation last."""
     first, *others = scores.values()
-    first = {system: own for system, own in first.items() if all(system in o for o in others)}
+    first = {name: values for name, values in first.items() if all(name in o for o in others)}
     if not first:
         return
     print("\n| | | " + " | ".join(f"seed {seed}" for seed in scores) + " | mean ± s.d. |")
     print("|---|---|" + "---:|" * (len(scores) + 1))
-    for system, own in first.items():
-        for metric in (metric for metric in metrics if metric in own):
+    for system, scored in first.items():
+        for metric in (metric for metric in metrics if metric in scored):
             values = [scores[seed][system][metric] for seed in scores]
             values = values if metric in COUNTED else [100 * value for value in values]
             spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""

@@ -11,7 +11,7 @@ from stages.run import run
 
 
 def main(dataset: str, retriever: str) -> None:
-    """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; some have no frames."""
+    """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; frames if planned."""
     plan = EncodingPlan.load(
         paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
     )

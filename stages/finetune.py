@@ -12,7 +12,7 @@ from stages.run import run
 
 
 def main(name: str) -> None:
-    """Does what data/plans/captioners/<name>.json says, into data/models/captioners/<name>/."""
+    """Writes data/models/captioners/<name>/ by data/plans/captioners/<name>.json."""
     plan = FinetuningPlan.load(paths.PLANS / "captioners" / f"{name}.json")
     train(plan, paths.MODELS / "captioners", paths.CHECKPOINTS)
 

@@ -12,7 +12,7 @@ from stages.run import run
 
 
 def main(captioner: str) -> None:
-    """Trains what data/plans/captioners/<captioner>.json says, into data/models/captioners/."""
+    """Writes data/models/captioners/<captioner>/ by data/plans/captioners/<captioner>.json."""
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
     train(plan, paths.MODELS / "captioners", paths.CHECKPOINTS)
 

@@ -12,7 +12,7 @@ from stages.run import run
 
 
 def main(retriever: str) -> None:
-    """Does what data/plans/retrievers/<retriever>.json says, into data/models/retrievers/."""
+    """Writes data/models/retrievers/<retriever>/ by data/plans/retrievers/<retriever>.json."""
     plan = RetrieverPlan.load(paths.PLANS / "retrievers" / f"{retriever}.json")
     train(plan, paths.MODELS / "retrievers", paths.CHECKPOINTS)
 
