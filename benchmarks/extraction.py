@@ -73,7 +73,7 @@ def measure() -> list[Row]:
     plan = ExtractionPlan(
         name="cnn10",
         inputs={},
-        code="",
+        code={},
         dataset="noise",
         encoder=PANNS,
         spec_augment=None,

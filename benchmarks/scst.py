@@ -126,7 +126,7 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
     model = captioner.model
     scst = ScstConfig(samples=samples, dropout=False)
     plan = FinetuningPlan(
-        name="tuned", inputs={}, code="", captioner="", dataset="", features=("one",), scst=scst
+        name="tuned", inputs={}, code={}, captioner="", dataset="", features=("one",), scst=scst
     )
     reward = Reward(corpus, scst, "cpu")
     features = (Padded(torch.randn(CLIPS, FRAMES, WIDTH), torch.full((CLIPS,), FRAMES)),)
@@ -154,7 +154,7 @@ def random_captioner() -> TrainedCaptioner:
     settings = Seq2SeqConfig()
     words = WordsConfig(min_count=settings.min_count, longest=settings.max_words + 2)
     plan = CaptionerPlan(
-        name="base", inputs={}, code="", dataset="", features=("one",),
+        name="base", inputs={}, code={}, dataset="", features=("one",),
         model=Seq2SeqModelConfig(tokens=words, seq2seq=settings), training=TrainingConfig(),
     )  # fmt: skip
     tokens = TokenIds(TOKENIZER.size, TOKENIZER.begin, TOKENIZER.pad, TOKENIZER.end)

@@ -76,7 +76,7 @@ def corpus() -> Manifest:
 
 def stored(manifest: Manifest, encoder: SentenceTextEncoder, folder: Path) -> FeatureStore:
     """What the stage ``embed`` makes."""
-    plan = EmbeddingPlan(name="minilm", inputs={}, code="", dataset="words", encoder=MINILM)
+    plan = EmbeddingPlan(name="minilm", inputs={}, code={}, dataset="words", encoder=MINILM)
     embed(manifest, encoder, "", plan, folder / "partial", folder / "minilm.h5")
     return FeatureStore.open(folder / "minilm.h5")
 
@@ -92,7 +92,7 @@ class Run:
             longest=settings.max_tokens,
         )
         plan = CaptionerPlan(
-            name="wsac", inputs={}, code="", dataset="words", features=("minilm",), text="minilm",
+            name="wsac", inputs={}, code={}, dataset="words", features=("minilm",), text="minilm",
             model=PrefixModelConfig(tokens=subwords, prefix=settings),
             training=TrainingConfig(batch=64, label_smoothing=0.0),
         )  # fmt: skip

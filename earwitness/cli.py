@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -133,6 +133,32 @@ def score(
     if per_clip is not None:
         write_clips(per_clip, table.labels, scores.clips)
     print(json.dumps(scores.corpus, indent=1))
+
+
+@app.command()
+def graph(
+    format: Annotated[
+        Literal["text", "mermaid"], typer.Option(help="what each job reads, or a picture of it")
+    ] = "text",
+    root: Root = None,
+) -> None:
+    """Show which job reads what of which other, as `dvc dag` cannot."""
+    from earwitness.graph import draw, read_jobs
+    from earwitness.repository import find_repository
+
+    print(draw(read_jobs(find_repository(root).root), format))
+
+
+@app.command()
+def why(
+    job: Annotated[str, typer.Argument(help="as DVC names it, such as train_captioner@edtc")],
+    root: Root = None,
+) -> None:
+    """Say why `dvc repro` would run a job again: what differs from the plan it last ran with."""
+    from earwitness.repository import find_repository
+    from earwitness.why import explain
+
+    print("\n".join(explain(job, find_repository(root).root)))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import all_captioners, all_retrievers
 from pipeline.weights import Weights
 
 
@@ -32,7 +33,7 @@ def examine(repository: Repository) -> Iterator[Finding]:
     yield from _datasets(settings, repository)
     yield from _weights(settings, repository)
     yield from _evaluation(settings)
-    retrievers, captioners = [*settings.all_retrievers], [*settings.all_captioners]
+    retrievers, captioners = [*all_retrievers(settings)], [*all_captioners(settings)]
     for kind, names in (("retriever", retrievers), ("captioner", captioners)):
         for name in names:
             folder = repository.data / "models" / f"{kind}s" / name

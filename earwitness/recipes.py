@@ -1,25 +1,26 @@
-"""Overlays that write ``params.yaml``: one file a paper, one a dataset, comments kept.
+"""Overlays that write ``params.yaml``: one file a paper, one a dataset.
 
-``earwitness recipe edtc clotho`` lays recipes/edtc.yaml, then recipes/clotho.yaml, over
-``params.yaml``, and leaves out what no system needs: an overlay may hold more than one paper reads.
-What remains is an ordinary parameter file: ``-S``, ``dvc repro`` and ``--queue`` agree about it,
-which is not so with Hydra's composition.
+``earwitness recipe edtc clotho`` lays recipes/clotho.yaml over recipes/edtc.yaml, leaves out what
+no system needs, and writes out every setting of the rest. What that gives is an ordinary parameter
+file: ``-S``, ``dvc repro`` and ``--queue`` agree about it; with Hydra's composition they do not.
+docs/extending.md says what an overlay may hold.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel
+from ruamel.yaml.comments import CommentedMap
 
-from pipeline.config.params import parse_params
+from earwitness import params_file
+from pipeline.config.fields import references
+from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_atomic
@@ -31,60 +32,8 @@ PAPERS = "papers"  # {sjtu: …} of a dataset: laid over for this paper and thos
 KIND = "kind"
 KINDS = ("paper", "dataset")
 WIDTH = 100  # columns of the list of recipes
-
-# section → key of its entries → the sections whose entries it names
-USES: dict[str, dict[str, tuple[str, ...]]] = {
-    "systems": {"captioners": ("captioners", "finetuned")},
-    "retrieval_systems": {
-        "retrievers": ("retrievers", "adapted"),
-        "captions_of": ("systems",),
-        "text": ("text_encoders",),
-    },
-    "finetuned": {"captioner": ("captioners",)},
-    "captioners": {
-        "features": ("encoders", "retrievers", "adapted"),
-        "text": ("text_encoders", "retrievers", "adapted"),
-        "training": ("training",),
-        "dataset": ("datasets",),
-        "sound_dataset": ("datasets",),
-        "tower": ("sound_towers",),
-    },
-    "adapted": {"retriever": ("retrievers",), "datasets": ("datasets",)},
-    "retrievers": {
-        "sound": ("sound_towers", "encoders"),
-        "text": ("text_towers", "text_encoders"),
-        "datasets": ("datasets",),
-    },
-    "encoders": {"weights": ("encoders",)},  # of tagging:ENCODER
-    "sound_towers": {
-        "input": ("encoders",),
-        "beside": ("encoders",),
-        "weights": ("encoders",),  # of tagging:ENCODER
-    },
-}
-RETRIEVERS = ("retrievers", "adapted")  # <name>/frames, <name>/sound and <name>/text are theirs
-NAMED = {section for keys in USES.values() for sections in keys.values() for section in sections}
-
-# indent, key, value, what stands behind it; not an entry of a list
-KEY = re.compile(r"""( *)([^\s#-][^:]*):(?: +("[^"]*"|'[^']*'|[^\s#](?:\S| (?!#))*))? *(#.*)?""")
-
-Place = tuple[str, ...]  # ("training", "edtc", "epochs")
-
-
-class Comment(NamedTuple):
-    """Of one key: its value where that is in its line, the lines above it, what stands behind."""
-
-    value: str
-    above: tuple[str, ...]
-    behind: str
-
-
-class RecipeLayer(NamedTuple):
-    """What a file holds; ``comments`` has every key, of the file's head none."""
-
-    values: dict[str, Any]
-    comments: dict[Place, Comment]
-    head: str
+LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
+ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # all else serves them
 
 
 def available(folder: Path, kind: str) -> dict[str, str]:
@@ -109,200 +58,138 @@ def listing(folder: Path) -> str:
 
 
 def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
-    """Writes ``params`` as ``paper`` on ``dataset``; comments on values that stay are kept.
+    """Writes ``params`` as ``paper`` on ``dataset``; your own comments stay where the value does.
 
     Raises:
         EarwitnessError: no such overlay (the nearest is named), or the result does not hold
             together; ``params`` is untouched then.
     """
-    layers: dict[str, RecipeLayer] = {}
+    layers: dict[str, CommentedMap] = {}
     for name, kind in ((paper, "paper"), (dataset, "dataset")):
         known = available(folder, kind)
         if name not in known:
             raise EarwitnessError(f"no {kind} recipe '{name}'{nearest(name, known)}")
         layers |= _layers(folder, name)
-    overlay, comments, _ = _together(layers)
-    del overlay[KIND]
-    names = {"dataset": next(iter(overlay["datasets"])), **overlay.pop(NAMES, {})}
+    values = _together(layers)
+    del values[KIND]
+    source = f"recipe {paper} {dataset}"
+    names = values.pop(NAMES, {})
+    _check_shape(values, source)
+    names = {"dataset": next(iter(values["datasets"])), **names}
     _substitute(names, names)
-    _substitute(overlay, names)
-    _leave_out_unused(overlay)
-    old = _read(params) if params.exists() else RecipeLayer({}, {}, "")
-    text = old.head + _text(overlay, comments, old.comments)
-    parse_params(YAML(typ="safe").load(text), f"recipe {paper} {dataset}")
-    write_atomic(params, text)
+    _substitute(values, names)
+    _prune(values)
+    params_file.complete(values, parse_params(values, source))
+    if params.exists():
+        notes = params_file.own_notes(params_file.read(params), _comments(folder))
+        params_file.add_notes(values, notes)
+    write_atomic(params, params_file.text(values))
 
 
-def _yaml() -> YAML:
-    yaml = YAML()  # round trip; DVC writes lists unindented, so these are too
-    yaml.indent(mapping=2, sequence=2, offset=0)
-    yaml.width = 1000
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.representer.add_representer(
-        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    return yaml
+def _check_shape(values: CommentedMap, source: str) -> None:
+    """What :func:`_prune` walks through is there; all else is checked when it is done."""
+    for section, value in values.items():
+        if section not in Params.model_fields:
+            known = list(Params.model_fields)
+            raise EarwitnessError(f"{source}: {section}: unknown section{nearest(section, known)}")
+        if section in LISTS and not isinstance(value, list):
+            raise EarwitnessError(f"{source}: {section}: give a list of names")
+        if params_file.entry_kinds(section):
+            entries = list(value.values()) if isinstance(value, dict) else [None]
+            if not all(isinstance(entry, dict) for entry in entries):
+                raise EarwitnessError(f"{source}: {section}: give entries with settings, or {{}}")
+    if not values.get("datasets"):
+        raise EarwitnessError(f"{source}: datasets: missing; a dataset's recipe has one or more")
 
 
-def _read(path: Path) -> RecipeLayer:
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = _yaml().load(text)
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise EarwitnessError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise EarwitnessError(f"{path}: has no sections")
-    match = re.match(r"(?:#.*\n|\n)*", text)
-    head = match[0] if match else ""
-    return RecipeLayer(_plain(values), _comments(text.removeprefix(head)), head)
-
-
-def _plain(node: Any) -> Any:
-    """Without what ruamel knows of comments; numbers are written as they were."""
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    return [_plain(value) for value in node] if isinstance(node, list) else node
-
-
-def _comments(text: str) -> dict[Place, Comment]:
-    comments: dict[Place, Comment] = {}
-    place: Place = ()
-    above: list[str] = []
-    for line in text.splitlines():
-        key = KEY.fullmatch(line)
-        if key:
-            place = (*place[: len(key[1]) // 2], key[2])
-            comments[place] = Comment(_value(key), tuple(above), key[4] or "")
-        above = [*above, line] if line.lstrip().startswith("#") else []
-    return comments
-
-
-def _layers(folder: Path, name: str) -> dict[str, RecipeLayer]:
+def _layers(folder: Path, name: str) -> dict[str, CommentedMap]:
     """The overlays that one is laid over, the lowest first, and itself; each stands once."""
-    overlay = _read(folder / f"{name}.yaml")
-    bases = overlay.values.pop(BASE, [])
-    layers: dict[str, RecipeLayer] = {}
+    overlay = params_file.read(folder / f"{name}.yaml")
+    params_file.keep_behind(overlay)
+    bases = overlay.pop(BASE, [])
+    layers: dict[str, CommentedMap] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         layers |= _layers(folder, base)
     return layers | {name: overlay}
 
 
-def _together(layers: Mapping[str, RecipeLayer]) -> RecipeLayer:
+def _together(layers: Mapping[str, CommentedMap]) -> CommentedMap:
     """All of them as one, the last on top."""
-    overlay: dict[str, Any] = {}
-    comments: dict[Place, Comment] = {}
+    papers = [layer.pop(PAPERS, {}) for layer in layers.values()]
+    values = CommentedMap()
     for layer in layers.values():
-        overlay = _over(overlay, {k: v for k, v in layer.values.items() if k != PAPERS})
-        comments |= {place: comment for place, comment in layer.comments.items() if comment.behind}
-    for layer in layers.values():
-        own = layer.values.get(PAPERS, {})
+        _lay(values, layer)
+    for own in papers:
         for name in [name for name in layers if name in own]:  # of a paper's base before its own
-            overlay = _over(overlay, layer.values[PAPERS][name])
-            start = (PAPERS, name)
-            comments |= {place[2:]: c for place, c in comments.items() if place[:2] == start}
-    return RecipeLayer(overlay, comments, "")
+            _lay(values, own[name])
+    return values
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """``above`` over ``below``: mappings merge, an empty mapping empties, all else replaces."""
-    merged = {} if REMOVE in above else copy.deepcopy(below)
+def _lay(below: CommentedMap, above: CommentedMap) -> None:
+    """``above`` over ``below``: mappings merge, an empty mapping empties, all else replaces.
+
+    A key has the comment of the topmost that says it.
+    """
+    for key in list(below) if REMOVE in above else []:
+        del below[key]
     for key, value in above.items():
-        if isinstance(value, dict) and value:
-            merged[key] = _over(merged.get(key) or {}, value)
-        elif key != REMOVE:
-            merged[key] = copy.deepcopy(value)
-    return merged
+        if key == REMOVE:
+            continue
+        if isinstance(value, CommentedMap) and value:
+            if not isinstance(below.get(key), CommentedMap):
+                below[key] = CommentedMap()
+                value.copy_attributes(below[key], ["_yaml_format"])
+            _lay(below[key], value)
+        else:
+            below[key] = copy.deepcopy(value)
+        below.ca.items.pop(key, None)
+        if key in above.ca.items:
+            below.ca.items[key] = above.ca.items[key]
 
 
-def _substitute(node: Any, names: dict[str, Any]) -> None:
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in list(items):
+def _substitute(node: Any, names: Mapping[str, Any]) -> None:
+    for key, value in [*(node.items() if isinstance(node, dict) else enumerate(node))]:
         if isinstance(value, str) and value.startswith("$"):
             node[key] = copy.deepcopy(names.get(value[1:], value[1:]))
         elif isinstance(value, dict | list):
             _substitute(value, names)
 
 
-def _leave_out_unused(overlay: dict[str, Any]) -> None:
-    """Takes away the entries that no system needs, and the values of sections that none reads."""
-    used = _used(overlay)
-    for section in NAMED:
-        for name in [name for name in overlay[section] if (section, name) not in used]:
-            del overlay[section][name]
-    captioners = overlay["captioners"].values()
-    read = {name for c in captioners for name in (*c.get("features", ()), c.get("text") or "")}
-    retrievers = {name.partition("/")[0] for name in read if "/" in name}
-    overlay["encoded"] = [name for name in overlay["encoded"] if name in retrievers]
-    tagging = overlay["tagging"]
-    tagging["encoders"] = [name for name in tagging["encoders"] if name in overlay["encoders"]]
-    architectures = {captioner.get("architecture") for captioner in captioners}
-    readers = {
-        "features fuser translator twin": "edtc" in architectures,
-        "bart": {"edtc", "cmu"} & architectures,
-        "cmu": "cmu" in architectures,
-        "seq2seq": "seq2seq" in architectures,
-        "rlssr": "rlssr" in architectures,
-        "prefix text_memory": "prefix" in architectures,
-        "scst": overlay["finetuned"],
-        "biencoder retrieval_training": overlay["retrievers"],
-    }
-    for sections, read in readers.items():
-        for section in [] if read else sections.split():
-            overlay[section] = {}
-
-
-def _used(overlay: dict[str, Any]) -> set[tuple[str, str]]:
-    """(section, name) of every entry that a system needs, directly or not."""
-    systems = ("systems", "retrieval_systems")
-    test_sets = {*overlay["test_sets"], *overlay["retrieval_test_sets"]}
-    waiting = [(section, name) for section in systems for name in overlay[section]]
-    waiting += [("datasets", name) for name in (*test_sets, overlay["tagging"]["dataset"])]
-    used: set[tuple[str, str]] = set()
+def _prune(values: CommentedMap) -> None:
+    """Takes away the entries that no system needs."""
+    waiting = [(section, name) for section in ROOTS for name in values.get(section, ())]
+    waiting.append(("datasets", values.get("tagging", {}).get("dataset", "")))
+    needed: set[tuple[str, str]] = set()
     while waiting:
         section, name = entry = waiting.pop()
-        if entry in used or name not in overlay[section]:
+        if entry in needed or name not in values.get(section, ()):
             continue
-        used.add(entry)
-        for key, sections in USES.get(section, {}).items():
-            value = overlay[section][name].get(key) or []
-            for other in [value] if isinstance(value, str) else value:
-                other = other.removeprefix("tagging:")
-                retriever = other.partition("/")[0]
-                waiting += [(s, retriever if s in RETRIEVERS else other) for s in sections]
-    return used
+        needed.add(entry)
+        if section in LISTS:
+            waiting += _named([Params], {section: [name]})
+        else:
+            waiting += _named(params_file.entry_kinds(section), values[section][name])
+    for section, value in values.items():
+        if section in LISTS:
+            value[:] = [name for name in value if (section, name) in needed]
+        elif params_file.entry_kinds(section):
+            for name in [name for name in value if (section, name) not in needed]:
+                del value[name]
+    tagging = values.setdefault("tagging", CommentedMap())
+    tagging["encoders"] = [n for n in tagging.get("encoders", ()) if n in values["encoders"]]
 
 
-def _text(
-    values: dict[str, Any], comments: Mapping[Place, Comment], old: Mapping[Place, Comment]
-) -> str:
-    """YAML with a blank line between sections, but between two that are empty; and comments.
-
-    A value that stays keeps what is ``old`` of it, be that no comment.
-    """
-    stream = StringIO()
-    _yaml().dump(values, stream)
-    lines: list[str] = []
-    place: Place = ()
-    for line in stream.getvalue().splitlines():
-        key = KEY.fullmatch(line)
-        if key is None:
-            lines.append(line)
-            continue
-        place = (*place[: len(key[1]) // 2], key[2])
-        own = comments.get(place, Comment("", (), ""))
-        was = old.get(place, own)
-        _, above, behind = was if was.value == _value(key) else own
-        together = above == () and _is_empty(line) and _is_empty(lines[-1])
-        lines += [""] if not key[1] and lines and not together else []
-        lines += [*above, f"{line} {behind}".rstrip()]
-    return "\n".join(lines) + "\n"
+def _named(kinds: Sequence[type[BaseModel]], entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(section, name) of every entry that one may name."""
+    for kind in kinds:
+        for key, ref in references(kind):
+            for name in ref.names(entry.get(key)):
+                for section, suffix in ref.sections:
+                    # what is in tagging.encoders is an entry of encoders
+                    yield section.rpartition(".")[2], name.removesuffix(suffix)
 
 
-def _value(key: re.Match[str]) -> str:
-    return "" if key[3] in (None, "{}", "[]") else key[3]
-
-
-def _is_empty(line: str) -> bool:
-    return re.match(r"\w+: (?:\{\}|\[\])", line) is not None
+def _comments(folder: Path) -> set[str]:
+    """All comments of the recipes: a comment that is none of these is somebody's own."""
+    texts = [path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")]
+    return {f"#{line.partition('#')[2]}".strip() for line in "\n".join(texts).splitlines()}

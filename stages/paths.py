@@ -21,6 +21,7 @@ MODELS = DATA / "models"  # {encoders,retrievers,captioners}/<name>/
 PREDICTIONS = DATA / "predictions"  # <dataset>/<system>.csv
 RANKINGS = DATA / "rankings"  # <dataset>/<system>.csv: ten clips a caption
 SCORES = DATA / "scores"  # <dataset>/<system>.csv: per-clip values
+CURVES = DATA / "curves"  # {encoders,retrievers,captioners}/<name>.csv, for `dvc plots show`
 METRICS = Path("metrics")  # <dataset>/<system>.json, in git
 PARTIAL = ROOT / DATA / "partial"
 CHECKPOINTS = ROOT / DATA / "checkpoints"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pipeline
 from pipeline.config.params import load_params
-from pipeline.corpora.manifest import Manifest
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
 from stages import paths
@@ -17,9 +15,8 @@ from stages.run import run
 def main(phase: str) -> None:
     """Writes data/plans/<phase>/ by params.yaml and the results of the phases before."""
     params = load_params(paths.PARAMS)
-    manifests = {name: Manifest.load(paths.CORPORA / f"{name}.json") for name in params.datasets}
-    package = Path(pipeline.__file__).parent
-    plans = PHASES[phase](Context(params, manifests, package, paths.MODELS, paths.INDEX))
+    code = Path(__file__).parents[1]
+    plans = PHASES[phase](Context.read(params, code, Path()))
     folder = paths.PLANS / phase
     shutil.rmtree(folder, ignore_errors=True)
     for name, plan in plans.items():

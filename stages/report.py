@@ -1,4 +1,8 @@
-"""Writes data/report.html, scores, curves and captions on one page: ``python -m stages.report``."""
+"""Writes data/report.html, scores, curves and captions on one page: ``python -m stages.report``.
+
+The curves go into data/curves as well, one file a training with the columns ``epoch``, ``loss`` and
+``score``, for ``dvc plots show``: it draws all files of a folder that holds nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from collections.abc import Iterable
 from earwitness import report
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
-from pipeline.files import write_atomic
+from pipeline.files import replacing_folder, write_atomic
+from pipeline.planning.lookup import all_captioners, all_retrievers
 from stages import paths
 from stages.run import run
 
@@ -23,15 +28,31 @@ def main() -> None:
     }
     manifests = {name: Manifest.load(paths.CORPORA / f"{name}.json") for name in captions}
     rankings = report.read_scores(paths.METRICS / "retrieval")
-    curves = _curves("captioners", params.all_captioners)
-    retrieval_curves = _curves("retrievers", params.all_retrievers)
-    page = report.page(scores, captions, manifests, curves, rankings, retrieval_curves)
+    curves = {
+        "encoders": _curves("encoders", params.tagging.encoders),
+        "retrievers": _curves("retrievers", all_retrievers(params)),
+        "captioners": _curves("captioners", all_captioners(params)),
+    }
+    page = report.page(
+        scores, captions, manifests, curves["captioners"], rankings, curves["retrievers"]
+    )
     write_atomic(paths.DATA / "report.html", page)
+    with replacing_folder(paths.CURVES) as folder:
+        for kind, trained in curves.items():
+            for name, rows in trained.items():
+                write_atomic(folder / kind / f"{name}.csv", _plotted(rows))
 
 
 def _curves(kind: str, names: Iterable[str]) -> dict[str, report.Rows]:
     folder = paths.MODELS / kind
     return {name: report.read_rows(folder / name / "curves.csv") for name in names}
+
+
+def _plotted(rows: report.Rows) -> str:
+    """``score`` is what the best epoch was chosen by: the first of the validation's."""
+    score = next(column for column in rows[0] if column.startswith("validation_"))
+    lines = [f"{row['epoch']},{row['total']},{row[score]}\n" for row in rows]
+    return "".join(["epoch,loss,score\n", *lines])
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def make_plan(base: str = "edtc", name: str = "tuned", **scst: Any) -> Finetunin
     return FinetuningPlan(
         name=name,
         inputs={},
-        code="",
+        code={},
         captioner=base,
         dataset="toy",
         features=make_base(base).features,

@@ -41,7 +41,7 @@ def captioner_plan(
     return CaptionerPlan(
         name=name,
         inputs={},
-        code="",
+        code={},
         seed=seed,
         hardware=hardware,
         dataset=captioner.dataset,

@@ -130,7 +130,7 @@ def make_plan(
     return RetrieverPlan(
         name=name,
         inputs={},
-        code="",
+        code={},
         datasets=datasets,
         sound=SoundTowerSide(
             features=("one",),

@@ -124,7 +124,7 @@ def test_captions_are_what_the_stage_and_the_command_line_write(
     of an encoder that was trained in the repository, whose plan names a relative path.
     """
     plan = DecodingPlan(
-        name=system, inputs={}, code="", dataset="toy", split="evaluation", captioners=members,
+        name=system, inputs={}, code={}, dataset="toy", split="evaluation", captioners=members,
         combine="probs", decoding=DecodingConfig(beams=4, batch=2, max_length=12),
     )  # fmt: skip
     plan.save(repository / f"data/plans/systems/toy-{system}.json")

@@ -237,7 +237,7 @@ def save_system(
     DecodingPlan(
         name=name,
         inputs={},
-        code="",
+        code={},
         dataset="toy",
         split="evaluation",
         captioners=captioners,

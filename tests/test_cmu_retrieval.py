@@ -115,7 +115,7 @@ def test_it_finds_the_clips_and_ranks_as_it_was_trained(
 ) -> None:
     root, manifest = toy
     ranking = RankingPlan(
-        name="toy", inputs={}, code="", split="evaluation", systems={"one": (kind,)}
+        name="toy", inputs={}, code={}, split="evaluation", systems={"one": (kind,)}
     )
     found = rank(
         ranking, manifest, retrievers=root / "data/models/retrievers",
@@ -213,7 +213,7 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
     )
     captioned = CaptionedSystem(captions_of="neat", text="w2v", encoder=settings)
     found = rank(
-        RankingPlan(name="t", inputs={}, code="", split="evaluation", systems={},
+        RankingPlan(name="t", inputs={}, code={}, split="evaluation", systems={},
                     captioned={"by-captions": captioned}),
         Manifest("t", "audio", tuple(clips)), retrievers=tmp_path, features=tmp_path / "features",
         rankings=tmp_path / "r", metrics=tmp_path / "m", predictions=tmp_path / "predictions",
@@ -246,7 +246,7 @@ def test_parameters_that_do_not_hold_together_are_one_line() -> None:
         ({"sound_towers": {**towers, "crnn": {**crnn, "weights": "hub"}}}, "weights: scratch"),
         (
             {"sound_towers": {**towers, "crnn": {**crnn, "beside": ["pans"]}}},
-            r"sound_towers.crnn.input: 'pans' is not in encoders; did you mean 'panns'",
+            r"sound_towers.crnn.beside: 'pans' is not in encoders; did you mean 'panns'",
         ),
         (
             {

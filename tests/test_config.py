@@ -8,6 +8,13 @@ from ruamel.yaml import YAML
 
 from pipeline.config.params import load_params, parse_params, with_settings
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import (
+    all_captioners,
+    base_captioner,
+    base_retriever,
+    encoded_features,
+    text_features,
+)
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -126,18 +133,18 @@ def test_a_retrievers_features_are_named_by_what_they_are() -> None:
     base["retrievers"]["both"] = {"datasets": ["synthetic"], "sound": ["crnn"], "text": "minilm"}
     params = parse_params(base)
     names = ("further", "frozen", "both")
-    assert {*params.sound_features} == {
+    assert {*params.encoders, *encoded_features(params)} - {*text_features(params)} == {
         *params.encoders, "further/frames", *(f"{name}/sound" for name in names),
     }  # fmt: skip
-    assert {*params.text_features} == {"minilm", *(f"{name}/text" for name in names)}
+    assert {*text_features(params)} == {"minilm", *(f"{name}/text" for name in names)}
 
 
 def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as() -> None:
     params = parse_params(second_system())
-    assert params.base_captioner("better") is params.captioners["words"]
-    assert params.base_captioner("words") is params.captioners["words"]
-    assert params.base_retriever("further") is params.retrievers["tower"]
-    assert list(params.all_captioners) == ["edtc", "words", "better"]
+    assert base_captioner(params, "better") is params.captioners["words"]
+    assert base_captioner(params, "words") is params.captioners["words"]
+    assert base_retriever(params, "further") is params.retrievers["tower"]
+    assert list(all_captioners(params)) == ["edtc", "words", "better"]
     assert params.systems["both"].combine == "probs"
 
 
@@ -146,7 +153,8 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
     [
         (
             {"systems": {"both": {"captioners": ["words", "bettr"]}}},
-            "systems.both.captioners: 'bettr' is not in captioners; did you mean 'better'?",
+            "systems.both.captioners: 'bettr' is not in captioners or finetuned; did you mean "
+            "'better'?",
         ),
         ({"systems": {"both": {"captioners": []}}}, "systems.both.captioners: "),
         (

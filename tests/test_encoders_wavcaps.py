@@ -254,8 +254,8 @@ def test_wsac_validates_and_plans_with_the_papers_own_clap(
         yaml.dump(values, stream)
     settings = load_params(params)
     manifest = Manifest("clotho", "raw", (Clip("a", "development", "a.wav", 4.0, ("a dog",)),))
-    folders = tmp_path / "models", tmp_path / "index"
-    context = Context(settings, {"clotho": manifest}, REPOSITORY / "pipeline", *folders)
+    context = Context(settings, {"clotho": manifest}, REPOSITORY, tmp_path)
+    tokenizer = f"weights {path.parent}"
     plans = extraction_plans(context)
     heard, read = plans["clotho-clap"], plans["clotho-clap-text"]
     assert isinstance(heard, ExtractionPlan) and isinstance(read, EmbeddingPlan)
@@ -263,8 +263,8 @@ def test_wsac_validates_and_plans_with_the_papers_own_clap(
     assert build_sound_encoder(heard.encoder, None).width == WIDTH
     assert build_text_encoder(read.encoder).width == WIDTH
     assert weights_digest(heard.encoder) == weights_digest(read.encoder)
-    before = read.inputs["tokenizer"]
+    before = read.inputs[tokenizer]
     (path.parent / "note.txt").write_text("another tokenizer")
-    changed = extraction_plans(context)["clotho-clap-text"].inputs["tokenizer"]
+    changed = extraction_plans(context)["clotho-clap-text"].inputs[tokenizer]
     (path.parent / "note.txt").unlink()
     assert before != changed

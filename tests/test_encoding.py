@@ -30,7 +30,7 @@ from pipeline.trained.retriever import TrainedRetriever, load_retriever
 from stages import encode as stage
 from tests.tiny_retrievers import save_features, save_retriever
 
-PLAN = EncodingPlan(name="tiny", inputs={}, code="", dataset="toy", frames=True)
+PLAN = EncodingPlan(name="tiny", inputs={}, code={}, dataset="toy", frames=True)
 CPU = torch.device("cpu")
 
 
@@ -215,7 +215,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 write_none(folder / f"{feature}.h5", width)
         ids = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
         save_features(folder / "words.h5", ids, SPACE_TEXT)
-        plan = EncodingPlan(name="mine", inputs={}, code="", dataset=name, frames=False)
+        plan = EncodingPlan(name="mine", inputs={}, code={}, dataset=name, frames=False)
         plan.save(tmp_path / f"data/plans/retrievers/encoding/{name}-mine.json")
     monkeypatch.chdir(tmp_path)
     return tmp_path

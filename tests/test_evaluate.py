@@ -232,7 +232,7 @@ def test_the_stage(
     plan = EvaluationPlan(
         name="set",
         inputs={},
-        code="",
+        code={},
         systems=("edtc",),
         encoders=("own",),
         evaluation=EvaluationConfig(sbert=None, spice=False),

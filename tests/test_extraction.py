@@ -95,7 +95,7 @@ def make_plan(views: int = 0, batch_seconds: float = 4.0) -> ExtractionPlan:
     return ExtractionPlan(
         name="trunk",
         inputs={},
-        code="",
+        code={},
         dataset="noise",
         encoder=settings,
         spec_augment=augment,
@@ -409,7 +409,7 @@ def run_text(folder: Path, encoder: Letters) -> tuple[Index, Report]:
     plan = EmbeddingPlan(
         name="letters",
         inputs={},
-        code="",
+        code={},
         dataset="noise",
         encoder=SentenceEncoderConfig(module="sentence"),
     )

@@ -76,7 +76,7 @@ class Job:
 
     def run(self, seed: int = 1, start: bytes = b"", **hardware: Any) -> str:
         plan = TrainingPlan(
-            name="line", inputs={}, code="", seed=seed, hardware=HardwareConfig(**hardware)
+            name="line", inputs={}, code={}, seed=seed, hardware=HardwareConfig(**hardware)
         )
         folders = {"output": self.root / "line", "checkpoints": self.root / "checkpoints"}
         run_job("test", plan, TRAINING, self.prepare, start=start, **folders)

@@ -133,6 +133,27 @@ def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> Non
     assert project.run("repro") == set()
 
 
+def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
+    shown = json.loads(project.dvc("plots", "show", "--json"))
+    assert not shown.get("errors")
+    plots = {
+        name: json.loads(one["content"]) if isinstance(one["content"], str) else one["content"]
+        for name, (one,) in shown["data"].items()
+    }
+    models = project.root / "data" / "models"
+    for kind, score in (
+        ("encoders", "validation_map"),
+        ("retrievers", "validation_map10"),
+        ("captioners", "validation_cider_d"),
+    ):
+        for path in sorted((models / kind).glob("*/curves.csv")):
+            plot = plots.pop(f"data/curves/{kind}/{path.parent.name}.csv")
+            with path.open(encoding="utf-8") as stream:
+                rows = [(row["epoch"], row[score]) for row in csv.DictReader(stream)]
+            assert [(at["epoch"], at["score"]) for at in plot["data"]["values"]] == rows
+    assert not plots
+
+
 def test_a_person_captions_files_of_any_format(project: Project, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (24000, 2))
     for name in ("a.wav", "b.ogg", "c.mp3", "d.flac"):
@@ -161,6 +182,43 @@ def test_the_doctor_says_what_is_there(project: Project) -> None:
     done = project.earwitness("doctor")
     project._git(project.root, "checkout", "-q", "params.yaml")
     assert done.returncode == 1 and "MISS  dataset mine" in done.stdout
+
+
+def test_the_graph_has_the_data_edges_that_dvc_does_not_show(project: Project) -> None:
+    shown = project.earwitness("graph").stdout
+    reads = dict(re.findall(r"^(\S+)\n    reads (.+)$", shown, re.MULTILINE))
+    encoders = {f"extract@soundscapes-{name}" for name in TINY["captioners"]["edtc"]["features"]}
+    assert encoders <= {*reads["train_captioner@edtc"].split(", ")}
+    assert "encode@soundscapes-cnn10-minilm" in reads["train_captioner@gru"].split(", ")
+    assert "tagging@panns" in reads["extract@soundscapes-panns"].split(", ")
+    assert not any(name.startswith("plan@") for name in reads)
+    picture = project.earwitness("graph", "--format", "mermaid").stdout
+    nodes = dict(re.findall(r'^    (job\d+)\["(.+)"\]$', picture, re.MULTILINE))
+    edges = re.findall(r"^    (job\d+) --> (job\d+)$", picture, re.MULTILINE)
+    assert {*nodes.values()} == {line for line in shown.splitlines() if not line.startswith(" ")}
+    assert ("tagging@panns", "extract@soundscapes-panns") in {
+        (nodes[before], nodes[after]) for before, after in edges
+    }
+
+
+def test_why_says_what_differs_from_the_plan_of_the_last_run(project: Project) -> None:
+    assert "up to date" in project.earwitness("why", "train_captioner@edtc").stdout
+    assert "did you mean 'train_captioner@edtc'" in (
+        project.earwitness("why", "train_captioner@etdc").stderr
+    )
+    source = project.root / "pipeline/models/layers/fuser.py"
+    code = source.read_text(encoding="utf-8")
+    source.write_text(code + "\n\nEXTRA = 1\n", encoding="utf-8")
+    project.edit_params({"fuser": {**TINY["fuser"], "layers": 2}})
+    found = project.earwitness("why", "train_captioner@edtc").stdout
+    assert found.startswith("train_captioner@edtc runs again:\n")
+    assert "    model.fuser.layers: 1 → 2\n" in found
+    assert "    code pipeline/models/layers/fuser.py changed\n" in found
+    after = project.earwitness("why", "decode@soundscapes-edtc").stdout
+    assert "before it, train_captioner@edtc runs:" in after
+    assert "up to date" in project.earwitness("why", "train_captioner@gru").stdout
+    source.write_text(code, encoding="utf-8")
+    project._git(project.root, "checkout", "-q", "params.yaml")
 
 
 def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:

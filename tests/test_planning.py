@@ -17,8 +17,9 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
-from pipeline.planning.code import code_digest
+from pipeline.planning.code import code_digests
 from pipeline.planning.context import REGISTRIES, architecture
+from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
@@ -56,27 +57,29 @@ def made(tmp_path: Path, params: Params) -> Path:
     """What earlier stages leave: trained models and the features' fingerprints."""
     for name in (*params.encoders, *params.text_encoders):
         write_json(
-            tmp_path / "index/frozen/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
+            tmp_path / "data/index/frozen/soundscapes" / f"{name}.json",
+            {"sha256": name, "width": 8},
         )
-    for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
+    for name in encoded_features(params):
         write_json(
-            tmp_path / "index/encoded/soundscapes" / f"{name}.json", {"sha256": name, "width": 8}
+            tmp_path / "data/index/encoded/soundscapes" / f"{name}.json",
+            {"sha256": name, "width": 8},
         )
     kinds = {
         "encoders": params.tagging.encoders,
-        "retrievers": params.all_retrievers,
-        "captioners": params.all_captioners,
+        "retrievers": all_retrievers(params),
+        "captioners": all_captioners(params),
     }
     for kind, names in kinds.items():
         for name in names:
-            model = tmp_path / "models" / kind / name / "model.safetensors"
+            model = tmp_path / "data/models" / kind / name / "model.safetensors"
             model.parent.mkdir(parents=True)
             model.write_bytes(name.encode())
     return tmp_path
 
 
 def all_plans(params: Params, manifests: dict[str, Manifest], made: Path) -> dict[str, Plan]:
-    context = Context(params, manifests, PACKAGE, made / "models", made / "index")
+    context = Context(params, manifests, REPOSITORY, made)
     return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
 
 
@@ -157,33 +160,36 @@ def test_a_setting_changes_only_the_plans_that_read_it(
     ("file", "expected"),
     [
         (
-            "index/frozen/soundscapes/panns.json",
+            "data/index/frozen/soundscapes/panns.json",
             {
                 *("edtc", "plain", "cmu", "frozen", "adapted"),
                 *("rank-soundscapes", *DECODED, "soundscapes-cmu", "soundscapes"),
             },
         ),
         (
-            "index/frozen/soundscapes/minilm.json",
+            "data/index/frozen/soundscapes/minilm.json",
             {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", ENCODED},
         ),
         (
-            "index/encoded/soundscapes/cnn10-minilm/frames.json",
+            "data/index/encoded/soundscapes/cnn10-minilm/frames.json",
             {*WORDS, "transformer-scst", "soundscapes-ensemble", "soundscapes"},
         ),
         (
-            "index/encoded/soundscapes/cnn10-minilm/sound.json",
+            "data/index/encoded/soundscapes/cnn10-minilm/sound.json",
             {"wsac", "soundscapes-wsac", "soundscapes"},
         ),
-        ("index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
-        ("models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
-        ("index/frozen/soundscapes/logmel.json", READ_LOGMEL),
-        ("index/frozen/soundscapes/events.json", {"cmu", "soundscapes-cmu", "soundscapes"}),
-        ("models/encoders/panns/model.safetensors", {"soundscapes-panns", "soundscapes-events"}),
-        ("models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
-        ("models/captioners/transformer/model.safetensors", set()),  # no system has it
-        ("models/captioners/gru/model.safetensors", {"soundscapes-ensemble"}),
-        ("models/retrievers/adapted/model.safetensors", {"rank-soundscapes"}),
+        ("data/index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
+        ("data/models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
+        ("data/index/frozen/soundscapes/logmel.json", READ_LOGMEL),
+        ("data/index/frozen/soundscapes/events.json", {"cmu", "soundscapes-cmu", "soundscapes"}),
+        (
+            "data/models/encoders/panns/model.safetensors",
+            {"soundscapes-panns", "soundscapes-events"},
+        ),
+        ("data/models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
+        ("data/models/captioners/transformer/model.safetensors", set()),  # no system has it
+        ("data/models/captioners/gru/model.safetensors", {"soundscapes-ensemble"}),
+        ("data/models/retrievers/adapted/model.safetensors", {"rank-soundscapes"}),
     ],
 )
 def test_what_was_made_anew_changes_only_the_plans_of_what_reads_it(
@@ -199,14 +205,14 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
 ) -> None:
     tagged = with_settings(params, {"sound_towers.cnn10.weights": "tagging:panns"}, "test")
     before = all_plans(tagged, manifests, made)
-    file = made / "models/encoders/panns/model.safetensors"
-    file.write_text("{}")
+    file = "data/models/encoders/panns/model.safetensors"
+    (made / file).write_text("{}")
     after = all_plans(tagged, manifests, made)
     extracted = {"soundscapes-panns", "soundscapes-events"}
     assert changed(before, after) == {*extracted, "cnn10-minilm", "rlssr"}
     plan = after["rlssr"]
     assert isinstance(plan, CaptionerPlan) and plan.model.architecture == "rlssr"
-    assert plan.model.tower.weights == str(file)
+    assert plan.model.tower.weights == file
     assert plan.model.spec_augment == params.spec_augment
     off = with_settings(tagged, {"rlssr.spec_augment": False}, "test")
     plan = all_plans(off, manifests, made)["rlssr"]
@@ -223,8 +229,8 @@ def test_new_captions_change_text_and_training_but_no_sound(
     new = {"soundscapes": Manifest(old.dataset, old.root, (first, *old.clips[1:]))}
     assert changed(before, all_plans(params, new, made)) == {
         "soundscapes-minilm",
-        *params.all_captioners,
-        *params.all_retrievers,
+        *all_captioners(params),
+        *all_retrievers(params),
         ENCODED,
         "soundscapes-wsac",
         "soundscapes",
@@ -238,7 +244,7 @@ def test_a_clip_without_captions_stops_before_any_training(
     old = manifests["soundscapes"]
     bare = Clip("c0", "development", "c0.wav", 4.0, (), ("dog",))
     new = {"soundscapes": Manifest(old.dataset, old.root, (bare, *old.clips[1:]))}
-    context = Context(params, new, PACKAGE, made / "models", made / "index")
+    context = Context(params, new, REPOSITORY, made)
     for phase in ("retrievers", "captioners"):
         with pytest.raises(EarwitnessError, match=r"soundscapes.*'c0'.*caption"):
             PHASES[phase](context)
@@ -248,7 +254,7 @@ def test_finetuning_on_another_split_stops_before_any_training(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
     other = with_settings(params, {"scst.validation_share": None}, "test")
-    context = Context(other, manifests, PACKAGE, made / "models", made / "index")
+    context = Context(other, manifests, REPOSITORY, made)
     with pytest.raises(EarwitnessError, match=r"trained with validation_share 0.2, scst has null"):
         PHASES["captioners"](context)
 
@@ -264,12 +270,12 @@ def test_a_plan_is_read_back_as_it_was_written(
 def test_missing_features_say_what_to_run(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
-    context = Context(params, manifests, PACKAGE, made / "models", made / "index")
-    (made / "index/frozen/soundscapes/panns.json").unlink()
+    context = Context(params, manifests, REPOSITORY, made)
+    (made / "data/index/frozen/soundscapes/panns.json").unlink()
     with pytest.raises(EarwitnessError, match="dvc repro extract"):
         PHASES["captioners"](context)
-    (made / "index/encoded/soundscapes/cnn10-minilm/frames.json").unlink()
-    (made / "index/frozen/soundscapes/panns.json").write_text('{"width": 8}')
+    (made / "data/index/encoded/soundscapes/cnn10-minilm/frames.json").unlink()
+    (made / "data/index/frozen/soundscapes/panns.json").write_text('{"width": 8}')
     with pytest.raises(EarwitnessError, match="dvc repro encode"):
         PHASES["captioners"](context)
 
@@ -289,8 +295,10 @@ def test_another_hub_re_extracts_its_own_encoder_alone(tmp_path: Path) -> None:
     package = shutil.copytree(PACKAGE, tmp_path / "pipeline")
     modules = ["convnext", "panns", "htsat", "vggish", "sentence"]
 
-    def digests() -> list[str]:
-        return [code_digest([f"encoders.{name}"], package, REGISTRIES) for name in modules]
+    def digests() -> list[dict[str, str]]:
+        return [
+            code_digests([f"pipeline.encoders.{name}"], tmp_path, REGISTRIES) for name in modules
+        ]
 
     before = digests()
     module = package / "encoders" / "convnext.py"

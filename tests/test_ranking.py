@@ -54,7 +54,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest
 
 
 def make_plan(**systems: tuple[str, ...]) -> RankingPlan:
-    return RankingPlan(name="toy", inputs={}, code="", split="evaluation", systems=systems)
+    return RankingPlan(name="toy", inputs={}, code={}, split="evaluation", systems=systems)
 
 
 def ranked(

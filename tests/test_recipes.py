@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from earwitness import recipes
@@ -14,8 +18,14 @@ from pipeline.config.cmu import CmuConfig
 from pipeline.config.encoders import EventsEncoderConfig, LogmelEncoderConfig, VggishEncoderConfig
 from pipeline.config.params import Params, load_params, with_settings
 from pipeline.config.rlssr import RlssrCaptionerConfig
-from pipeline.config.training import TrainingConfig
+from pipeline.config.training import OptimisationConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
+from pipeline.planning.lookup import (
+    all_captioners,
+    all_retrievers,
+    base_retriever,
+    tower_inputs,
+)
 
 FOLDER = REPOSITORY / "recipes"
 DATASETS = ["soundscapes", "clotho", "audiocaps", "realsounds"]
@@ -28,9 +38,19 @@ WORDS = {  # whose captions wsac-domains learns from, for the sound of each data
 }
 
 
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a clone begins with; whatever experiment params.yaml holds now."""
+    path = tmp_path_factory.mktemp("default") / "params.yaml"
+    recipes.apply(path, FOLDER, "showcase", "soundscapes")
+    return path.read_text(encoding="utf-8")
+
+
 @pytest.fixture
-def params(tmp_path: Path) -> Path:
-    return Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
+def params(default: str, tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(default, encoding="utf-8")
+    return path
 
 
 def applied(params: Path, paper: str, dataset: str) -> Params:
@@ -38,16 +58,25 @@ def applied(params: Path, paper: str, dataset: str) -> Params:
     return load_params(params)
 
 
-def test_the_default_is_a_recipe(params: Path) -> None:
-    before = params.read_text(encoding="utf-8")
-    recipes.apply(params, FOLDER, "showcase", "soundscapes")
-    assert params.read_text(encoding="utf-8") == before
+def test_the_default_is_a_recipe(default: str) -> None:
+    """Byte for byte, in what is committed; or here, before it is."""
+    committed = git(REPOSITORY, "show", "HEAD:params.yaml")
+    assert default in (committed, (REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    assert len(default.splitlines()) <= 340
+    assert sum(line.startswith("# ----") for line in default.splitlines()) == 5
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+    command = ["git", *identity, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8").stdout
 
 
 @pytest.mark.parametrize("paper", recipes.available(FOLDER, "paper"))
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_recipe_holds_together_and_leads_back(params: Path, paper: str, dataset: str) -> None:
-    default = load_params(params)
+def test_every_recipe_holds_together_and_leads_back(
+    default: str, params: Path, paper: str, dataset: str
+) -> None:
     now = applied(params, paper, dataset)
     words = WORDS[dataset] if paper == "wsac-domains" else dataset
     mixture = WITH_CLOTHO if paper == "sjtu" and dataset in WITH_CLOTHO else set()
@@ -56,9 +85,15 @@ def test_every_recipe_holds_together_and_leads_back(params: Path, paper: str, da
     assert {captioner.dataset for captioner in now.captioners.values()} == {words}
     assert now.test_sets == (dataset,)
     values = YAML(typ="safe").load(params.read_text(encoding="utf-8"))
-    assert set(values) == set(Params.model_fields)  # dvc.yaml reads them all
+    loops = re.findall(r"\$\{(\w+)[.}\w]*", (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    loops = {*loops} - {"item", "key"}
+    assert loops <= values.keys() and "encoders" in values["tagging"]
+    assert {name for name, value in values.items() if value in ({}, [])} <= loops
     check_that_all_is_used(now)
-    assert applied(params, "showcase", "soundscapes") == default
+    lines = params.read_text(encoding="utf-8").splitlines()
+    assert not [x for x in lines if "{" in x and len(x.partition(" #")[0]) > 80]  # DVC wraps them
+    applied(params, "showcase", "soundscapes")
+    assert params.read_text(encoding="utf-8") == default
 
 
 def test_the_list_says_what_every_recipe_is() -> None:
@@ -92,18 +127,18 @@ def check_that_all_is_used(now: Params) -> None:
     """dvc.yaml makes a stage of every entry."""
     captioners = {m for s in now.systems.values() for m in s.captioners}
     captioners |= {now.finetuned[name].captioner for name in captioners & {*now.finetuned}}
-    assert {*now.all_captioners} == captioners
-    heard = {f for name in now.captioners for f in now.heard(name)}
+    assert {*all_captioners(now)} == captioners
+    heard = {f for own in now.captioners.values() for f in getattr(own, "features", ())}
     read = heard | {getattr(captioner, "text", None) for captioner in now.captioners.values()}
     assert {*now.encoded} == {str(Path(name).parent) for name in read if name and "/" in name}
     retrievers = {m for s in now.retrieval_systems.values() for m in s.retrievers}
     retrievers |= {*now.encoded}
     retrievers |= {now.adapted[name].retriever for name in retrievers & {*now.adapted}}
-    assert {*now.all_retrievers} == retrievers
+    assert {*all_retrievers(now)} == retrievers
     sides = {side for r in now.retrievers.values() for side in (*r.sound, r.text)}
     sides |= {c.tower for c in now.captioners.values() if isinstance(c, RlssrCaptionerConfig)}
     assert {*now.sound_towers, *now.text_towers} <= sides
-    inputs = {name for tower in now.sound_towers.values() for name in tower.inputs}
+    inputs = {name for tower in now.sound_towers.values() for name in tower_inputs(tower)}
     starts = (*now.sound_towers.values(), *now.encoders.values())
     inputs |= {tagger for one in starts if (tagger := one.weights.tagger())}
     assert {*now.encoders} <= inputs | sides | heard
@@ -191,7 +226,7 @@ def test_every_row_of_sjtus_table_4_and_each_submission_is_a_retrieval_system(
         ("ast", "bert-base"),
     )
     systems = [
-        tuple((now.base_retriever(m).sound[0], now.base_retriever(m).text) for m in s.retrievers)
+        tuple((base_retriever(now, m).sound[0], base_retriever(now, m).text) for m in s.retrievers)
         for s in now.retrieval_systems.values()
     ]
     assert systems == [
@@ -257,7 +292,7 @@ def test_every_row_of_cmus_table_10_is_a_retrieval_system(params: Path) -> None:
         retriever = now.retrievers[member]
         own = with_settings(now, retriever.set, "test")
         tower: Any = own.sound_towers[retriever.sound[0]]
-        heard = tuple(own.encoders[encoder].module for encoder in tower.inputs)
+        heard = tuple(own.encoders[encoder].module for encoder in tower_inputs(tower))
         space = own.biencoder
         assert (space.project, space.margin) == ("none", 1.0)
         return (heard, tower.cell, 2 * tower.width, retriever.text, space.loss, space.similarity,
@@ -316,16 +351,23 @@ def test_small_recordings_are_retrieved_by_frozen_features(params: Path) -> None
 
 def test_comments_on_values_that_stay_are_kept(params: Path) -> None:
     text = params.read_text(encoding="utf-8")
-    text = text.replace("fuser:\n", "# above\nfuser: # my own note\n", 1)
-    text = text.replace("  reduced: 64\n", "  reduced: 64 # of the 128\n", 1)
-    params.write_text(text.replace("\n  heads: 4\n", "\n  heads: 4 # four\n"), encoding="utf-8")
-    recipes.apply(params, FOLDER, "edtc", "clotho")
-    after = params.read_text(encoding="utf-8")
-    assert "\n# above\nfuser: # my own note\n  layers: 3\n" in after
-    assert "  reduced: 256\n" in after  # what stood there was about another value
-    assert after.startswith(text[: text.index("datasets:")])
+    for old, new in (
+        ("fuser: # of EDTC\n", "# above\nfuser: # my own note\n"),
+        ("  kernel: 7\n  reduced: 64\n", "  # why\n  kernel: 7 # mine\n  reduced: 64 # of 128\n"),
+        ("\n# ---- data", "# my experiment\n\n# ---- data"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    params.write_text(text, encoding="utf-8")
+    for dataset, layers in (("clotho", 3), ("soundscapes", 1)):
+        recipes.apply(params, FOLDER, "edtc", dataset)
+        after = params.read_text(encoding="utf-8")
+        assert f"\n# above\nfuser: # my own note\n  layers: {layers}\n" in after
+        assert "\n  # why\n  kernel: 7 # mine\n" in after
+        assert "# of 128" not in after  # what stood there was about another value
+        assert after.count("# my experiment\n") == 1
     recipes.apply(params, FOLDER, "sjtu", "clotho")
-    assert "# above\nfuser: {} # my own note\n" in params.read_text(encoding="utf-8")
+    assert "\nfuser:" not in params.read_text(encoding="utf-8")
 
 
 def test_a_wrong_name_gives_the_nearest_and_changes_nothing(params: Path) -> None:
@@ -383,7 +425,7 @@ def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
     assert {name: system.captioners for name, system in now.systems.items()} == {
         name: (name,) for name in rows
     }
-    heard = {name: now.heard(name) for name in rows}
+    heard = {name: now.captioners[name].features for name in rows}
     assert heard.pop("final-events") == ("vggish", "events")
     assert set(heard.values()) == {("vggish",)}
     assert now.encoders["vggish"] == VggishEncoderConfig(module="vggish")
@@ -406,7 +448,7 @@ def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
 def test_cmus_small_rows_differ_and_need_no_hub(params: Path) -> None:
     for dataset in ("soundscapes", "realsounds"):
         now = applied(params, "cmu-captioning", dataset)
-        rows = {(variant(now, name), now.heard(name)) for name in now.captioners}
+        rows = {(variant(now, name), own.features) for name, own in now.captioners.items()}
         assert len(rows) == len(now.systems) == 8
         assert now.bart.encoder_layers == 2  # else both means would be the same
         used = [now.bart.pretrained, now.bart.tokenizer]
@@ -414,12 +456,116 @@ def test_cmus_small_rows_differ_and_need_no_hub(params: Path) -> None:
         assert not any(str(name).startswith(("hub", "facebook")) for name in used)
 
 
+# settings that stand nowhere in the default, because what is chosen there does not read them
+UNREAD = {
+    "features": {"time_width", "channel_width"},
+    "twin": {"infonce_temperature"},
+    "biencoder": {"margin", "negatives"},
+    "decoding": {"temperature", "top_p"},
+    "evaluation": {"fluency_threshold", "fluency_penalty"},
+    "systems": {f"{name}.combine" for name in ("edtc", "transformer", "gru", "transformer-scst")},
+}
+SCHEDULES = {
+    "cosine": {"decay_to"},
+    "exponential": {"decay_to"},
+    "plateau": {"decay_to", "plateau_factor", "plateau_epochs"},
+    "cyclic_cosine": {"cycle_epochs", "cycle_floor", "halve_epochs"},
+    "step": {"step_epochs", "step_factor"},
+    "constant": set[str](),
+}
+
+
+def unread(training: OptimisationConfig) -> set[str]:
+    """What this schedule and this optimizer do not read."""
+    others = set[str]().union(*SCHEDULES.values()) - SCHEDULES[training.schedule]
+    others |= {"weight_decay"} if training.optimizer == "adam" else set()
+    return others | ({"sbert"} if isinstance(training, ScstConfig) else set())
+
+
+def leaves(node: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict) or not node or place.endswith(".set"):
+        return {place[1:]: node}
+    return {k: v for key, at in node.items() for k, v in leaves(at, f"{place}.{key}").items()}
+
+
+def test_every_setting_that_is_read_can_be_set(params: Path) -> None:
+    """By ``-S``, that is: with DVC's own code, which refuses what is not there."""
+    written = YAML(typ="safe").load(params.read_text(encoding="utf-8"))
+    now = load_params(params)
+    whole = leaves(now.model_dump(mode="json", include=set(written)))
+    there = leaves(written)
+    missing = {name for name in whole if name not in there and not name.endswith(".set")}
+    expected = {f"{section}.{name}" for section, names in UNREAD.items() for name in names}
+    trainings = {f"training.{name}": one for name, one in now.training.items()}
+    trainings |= {"retrieval_training": now.retrieval_training, "scst": now.scst}
+    expected |= {f"{place}.{name}" for place, one in trainings.items() for name in unread(one)}
+    # one kind or the other: retrievers, or captions_of and text
+    kinds = {f"{name}.{key}" for name in now.retrieval_systems for key in ("captions_of", "text")}
+    assert missing == expected | {f"retrieval_systems.{name}" for name in kinds}
+
+    def lines() -> list[str]:
+        return params.read_text(encoding="utf-8").replace(": null\n", ":\n").splitlines()
+
+    before = lines()
+    numbers = {n: v for n, v in there.items() if type(v) in (int, float)}
+    assert len(numbers) > 150
+    apply_overrides(str(params), [f"{name}={value}" for name, value in numbers.items()])
+    assert lines() == before  # no comment is lost
+    apply_overrides(str(params), ["fuser.layers=3"])
+    assert [line for line in lines() if line not in before] == ["  layers: 3"]
+
+
+def test_an_experiment_in_params_yaml_fails_no_test(tmp_path: Path) -> None:
+    """What README tells people to do: an encoder and a captioner more, in a copy of this tree."""
+    for name in git(REPOSITORY, "ls-files", "-co", "--exclude-standard").splitlines():
+        if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "data/", "docs/")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, tmp_path / name)
+    params = tmp_path / "params.yaml"
+    recipes.apply(params, FOLDER, "showcase", "soundscapes")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "as it was")):
+        git(tmp_path, *arguments)
+    yaml = YAML()
+    values = yaml.load(params.read_text(encoding="utf-8"))
+    values["encoders"]["mine"] = {"module": "waveform", "frame": 3200}
+    values["captioners"]["mine"] = {**values["captioners"]["edtc"], "features": ["mine"]}
+    values["systems"]["mine"] = {"captioners": "mine"}
+    with params.open("w", encoding="utf-8") as stream:
+        yaml.dump(values, stream)
+    assert load_params(params).encoders["mine"].module == "waveform"
+    some = "default or can_be_set or comments or (holds_together and showcase)"
+    tests = ["tests/test_recipes.py", "tests/test_config.py", "-k", some]
+    command = [sys.executable, "-m", "pytest", "-rp", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.stdout.count("\nPASSED ") >= 8
+
+
+def test_the_recipe_of_the_documentation_works(params: Path, tmp_path: Path) -> None:
+    """docs/extending.md, as a reader types it."""
+    text = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "recipes"))
+    blocks = re.findall(r"`recipes/([\w-]+\.yaml)`[^`]*?:\n\n```yaml\n(.*?)```", text, re.DOTALL)
+    assert [name for name, _ in blocks] == ["mine.yaml", "deep-fuser.yaml"]
+    for name, block in blocks:
+        (folder / name).write_text(block, encoding="utf-8")
+    assert "deep-fuser" in recipes.available(folder, "paper")
+    recipes.apply(params, folder, "deep-fuser", "mine")
+    now = load_params(params)
+    assert [*now.systems] == ["edtc", "deep"] and [*now.datasets] == ["mine"] == [*now.test_sets]
+    layers = [
+        with_settings(now, now.captioners[name].set, "test").fuser.layers for name in now.systems
+    ]
+    assert layers == [1, 6] and now.training["edtc"].epochs == 40
+    assert now.captioners["deep"].features == ("panns", "htsat", "convnext")
+    assert "    epochs: 40 # there are few of them\n" in params.read_text(encoding="utf-8")
+
+
 # --- the rules, on overlays small enough to see through ---------------------------------------
 
 
 def overlays(folder: Path, **texts: str) -> Path:
     folder.mkdir()
-    shutil.copy(FOLDER / "empty.yaml", folder)
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
@@ -441,7 +587,6 @@ papers:
       only: {retrievers: [b]}
 """
 BASE = """kind: paper
-base: empty
 names: {mixture: [$dataset, second]}
 text_encoders: {text: {module: sentence}}
 retrievers:
@@ -453,8 +598,7 @@ retrieval_test_sets: [$dataset]
 
 
 def test_names_bases_and_what_a_dataset_says_for_one_paper(tmp_path: Path) -> None:
-    alone = BASE.replace("kind: paper\nbase: empty\n", "kind: paper\nbase: [empty]\n")
-    texts = {"base": BASE, "twice": "kind: paper\nbase: [base, base]\n", "alone": alone}
+    texts = {"base": BASE, "twice": "kind: paper\nbase: [base, base]\n", "alone": BASE}
     folder = overlays(tmp_path / "recipes", sets=SETS, **texts)
     for paper, system, retriever in (("base", "only", "b"), ("twice", "only", "b")):
         now = applied_to(tmp_path, folder, paper)
@@ -475,3 +619,21 @@ def test_a_base_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     folder = overlays(tmp_path / "recipes", sets=SETS, lost="kind: paper\nbase: nowhere\n")
     with pytest.raises(EarwitnessError, match=r"nowhere\.yaml: not there"):
         applied_to(tmp_path, folder, "lost")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("kind: paper\nsystms: {}\n", "systms: unknown section; did you mean 'systems'"),
+        ("kind: paper\nencoders:\n  panns:\n", "encoders: give entries with settings, or {}"),
+        ("kind: paper\nencoded: {a: {}}\n", "encoded: give a list of names"),
+        ("kind: paper\nsystems: {one: {captioners: nobody}}\n", "'nobody' is not in captioners"),
+        ("kind: paper\ndatasets: {$remove: all}\nencoders: [\n", "not YAML"),
+    ],
+)
+def test_a_recipe_that_does_not_hold_is_one_line(tmp_path: Path, recipe: str, message: str) -> None:
+    folder = overlays(tmp_path / "recipes", sets=SETS, wrong=recipe)
+    with pytest.raises(EarwitnessError) as caught:
+        applied_to(tmp_path, folder, "wrong")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "params.yaml").exists()

@@ -131,10 +131,10 @@ def test_the_tower_is_a_cnn_over_a_stored_logmel() -> None:
 
 def test_the_digest_of_its_code_has_its_tower() -> None:
     """An edit of the CNN trains it anew; the registry of towers is not followed."""
-    from pipeline.planning.code import code_digest
+    from pipeline.planning.code import code_digests
     from pipeline.planning.context import REGISTRIES
 
-    package = REPOSITORY / "pipeline"
-    modules = ["training.cross_entropy", "models.captioners.rlssr"]
-    named = code_digest([*modules, "models.towers.panns", "encoders.panns"], package, REGISTRIES)
-    assert code_digest(modules, package, REGISTRIES) == named
+    modules = ["stages.train_captioner", "pipeline.models.captioners.rlssr"]
+    towers = ["pipeline.models.towers.panns", "pipeline.encoders.panns"]
+    named = code_digests([*modules, *towers], REPOSITORY, REGISTRIES)
+    assert code_digests(modules, REPOSITORY, REGISTRIES) == named

@@ -75,7 +75,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module="logmel", sample_rate=RATE, n_fft=512, hop=160, mels=MELS, fmax=8000.0
     )
     plan = ExtractionPlan(
-        name="logmel", inputs={}, code="", dataset="toy", encoder=encoder,
+        name="logmel", inputs={}, code={}, dataset="toy", encoder=encoder,
         spec_augment=None, weights=None,
     )  # fmt: skip
     plan.save(root / "data/plans/extraction/toy-logmel.json")

@@ -86,7 +86,7 @@ def make_plan(
     encoder: PannsEncoderConfig | HtsatEncoderConfig = PANNS, epochs: int = 4
 ) -> TaggingPlan:
     settings = TaggingConfig(dataset="tones", epochs=epochs, batch=8, learning_rate=3e-3)
-    return TaggingPlan(name=encoder.module, inputs={}, code="", encoder=encoder, tagging=settings)
+    return TaggingPlan(name=encoder.module, inputs={}, code={}, encoder=encoder, tagging=settings)
 
 
 def train(folder: Path, manifest: Manifest, plan: TaggingPlan) -> float:

@@ -16,6 +16,7 @@ from pipeline.config.params import parse_params
 from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.files import write_json
+from pipeline.planning.lookup import encoded_features
 from stages import embed, plan
 from stages.run import run
 
@@ -31,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         save_manifest(dataset, SPLITS)
         for kind, names in (
             ("frozen", (*params.encoders, *params.text_encoders)),
-            ("encoded", ("cnn10-minilm/sound", "cnn10-minilm/text", "cnn10-minilm/frames")),
+            ("encoded", encoded_features(params)),
         ):
             for name in names:
                 index = Path("data/index", kind, dataset, f"{name}.json")
@@ -125,7 +126,7 @@ def test_embedding_refuses_what_is_no_word2vec(
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     EmbeddingPlan(
-        name="w", inputs={}, code="", dataset="words",
+        name="w", inputs={}, code={}, dataset="words",
         encoder=Word2VecEncoderConfig(module="word2vec", weights=MISSING),
     ).save(Path("data/plans/extraction/words-w.json"))  # fmt: skip
     error = told(embed, ("words", "w"), monkeypatch, capsys)

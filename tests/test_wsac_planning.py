@@ -24,6 +24,7 @@ from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
+from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
 from pipeline.training.schedules import build_schedule
 
 ADAPTED: dict[str, Any] = {
@@ -57,19 +58,21 @@ def made(tmp_path: Path) -> Path:
     for dataset in params.datasets:
         for name in (*params.encoders, *params.text_encoders):
             write_json(
-                tmp_path / "index/frozen" / dataset / f"{name}.json", {"sha256": name, "width": 8}
+                tmp_path / "data/index/frozen" / dataset / f"{name}.json",
+                {"sha256": name, "width": 8},
             )
-        for name in (n for n in (*params.sound_features, *params.text_features) if "/" in n):
+        for name in encoded_features(params):
             write_json(
-                tmp_path / "index/encoded" / dataset / f"{name}.json", {"sha256": name, "width": 8}
+                tmp_path / "data/index/encoded" / dataset / f"{name}.json",
+                {"sha256": name, "width": 8},
             )
     for kind, names in (
         ("encoders", params.tagging.encoders),
-        ("retrievers", params.all_retrievers),
-        ("captioners", params.all_captioners),
+        ("retrievers", all_retrievers(params)),
+        ("captioners", all_captioners(params)),
     ):
         for name in names:
-            model = tmp_path / "models" / kind / name / "model.safetensors"
+            model = tmp_path / "data/models" / kind / name / "model.safetensors"
             model.parent.mkdir(parents=True)
             model.write_bytes(name.encode())
     return tmp_path
@@ -84,8 +87,7 @@ def plans(params: Params, made: Path, words: Sequence[str] = SPLITS) -> dict[str
             for i, split in enumerate(splits)
         )
         manifests[name] = Manifest(name, "raw", clips)
-    package = REPOSITORY / "pipeline"
-    context = Context(params, manifests, package, made / "models", made / "index")
+    context = Context(params, manifests, REPOSITORY, made)
     return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
 
 
@@ -99,17 +101,28 @@ def test_what_each_job_reads(made: Path) -> None:
     assert isinstance(adapted, CaptionerPlan) and isinstance(own, CaptionerPlan)
     # the text is of one dataset, the sound of the other; without sound none is named
     assert {*adapted.inputs} == {
-        "clips", "cnn10-minilm/text", "soundscapes: clips", "soundscapes: cnn10-minilm/sound",
+        "data/corpora/words.json", "data/features/words/cnn10-minilm/text.h5",
+        "data/corpora/soundscapes.json", "data/features/soundscapes/cnn10-minilm/sound.h5",
     }  # fmt: skip
-    assert {*own.inputs} == {"clips", "cnn10-minilm/text"} and not own.model.reads.sound
+    assert {*own.inputs} == {
+        "data/corpora/words.json",
+        "data/features/words/cnn10-minilm/text.h5",
+    } and not own.model.reads.sound
     decoding = found["soundscapes-adapted"]
     assert isinstance(decoding, DecodingPlan) and decoding.text_memory is not None
-    assert {"text memory words", "text memory words: cnn10-minilm/text"} <= {*decoding.inputs}
+    assert {
+        "data/corpora/words.json",
+        "data/features/words/cnn10-minilm/text.h5",
+    } <= {*decoding.inputs}
     plain = found["soundscapes-words"]
     assert isinstance(plain, DecodingPlan) and plain.text_memory is None
     space = found["encoding/words-cnn10-minilm"]
     assert isinstance(space, EncodingPlan) and space.frames
-    assert {*space.inputs} == {"clips", "logmel", "minilm"}
+    assert {*space.inputs} == {
+        "data/corpora/words.json",
+        "data/features/words/logmel.h5",
+        "data/features/words/minilm.h5",
+    }
     for name, plan in found.items():
         plan.save(made / f"{name}.json")
         assert type(plan).load(made / f"{name}.json") == plan
@@ -148,7 +161,7 @@ def test_features_made_anew_change_only_what_reads_them(
 ) -> None:
     params = parse_params(values())
     before = plans(params, made)
-    (made / "index/encoded" / f"{file}.json").write_text('{"width": 8}')
+    (made / "data/index/encoded" / f"{file}.json").write_text('{"width": 8}')
     assert changed(before, plans(params, made)) == expected
 
 
@@ -184,7 +197,7 @@ def test_what_cannot_be_is_one_line_before_any_training(
 def test_sound_and_text_of_different_widths_stop_before_any_training(made: Path, name: str) -> None:
     """Also where training reads no sound: what is captioned is read in the text's place."""
     for dataset in ("words", "soundscapes"):
-        path = made / f"index/encoded/{dataset}/cnn10-minilm/sound.json"
+        path = made / f"data/index/encoded/{dataset}/cnn10-minilm/sound.json"
         path.write_text('{"width": 10}')
     changed = values()
     changed["captioners"] = {name: changed["captioners"][name]}
@@ -220,13 +233,14 @@ def test_rewards_need_sound_with_captions_of_its_own(
     given["finetuned"] = {"tuned": {"captioner": base, "set": {"scst.validation_share": None}}}
     given["systems"] = {"tuned": {"captioners": ["tuned"]}}
     given["retrieval_systems"] = {}
-    model = made / "models/captioners/tuned/model.safetensors"
+    model = made / "data/models/captioners/tuned/model.safetensors"
     model.parent.mkdir()
     model.write_bytes(b"tuned")
     if lacks is None:
         found = plans(parse_params(given), made)["tuned"]
         assert isinstance(found, FinetuningPlan)
-        assert {*found.features} <= {*found.inputs}
+        stored = {f"data/features/{found.dataset}/{name}.h5" for name in found.features}
+        assert stored <= {*found.inputs}
         return
     with pytest.raises(EarwitnessError) as caught:
         plans(parse_params(given), made)
@@ -237,7 +251,7 @@ def test_rewards_need_sound_with_captions_of_its_own(
 
 
 def test_features_that_are_missing_name_their_stage(made: Path) -> None:
-    (made / "index/encoded/words/cnn10-minilm/text.json").unlink()
+    (made / "data/index/encoded/words/cnn10-minilm/text.json").unlink()
     with pytest.raises(EarwitnessError, match="run `dvc repro encode`"):
         plans(parse_params(values()), made)
 

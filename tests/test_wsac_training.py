@@ -104,7 +104,7 @@ def train(root: Path, plan: CaptionerPlan) -> Path:
 def decoded(root: Path, captioner: str, dataset: str, method: Any = "none") -> float:
     """The share of a split's clips whose caption is their own kind's, by the stage."""
     DecodingPlan(
-        name="system", inputs={}, code="", dataset=dataset, split="evaluation",
+        name="system", inputs={}, code={}, dataset=dataset, split="evaluation",
         captioners=(captioner,), combine="log_probs", text_memory=TextMemoryConfig(method=method),
         decoding=DecodingConfig(method="greedy", max_length=14),
     ).save(root / f"data/plans/systems/{dataset}-system.json")  # fmt: skip

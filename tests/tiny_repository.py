@@ -109,7 +109,7 @@ def _save_retriever(
 ) -> None:
     features = ("logmel",)
     plan = RetrieverPlan(
-        name=name, inputs={}, code="", datasets=("toy",),
+        name=name, inputs={}, code={}, datasets=("toy",),
         sound=SoundTowerSide(features=features, tower=tower, input=LOGMEL, weights=None)
         if tower else StoredSoundSide(features=features),
         text=StoredTextSide(
@@ -130,7 +130,7 @@ def _store_features(root: Path, manifest: Manifest) -> None:
     folder, partial = root / "data/features/toy", root / "partial"
     for name, settings, trained in (("logmel", LOGMEL, None), ("panns", PANNS, TRAINED)):
         plan = ExtractionPlan(
-            name=name, inputs={}, code="", dataset="toy", encoder=settings, spec_augment=None,
+            name=name, inputs={}, code={}, dataset="toy", encoder=settings, spec_augment=None,
             weights=trained,
         )  # fmt: skip
         plan.save(root / f"data/plans/extraction/toy-{name}.json")
@@ -138,7 +138,7 @@ def _store_features(root: Path, manifest: Manifest) -> None:
         extract(manifest, root, encoder, "0", plan, partial, folder / f"{name}.h5")
     ids = caption_ids(manifest.clips)
     save_features(folder / "minilm.h5", ids, MINILM)
-    again = EncodingPlan(name="tower", inputs={}, code="", dataset="toy", frames=True)
+    again = EncodingPlan(name="tower", inputs={}, code={}, dataset="toy", frames=True)
     sound, text = open_stores(folder, ["logmel"]), open_stores(folder, ["minilm"])
     retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
     encode(again, manifest, sound, text, retriever, "0", partial, folder / "tower")

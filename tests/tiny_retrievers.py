@@ -38,7 +38,7 @@ def save_retriever(
     plan = RetrieverPlan(
         name=name,
         inputs={},
-        code="",
+        code={},
         datasets=("toy",),
         sound=StoredSoundSide(features=tuple(features)),
         text=StoredTextSide(

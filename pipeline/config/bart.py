@@ -24,4 +24,6 @@ class BartConfig(Section):
 
 
 class BartSections(Section):
-    bart: BartConfig = BartConfig()
+    bart: BartConfig = Field(
+        BartConfig(), description="pretrained: null trains one of these sizes from scratch"
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
+from pipeline.config.fields import Ref
 from pipeline.config.reads import ReadsConfig
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
@@ -27,8 +28,9 @@ class BaseCaptionerConfig(Section):
 
     sections: ClassVar[tuple[str, ...]]  # of params.yaml, that it reads
 
-    dataset: str  # trained on its development split, chosen on its validation split
-    training: str  # of the section `training`
+    # trained on its development split, chosen on its validation split
+    dataset: Annotated[str, Ref("datasets")]
+    training: Annotated[str, Ref("training")]
     # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
     set: dict[str, Any] = Field(default_factory=dict)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from pipeline.config.cmu import CmuCaptionerConfig, CmuModelConfig, CmuSections
 from pipeline.config.edtc import EdtcCaptionerConfig, EdtcModelConfig, EdtcSections
+from pipeline.config.fields import Ref
 from pipeline.config.prefix import PrefixCaptionerConfig, PrefixModelConfig, PrefixSections
 from pipeline.config.rlssr import RlssrCaptionerConfig, RlssrModelConfig, RlssrSections
 from pipeline.config.section import Section
@@ -34,5 +35,6 @@ class CaptionerSections(EdtcSections, Seq2SeqSections, CmuSections, RlssrSection
 class FinetunedConfig(Section):
     """A trained captioner, trained further by rewards (SJTU 2.1)."""
 
-    captioner: str
+    sections: ClassVar = ("scst",)
+    captioner: Annotated[str, Ref("captioners")]
     set: dict[str, Any] = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ from pipeline.config.captioner_base import (
     Resolved,
 )
 from pipeline.config.crnn import CrnnConfig
+from pipeline.config.fields import SOUND, Names, Ref
 from pipeline.config.section import Section
 from pipeline.config.tokens import SubwordsConfig
 
@@ -38,7 +39,7 @@ class CmuConfig(Section):
 
 
 class CmuSections(BartSections):
-    cmu: CmuConfig = CmuConfig()
+    cmu: CmuConfig = Field(CmuConfig(), description="what stands around BART in CMU's captioner")
 
 
 class CmuModelConfig(BaseModelConfig):
@@ -54,7 +55,7 @@ class CmuCaptionerConfig(BaseCaptionerConfig):
 
     architecture: Literal["cmu"]
     # read at their own length; each but the first is resized to the frames of the first
-    features: tuple[str, ...] = Field(min_length=1)
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1)
 
     def resolve(self, params: CmuSections, tower: FindTower) -> Resolved[CmuModelConfig]:
         bart = params.bart

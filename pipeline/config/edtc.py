@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
+from pipeline.config.fields import SOUND, Names, Ref, When
 from pipeline.config.reads import ReadsConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import SubwordsConfig
@@ -26,9 +27,9 @@ class FeatureInputConfig(Section):
     resize: Literal["interpolate", "project"] = "interpolate"  # of the width; project is learned
     normalise: bool = True  # a layer norm for each encoder: stored scales differ (ours)
     time_masks: int = Field(0, ge=0)  # masking of stored frames in training (SpecAugment after)
-    time_width: float = Field(0.1, ge=0, le=1)
+    time_width: Annotated[float, When("time_masks")] = Field(0.1, ge=0, le=1)
     channel_masks: int = Field(0, ge=0)
-    channel_width: float = Field(0.1, ge=0, le=1)
+    channel_width: Annotated[float, When("channel_masks")] = Field(0.1, ge=0, le=1)
 
 
 class FuserConfig(Section):
@@ -49,21 +50,27 @@ class TranslatorConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
+CLIP = When("loss", "clip")
+
+
 class TwinConfig(Section):
     momentum: float = Field(0.95, ge=0, le=1)  # β, EDTC eq. 4
     loss: Literal["clip", "infonce"] = "clip"  # EDTC eq. 5–7, and the ablation's InfoNCE
     weight: float = Field(1.0, ge=0)  # of L_cl in eq. 8
-    temperature: float = Field(1.0, gt=0)  # of clip; eq. 5–6 have none: 1
+    temperature: Annotated[float, CLIP] = Field(1.0, gt=0)  # eq. 5–6 have none: 1
     # of clip's dot products: eq. 5–6 have none; 1 / √D keeps the softmax soft at any width (ours)
-    normalise: Literal["none", "width", "cosine"] = "width"
-    infonce_temperature: float = Field(0.07, gt=0)  # MoCo, which EDTC cites for InfoNCE [28]
+    normalise: Annotated[Literal["none", "width", "cosine"], CLIP] = "width"
+    # MoCo, which EDTC cites for InfoNCE [28]
+    infonce_temperature: Annotated[float, When("loss", "infonce")] = Field(0.07, gt=0)
 
 
 class EdtcSections(BartSections):
-    features: FeatureInputConfig = FeatureInputConfig()
-    fuser: FuserConfig = FuserConfig()
-    translator: TranslatorConfig = TranslatorConfig()
-    twin: TwinConfig = TwinConfig()
+    features: FeatureInputConfig = Field(
+        FeatureInputConfig(), description="the one shape that stored features take in EDTC"
+    )
+    fuser: FuserConfig = Field(FuserConfig(), description="of EDTC")
+    translator: TranslatorConfig = Field(TranslatorConfig(), description="of EDTC")
+    twin: TwinConfig = Field(TwinConfig(), description="of EDTC")
 
 
 class EdtcModelConfig(BaseModelConfig):
@@ -83,9 +90,10 @@ class EdtcCaptionerConfig(BaseCaptionerConfig):
     sections: ClassVar = tuple(EdtcSections.model_fields)
 
     architecture: Literal["edtc"]
-    # sound encoders; the same may stand three times
-    features: tuple[str, ...] = Field(min_length=1)
-    text: str | None = None  # token-level text encoder of the twin's text branch
+    # the same may stand three times
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1)
+    # token-level, of the twin's text branch
+    text: Annotated[str | None, Ref("text_encoders")] = None
     fuser: bool = True
     translator: bool = True
     twin: bool = True

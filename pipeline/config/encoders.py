@@ -6,8 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.config.fields import Ref, When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
+
+TAGGED = Ref("tagging.encoders", prefix="tagging:")
 
 
 class BaseEncoderConfig(Section):
@@ -17,7 +20,7 @@ class BaseEncoderConfig(Section):
     the tagging stage on a dataset's event labels), or a path.
     """
 
-    weights: Weights = Weights("hub")
+    weights: Annotated[Weights, TAGGED] = Weights("hub")
     window_seconds: float = Field(10.0, gt=0)  # longer clips are cut into windows of this length
     batch_seconds: float = Field(120.0, gt=0)  # sound in one forward pass, at most (ours)
     views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
@@ -214,14 +217,17 @@ TextEncoderConfig = Annotated[
 ]
 
 
+TRAINED = When("encoders")
+
+
 class TaggingConfig(Section):
     """Trains encoders whose ``weights`` are ``tagging`` on a dataset's event labels."""
 
-    dataset: str | None = None
-    encoders: tuple[str, ...] = ()  # names in `encoders`; [] makes the stage vanish
-    epochs: int = Field(8, ge=1)
-    batch: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    dataset: Annotated[str | None, Ref("datasets")] = None
+    encoders: Annotated[tuple[str, ...], Ref("encoders")] = ()  # [] makes the stage vanish
+    epochs: Annotated[int, TRAINED] = Field(8, ge=1)
+    batch: Annotated[int, TRAINED] = Field(32, ge=1)
+    learning_rate: Annotated[float, TRAINED] = Field(1e-3, gt=0)
 
 
 class SpecAugmentConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
@@ -14,8 +14,10 @@ from pipeline.config.captioners import CaptionerConfig, CaptionerSections, Finet
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.encoders import EncoderConfig, TaggingConfig, TextEncoderConfig
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
+from pipeline.config.fields import TEXT, Ref
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
+from pipeline.config.prefix import PrefixCaptionerConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -28,82 +30,187 @@ from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
+from pipeline.weights import Weights
 
 
 class Params(CaptionerSections):
-    """All of ``params.yaml``."""
+    """All of ``params.yaml``; what is said of a section stands behind it there."""
 
-    seed: int = 1  # of all that is drawn, but for the corpus of `soundscapes`, which has its own
-    hardware: HardwareConfig = HardwareConfig()
-    datasets: dict[str, DatasetConfig]
-    encoders: dict[str, EncoderConfig]
-    text_encoders: dict[str, TextEncoderConfig] = Field(default_factory=dict)
-    tagging: TaggingConfig = TaggingConfig()
-    sound_towers: dict[str, SoundTowerConfig] = Field(default_factory=dict)
-    text_towers: dict[str, TextTowerConfig] = Field(default_factory=dict)
-    biencoder: BiEncoderConfig = BiEncoderConfig()
-    retrieval_training: RetrievalTrainingConfig = RetrievalTrainingConfig()
-    retrievers: dict[str, RetrieverConfig] = Field(default_factory=dict)
-    adapted: dict[str, AdaptedConfig] = Field(default_factory=dict)
-    # retrievers that become encoders: <name>/frames, <name>/sound and <name>/text are stored
-    encoded: tuple[str, ...] = ()
-    training: dict[str, TrainingConfig] = Field(default_factory=dict)
-    captioners: dict[str, CaptionerConfig] = Field(default_factory=dict)
-    scst: ScstConfig = ScstConfig()
-    finetuned: dict[str, FinetunedConfig] = Field(default_factory=dict)
-    decoding: DecodingConfig = DecodingConfig()
-    systems: dict[str, SystemConfig] = Field(default_factory=dict)
-    retrieval_systems: dict[str, RetrievalSystemConfig] = Field(default_factory=dict)
-    test_sets: tuple[str, ...] = ()  # that `systems` caption
-    retrieval_test_sets: tuple[str, ...] = ()  # that `retrieval_systems` rank
-    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
+    hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
 
-    @property
-    def sound_features(self) -> tuple[str, ...]:
-        """Stored features of sound, by name: of encoders, and of encoded retrievers."""
-        frames = (f"{name}/frames" for name in self.encoded if self.has_frames(name))
-        return (*self.encoders, *frames, *(f"{name}/sound" for name in self.encoded))
+    datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
+    encoders: dict[str, EncoderConfig] = Field(
+        description="frozen; weights: hub, hub:owner/name, a path, or tagging (trained here)"
+    )
+    tagging: TaggingConfig = Field(
+        TaggingConfig(), description="trains encoders on event labels; it needs no network"
+    )
+    text_encoders: dict[str, TextEncoderConfig] = Field(
+        {}, description="frozen; of the twin, and of retrievers without a text tower"
+    )
+    sound_towers: dict[str, SoundTowerConfig] = Field(
+        {}, description="trained, over a stored log-mel or waveform"
+    )
+    text_towers: dict[str, TextTowerConfig] = Field({}, description="trained")
+    biencoder: BiEncoderConfig = Field(BiEncoderConfig(), description="of every retriever")
+    retrieval_training: RetrievalTrainingConfig = Field(
+        RetrievalTrainingConfig(), description="contrastive"
+    )
+    encoded: Annotated[tuple[str, ...], Ref("retrievers", "adapted")] = Field(
+        (), description="retrievers that become encoders: x/frames, x/sound and x/text are stored"
+    )
+    retrievers: dict[str, RetrieverConfig] = Field(
+        {}, description="of each side a tower, or frozen encoders"
+    )
+    adapted: dict[str, AdaptedConfig] = Field(
+        {}, description="retrievers trained further, on other datasets"
+    )
+    captioners: dict[str, CaptionerConfig] = Field(
+        {}, description="set: settings of one of them alone"
+    )
+    training: dict[str, TrainingConfig] = Field(
+        {}, description="by cross-entropy; a captioner names one of these"
+    )
+    scst: ScstConfig = Field(ScstConfig(), description="training further, by rewards")
+    finetuned: dict[str, FinetunedConfig] = Field({}, description="captioners trained further so")
+    test_sets: Annotated[tuple[str, ...], Ref("datasets")] = Field(
+        (), description="that the systems caption"
+    )
+    retrieval_test_sets: Annotated[tuple[str, ...], Ref("datasets")] = Field(
+        (), description="that the retrieval systems rank"
+    )
+    decoding: DecodingConfig = Field(DecodingConfig(), description="of every system")
+    systems: dict[str, SystemConfig] = Field(
+        {}, description="one captioner, or an ensemble of several"
+    )
+    retrieval_systems: dict[str, RetrievalSystemConfig] = Field(
+        {}, description="one retriever, or an ensemble of several"
+    )
+    evaluation: EvaluationConfig = Field(
+        EvaluationConfig(), description="scores by other weights than the field's say so by name"
+    )
 
-    @property
-    def text_features(self) -> tuple[str, ...]:
-        """Stored features of captions, by name: of text encoders, and of encoded retrievers."""
-        return (*self.text_encoders, *(f"{name}/text" for name in self.encoded))
-
-    def has_frames(self, retriever: str) -> bool:
-        """Whether it trains a tower over one stored feature."""
-        tower = self.sound_towers.get(self.base_retriever(retriever).sound[0])
-        return tower is not None and len(tower.inputs) == 1
-
-    @property
-    def all_retrievers(self) -> dict[str, RetrieverConfig | AdaptedConfig]:
-        """Of both kinds, by name."""
-        return {**self.retrievers, **self.adapted}
-
-    @property
-    def all_captioners(self) -> dict[str, CaptionerConfig | FinetunedConfig]:
-        """Of both kinds, by name."""
-        return {**self.captioners, **self.finetuned}
-
-    def base_retriever(self, name: str) -> RetrieverConfig:
-        """The retriever that an adapted one began as; a retriever itself."""
-        adapted = self.adapted.get(name)
-        return self.retrievers[adapted.retriever if adapted else name]
-
-    def base_captioner(self, name: str) -> CaptionerConfig:
-        """The captioner that a finetuned one began as; a captioner itself."""
-        finetuned = self.finetuned.get(name)
-        return self.captioners[finetuned.captioner if finetuned else name]
-
-    def heard(self, name: str) -> tuple[str, ...]:
-        """The stored sound features that a captioner reads, a finetuned one too, in order."""
-        captioner = self.base_captioner(name)
-        if isinstance(captioner, RlssrCaptionerConfig):
-            return (self.sound_towers[captioner.tower].input,)
-        return captioner.features
+    @model_validator(mode="after")
+    def _encoded(self) -> Params:
+        """A retriever's features are named x/frames, x/sound or x/text, where it has them."""
+        retrievers = {**self.retrievers, **self.adapted}
+        bases = {adapted.retriever for adapted in self.adapted.values()}
+        if not (bases <= self.retrievers.keys() and {*self.encoded} <= retrievers.keys()):
+            return self  # the next validator says so
+        for entry, captioner in self.captioners.items():
+            fields = {"features": getattr(captioner, "features", ())}
+            if isinstance(captioner, PrefixCaptionerConfig):
+                fields["text"] = (captioner.text,)
+            for field, names in fields.items():
+                for name in names:
+                    retriever, _, part = name.partition("/")
+                    if retriever not in retrievers:
+                        continue
+                    where = f"captioners.{entry}.{field}"
+                    if retriever not in self.encoded:
+                        raise ValueError(
+                            f"{where}: retriever '{retriever}' is not in encoded; add it"
+                        )
+                    if not part:
+                        raise ValueError(
+                            f"{where}: '{name}' is a retriever; name what is encoded with it: "
+                            f"{name}/frames, {name}/sound or {name}/text"
+                        )
+                    base = (
+                        self.adapted[retriever].retriever
+                        if retriever in self.adapted
+                        else retriever
+                    )
+                    tower = self.sound_towers.get(self.retrievers[base].sound[0])
+                    if part == "frames" and (tower is None or getattr(tower, "beside", ())):
+                        raise ValueError(
+                            f"{where}: retriever '{retriever}' has no frames, as it trains no "
+                            f"tower over one feature alone; name {retriever}/sound, or its encoders"
+                        )
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Params:
         check_names(self)
+        if "retrieval" in self.datasets:
+            raise ValueError("datasets: 'retrieval' is a folder of metrics; rename the dataset")
+        return self
+
+    @model_validator(mode="after")
+    def _tagged(self) -> Params:
+        """Weights that the tagging stage is to train are trained."""
+        if self.tagging.encoders and self.tagging.dataset is None:
+            raise ValueError("tagging.dataset: missing; name one of datasets")
+        for name, encoder in self.encoders.items():
+            weights = encoder.weights
+            if weights == Weights("tagging") and name not in self.tagging.encoders:
+                raise ValueError(f"encoders.{name}.weights is tagging: add it to tagging.encoders")
+            if weights.kind == "tagging" and weights.name and encoder.module != "events":
+                raise ValueError(
+                    f"encoders.{name}.weights: give tagging; {weights} is for encoders of "
+                    "module events"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _retrievers(self) -> Params:
+        """A tower stands alone."""
+        for name, retriever in self.retrievers.items():
+            if len(retriever.sound) > 1 and {*retriever.sound} & self.sound_towers.keys():
+                raise ValueError(
+                    f"retrievers.{name}.sound: a tower stands alone; name it, or encoders"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _captioners(self) -> Params:
+        """What one architecture asks of the entries that it names."""
+        for name, captioner in self.captioners.items():
+            where = f"captioners.{name}"
+            if isinstance(captioner, RlssrCaptionerConfig):
+                tower = self.sound_towers[captioner.tower]
+                if tower.module != "panns":  # whose maps over frequency RLSSR pools
+                    raise ValueError(
+                        f"{where}.tower: '{captioner.tower}' is of module {tower.module}; name one "
+                        "of panns"
+                    )
+                stored = self.encoders[tower.input].module
+                if stored != "logmel":
+                    raise ValueError(
+                        f"{where}.tower: sound_towers.{captioner.tower}.input '{tower.input}' is a "
+                        f"{stored}; name a logmel"
+                    )
+            if isinstance(captioner, PrefixCaptionerConfig):
+                texts = {*Ref(*TEXT).known(self)}
+                if {*captioner.features} & texts - {captioner.text}:
+                    raise ValueError(
+                        f"{where}.features: captions are read as text ({captioner.text}) is"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _systems(self) -> Params:
+        """Members of an ensemble share a vocabulary: one kind of token, of one dataset."""
+        for name, system in self.systems.items():
+            bases = [
+                self.captioners[self.finetuned[m].captioner if m in self.finetuned else m]
+                for m in system.captioners
+            ]
+            kinds = [f"{base.architecture}, {base.dataset}" for base in bases]
+            for other, kind in zip(system.captioners, kinds, strict=True):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"systems.{name}: captioners {system.captioners[0]} ({kinds[0]}) and "
+                        f"{other} ({kind}) write in different vocabularies; name captioners of "
+                        "one architecture and dataset"
+                    )
+        for name, retrieval in self.retrieval_systems.items():
+            for dataset in self.retrieval_test_sets if retrieval.captions_of else ():
+                if dataset not in self.test_sets:
+                    raise ValueError(
+                        f"retrieval_systems.{name}: no captions of {dataset}; add it to test_sets"
+                    )
         return self
 
 

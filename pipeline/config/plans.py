@@ -32,11 +32,11 @@ P = TypeVar("P", bound="Plan")
 
 
 class Plan(Section):
-    """``inputs``: name → SHA-256 of each input's content. ``code``: digest of the modules used."""
+    """``inputs``: path → SHA-256 of each input's content. ``code``: digest of each module used."""
 
     name: str
     inputs: dict[str, str]
-    code: str
+    code: dict[str, str]
 
     def save(self, path: Path) -> None:
         write_json(path, self.model_dump(mode="json"))

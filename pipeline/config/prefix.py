@@ -12,6 +12,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
+from pipeline.config.fields import SOUND, TEXT, Names, Ref
 from pipeline.config.reads import Moment, ReadsConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import SubwordsConfig
@@ -57,8 +58,10 @@ class TextMemoryConfig(Section):
 
 
 class PrefixSections(Section):
-    prefix: PrefixConfig = PrefixConfig()
-    text_memory: TextMemoryConfig = TextMemoryConfig()  # in decoding alone
+    prefix: PrefixConfig = Field(PrefixConfig(), description="WSAC's captioner")
+    text_memory: TextMemoryConfig = Field(
+        TextMemoryConfig(), description="of the captions that WSAC learned, when it decodes"
+    )
 
 
 class PrefixModelConfig(BaseModelConfig):
@@ -73,10 +76,10 @@ class PrefixCaptionerConfig(BaseCaptionerConfig):
 
     architecture: Literal["prefix"]
     # of the sound, in one space with `text`; naming `text` itself captions captions
-    features: tuple[str, ...] = Field(min_length=1, max_length=1)
-    text: str  # the captions' embeddings, one each
+    features: Annotated[Names, Ref(*SOUND, *TEXT)] = Field(min_length=1, max_length=1)
+    text: Annotated[str, Ref(*TEXT)]  # the captions' embeddings, one each
     # whose sound gives shift's mean, and the validation split; null: the dataset's own
-    sound_dataset: str | None = None
+    sound_dataset: Annotated[str | None, Ref("datasets")] = None
 
     def resolve(self, params: PrefixSections, tower: FindTower) -> Resolved[PrefixModelConfig]:
         own = params.prefix

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.crnn import CrnnConfig
-from pipeline.config.encoders import EncoderConfig
+from pipeline.config.encoders import TAGGED, EncoderConfig
+from pipeline.config.fields import Names, Ref, When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
 
@@ -19,13 +20,9 @@ class BaseTowerConfig(Section):
     (what the tagging stage trained for that encoder), or ``scratch``.
     """
 
-    weights: Weights = Weights("hub")
-    input: str  # of `encoders`: a logmel, a waveform or an fbank; its front end is the tower's
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The stored features that it reads, the one whose frames are the tower's first."""
-        return (self.input,)
+    weights: Annotated[Weights, TAGGED] = Weights("hub")
+    # a logmel, a waveform or an fbank; its front end is the tower's
+    input: Annotated[str, Ref("encoders")]
 
 
 class PannsTowerConfig(BaseTowerConfig):
@@ -76,12 +73,9 @@ class CrnnTowerConfig(BaseTowerConfig, CrnnConfig):
 
     module: Literal["crnn"]
     weights: Weights = Weights("scratch")  # there are none to start with
-    beside: tuple[str, ...] = ()  # more of `encoders`, such as sound-event vectors (CMU 7): resized
-    # to the frames that the recurrence reads, and laid beside them
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, *self.beside)
+    # more, such as sound-event vectors (CMU 7): resized to the frames that the recurrence reads,
+    # and laid beside them
+    beside: Annotated[tuple[str, ...], Ref("encoders")] = ()
 
     @model_validator(mode="after")
     def _from_scratch(self) -> CrnnTowerConfig:
@@ -104,6 +98,9 @@ class TowerSetupConfig(Section):
     weights: str | None  # the file that the tagging stage trains, where the tower starts there
 
 
+SCRATCH = When("weights", "scratch")
+
+
 class TextTowerConfig(Section):
     """Any transformers text model; ``scratch`` builds a BERT of the sizes below.
 
@@ -113,12 +110,12 @@ class TextTowerConfig(Section):
     weights: Weights = Weights("hub", "google-bert/bert-base-uncased")  # SJTU 2.2
     pooling: Literal["cls", "mean"] = "cls"  # SJTU's code
     max_tokens: int = Field(30, ge=3)  # SJTU's code
-    vocabulary: int = Field(3000, ge=64)  # the rest is of `scratch` alone
-    layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
-    width: int = Field(128, ge=8)
-    feed_forward: int = Field(512, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    vocabulary: Annotated[int, SCRATCH] = Field(3000, ge=64)
+    layers: Annotated[int, SCRATCH] = Field(2, ge=1)
+    heads: Annotated[int, SCRATCH] = Field(4, ge=1)
+    width: Annotated[int, SCRATCH] = Field(128, ge=8)
+    feed_forward: Annotated[int, SCRATCH] = Field(512, ge=1)
+    dropout: Annotated[float, SCRATCH] = Field(0.1, ge=0, lt=1)
 
 
 class BiEncoderConfig(Section):
@@ -131,10 +128,12 @@ class BiEncoderConfig(Section):
     similarity: Literal["cosine", "dot"] = "cosine"  # cosine: embeddings are unit vectors
     project: Literal["both", "sound", "text", "none"] = "both"  # sides with a projection to `width`
     shared: int = Field(0, ge=0)  # width of one more linear layer, of both sides (CMU 6.2.3: 1024)
-    margin: float = Field(1.0, ge=0)  # of triplet, the baseline's code
+    margin: Annotated[float, When("loss", "triplet")] = Field(1.0, ge=0)  # the baseline's code
     # of triplet and exp_distance, one a side: from the batch's other clips at random (CMU 5.2), or
     # the most similar
-    negatives: Literal["random", "hardest"] = "random"
+    negatives: Annotated[Literal["random", "hardest"], When("loss", "triplet", "exp_distance")] = (
+        "random"
+    )
 
     @model_validator(mode="after")
     def _masked(self) -> BiEncoderConfig:
@@ -149,17 +148,19 @@ class BiEncoderConfig(Section):
 class RetrieverConfig(Section):
     """A bi-encoder (SJTU 2.2, Table 2): one trained tower, or frozen stored features, a side."""
 
-    datasets: tuple[str, ...] = Field(min_length=1)  # their development splits, mixed
-    sound: tuple[str, ...] = Field(min_length=1)  # one of sound_towers, or encoders, frozen
-    text: str  # of text_towers, or of text_encoders, frozen
+    sections: ClassVar = ("biencoder", "retrieval_training")
+    datasets: Annotated[Names, Ref("datasets")] = Field(min_length=1)  # mixed
+    # one tower, or encoders, frozen
+    sound: Annotated[Names, Ref("sound_towers", "encoders")] = Field(min_length=1)
+    text: Annotated[str, Ref("text_towers", "text_encoders")]
     set: dict[str, Any] = Field(default_factory=dict)  # dotted settings of this one alone
 
 
 class AdaptedConfig(Section):
     """A trained retriever, trained further on other datasets (SJTU 2.3)."""
 
-    retriever: str
-    datasets: tuple[str, ...] = Field(min_length=1)
+    retriever: Annotated[str, Ref("retrievers")]
+    datasets: Annotated[Names, Ref("datasets")] = Field(min_length=1)
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -168,9 +169,10 @@ class RetrievalSystemConfig(Section):
     captioning system, whose captions are compared with the query as texts (CMU 3.2).
     """
 
-    retrievers: tuple[str, ...] = ()  # of `retrievers` and `adapted`
-    captions_of: str | None = None  # of `systems`
-    text: str | None = None  # of `text_encoders`: what compares, by the cosine of means
+    retrievers: Annotated[Names, Ref("retrievers", "adapted")] = ()
+    captions_of: Annotated[str | None, Ref("systems")] = None
+    # what compares, by the cosine of means
+    text: Annotated[str | None, Ref("text_encoders")] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> RetrievalSystemConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from pipeline.config.captioner_base import (
     Resolved,
 )
 from pipeline.config.encoders import SpecAugmentConfig
+from pipeline.config.fields import Ref
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import WordsConfig
@@ -56,8 +57,10 @@ class RlssrConfig(Section):
 
 
 class RlssrSections(Section):
-    rlssr: RlssrConfig = RlssrConfig()
-    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
+    rlssr: RlssrConfig = Field(RlssrConfig(), description="RLSSR's captioner")
+    spec_augment: SpecAugmentConfig = Field(
+        SpecAugmentConfig(), description="masks on spectrograms: of views, and of rlssr's batches"
+    )
 
 
 class RlssrModelConfig(BaseModelConfig):
@@ -73,7 +76,7 @@ class RlssrCaptionerConfig(BaseCaptionerConfig):
     sections: ClassVar = tuple(RlssrSections.model_fields)
 
     architecture: Literal["rlssr"]
-    tower: str  # of `sound_towers`: a panns one; its `input` is the stored log-mel
+    tower: Annotated[str, Ref("sound_towers")]  # a panns one; its `input` is the stored log-mel
 
     def resolve(self, params: RlssrSections, tower: FindTower) -> Resolved[RlssrModelConfig]:
         own, setup = params.rlssr, tower(self.tower)

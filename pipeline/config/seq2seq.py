@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
+from pipeline.config.fields import SOUND, Names, Ref
 from pipeline.config.section import Section
 from pipeline.config.tokens import WordsConfig
 
@@ -34,7 +35,7 @@ class Seq2SeqConfig(Section):
 
 
 class Seq2SeqSections(Section):
-    seq2seq: Seq2SeqConfig = Seq2SeqConfig()
+    seq2seq: Seq2SeqConfig = Field(Seq2SeqConfig(), description="SJTU's captioner")
 
 
 class Seq2SeqModelConfig(BaseModelConfig):
@@ -48,7 +49,7 @@ class Seq2SeqCaptionerConfig(BaseCaptionerConfig):
     sections: ClassVar = tuple(Seq2SeqSections.model_fields)
 
     architecture: Literal["seq2seq"]
-    features: tuple[str, ...] = Field(min_length=1, max_length=1)  # a sound encoder or `encoded`
+    features: Annotated[Names, Ref(*SOUND)] = Field(min_length=1, max_length=1)
 
     def resolve(self, params: Seq2SeqSections, tower: FindTower) -> Resolved[Seq2SeqModelConfig]:
         own = params.seq2seq

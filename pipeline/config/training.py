@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.fields import When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
 
+ADAMW = When("optimizer", "adamw")
+DECAYING = When("schedule", "cosine", "exponential", "plateau")
+PLATEAU = When("schedule", "plateau")
+CYCLIC = When("schedule", "cyclic_cosine")
+STEP = When("schedule", "step")
 ScheduleName = Literal["cyclic_cosine", "cosine", "exponential", "constant", "plateau", "step"]
 
 
@@ -23,16 +29,16 @@ class OptimisationConfig(Section):
     schedule: ScheduleName = "cyclic_cosine"
     warmup_epochs: float = Field(0.0, ge=0)  # linear, before any schedule (ours in EDTC)
     warmup_steps: int = Field(0, ge=0)  # the same in steps; both add up
-    decay_to: float = Field(0.0, ge=0, le=1)  # of cosine and exponential: the factor at the end; of
-    # plateau: the smallest
-    plateau_factor: float = Field(0.1, gt=0, lt=1)  # of plateau: the rate is multiplied by it
-    plateau_epochs: float = Field(5, gt=0)  # when the score did not rise in more than so many
-    cycle_epochs: float = Field(4, gt=0)  # of cyclic_cosine, EDTC 4.3
-    cycle_floor: float = Field(0.1, gt=0, le=1)  # falls tenfold in a cycle, EDTC 4.3
-    halve_epochs: float = Field(4, gt=0)  # the base rate halves every so many, EDTC 4.3
-    step_epochs: float = Field(10, gt=0)  # of step: WSAC 4.2, counted from the warm-up's end
-    step_factor: float = Field(0.2, gt=0, le=1)  # and what the rate is multiplied by, WSAC 4.2
-    weight_decay: float = Field(0.01, ge=0)  # of adamw: its default
+    # the factor at the end of cosine and exponential; plateau's smallest
+    decay_to: Annotated[float, DECAYING] = Field(0.0, ge=0, le=1)
+    plateau_factor: Annotated[float, PLATEAU] = Field(0.1, gt=0, lt=1)  # of the rate
+    plateau_epochs: Annotated[float, PLATEAU] = Field(5, gt=0)  # in which the score did not rise
+    cycle_epochs: Annotated[float, CYCLIC] = Field(4, gt=0)  # EDTC 4.3
+    cycle_floor: Annotated[float, CYCLIC] = Field(0.1, gt=0, le=1)  # tenfold a cycle, EDTC 4.3
+    halve_epochs: Annotated[float, CYCLIC] = Field(4, gt=0)  # of the base rate, EDTC 4.3
+    step_epochs: Annotated[float, STEP] = Field(10, gt=0)  # after the warm-up, WSAC 4.2
+    step_factor: Annotated[float, STEP] = Field(0.2, gt=0, le=1)  # of the rate, WSAC 4.2
+    weight_decay: Annotated[float, ADAMW] = Field(0.01, ge=0)  # AdamW's default
     gradient_clip: float = Field(1.0, ge=0)  # 0: off (ours)
     validations_per_epoch: int = Field(3, ge=1)  # EDTC 4.3
     patience_epochs: float = Field(4, gt=0)  # early stop, EDTC 4.3
@@ -58,7 +64,7 @@ class RetrievalTrainingConfig(OptimisationConfig):
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
     schedule: ScheduleName = "cosine"  # SJTU 3
     warmup_epochs: float = Field(1.0, ge=0)  # SJTU 3
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: Annotated[float, ADAMW] = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
     patience_epochs: float = Field(20, gt=0)
     crop_seconds: float | None = Field(10.0, gt=0)  # of each clip, at random; SJTU's code
@@ -82,7 +88,7 @@ class ScstConfig(OptimisationConfig):
     learning_rate: float = Field(5e-5, gt=0)  # SJTU 3
     optimizer: Literal["adamw", "adam"] = "adam"  # SJTU 3
     schedule: ScheduleName = "constant"
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: Annotated[float, ADAMW] = Field(0.0, ge=0)
     validations_per_epoch: int = Field(1, ge=1)
     patience_epochs: float = Field(100, gt=0)
     captions: Literal["all", "one"] = "one"  # a clip once an epoch: it needs none of its captions
@@ -94,7 +100,8 @@ class ScstConfig(OptimisationConfig):
     dropout: bool = False
     chunks: int = Field(2, ge=1)  # a batch is sampled in so many: rewards of one, draws of the next
     rewards: RewardsConfig = RewardsConfig()
-    sbert: Weights | None = None  # weights of the sbert reward: hub:…, package:… or a path
+    # weights of the sbert reward: hub:…, package:… or a path
+    sbert: Annotated[Weights | None, When("rewards.sbert")] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ScstConfig:

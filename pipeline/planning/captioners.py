@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
 from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import CaptionerPlan, FinetuningPlan, Plan
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.planning.checks import check_captioner, check_finetuning
-from pipeline.planning.context import Context, architecture, captions, weights
+from pipeline.planning.context import Context, architecture, captions, corpus
 
 
 def captioner_plans(context: Context) -> dict[str, Plan]:
@@ -37,7 +35,7 @@ def resolved(context: Context, name: str) -> Resolved[CaptionerModel]:
         return TowerSetupConfig(
             settings=settings,
             input=params.encoders[settings.input],
-            weights=str(trained) if trained else None,
+            weights=trained,
         )
 
     return params.captioners[base].resolve(params, tower)
@@ -51,7 +49,7 @@ def _captioner_plan(context: Context, name: str) -> CaptionerPlan:
     return CaptionerPlan(
         name=name,
         inputs=_inputs(context, captioner.dataset, found),
-        code=context.code(["training.cross_entropy", architecture(captioner.architecture)]),
+        code=context.code("train_captioner", modules(found)),
         seed=params.seed,
         hardware=params.hardware,
         dataset=captioner.dataset,
@@ -64,20 +62,23 @@ def _captioner_plan(context: Context, name: str) -> CaptionerPlan:
 
 
 def _inputs(context: Context, dataset: str, found: Resolved[CaptionerModel]) -> dict[str, str]:
-    """Digests of captions, features and weights; of another dataset's sound under its name."""
-    inputs = {"clips": captions(context.manifests[dataset].clips)}
+    """Digests of captions, features and weights."""
+    sound_dataset = found.sound_dataset or dataset
+    read = (dataset, sound_dataset) if found.model.reads.sound else (dataset,)
+    inputs = {corpus(each): captions(context.manifests[each].clips) for each in read}
     if found.text:
-        inputs[found.text] = context.fingerprint(dataset, found.text)
+        inputs |= context.features(dataset, [found.text])
     if found.model.reads.sound:
-        heard = found.sound_dataset or dataset
-        start = "" if heard == dataset else f"{heard}: "
-        inputs[f"{start}clips"] = captions(context.manifests[heard].clips)
-        for encoder in found.features:
-            inputs[f"{start}{encoder}"] = context.fingerprint(heard, encoder)
+        inputs |= context.features(sound_dataset, found.features)
     if found.tower:
-        trained = Path(found.tower.weights) if found.tower.weights else None
-        inputs["sound weights"] = weights(found.tower.settings.weights, trained)
+        inputs |= context.weights(found.tower.settings.weights, found.tower.weights)
     return inputs
+
+
+def modules(found: Resolved[CaptionerModel]) -> list[str]:
+    """The entries of registries that a captioner is built from."""
+    tower = [f"models.towers.{found.tower.settings.module}"] if found.tower else []
+    return [architecture(found.model.architecture), *tower]
 
 
 def _finetuning_plan(context: Context, name: str) -> FinetuningPlan:
@@ -87,15 +88,15 @@ def _finetuning_plan(context: Context, name: str) -> FinetuningPlan:
     found = resolved(context, name)
     own = own_params(context, finetuned.captioner).training[captioner.training]
     check_finetuning(context, name, found, own, scst)
-    inputs = {"clips": captions(context.manifests[captioner.dataset].clips)}
-    for encoder in found.features:
-        inputs[encoder] = context.fingerprint(captioner.dataset, encoder)
+    dataset = captioner.dataset
+    inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
+    inputs |= context.features(dataset, found.features)
     if scst.rewards.sbert and scst.sbert:
-        inputs["sbert weights"] = weights(scst.sbert)
+        inputs |= context.weights(scst.sbert)
     return FinetuningPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.finetuning", architecture(captioner.architecture)]),
+        code=context.code("finetune", modules(found)),
         seed=params.seed,
         hardware=params.hardware,
         captioner=finetuned.captioner,

@@ -19,6 +19,7 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context
+from pipeline.planning.lookup import text_features
 from pipeline.text.ptb import ptb_tokens
 
 # what the tokenizer makes of brackets: no words, though they have letters
@@ -57,7 +58,7 @@ def check_captioner(
             f"{where}: {feature} is {sound} wide, but {found.text} is {text}; name the sound and "
             "the text of one space, such as one CLAP's"
         )
-    if found.model.reads.sound and feature not in context.params.text_features:
+    if found.model.reads.sound and feature not in text_features(context.params):
         check_sound(context.manifests[heard], where, own)
 
 

@@ -1,4 +1,8 @@
-"""What planning reads, and the digests that plans are made of."""
+"""What planning reads, and the digests that plans are made of.
+
+Inputs are named by their paths below the repository, so that the graph of data can be read from the
+plans (earwitness/graph.py); weights from elsewhere are named by what ``params.yaml`` says.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,15 @@ from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
-from pipeline.planning.code import code_digest
+from pipeline.planning.code import code_digests
 from pipeline.weights import Weights
 
 # registries import every entry; a job names the one that it uses
 REGISTRIES = frozenset(
-    {"encoders.registry", "models.captioners", "corpora.registry", "models.towers.registry"}
+    f"pipeline.{name}"
+    for name in ("encoders.registry", "models.captioners", "models.towers.registry")
 )
+MODELS = "data/models"
 
 
 @dataclass(frozen=True)
@@ -30,45 +36,69 @@ class Context:
 
     params: Params
     manifests: Mapping[str, Manifest]  # by dataset
-    package: Path  # of the code
-    models: Path  # {encoders,retrievers,captioners}/<name>/
-    # fingerprints of features: frozen/<dataset>/<encoder>.json, and of a retriever's
-    # encoded/<dataset>/<retriever>/{frames,sound,text}.json
-    index: Path
+    code_root: Path  # the folder that holds our packages
+    root: Path  # the repository; all paths in plans are below it
 
-    def code(self, modules: Iterable[str]) -> str:
-        """Digest of what ``modules`` run."""
-        return code_digest(modules, self.package, REGISTRIES)
+    @classmethod
+    def read(cls, params: Params, code_root: Path, root: Path) -> Context:
+        """With the manifests that ``prepare`` wrote."""
+        manifests = {name: Manifest.load(root / corpus(name)) for name in params.datasets}
+        return cls(params, manifests, code_root, root)
 
-    def fingerprint(self, dataset: str, encoder: str) -> str:
-        """Of stored features, a frozen encoder's or a retriever's."""
-        return sha256(self._index(dataset, encoder))
+    def code(self, stage: str, modules: Iterable[str] = ()) -> dict[str, str]:
+        """Digests of what a stage runs.
+
+        Args:
+            stage: its name, a file in ``stages``.
+            modules: the entries of registries that it uses, below ``pipeline``.
+        """
+        names = [f"stages.{stage}", *(f"pipeline.{name}" for name in modules)]
+        return code_digests(names, self.code_root, REGISTRIES)
+
+    def features(self, dataset: str, names: Iterable[str]) -> dict[str, str]:
+        """Fingerprints of stored features, frozen encoders' or retrievers', by path."""
+        return {
+            f"data/features/{dataset}/{name}.h5": sha256(self._index(dataset, name))
+            for name in names
+        }
 
     def width(self, dataset: str, encoder: str) -> int:
         """D of stored features."""
         return int(read_json(self._index(dataset, encoder), "run `dvc repro`")["width"])
 
+    def model(self, kind: str, name: str) -> dict[str, str]:
+        """Digest of a trained model, by path; ``kind``: captioners or retrievers."""
+        path = f"{MODELS}/{kind}/{name}"
+        return {path: files_digest(self.root / path) or "not made yet"}
+
+    def weights(self, named: Weights | str, trained: str | None = None) -> dict[str, str]:
+        """Digest of weights, or their name where their files are not on this machine.
+
+        Args:
+            trained: path of those that the tagging stage trains.
+        """
+        if trained is None:
+            path = Path(str(named))
+            return {f"weights {named}": files_digest(self.root / path) or str(named)}
+        if not (self.root / trained).is_file():
+            raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
+        return {trained: files_digest(self.root / trained) or ""}
+
+    def encoder_weights(self, name: str) -> str | None:
+        """Of an encoder that the tagging stage trained, or of the tagger whose events it gives."""
+        return _tagged(self.params.encoders[name].weights.tagger(name))
+
+    def tower_weights(self, tower: SoundTowerConfig) -> str | None:
+        """Of the encoder that a tower starts as, where the tagging stage trained that."""
+        return _tagged(tower.weights.tagger())
+
     def _index(self, dataset: str, encoder: str) -> Path:
         """What is known of stored features; see features/store.py."""
         kind, stages = ("encoded", "encode") if "/" in encoder else ("frozen", "extract embed")
-        path = self.index / kind / dataset / f"{encoder}.json"
+        path = self.root / "data" / "index" / kind / dataset / f"{encoder}.json"
         if not path.is_file():
             raise EarwitnessError(f"{path}: features not made yet; run `dvc repro {stages}`")
         return path
-
-    def tagged(self, encoder: str) -> Path:
-        """The weights that the tagging stage trained for an encoder."""
-        return self.models / "encoders" / encoder / "model.safetensors"
-
-    def encoder_weights(self, name: str) -> Path | None:
-        """Of an encoder that the tagging stage trained, or of the tagger whose events it gives."""
-        tagger = self.params.encoders[name].weights.tagger(name)
-        return None if tagger is None else self.tagged(tagger)
-
-    def tower_weights(self, tower: SoundTowerConfig) -> Path | None:
-        """Of the encoder that a tower starts as, where the tagging stage trained that."""
-        tagger = tower.weights.tagger()
-        return None if tagger is None else self.tagged(tagger)
 
 
 def architecture(name: str) -> str:
@@ -79,6 +109,11 @@ def architecture(name: str) -> str:
 def device(params: Params) -> DeviceConfig:
     """What a job that does not train is given of ``hardware``."""
     return DeviceConfig(device=params.hardware.device, threads=params.hardware.threads)
+
+
+def corpus(dataset: str) -> str:
+    """Path of a dataset's manifest."""
+    return f"data/corpora/{dataset}.json"
 
 
 def sound(clip: Clip) -> list[Any]:
@@ -95,12 +130,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
 
 
-def weights(named: Weights | str, trained: Path | None = None) -> str:
-    """Digest of the weights' files where they are here, else their name."""
-    path = trained or Path(str(named))
-    if trained and not trained.is_file():
-        raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
+def files_digest(path: Path) -> str | None:
+    """Of a file, or of a folder's files and their names; None where there are none."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     if not all(file.is_file() for file in files):
-        return str(named)
-    return digest([[str(file.relative_to(path)), sha256(file)] for file in files])
+        return None
+    return digest([[file.relative_to(path).as_posix(), sha256(file)] for file in files])
+
+
+def _tagged(encoder: str | None) -> str | None:
+    """Path of the weights that the tagging stage trains for an encoder."""
+    return None if encoder is None else f"{MODELS}/encoders/{encoder}/model.safetensors"

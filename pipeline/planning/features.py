@@ -6,7 +6,7 @@ from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.planning.checks import check_weights
-from pipeline.planning.context import Context, device, digest, sound, weights
+from pipeline.planning.context import Context, corpus, device, digest, sound
 
 
 def tagging_plans(context: Context) -> dict[str, Plan]:
@@ -19,11 +19,12 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
     for name in params.tagging.encoders:
         encoder = params.encoders[name]
-        clips = context.manifests[params.tagging.dataset or ""].clips
+        dataset = params.tagging.dataset or ""
+        clips = context.manifests[dataset].clips
         plans[name] = TaggingPlan(
             name=name,
-            inputs={"clips": digest([[*sound(c), c.split, c.events] for c in clips])},
-            code=context.code(["training.tagging", f"encoders.{encoder.module}"]),
+            inputs={corpus(dataset): digest([[*sound(c), c.split, c.events] for c in clips])},
+            code=context.code("tagging", [f"encoders.{encoder.module}"]),
             seed=params.seed,
             hardware=params.hardware,
             encoder=encoder,
@@ -46,26 +47,25 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
         sounds = digest([manifest.root, [sound(clip) for clip in manifest.clips]])
         for name, encoder in params.encoders.items():
             trained = context.encoder_weights(name)
-            modules = ["features.extraction", *encoder_modules(params, name)]
             plans[f"{dataset}-{name}"] = ExtractionPlan(
                 name=name,
-                inputs={"clips": sounds, "weights": weights(encoder.weights, trained)},
-                code=context.code(modules),
+                inputs={corpus(dataset): sounds, **context.weights(encoder.weights, trained)},
+                code=context.code("extract", encoder_modules(params, name)),
                 hardware=device(params),
                 dataset=dataset,
                 encoder=encoder,
                 spec_augment=params.spec_augment if encoder.views else None,
-                weights=str(trained) if trained else None,
+                weights=trained,
             )
         captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
         for name, text in params.text_encoders.items():
-            inputs = {"captions": captions, "weights": weights(text.weights)}
+            inputs = {corpus(dataset): captions, **context.weights(text.weights)}
             if isinstance(text, WavCapsTextEncoderConfig):
-                inputs["tokenizer"] = weights(text.tokenizer)
+                inputs |= context.weights(text.tokenizer)
             plans[f"{dataset}-{name}"] = EmbeddingPlan(
                 name=name,
                 inputs=inputs,
-                code=context.code(["features.embedding", f"encoders.{text.module}"]),
+                code=context.code("embed", [f"encoders.{text.module}"]),
                 hardware=device(params),
                 dataset=dataset,
                 encoder=text,

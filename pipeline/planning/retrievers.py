@@ -13,7 +13,8 @@ from pipeline.config.sides import (
     TextTowerSide,
 )
 from pipeline.planning.checks import check_captions
-from pipeline.planning.context import Context, captions, device, digest, weights
+from pipeline.planning.context import Context, captions, corpus, device, digest
+from pipeline.planning.lookup import base_retriever, has_frames, tower_inputs
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
@@ -37,22 +38,21 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
 
 def sound_side(context: Context, params: Params, name: str) -> SoundSide:
     """The sound side of a retriever, by ``params``, which may have its own settings."""
-    names = params.base_retriever(name).sound
+    names = base_retriever(params, name).sound
     tower = params.sound_towers.get(names[0])
     if tower is None:
         return StoredSoundSide(features=names)
-    trained = context.tower_weights(tower)
     return SoundTowerSide(
-        features=tower.inputs,
+        features=tower_inputs(tower),
         tower=tower,
         input=params.encoders[tower.input],
-        weights=str(trained) if trained else None,
+        weights=context.tower_weights(tower),
     )
 
 
 def text_side(params: Params, name: str) -> TextSide:
     """The text side of a retriever, by ``params``, which may have its own settings."""
-    text = params.base_retriever(name).text
+    text = base_retriever(params, name).text
     if text in params.text_towers:
         return TextTowerSide(tower=params.text_towers[text])
     return StoredTextSide(features=(text,), encoder=params.text_encoders[text])
@@ -72,18 +72,16 @@ def _retriever_plan(
     inputs = {}
     for dataset in datasets:
         check_captions(context.manifests[dataset], ("development", "validation"))
-        inputs[f"{dataset}: clips"] = captions(context.manifests[dataset].clips)
-        for feature in (*sound.features, *text.features):
-            inputs[f"{dataset}: {feature}"] = context.fingerprint(dataset, feature)
+        inputs[corpus(dataset)] = captions(context.manifests[dataset].clips)
+        inputs |= context.features(dataset, (*sound.features, *text.features))
     if sound.kind == "tower":
-        trained = context.tower_weights(sound.tower)
-        inputs["sound weights"] = weights(sound.tower.weights, trained)
+        inputs |= context.weights(sound.tower.weights, sound.weights)
     if text.kind == "tower":
-        inputs["text weights"] = weights(text.tower.weights)
+        inputs |= context.weights(text.tower.weights)
     return RetrieverPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["training.contrastive", *tower_modules(sound, text)]),
+        code=context.code("train_retriever", tower_modules(sound, text)),
         seed=params.seed,
         hardware=params.hardware,
         datasets=datasets,
@@ -99,16 +97,13 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
     params = context.params
     sound, text = sound_side(context, params, name), text_side(params, name)
     clips = context.manifests[dataset].clips
-    inputs = {
-        feature: context.fingerprint(dataset, feature)
-        for feature in (*sound.features, *text.features)
-    }
-    inputs["clips"] = digest([[clip.clip_id, clip.captions] for clip in clips])
+    inputs = context.features(dataset, (*sound.features, *text.features))
+    inputs[corpus(dataset)] = digest([[clip.clip_id, clip.captions] for clip in clips])
     return EncodingPlan(
         name=name,
         inputs=inputs,
-        code=context.code(["trained.encoding", *tower_modules(sound, text)]),
+        code=context.code("encode", tower_modules(sound, text)),
         hardware=device(context.params),
         dataset=dataset,
-        frames=f"{name}/frames" in params.sound_features,
+        frames=has_frames(params, name),
     )

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
-from pipeline.planning.captioners import resolved
-from pipeline.planning.context import (
-    Context,
-    architecture,
-    captions,
-    device,
-    digest,
-    weights,
-)
+from pipeline.planning.captioners import modules, resolved
+from pipeline.planning.context import Context, captions, corpus, device, digest
+from pipeline.planning.lookup import base_captioner, text_features
 from pipeline.planning.retrievers import sound_side, text_side, tower_modules
 
 
@@ -35,25 +29,23 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     params, system = context.params, context.params.systems[name]
     own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
     clips = context.manifests[dataset].split(params.evaluation.split)
-    inputs = {"clips": digest([clip.clip_id for clip in clips])}
-    modules = ["decoding.predictions", "trained.captioner"]
+    inputs = {corpus(dataset): digest([clip.clip_id for clip in clips])}
+    entries: list[str] = []
     text_memory = None
     for member in system.captioners:
-        captioner, found = params.base_captioner(member), resolved(context, member)
-        inputs[f"captioner {member}"] = weights(str(context.models / "captioners" / member))
-        modules.append(architecture(captioner.architecture))
-        for encoder in found.features:
-            inputs[encoder] = context.fingerprint(dataset, encoder)
+        captioner, found = base_captioner(params, member), resolved(context, member)
+        inputs |= context.model("captioners", member)
+        inputs |= context.features(dataset, found.features)
+        entries += modules(found)
         remembers = "text_memory" in captioner.sections and own.text_memory.method != "none"
         if remembers and found.text:
             where, text_memory = captioner.dataset, own.text_memory
-            inputs[f"text memory {where}"] = captions(context.manifests[where].clips)
-            read = context.fingerprint(where, found.text)
-            inputs[f"text memory {where}: {found.text}"] = read
+            inputs[corpus(where)] = captions(context.manifests[where].clips)
+            inputs |= context.features(where, [found.text])
     return DecodingPlan(
         name=name,
         inputs=inputs,
-        code=context.code(modules),
+        code=context.code("decode", entries),
         hardware=device(own),
         dataset=dataset,
         split=params.evaluation.split,
@@ -68,20 +60,18 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
 def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
     params = context.params
     members = [member for system in params.systems.values() for member in system.captioners]
-    heard = {
-        encoder: context.fingerprint(dataset, encoder)
-        for member in members
-        for encoder in resolved(context, member).features
-        if encoder not in params.text_features
-    }
-    modules = ["metrics.evaluate", "metrics.yardsticks", "metrics.tables"]
+    read = [name for member in members for name in resolved(context, member).features]
+    features = dict.fromkeys(name for name in read if name not in text_features(params))
     return EvaluationPlan(
         name=dataset,
-        inputs={**heard, "clips": captions(context.manifests[dataset].clips)},
-        code=context.code(modules),
+        inputs={
+            corpus(dataset): captions(context.manifests[dataset].clips),
+            **context.features(dataset, features),
+        },
+        code=context.code("evaluate"),
         hardware=device(params),
         systems=tuple(params.systems),
-        encoders=tuple(heard),
+        encoders=tuple(features),
         evaluation=params.evaluation,
     )
 
@@ -89,14 +79,13 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
 def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     params = context.params
     members = dict.fromkeys(m for s in params.retrieval_systems.values() for m in s.retrievers)
-    inputs = {"clips": captions(context.manifests[dataset].clips)}
-    modules = ["trained.ranking"]
+    inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
+    entries: list[str] = []
     for member in members:
-        inputs[f"retriever {member}"] = weights(str(context.models / "retrievers" / member))
+        inputs |= context.model("retrievers", member)
         sound, text = sound_side(context, params, member), text_side(params, member)
-        modules += tower_modules(sound, text)
-        for feature in (*sound.features, *text.features):
-            inputs[feature] = context.fingerprint(dataset, feature)
+        inputs |= context.features(dataset, (*sound.features, *text.features))
+        entries += tower_modules(sound, text)
     captioned = {
         name: CaptionedSystem(
             captions_of=s.captions_of, text=s.text, encoder=params.text_encoders[s.text]
@@ -105,12 +94,12 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         if s.captions_of is not None and s.text is not None
     }
     for system in captioned.values():  # what they wrote is a dependency of the stage itself
-        inputs[system.text] = context.fingerprint(dataset, system.text)
-        modules.append(f"encoders.{system.encoder.module}")
+        inputs |= context.features(dataset, [system.text])
+        entries.append(f"encoders.{system.encoder.module}")
     return RankingPlan(
         name=dataset,
         inputs=inputs,
-        code=context.code(dict.fromkeys(modules)),
+        code=context.code("rank", entries),
         hardware=device(params),
         split=params.evaluation.split,
         systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},

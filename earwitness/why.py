@@ -1,0 +1,151 @@
+"""Why ``dvc repro`` would run a job again, in words: ``earwitness why JOB``.
+
+The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it;
+today's plan is made here, from ``params.yaml`` and what is there. Their difference is the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from earwitness.graph import PLANS, Job, open_repository, read_jobs, upstream
+from pipeline.config.params import load_params
+from pipeline.config.section import nearest
+from pipeline.errors import EarwitnessError
+from pipeline.planning import PHASES, Context
+
+CODE = Path(__file__).resolve().parents[1]  # the folder of our packages
+Plan = Mapping[str, Any]  # as JSON
+
+
+def explain(job: str, root: Path) -> list[str]:
+    """The reasons, a line each, and the jobs before it that would run first.
+
+    Args:
+        job: as DVC names it, such as ``train_captioner@edtc``.
+        root: of the repository.
+
+    Raises:
+        EarwitnessError: no such job (the nearest is named), or invalid parameters.
+    """
+    jobs = read_jobs(root)
+    if job not in jobs:
+        raise EarwitnessError(f"no job '{job}'{nearest(job, jobs)}")
+    repository = open_repository(root)
+    stages = {stage.addressing: stage for stage in repository.index.stages}
+    today = _Today(root)
+    reasons = {
+        name: list(_reasons(stages[name], jobs, name, repository, today))
+        for name in (*upstream(jobs, job), job)
+    }
+    before = [name for name, found in reasons.items() if found and name != job]
+    lines = [f"{job} runs again:", *(f"    {line}" for line in reasons[job])]
+    if not reasons[job]:
+        would = (
+            "its own plan is unchanged" if before else "up to date: nothing it depends on changed"
+        )
+        lines = [f"{job}: {would}"]
+    for name in before:
+        lines += [f"before it, {name} runs:", *(f"    {line}" for line in reasons[name])]
+    return lines
+
+
+class _Today:
+    """Plans as planning would write them now; each phase is made once, when it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.context = Context.read(load_params(root / "params.yaml"), CODE, root)
+        self.phases: dict[str, dict[str, Any]] = {}
+
+    def plan(self, path: str) -> Plan | None:
+        """The plan that would stand at ``path``; None where the parameters ask for none."""
+        phase, _, name = path.removeprefix(f"{PLANS}/").removesuffix(".json").partition("/")
+        if phase not in self.phases:
+            self.phases[phase] = dict(PHASES[phase](self.context))
+        plan = self.phases[phase].get(name)
+        return None if plan is None else json.loads(plan.model_dump_json())
+
+
+def _reasons(
+    stage: Any, jobs: Mapping[str, Job], name: str, repository: Any, today: _Today
+) -> Iterator[str]:
+    job = jobs[name]
+    for kind, paths in _changed(stage).items():
+        for path, state in paths.items():
+            if path != job.plan:
+                yield f"{kind} {path}: {state}"
+    if job.plan is None:
+        return
+    try:
+        new = today.plan(job.plan)
+    except EarwitnessError as error:
+        yield f"its plan cannot be made yet: {error}"
+        return
+    last = next((dep for dep in stage.deps if dep.def_path == job.plan), None)
+    if last is None or not last.hash_info:
+        yield "it has not run here yet"
+        return
+    cached = Path(repository.cache.local.oid_to_path(last.hash_info.value))
+    if new is None:
+        yield "the parameters ask for no such job any more"
+    elif not cached.is_file():
+        yield "DVC's cache no longer has the plan that it last ran with, so nothing can be compared"
+    else:
+        yield from differences(json.loads(cached.read_text(encoding="utf-8")), new, jobs)
+
+
+def differences(old: Plan, new: Plan, jobs: Mapping[str, Job]) -> Iterator[str]:
+    """What differs between two plans, in words."""
+    for path in sorted({*old["code"], *new["code"]}):
+        before, now = old["code"].get(path), new["code"].get(path)
+        if before != now:
+            what = "changed" if before and now else "is run now" if now else "is no longer run"
+            yield f"code {path.replace('.', '/')}.py {what}"
+    for path in sorted({*old["inputs"], *new["inputs"]}):
+        before, now = old["inputs"].get(path), new["inputs"].get(path)
+        if before != now:
+            what = "changed" if before and now else "is read now" if now else "is no longer read"
+            makers = [name for name, job in jobs.items() if path in job.outputs]
+            yield f"input {path} {what}" + (f" (made by {makers[0]})" if makers else "")
+    before, now = _leaves(_settings(old)), _leaves(_settings(new))
+    for key in dict.fromkeys((*before, *now)):
+        if before.get(key) != now.get(key) or (key in before) != (key in now):
+            yield f"{key}: {_shown(before, key)} → {_shown(now, key)}"
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    return {key: value for key, value in plan.items() if key not in ("code", "inputs")}
+
+
+def _leaves(value: Any, at: str = "") -> dict[str, Any]:
+    """Dotted key → value; lists are values."""
+    if not isinstance(value, dict) or not value:
+        return {at: value}
+    found: dict[str, Any] = {}
+    for key, child in value.items():
+        found |= _leaves(child, f"{at}.{key}" if at else key)
+    return found
+
+
+def _shown(leaves: Mapping[str, Any], key: str) -> str:
+    return json.dumps(leaves[key], ensure_ascii=False) if key in leaves else "not there"
+
+
+def _changed(stage: Any) -> dict[str, dict[str, str]]:
+    """What DVC itself sees: kind → path → state, such as ``output`` → … → ``deleted``."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in stage.status().get(stage.addressing, []):
+        if entry == "changed command":
+            found["command"] = {stage.cmd if isinstance(stage.cmd, str) else "": "changed"}
+            continue
+        for kind, word in (("changed deps", "input"), ("changed outs", "output")):
+            for path, state in entry.get(kind, {}).items() if isinstance(entry, dict) else ():
+                if isinstance(state, dict):  # of params.yaml
+                    for key, how in state.items():
+                        found.setdefault("parameter", {})[key] = how
+                else:
+                    found.setdefault(word, {})[path] = state
+    return found

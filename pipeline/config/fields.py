@@ -1,0 +1,76 @@
+"""What a field of ``params.yaml`` says of itself: whose entries it names, and when it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+M = TypeVar("M")
+
+# a list of names, or one name
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+
+class Ref:
+    """The field names entries of other sections, one or a list of them.
+
+    ``Ref("encoders")``: an entry of that section. ``Ref("encoded/frames")``: ``x/frames``, where
+    ``x`` is an entry of ``encoded``. With a ``prefix``, names stand behind it, as in
+    ``tagging:panns``; a value without it names nothing.
+    """
+
+    def __init__(self, *sections: str, prefix: str = "") -> None:
+        # (section, what a name has behind the entry's): ("encoded", "/frames")
+        self.sections = [re.fullmatch(r"([\w.]+)(.*)", section).groups() for section in sections]  # type: ignore[union-attr]
+        self.prefix = prefix
+
+    def known(self, params: BaseModel) -> list[str]:
+        """All names that the field may have."""
+        return [
+            f"{entry}{suffix}"
+            for section, suffix in self.sections
+            for entry in attrgetter(section)(params)
+        ]
+
+    def names(self, value: Any) -> list[str]:
+        """The names in a field's value."""
+        values = value if isinstance(value, tuple | list) else [value] if value else []
+        names = [str(value) for value in values]
+        return [n.removeprefix(self.prefix) for n in names if n.startswith(self.prefix)]
+
+
+class When:
+    """The field is read where ``field``, of the same section, has one of ``values``, or has
+    several names; without either, where it is neither empty, nor zero, nor null.
+    """
+
+    def __init__(self, field: str, *values: str, several: bool = False) -> None:
+        self.field, self.values, self.several = field, values, several
+
+    def read(self, section: BaseModel) -> bool:
+        value = attrgetter(self.field)(section)
+        if self.several:
+            return len(value) > 1
+        return str(value) in self.values if self.values else bool(value)
+
+
+def marker(field: FieldInfo, kind: type[M]) -> M | None:
+    """What a field says of one kind."""
+    return next((mark for mark in field.metadata if isinstance(mark, kind)), None)
+
+
+def references(section: type[BaseModel]) -> Iterator[tuple[str, Ref]]:
+    """Each field that names others' entries."""
+    for name, field in section.model_fields.items():
+        if (ref := marker(field, Ref)) is not None:
+            yield name, ref
+
+
+# what captioners read: stored sound, of an encoder or of a retriever, and stored text
+SOUND = ("encoders", "encoded/frames", "encoded/sound")
+TEXT = ("text_encoders", "encoded/text")
