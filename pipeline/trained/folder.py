@@ -21,7 +21,7 @@ WEIGHTS, FORM, PLAN, CURVES = "model.safetensors", "model.json", "plan.json", "c
 STAGES = {"captioner": "train_captioner finetune", "retriever": "train_retriever adapt"}
 
 
-class Trained(Protocol):
+class TrainedModel(Protocol):
     """A captioner or a retriever."""
 
     @property
@@ -29,7 +29,7 @@ class Trained(Protocol):
 
 
 P = TypeVar("P", bound=Plan)
-T = TypeVar("T", bound=Trained)
+T = TypeVar("T", bound=TrainedModel)
 
 
 def save_trained(
