@@ -78,14 +78,10 @@ def probe(sound: Path | Waveform) -> float:
     """
     if isinstance(sound, Waveform):
         return len(sound.samples) / sound.sample_rate
-    return _probe_file(sound)
-
-
-def _probe_file(path: Path) -> float:
-    with _opened(path) as sound:
-        if sound.format == "MP3" or not 0 < sound.frames < 1 << 40:
-            return sum(len(block) for block in _mono_blocks(path, sound)) / sound.samplerate
-        return float(sound.frames / sound.samplerate)
+    with _opened(sound) as file:
+        if file.format != "MP3" and 0 < file.frames < 1 << 40:
+            return float(file.frames / file.samplerate)
+    return verify(sound)
 
 
 def verify(path: Path) -> float:
@@ -205,7 +201,7 @@ def _check_complete(path: Path, sound: soundfile.SoundFile, done: int) -> None:
     if sound.frames < 1 << 40 and done + slack < sound.frames:
         raise EarwitnessError(
             f"{path}: truncated: its header says {sound.frames / sound.samplerate:.2f} s, "
-            f"{done / sound.samplerate:.2f} s are there; replace it"
+            f"{done / sound.samplerate:.2f} s are in it; replace it"
         )
 
 

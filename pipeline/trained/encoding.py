@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.config.plans import EncodingPlan
+from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank
 from pipeline.features.prefetch import prefetch
@@ -27,12 +30,6 @@ from pipeline.features.throughput import Clock, Report
 from pipeline.tensors import Padded
 from pipeline.trained.inputs import frame_batches
 from pipeline.trained.retriever import TrainedRetriever
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pipeline.config.plans import EncodingPlan
-    from pipeline.corpora.manifest import Manifest
 
 BLOCK = 1 << 16  # embeddings that are written together
 

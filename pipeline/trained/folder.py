@@ -1,7 +1,7 @@
-"""The folder of a trained model: all that is needed to use it, and no network.
+"""The folder of a trained model: all that is needed to use it without a network.
 
-``model.safetensors``; ``model.json``, the form: what builds the model and the plan does not say;
-``plan.json``; and ``curves.csv`` of its training. A tokenizer's file stands beside them.
+It has ``model.safetensors``; ``model.json``, the form, which has what builds the model and the plan
+does not say; ``plan.json``; ``curves.csv`` of the training; and a tokenizer, where it uses one.
 """
 
 from __future__ import annotations
