@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.config.captioners import BartConfig, FeatureInputConfig, FuserConfig, Seq2SeqConfig
 from pipeline.config.cmu import CmuConfig
@@ -163,7 +162,6 @@ def stores(root: Path, base: str = "edtc") -> list[FeatureStore]:
 
 def train_base(root: Path, manifest: Manifest, name: str) -> None:
     """A little cross-entropy, as the stage ``caption`` would."""
-    torch.set_num_threads(1)
     plan = make_base(name)
     sounds = stores(root, name) if plan.reads.any_sound else []
     text = FeatureStore.open(root / f"data/features/toy/{plan.text}.h5") if plan.text else None

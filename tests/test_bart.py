@@ -22,7 +22,6 @@ B, T, L, V, D = 5, 7, 6, 40, 32
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def settings(**changes: object) -> BartConfig:

@@ -121,7 +121,6 @@ def train(root: Path, manifest: Manifest, plan: CaptionerPlan, output: str) -> P
 def stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
@@ -145,7 +144,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     """A repository with one captioner, trained without interruption in this process."""
     root = tmp_path_factory.mktemp("repository")
     manifest = make_data(root)
-    torch.set_num_threads(1)
     plan = make_plan()
     plan.save(root / "data/plans/captioners/tiny.json")
     train(root, manifest, plan, "data/models/captioners/tiny")

@@ -60,7 +60,6 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("repository")
     return root, make_data(root)
 

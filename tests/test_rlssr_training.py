@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conftest import REPOSITORY
 from tiny import TINY
 
@@ -74,7 +73,6 @@ def make_data(root: Path) -> tuple[Manifest, FeatureStore]:
 
 def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SpecAugment, accumulation and the reconstruction at once; killed within a step, and again."""
-    torch.set_num_threads(1)
     manifest, feature = make_data(tmp_path)
     plan = plan_of()
 
