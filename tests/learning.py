@@ -1,6 +1,6 @@
-"""Training by hand, in tests: until the losses are what they are to be, never for so many steps.
+"""Training in tests: until it has learned, never for so many steps.
 
-How many steps that takes differs from one make of CPU to another, which add in another order.
+How many steps that takes differs from one make of CPU to another, which adds in another order.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import torch
 
 from pipeline.models.captioners.base import Captioner
 from pipeline.tensors import Batch
+
+# of a training by its stage: it ends when the validation's score has not risen for three epochs
+UNTIL_LEARNED = {"epochs": 60, "patience_epochs": 3}
 
 
 def learn(

@@ -39,6 +39,7 @@ from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.cross_entropy import train_captioner
 from stages import decode
+from tests.learning import UNTIL_LEARNED
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
@@ -70,8 +71,8 @@ def make_plan(name: str = "tiny", **training: Any) -> CaptionerPlan:
         seq2seq=None,
         training=TrainingConfig(
             **{
-                "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
-                "patience_epochs": 10, "warmup_epochs": 0.5, "device": "cpu", **training,
+                **UNTIL_LEARNED, "batch": 20, "learning_rate": 6e-3, "validations_per_epoch": 3,
+                "warmup_epochs": 0.5, "device": "cpu", **training,
             }
         ),
     )  # fmt: skip

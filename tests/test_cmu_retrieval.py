@@ -44,7 +44,7 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
     if kind == "triplet":
         plan = make_plan(kind, features=("one",), **settings)
         tower = CrnnTowerConfig(
-            module="crnn", input="one", convolutions=False, width=8, beside=("two",)
+            module="crnn", input="one", convolutions=False, width=16, beside=("two",)
         )
         plan = plan.model_copy(
             update={

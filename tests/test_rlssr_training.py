@@ -21,6 +21,7 @@ from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
+from tests.learning import UNTIL_LEARNED
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
 
@@ -44,9 +45,9 @@ def plan_of(**training: Any) -> CaptionerPlan:
                 "reconstruction": {"weight": 0.1},
             },
             "training": {
-                "epochs": 9, "batch": 8, "accumulate": 2, "learning_rate": 4e-3,
+                **UNTIL_LEARNED, "batch": 8, "accumulate": 2, "learning_rate": 2e-3,
                 "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
-                "patience_epochs": 20, "label_smoothing": 0.0, "device": "cpu", **training,
+                "label_smoothing": 0.0, "device": "cpu", **training,
             },
         }
     )  # fmt: skip
@@ -85,7 +86,7 @@ def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     loss, batches = Rlssr.loss, []
 
     def killing(self: Rlssr, batch: Any) -> Any:
-        batches.append(batch.clips)
+        batches.append(tuple(batch.clips.tolist()))
         if len(batches) in (26, 71):
             raise Killed
         return loss(self, batch)
@@ -95,7 +96,7 @@ def test_learns_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(Killed):
             train("resumed")
     resumed = train("resumed")
-    assert len(batches) > 9 * 15  # some were seen twice
+    assert len(batches) > len(set(batches))  # some were seen twice
     assert contents(resumed) == contents(whole)
     header = (whole / "curves.csv").read_text().splitlines()[0]
     assert "cross_entropy,reconstruction" in header
