@@ -24,7 +24,6 @@ TOKENS = TokenIds(V, begin=0, pad=1, end=2)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def settings(**changes: object) -> BartConfig:

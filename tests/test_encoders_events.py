@@ -32,7 +32,6 @@ EVENTS = EventsEncoderConfig(module="events", weights="tagging:tagged")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def tagged(folder: Path, trunk: str) -> tuple[Any, Path]:

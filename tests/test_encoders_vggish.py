@@ -27,7 +27,6 @@ SMALL = {"module": "vggish", "channels": 4, "hidden": 16, "width": 8}
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def released(channels: int, hidden: int, width: int) -> nn.Sequential:

@@ -238,7 +238,6 @@ def test_dropout_acts_on_the_gradients_pass_alone(trained: tuple[Path, Manifest]
 def stage(root: Path, name: str) -> subprocess.Popen[str]:
     environment = {
         **{key: value for key, value in os.environ.items() if key != "DVC_ROOT"},
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(

@@ -85,7 +85,6 @@ KINDS: dict[str, tuple[str, tuple[int, ...], int | None, dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def plan_of(kind: str) -> CaptionerPlan:

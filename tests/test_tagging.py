@@ -58,11 +58,6 @@ HTSAT = HtsatEncoderConfig(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Noise with none to three tones in it; one clip is longer than a window."""
