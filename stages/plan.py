@@ -1,4 +1,4 @@
-"""Writes what each job is given: ``python -m stages.plan <phase>``; dvc.yaml has the phases."""
+"""Writes the plans of one phase's jobs: ``python -m stages.plan <phase>``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.run import run
 
 
 def main(phase: str) -> None:
-    """Plans one phase into data/plans/<phase>/, from params.yaml and what is made so far."""
+    """Writes data/plans/<phase>/ by params.yaml and the results of the phases before."""
     params = load_params(paths.PARAMS)
     code = Path(__file__).parents[1]
     plans = PHASES[phase](Context.read(params, code, Path()))

@@ -275,7 +275,7 @@ def test_decode_writes_the_same_table_twice(
         decode.main("toy", "three")
 
 
-def test_decode_draws_by_the_plans_seed_and_on_its_threads(
+def test_decode_uses_the_plans_seed_and_threads(
     trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = trained
@@ -338,7 +338,7 @@ def test_seeds_differ(trained: tuple[Path, Manifest]) -> None:
     assert contents(first)[weights] != contents(other)[weights]
 
 
-def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = trained
     sounds, text = stores(root)
     captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")

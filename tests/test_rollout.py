@@ -83,7 +83,7 @@ def test_samples_follow_the_distribution(temperature: float) -> None:
     assert chisquare(pool[0], pool[1] / pool[1].sum() * count).pvalue > 0.01
 
 
-def test_draws_follow_from_seed_step_and_clip_alone() -> None:
+def test_draws_depend_on_seed_step_and_clip_alone() -> None:
     model, memory = bart()
     clips = [40, 3, 17, 8, 29, 5, 11, 2, 90]
     whole = roll(model, memory, clips, max_length=7, seed=4, step=9)

@@ -93,9 +93,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_it_learns_what_is_to_be_heard_and_the_encoder_loads_it(
-    tmp_path: Path, manifest: Manifest
-) -> None:
+def test_it_learns_the_events_and_the_encoder_loads_it(tmp_path: Path, manifest: Manifest) -> None:
     plan = make_plan(epochs=6)
     score = train(tmp_path, manifest, plan)
     chance = np.mean([len(clip.events) / 3 for clip in manifest.split("validation")])
@@ -199,7 +197,7 @@ def test_a_long_clip_is_as_many_examples_as_it_has_windows(manifest: Manifest) -
     assert torch.equal(clips.events[5], clips.events[6])
 
 
-def test_every_epoch_has_each_clip_once_and_resumes_where_it_was(manifest: Manifest) -> None:
+def test_every_epoch_has_each_clip_once_and_can_start_in_the_middle(manifest: Manifest) -> None:
     model = tagging_model(PANNS, 3)
     classes, root = event_names(manifest), Path(manifest.root)
     clips = make_logmels(

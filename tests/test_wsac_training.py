@@ -119,7 +119,7 @@ def kind_of(clip: str) -> str:
     return KINDS[int(clip.split("-")[-1]) % len(KINDS)]
 
 
-def test_text_alone_teaches_captions_which_a_memory_finds_for_sound(root: Path) -> None:
+def test_trained_on_text_alone_it_captions_sound_through_the_memory(root: Path) -> None:
     """No sound is there in training at all; then it is of another dataset."""
     assert not (root / "data/features/words/clap-sound.h5").exists()
     folder = train(root, plan_of())
@@ -137,9 +137,7 @@ def test_text_alone_teaches_captions_which_a_memory_finds_for_sound(root: Path) 
         train(root, plan_of("sound", validation="sound"))
 
 
-def test_killed_and_resumed_it_ends_with_the_same_bytes(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_ends_with_the_same_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With noise that is drawn in every step, σ from the captions, and the other dataset's mean."""
     settings: dict[str, Any] = {"noise": "captions", "shift": True, "validation": "sound"}
     settings["dropout"] = 0.1

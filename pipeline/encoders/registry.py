@@ -89,20 +89,26 @@ def trunk(settings: EncoderConfig) -> SpectrogramEncoder:
     Raises:
         EarwitnessError: it has none.
     """
-    Trunk: Callable[[Any], SpectrogramEncoder]
     match settings.module:
         case "panns":
-            from pipeline.encoders.panns import PannsEncoder as Trunk
+            from pipeline.encoders.panns import PannsEncoder
+
+            return PannsEncoder(settings)
         case "htsat":
-            from pipeline.encoders.htsat import HtsatEncoder as Trunk
+            from pipeline.encoders.htsat import HtsatEncoder
+
+            return HtsatEncoder(settings)
         case "convnext":
-            from pipeline.encoders.convnext import ConvNextEncoder as Trunk
+            from pipeline.encoders.convnext import ConvNextEncoder
+
+            return ConvNextEncoder(settings)
         case "vggish":
-            from pipeline.encoders.vggish import VggishEncoder as Trunk
+            from pipeline.encoders.vggish import VggishEncoder
+
+            return VggishEncoder(settings)
         case other:
             known = "panns, htsat, convnext, vggish"
             raise EarwitnessError(f"tagging cannot train {other}; it trains: {known}")
-    return Trunk(settings)
 
 
 def build_sound_encoder(

@@ -71,9 +71,9 @@ class VggishEncoder(SpectrogramEncoder):
     def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
         """(B, samples), (B,) → (B, T, M) natural logs of magnitudes; whole patches of each clip."""
         with torch.autocast(waveform.device.type, enabled=False):
-            heard = (lengths - SAMPLES).clamp(min=0).add(HOP - 1) // HOP + 1
-            # the last patch begins in the sound, and hears what the one before it does not
-            new = heard - max(0, PATCH - self.hop)
+            spectra = (lengths - SAMPLES).clamp(min=0).add(HOP - 1) // HOP + 1
+            # the last patch starts in the sound, and has frames that the one before does not have
+            new = spectra - max(0, PATCH - self.hop)
             patches = ((new + self.hop - 1) // self.hop).clamp(min=1)
             frames = (patches - 1) * self.hop + PATCH
             samples = (int(frames.max()) - 1) * HOP + SAMPLES
@@ -85,12 +85,12 @@ class VggishEncoder(SpectrogramEncoder):
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         count = (lengths - PATCH) // self.hop + 1
         patches = logmel.unfold(1, PATCH, self.hop).transpose(2, 3)  # (B, N, 96, M)
-        heard = torch.arange(patches.shape[1], device=count.device) < count[:, None]
-        values = self._maps(patches.flatten(0, 1)[:, None], heard.flatten())  # (B N, C, 6, 4)
+        valid = torch.arange(patches.shape[1], device=count.device) < count[:, None]
+        values = self._maps(patches.flatten(0, 1)[:, None], valid.flatten())  # (B N, C, 6, 4)
         values = self.embeddings(values.permute(0, 2, 3, 1).flatten(1))  # TensorFlow's order
         return Padded(values.unflatten(0, patches.shape[:2]), count)
 
-    def _maps(self, values: Tensor, heard: Tensor) -> Tensor:
+    def _maps(self, values: Tensor, valid: Tensor) -> Tensor:
         """(B N, 1, 96, M) patches, (B N,) true where one is of a clip → (B N, C, 6, 4)."""
         if not self.norms:
             out: Tensor = self.features(values)
@@ -99,7 +99,7 @@ class VggishEncoder(SpectrogramEncoder):
         for layer in self.features:
             values = layer(values)
             if isinstance(layer, nn.Conv2d):
-                values = masked_norm(next(norms), values, heard * values.shape[2])
+                values = masked_norm(next(norms), values, valid * values.shape[2])
         return values
 
 

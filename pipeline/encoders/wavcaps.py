@@ -39,8 +39,8 @@ class WavCapsEncoder(CnnEncoder):
         self.frame_seconds = settings.window_seconds
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        heard = peak_and_mean(frequency_mean(*self.maps(logmel, lengths)))
-        embedding = F.normalize(self.audio_proj(heard), dim=-1)
+        pooled = peak_and_mean(frequency_mean(*self.maps(logmel, lengths)))
+        embedding = F.normalize(self.audio_proj(pooled), dim=-1)
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 

@@ -70,8 +70,8 @@ class WavCapsHtsat(SpectrogramEncoder):
                 for clip, frames in zip(logmel, lengths.tolist(), strict=True)
             ]
         )
-        heard = self.model(input_features=square).pooler_output
-        embedding = F.normalize(self.audio_proj(heard), dim=-1)
+        pooled = self.model(input_features=square).pooler_output
+        embedding = F.normalize(self.audio_proj(pooled), dim=-1)
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 

@@ -24,7 +24,7 @@ def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any)
     """A model of transformers' class ``kind`` in float32; looked for on this machine first.
 
     Args:
-        section: of the parameters that name it, for the error's sake.
+        section: of the parameters that name it, for the error message.
         settings: of its configuration, in the place of the saved ones.
 
     Raises:

@@ -91,9 +91,9 @@ class AstTower(SoundTower):
         rest = bank.lengths - before * self.window
         last = torch.div(rest + self.stride - 1, self.stride, rounding_mode="floor")
         lengths = before * self.grid[1] + last.clamp(max=self.grid[1])
-        heard = torch.arange(windows, device=lengths.device) <= before[:, None]
+        valid = torch.arange(windows, device=lengths.device) <= before[:, None]
         pooled = output.pooler_output.view(clips, windows, self.width)
-        embedding = (pooled * heard[..., None]).sum(1) / (before + 1)[:, None]
+        embedding = (pooled * valid[..., None]).sum(1) / (before + 1)[:, None]
         return TowerOutput(Padded(frames, lengths), embedding)
 
 

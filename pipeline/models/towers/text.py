@@ -26,7 +26,7 @@ class TransformerTower(TextTowerModel):
     """
 
     def __init__(self, model: Any, settings: TextTowerConfig, source: str) -> None:
-        """``source`` names where the model is from, for the error's sake."""
+        """``source``: where the model is from, for the error message."""
         super().__init__()
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
