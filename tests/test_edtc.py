@@ -207,7 +207,7 @@ def test_encode_and_stepper_agree_with_the_teacher_forced_logits() -> None:
             torch.testing.assert_close(step[valid, 0], logits[valid, position], rtol=0, atol=1e-4)
 
 
-def test_padding_of_the_features_does_no_harm() -> None:
+def test_padding_of_the_features_has_no_effect() -> None:
     plan = make_plan()
     model, batch = make(plan).eval(), make_batch(plan)
     spoiled = tuple(

@@ -1,4 +1,4 @@
-"""SJTU's captioner against torch's own modules, exhaustive search and captions learned by heart."""
+"""SJTU's captioner against torch's own modules, exhaustive search and memorised captions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def model_of(kind: str, layers: int, vocabulary: int = V) -> Seq2Seq:
 
 
 def encoded_of(lengths: Tensor = LENGTHS) -> Memory:
-    """What an encoder of width W gives; nothing is to be read from its padding."""
+    """An encoder output of width W; its padding must have no effect."""
     values = torch.randn(len(lengths), T, W, dtype=torch.float64)
     mask = torch.arange(T) < lengths[:, None]
     return Memory(values.masked_fill(~mask[..., None], 1e3), mask)
@@ -84,7 +84,7 @@ def some_tokens(length: int) -> Tensor:
 
 
 def test_bigru_equals_packed_sequences():
-    """Outputs of valid frames and all gradients, whatever stands in the padding."""
+    """Outputs of valid frames and all gradients, with any values in the padding."""
     ours = BiGru(W, 6, layers=3, dropout=0.5).double().eval()
     theirs = nn.GRU(W, 6, num_layers=3, bidirectional=True, batch_first=True).double()
 
@@ -167,7 +167,7 @@ def test_logits_equal_the_published_form(kind: str, layers: int):
 @each_kind
 @torch.no_grad()
 def test_cached_steps_equal_uncached_logits(kind: str, layers: int):
-    """Through reorderings and clips that leave; in training mode too, where it drops nothing."""
+    """Through reorderings and dropped clips; in training mode too, without dropout."""
     model = model_of(kind, layers).train()
     encoded = encoded_of()
     beams, steps = 3, 6
@@ -234,8 +234,8 @@ def test_a_clip_does_not_depend_on_its_batch(kind: str, layers: int):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", DECODERS)
-def test_captions_learned_by_heart(kind: Any, seed: int):
-    """Eight clips told apart by their sound alone; greedy decoding gives their captions back."""
+def test_it_memorises_eight_clips(kind: Any, seed: int):
+    """Eight clips that differ in sound alone; greedy decoding reproduces their captions."""
     torch.manual_seed(seed)
     captions = [
         "a dog barks and barks again",
@@ -265,7 +265,7 @@ def test_captions_learned_by_heart(kind: Any, seed: int):
 
 
 @each_kind
-def test_rebuilt_to_be_loaded(kind: str, layers: int):
+def test_it_is_rebuilt_from_its_configuration(kind: str, layers: int):
     model = model_of(kind, layers)
     again = rebuild(plan_of(kind, layers), [W], model).double().eval()
     again.load_state_dict(model.inference_state_dict())
@@ -276,13 +276,13 @@ def test_rebuilt_to_be_loaded(kind: str, layers: int):
     )
 
 
-def test_longer_than_its_positions():
+def test_captions_longer_than_its_positions_are_refused():
     model = model_of("transformer", 1)
     with pytest.raises(EarwitnessError, match="lower max_length"):
         model.stepper().start(memory_of(model, encoded_of()), 1, 10_000)
 
 
-def test_sizes_that_do_not_fit():
+def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(EarwitnessError, match=r"seq2seq\.width 18 .* seq2seq\.heads 4"):
         build(plan_with(Seq2SeqConfig(width=18)), [W], TOKENS)
     two = {"architecture": "seq2seq", "features": ("panns", "htsat")}

@@ -23,11 +23,11 @@ from pipeline.tensors import Batch, Memory, Padded, TokenIds
 class CmuLosses(NamedTuple):
     """Scalars of one batch."""
 
-    total: Tensor  # the cross-entropy; padding is not in it, as it is in the baseline's
+    total: Tensor  # cross-entropy without padding, which the baseline's includes
 
 
 class Cmu(Captioner):
-    """BART with its own encoder, or without one behind a CRNN."""
+    """BART with its encoder, or with a CRNN in place of the encoder."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Cmu(Captioner):
     ) -> None:
         super().__init__(tokens, learning)
         self.settings = settings.cmu
-        sizes, input_width = _around(settings.bart, settings.cmu)
+        sizes, input_width = _bart_sizes(settings.bart, settings.cmu)
         bart = Bart.from_settings(
             sizes, tokens, input_width=input_width, saved=saved and saved["bart"]
         )
@@ -51,12 +51,9 @@ class Cmu(Captioner):
         self.configuration = {"bart": bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
-        """E × (B, T, W) stored features → (B, T', D): as many frames as the first has, or fewer
-        behind a CRNN.
-        """
+        """E × (B, T, W) stored features → (B, T', D); T' is T of the first, or less by a CRNN."""
         first, *others = features
-        beside = [resize_to(other, first) for other in others]
-        values = torch.cat([first.values, *beside], -1) if beside else first.values
+        values = torch.cat([first.values, *(resize_to(other, first) for other in others)], -1)
         read = Padded(self.adapter(values), first.lengths)
         if self.crnn is not None:
             read = self.crnn(read)
@@ -76,7 +73,7 @@ class Cmu(Captioner):
 
 
 def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
-    """One linear layer to BART's width, or two with what ``settings`` put between them."""
+    """One linear layer to BART's width, or two with ``settings.adapter_activation`` between."""
     if settings.adapter_layers == 1:
         return nn.Sequential(nn.Linear(inputs, width))
     between = [nn.ReLU()] if settings.adapter_activation == "relu" else []
@@ -84,8 +81,8 @@ def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inner), *between, nn.Linear(inner, width))
 
 
-def _around(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
-    """BART's own settings, and the width of what it reads where that is not its own."""
+def _bart_sizes(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
+    """BART's settings, and the width of its input if it differs from BART's."""
     if settings.encoder == "bart":
         if settings.memory != "last" and not bart.encoder_layers:
             raise EarwitnessError(
@@ -94,6 +91,6 @@ def _around(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | No
         return bart, None
     if bart.pretrained is not None:
         raise EarwitnessError(
-            "cmu.encoder crnn takes the place of an untrained encoder; set bart.pretrained: null"
+            "cmu.encoder crnn replaces an untrained encoder; set bart.pretrained: null"
         )
     return bart.model_copy(update={"encoder_layers": 0}), 2 * settings.crnn.width
