@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.tensors import Bank, Batch, Memory, Padded, TokenIds
 
@@ -30,6 +31,12 @@ class Learning(NamedTuple):
     teacher_forcing: float  # probability at the last step
     seed: int
     compiled: bool  # whether its modules may be compiled
+
+
+class Losses(NamedTuple):
+    """The loss of one batch: a scalar, for captioners with cross-entropy alone."""
+
+    total: Tensor
 
 
 class Captioner(nn.Module, ABC):
@@ -69,6 +76,11 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch) -> Any:
         """A named tuple of scalars, ``total`` among them: one batch of cross-entropy training."""
+
+    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B, L − 1, V) teacher-forced logits → a scalar, with the training's label smoothing."""
+        smoothing = self.learning.label_smoothing
+        return cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing)
 
     @abstractmethod
     def stepper(self) -> Stepper:

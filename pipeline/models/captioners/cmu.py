@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +10,12 @@ from torch import Tensor, nn
 from pipeline.config.bart import BartConfig
 from pipeline.config.cmu import CmuConfig, CmuModelConfig
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.crnn import Crnn
 from pipeline.models.layers.feature_input import resize_to
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
-
-
-class CmuLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # cross-entropy without padding, which the baseline's includes
 
 
 class Cmu(Captioner):
@@ -62,11 +54,10 @@ class Cmu(Captioner):
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
         return self.bart.logits(memory, tokens)
 
-    def loss(self, batch: Batch) -> CmuLosses:
-        """Cross-entropy of every token but the padding."""
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy without padding, which the baseline's includes."""
         logits = self.logits(self.encode(batch.features), batch.tokens[:, :-1])
-        smoothing = self.learning.label_smoothing
-        return CmuLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+        return Losses(self.cross_entropy(logits, batch))
 
     def stepper(self) -> Stepper:
         return self.bart.stepper()

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from pipeline.config.edtc import EdtcModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
-from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
@@ -95,14 +94,14 @@ class Edtc(Captioner):
 
     def loss(self, batch: Batch) -> EdtcLosses:
         """L = L_ce + weight · L_cl (eq. 8); L_cl is the twin's."""
-        twin, smoothing = self.twin, self.learning.label_smoothing
+        twin = self.twin
         if twin is not None and (self.text_input is None or batch.text is None):
             raise EarwitnessError(
                 "edtc: the twin needs the captions' text features; name a text encoder, or set "
                 "twin: false"
             )
         output = self(batch)
-        loss = cross_entropy(output.logits, batch.tokens[:, 1:], self.tokens.pad, smoothing)
+        loss = self.cross_entropy(output.logits, batch)
         if twin is None:
             return EdtcLosses(loss, loss, None)
         if twin.loss == "clip":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +17,12 @@ from torch.nn import functional as F
 
 from pipeline.config.prefix import PrefixConfig, PrefixModelConfig
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.gpt import POSITIONS, Gpt, GptStepper, Sizes
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.modality_gap import gap, spread
 from pipeline.models.layers.pooling import unit
 from pipeline.tensors import Bank, Batch, Memory, Padded, TokenIds
-
-
-class PrefixLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # L, eq. 1
 
 
 class Prefix(Captioner):
@@ -108,16 +100,15 @@ class Prefix(Captioner):
         hidden = self.decoder(torch.cat([memory.values, words], 1))
         return self.decoder.logits(hidden[:, length:])[..., : self.tokens.size]
 
-    def loss(self, batch: Batch) -> PrefixLosses:
-        """Cross-entropy of each caption given its embedding or, supervised, its sound's."""
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy of each caption given its embedding (eq. 1) or, supervised, its sound's."""
         if self.settings.supervised:
             memory = self.encode(batch.features)
         else:
             assert batch.text is not None
             memory = self.prefix(self.bridged(unit(batch.text)))
         logits = self.logits(memory, batch.tokens[:, :-1])
-        smoothing = self.learning.label_smoothing
-        return PrefixLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+        return Losses(self.cross_entropy(logits, batch))
 
     def stepper(self) -> Stepper:
         return GptStepper(self.decoder, self.tokens)

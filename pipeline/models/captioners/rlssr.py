@@ -16,7 +16,6 @@ from pipeline.config.rlssr import RlssrConfig, RlssrModelConfig
 from pipeline.encoders.cnn import frequency_mean
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.losses.reconstruction import DISTANCES, pooled_sound, pooled_states
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.stepper import Stepper
@@ -122,15 +121,13 @@ class Rlssr(Captioner):
         """L = α L_ce + β L_RLSSR, eq. 2; teacher-forced."""
         maps, lengths = self._maps(batch.features)
         memory = self.encoder(frequency_mean(maps, lengths))
-        read, wanted = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        states = self.decoder.states(memory, read)
-        logits = self.decoder.classifier(states[-1])
-        smoothing = self.learning.label_smoothing
-        entropy = cross_entropy(logits, wanted, self.tokens.pad, smoothing)
+        states = self.decoder.states(memory, batch.tokens[:, :-1])
+        entropy = self.cross_entropy(self.decoder.classifier(states[-1]), batch)
         total = self.settings.cross_entropy_weight * entropy
         if self.distance is None:
             return RlssrLosses(total, entropy, None)
-        distance = self._reconstruction(states, wanted != self.tokens.pad, maps, lengths)
+        written = batch.tokens[:, 1:] != self.tokens.pad
+        distance = self._reconstruction(states, written, maps, lengths)
         return RlssrLosses(
             total + self.settings.reconstruction.weight * distance, entropy, distance
         )

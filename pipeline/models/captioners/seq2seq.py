@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config.seq2seq import Seq2SeqModelConfig
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.gru import GruDecoder
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.decoders.transformer import TransformerDecoder
@@ -24,12 +22,6 @@ DECODERS: dict[str, type[TransformerDecoder] | type[GruDecoder]] = {
     "transformer": TransformerDecoder,
     "gru": GruDecoder,
 }
-
-
-class Seq2SeqLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # L_XE, eq. 3
 
 
 class Seq2Seq(Captioner):
@@ -69,16 +61,11 @@ class Seq2Seq(Captioner):
         self.teacher_forcing = 1 - (1 - last) * step / max(1, steps - 1)
         self.step = step
 
-    def loss(self, batch: Batch) -> Seq2SeqLosses:
-        """Cross-entropy with label smoothing; scheduled sampling if teacher_forcing < 1."""
+    def loss(self, batch: Batch) -> Losses:
+        """L_XE (eq. 3); by scheduled sampling if ``teacher_forcing`` is below 1."""
         memory = self.encode(batch.features)
-        read, learning = batch.tokens[:, :-1], self.learning
-        if learning.teacher_forcing < 1:
-            logits = self._scheduled(memory, read)
-        else:
-            logits = self.logits(memory, read)
-        loss = cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, learning.label_smoothing)
-        return Seq2SeqLosses(loss)
+        logits = self._scheduled if self.learning.teacher_forcing < 1 else self.logits
+        return Losses(self.cross_entropy(logits(memory, batch.tokens[:, :-1]), batch))
 
     @torch.compiler.disable  # the step number would recompile it
     def _scheduled(self, memory: Memory, tokens: Tensor) -> Tensor:
