@@ -94,7 +94,7 @@ def random_model(settings: BartConfig, vocabulary: int, clips: int) -> tuple[Bar
     for name, weight in model.named_parameters():
         if "layers" in name and weight.dim() == 2:
             weight.mul_(SPREAD)
-    model.final_logits_bias[model.end] = END_BIAS[settings.width]
+    model.final_logits_bias[model.tokens.end] = END_BIAS[settings.width]
     mask = torch.ones(clips, FRAMES, dtype=torch.bool)
     return model, model.encode(torch.randn(clips, FRAMES, settings.width), mask)
 
@@ -130,13 +130,14 @@ def uncached_beam(model: Bart, memory: Memory, max_length: int) -> Tensor:
         repeated = Memory(*(part.expand(len(tokens), *part.shape[1:]) for part in memory))
         return model.logits(repeated, tokens)[:, -1].log_softmax(-1)
 
-    ids = TokenIds(model.vocabulary, model.begin, model.pad, model.end)
-    return plain_beam(log_probs, ids, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length)
+    return plain_beam(
+        log_probs, model.tokens, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length
+    )
 
 
 def report(name: str, model: Bart, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
     """Prints how many of the captions are equal, and their lengths."""
-    pad, end = model.pad, model.end
+    pad, end = model.tokens.pad, model.tokens.end
 
     def ids(row: Tensor) -> list[int]:
         return [token for token in row.tolist() if token != pad]

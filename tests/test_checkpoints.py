@@ -88,7 +88,6 @@ def train(
     training: TrainingConfig = TRAINING,
 ) -> Progress:
     """One run of the tiny job; the final weights and curves lie in ``folder`` when it ends."""
-    torch.set_num_threads(1)
     torch.manual_seed(5)
     model, batches = Tiny(), TinyBatches()
 

@@ -31,7 +31,6 @@ BEGIN, PAD, END = 0, 1, 2
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 @torch.no_grad()

@@ -44,7 +44,6 @@ COMBINE = ("log_probs", "probs")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 class Member(NamedTuple):

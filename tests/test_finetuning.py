@@ -240,7 +240,6 @@ def test_dropout_is_in_the_pass_with_gradients_alone(trained: tuple[Path, Manife
 def stage(root: Path, name: str) -> subprocess.Popen[str]:
     environment = {
         **{key: value for key, value in os.environ.items() if key != "DVC_ROOT"},
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(

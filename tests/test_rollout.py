@@ -54,7 +54,7 @@ def test_the_last_row_is_the_greedy_caption() -> None:
     greedy = search(model.stepper(), memory, method="greedy", max_length=7)
     length = greedy.tokens.shape[2]
     assert torch.equal(drawn.tokens[:, -1, :length], greedy.tokens[:, 0])
-    assert (drawn.tokens[:, -1, length:] == model.pad).all()
+    assert (drawn.tokens[:, -1, length:] == model.tokens.pad).all()
     assert len({tuple(row) for row in drawn.tokens[:, :-1].flatten(0, 1).tolist()}) > 15
 
 
