@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from pipeline.config.params import load_params
-from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
 from stages import paths
 from stages.run import run
@@ -19,9 +18,9 @@ def main(phase: str) -> None:
     plans = PHASES[phase](Context.read(params, code, Path()))
     folder = paths.PLANS / phase
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, plan in plans.items():
         plan.save(folder / f"{name}.json")
-    write_json(folder / "jobs.json", sorted(plans))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tests.plans import captioner_plan
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
 
-SIZES = {"development": 60, "validation": 10, "evaluation": 10}
+SIZES = {"development": 60, "validation": 20, "evaluation": 20}
 
 
 class Killed(BaseException):
@@ -42,7 +42,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
     }  # fmt: skip
     own = TrainingConfig(
         **{
-            **UNTIL_LEARNED, "batch": 8, "accumulate": 2, "learning_rate": 2e-3,
+            **UNTIL_LEARNED, "patience_epochs": 5, "batch": 8, "accumulate": 2, "learning_rate": 2e-3,
             "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
             "label_smoothing": 0.0, **training,
         }
