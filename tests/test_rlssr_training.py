@@ -43,8 +43,8 @@ def plan_of(**training: Any) -> CaptionerPlan:
     own = TrainingConfig(
         **{
             **UNTIL_LEARNED, "patience_epochs": 5, "batch": 8, "accumulate": 2,
-            "learning_rate": 2e-3, "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
-            "label_smoothing": 0.0, **training,
+            "learning_rate": 2e-3, "optimizer": "adam", "schedule": "constant",
+            "validations_per_epoch": 2, "label_smoothing": 0.0, **training,
         }
     )  # fmt: skip
     entry = {"architecture": "rlssr", "tower": "cnn10"}
