@@ -21,11 +21,11 @@ from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
-from tests.learning import UNTIL_LEARNED
+from tests.learning import until_learned
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
 
-SIZES = {"development": 60, "validation": 10, "evaluation": 10}
+SIZES = {"development": 60, "validation": 20, "evaluation": 20}
 
 
 class Killed(BaseException):
@@ -45,7 +45,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
                 "reconstruction": {"weight": 0.1},
             },
             "training": {
-                **UNTIL_LEARNED, "batch": 8, "accumulate": 2, "learning_rate": 2e-3,
+                **until_learned(5), "batch": 8, "accumulate": 2, "learning_rate": 2e-3,
                 "optimizer": "adam", "schedule": "constant", "validations_per_epoch": 2,
                 "label_smoothing": 0.0, "device": "cpu", **training,
             },
