@@ -15,7 +15,7 @@ from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.features.store import FeatureStore, Header, caption_id, write_store
 from pipeline.training.cross_entropy import train_captioner
-from tests.learning import UNTIL_LEARNED
+from tests.learning import until_learned
 from tests.plans import captioner_plan
 
 KINDS = ("dog barks", "bell rings", "engine idles", "bird sings", "rain falls")
@@ -84,7 +84,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 def make_base(name: str) -> CaptionerPlan:
     training = {
-        **UNTIL_LEARNED, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 1,
+        **until_learned(), "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 1,
         "average_epochs": 1,  # the last weights: the first to write all well are little sure of it
         "label_smoothing": 0.2,  # which leaves something to be gained
     }  # fmt: skip

@@ -15,8 +15,14 @@ import torch
 from pipeline.models.captioners.base import Captioner
 from pipeline.tensors import Batch
 
-# of a training by its stage: it ends when the validation's score has not risen for three epochs
-UNTIL_LEARNED = {"epochs": 60, "patience_epochs": 3}
+
+def until_learned(patience: float = 3) -> dict[str, Any]:
+    """Settings of a training by its stage, which then ends by its score.
+
+    Args:
+        patience: epochs in which the validation's score did not rise.
+    """
+    return {"epochs": 60, "patience_epochs": patience}
 
 
 def learn(

@@ -33,7 +33,7 @@ from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.cross_entropy import train_captioner
 from stages import decode
-from tests.learning import UNTIL_LEARNED
+from tests.learning import until_learned
 from tests.plans import captioner_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def make_plan(
     }  # fmt: skip
     own = TrainingConfig(
         **{
-            **UNTIL_LEARNED, "batch": 20, "learning_rate": 6e-3, "validations_per_epoch": 3,
+            **until_learned(2), "batch": 20, "learning_rate": 6e-3, "validations_per_epoch": 3,
             "warmup_epochs": 0.5, **training,
         }
     )  # fmt: skip

@@ -25,7 +25,7 @@ from pipeline.models.decoders.bart import Bart, Read
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
-from tests.learning import UNTIL_LEARNED
+from tests.learning import until_learned
 from tests.plans import build, captioner_plan
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
@@ -251,7 +251,7 @@ def test_memorises_and_resumes(
     manifest = make_data(tmp_path)
     plan = plan_of(
         cmu, {"encoder_layers": 1, "decoder_layers": 1},
-        **UNTIL_LEARNED, batch=10, accumulate=2, learning_rate=4e-3, schedule="cosine",
+        **until_learned(), batch=10, accumulate=2, learning_rate=4e-3, schedule="cosine",
         warmup_epochs=0.5, validations_per_epoch=1,
     )  # fmt: skip
     sounds = stores(tmp_path)[0]

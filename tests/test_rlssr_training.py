@@ -23,7 +23,7 @@ from pipeline.features.store import FeatureStore, Header, write_store
 from pipeline.models.captioners.rlssr import Rlssr
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
-from tests.learning import UNTIL_LEARNED
+from tests.learning import until_learned
 from tests.plans import captioner_plan
 from tests.test_caption_stage import KINDS, accuracy, contents
 from tests.test_rlssr import INPUT, MELS, TOWER
@@ -42,7 +42,7 @@ def plan_of(**training: Any) -> CaptionerPlan:
     }  # fmt: skip
     own = TrainingConfig(
         **{
-            **UNTIL_LEARNED, "patience_epochs": 5, "batch": 8, "accumulate": 2,
+            **until_learned(5), "batch": 8, "accumulate": 2,
             "learning_rate": 2e-3, "optimizer": "adam", "schedule": "constant",
             "validations_per_epoch": 2, "label_smoothing": 0.0, **training,
         }
