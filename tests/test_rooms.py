@@ -17,7 +17,7 @@ GROUND = "ground"
 # room → the rooms that it may import, beside the ground; a room below never imports one above
 MAY_IMPORT: dict[str, str] = {
     GROUND: "",
-    "config": "",
+    "config": "losses",  # of which only the names of the losses
     "corpora": "config",
     "text": "config",
     "losses": "",

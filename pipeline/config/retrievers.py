@@ -10,6 +10,7 @@ from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import TAGGED, EncoderConfig
 from pipeline.config.fields import Names, Ref, When
 from pipeline.config.section import Section
+from pipeline.losses.registry import MARGIN, NEGATIVES, LossName
 from pipeline.weights import Weights
 
 
@@ -124,16 +125,13 @@ class BiEncoderConfig(Section):
     learn_temperature: bool = True  # SJTU 2.2
     mask_same_clip: bool = True  # captions of one clip are no negatives; SJTU's code: they are
     # what follows is of CMU's variants; SJTU: a projection each, cosine, InfoNCE
-    loss: Literal["infonce", "triplet", "exp_distance"] = "infonce"  # CMU 5.2: triplet; 6.2.5
+    loss: LossName = "infonce"  # CMU 5.2: triplet; 6.2.5: exp_distance
     similarity: Literal["cosine", "dot"] = "cosine"  # cosine: embeddings are unit vectors
     project: Literal["both", "sound", "text", "none"] = "both"  # sides with a projection to `width`
     shared: int = Field(0, ge=0)  # width of one more linear layer, of both sides (CMU 6.2.3: 1024)
-    margin: Annotated[float, When("loss", "triplet")] = Field(1.0, ge=0)  # the baseline's code
-    # of triplet and exp_distance, one a side: from the batch's other clips at random (CMU 5.2), or
-    # the most similar
-    negatives: Annotated[Literal["random", "hardest"], When("loss", "triplet", "exp_distance")] = (
-        "random"
-    )
+    margin: Annotated[float, When("loss", *MARGIN)] = Field(1.0, ge=0)  # the baseline's code
+    # one a side: from the batch's other clips at random (CMU 5.2), or the most similar
+    negatives: Annotated[Literal["random", "hardest"], When("loss", *NEGATIVES)] = "random"
 
     @model_validator(mode="after")
     def _masked(self) -> BiEncoderConfig:

@@ -24,9 +24,7 @@ from pipeline.config.sides import (
     TextTowerSide,
 )
 from pipeline.errors import EarwitnessError
-from pipeline.losses.contrastive import two_way_infonce
-from pipeline.losses.exp_distance import exp_distance_loss
-from pipeline.losses.triplet import triplet_loss
+from pipeline.losses.registry import TEMPERATURE, retrieval_loss
 from pipeline.models.layers.pooling import mean
 from pipeline.tensors import Padded, Tokens
 
@@ -47,7 +45,7 @@ class BiEncoderLosses(NamedTuple):
     total: Tensor
     audio_to_text: Tensor
     text_to_audio: Tensor
-    temperature: Tensor | None  # τ of InfoNCE; None for other losses
+    temperature: Tensor | None  # τ, of losses that read it
 
 
 class Side(Protocol):
@@ -86,7 +84,7 @@ class BiEncoder(nn.Module):
 
     Attributes:
         width: D of the common space.
-        log_scale: () log(1 / τ) of InfoNCE, at most log 100.
+        log_scale: () log(1 / τ), at most log 100; of losses that read it.
     """
 
     def __init__(self, sound: Side, text: Side, settings: BiEncoderConfig) -> None:
@@ -111,7 +109,7 @@ class BiEncoder(nn.Module):
         self.width = settings.shared or widths[0]
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(settings.temperature)).clamp(max=math.log(MAX_SCALE)),
-            requires_grad=settings.learn_temperature and settings.loss == "infonce",
+            requires_grad=settings.learn_temperature and settings.loss in TEMPERATURE,
         )
 
     def embed_sound(self, sound: Sequence[Padded]) -> Tensor:
@@ -126,17 +124,22 @@ class BiEncoder(nn.Module):
         """Both directions (eq. 6); with ``mask_same_clip``, a clip's captions are no negatives."""
         settings = self.settings
         audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
-        temperature = None
-        if settings.loss == "infonce":
-            clips = batch.clips if settings.mask_same_clip else None
-            both = two_way_infonce(audio, text, self.log_scale.exp(), clips)
-            temperature = (-self.log_scale.detach()).exp()
-        elif settings.loss == "triplet":
-            both = triplet_loss(
-                audio, text, batch.clips, margin=settings.margin, negatives=settings.negatives
-            )
-        else:
-            both = exp_distance_loss(audio, text, batch.clips, negatives=settings.negatives)
+        # unmasked, each pair is of a clip of its own
+        clips = (
+            batch.clips
+            if settings.mask_same_clip
+            else torch.arange(len(audio), device=audio.device)
+        )
+        both = retrieval_loss(
+            settings.loss,
+            audio,
+            text,
+            clips,
+            scale=self.log_scale.exp(),
+            margin=settings.margin,
+            negatives=settings.negatives,
+        )
+        temperature = (-self.log_scale.detach()).exp() if settings.loss in TEMPERATURE else None
         return BiEncoderLosses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:
