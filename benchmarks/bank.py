@@ -27,7 +27,7 @@ TARGET = 10.0
 
 
 class Items(Dataset[Tensor]):
-    """A clip an item; each worker opens the file for itself."""
+    """One clip an item; each worker opens the file itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

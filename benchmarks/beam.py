@@ -1,9 +1,9 @@
 """Beam search: ours against decoding each clip without a cache, and transformers' ``generate``.
 
-The weights are random; the output's bias of the end of sentence makes captions end at different
-lengths, as real ones do. Three searches use the same weights and settings: ours; one clip at a time
+The weights are random; the output's bias of the end of sentence gives captions different lengths,
+as real ones have. Three searches use the same weights and settings: ours; one clip at a time
 without a cache, its K hypotheses in one batch; and ``generate`` on the whole batch with its own
-cache. The second is timed on some clips, and its time is multiplied up to all clips.
+cache. The second is timed on some clips, and its time is scaled to all clips.
 
 Run it as ``python -m benchmarks.beam``.
 """
@@ -32,12 +32,12 @@ SMALL = BartConfig(
 )
 BASE = BartConfig(pretrained=None)  # facebook/bart-base: 6 + 6 layers, width 768
 MIN_LENGTH = 8  # tokens
-SPREAD = 2.0  # scale of weights at which captions differ
+SPREAD = 2.0  # scale of the weights, so that captions differ
 END_BIAS = {SMALL.width: 1.2, BASE.width: 2.2}
 
 
 def main() -> None:
-    """Prints the four rows; about a minute on one core."""
+    """Prints four rows; about a minute on one core."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     rows = measure("small, B = 64", SMALL, 1000, clips=64, alone=16, max_length=40, repeats=3)
@@ -55,10 +55,10 @@ def measure(
     max_length: int,
     repeats: int,
 ) -> list[Row]:
-    """Ours against both others, on one model.
+    """Ours against each of the others, on one model.
 
     Args:
-        alone: how many of the clips are decoded one by one.
+        alone: how many clips are decoded one by one.
         max_length: in tokens.
     """
     model, memory = random_model(settings, vocabulary, clips)
@@ -94,7 +94,7 @@ def random_model(settings: BartConfig, vocabulary: int, clips: int) -> tuple[Bar
     for name, weight in model.named_parameters():
         if "layers" in name and weight.dim() == 2:
             weight.mul_(SPREAD)
-    model.final_logits_bias[model.end] = END_BIAS[settings.width]
+    model.final_logits_bias[model.tokens.end] = END_BIAS[settings.width]
     mask = torch.ones(clips, FRAMES, dtype=torch.bool)
     return model, model.encode(torch.randn(clips, FRAMES, settings.width), mask)
 
@@ -127,27 +127,29 @@ def uncached_beam(model: Bart, memory: Memory, max_length: int) -> Tensor:
     """(L,): one clip's best caption, every prefix read again."""
 
     def log_probs(tokens: Tensor) -> Tensor:
-        alike = Memory(*(part.expand(len(tokens), *part.shape[1:]) for part in memory))
-        return model.logits(alike, tokens)[:, -1].log_softmax(-1)
+        repeated = Memory(*(part.expand(len(tokens), *part.shape[1:]) for part in memory))
+        return model.logits(repeated, tokens)[:, -1].log_softmax(-1)
 
-    ids = TokenIds(model.vocabulary, model.begin, model.pad, model.end)
-    return plain_beam(log_probs, ids, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length)
+    return plain_beam(
+        log_probs, model.tokens, beams=BEAMS, min_length=MIN_LENGTH, max_length=max_length
+    )
 
 
 def report(name: str, model: Bart, ours: Tensor, alone: dict[int, Tensor], theirs: Tensor) -> None:
     """Prints how many of the captions are equal, and their lengths."""
-    pad, end = model.pad, model.end
+    pad, end = model.tokens.pad, model.tokens.end
 
     def ids(row: Tensor) -> list[int]:
         return [token for token in row.tolist() if token != pad]
 
     lengths = (ours != pad).sum(-1) - 1
     same = sum(ids(ours[i]) == ids(row) for i, row in alone.items())
-    # at the longest length generate cuts a caption, and ours ends it
+    # at the greatest length generate cuts a caption off, and ours ends it
     ended = [i for i, row in enumerate(theirs.tolist()) if end in row[1:]]
-    alike = sum(ids(ours[i]) == ids(theirs[i]) for i in ended)
+    same_as_theirs = sum(ids(ours[i]) == ids(theirs[i]) for i in ended)
     print(
-        f"{name}: {same} of {len(alone)} captions equal those without a cache, {alike} of "
+        f"{name}: {same} of {len(alone)} captions equal those without a cache, "
+        f"{same_as_theirs} of "
         f"{len(ended)} those that generate ended; {int(lengths.min())} to "
         f"{int(lengths.max())} tokens, mean {float(lengths.float().mean()):.1f}"
     )

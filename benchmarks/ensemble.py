@@ -3,9 +3,9 @@
     python -m benchmarks.ensemble [--threads 1]
 
 Two Transformer captioners of the paper's size, beam 3 (SJTU 3), on the memory of 10-second clips,
-with random weights that end captions at different lengths, as real ones do. The obvious way is the
+with random weights that give captions different lengths, as real ones have. The obvious way is the
 published code's: one clip at a time, where each member reads the whole prefix of its K hypotheses
-again at every step. A second row has one clip at a time with our search and its cache.
+again at every step. The second row is one clip at a time with our search and its cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.tensors import Memory, TokenIds
 
 MEMBERS = 2  # SJTU 3: "x2" in Table 3
 BEAMS = 3  # SJTU 3
-CLIPS, ALONE = 128, 16  # decoded by ours; one by one, whose time is multiplied up to all
+CLIPS, ALONE = 128, 16  # decoded by ours; one by one, whose time is scaled to all
 FRAMES = 31  # 10 s of CNN14
 WORDS = 20  # SJTU's code
 MIN_WORDS = 3
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(repeats: int) -> list[Row]:
-    """Ours against both others; prints clips a second, and whether captions are the same."""
+    """Ours against each of the others; prints clips a second, and whether captions are equal."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     models = [random_model(seed).to(device) for seed in range(MEMBERS)]
     memory = tuple(random_memory(model, device) for model in models)
@@ -81,7 +81,7 @@ def random_model(seed: int) -> TransformerDecoder:
     torch.manual_seed(seed)
     model = TransformerDecoder(512, Seq2SeqConfig(), TOKENS).eval()
     model.classifier.weight.mul_(SPREAD)
-    # one channel of the last layer is constant, as a bias, which the classifier does not have
+    # one channel of the last layer is constant: it serves as the bias that the classifier lacks
     model.stack()[-1].final_norm.weight[0] = 0
     model.stack()[-1].final_norm.bias[0] = 1
     model.classifier.weight[:, 0] = 0
@@ -108,8 +108,8 @@ def uncached_beam(models: list[TransformerDecoder], memory: tuple[Memory, ...]) 
     def log_probs(tokens: Tensor) -> Tensor:
         each = []
         for model, clip in zip(models, memory, strict=True):
-            alike = Memory(*(part.expand(len(tokens), -1, *part.shape[2:]) for part in clip))
-            each.append(model.logits(alike, tokens)[:, -1].log_softmax(-1))
+            repeated = Memory(*(part.expand(len(tokens), -1, *part.shape[2:]) for part in clip))
+            each.append(model.logits(repeated, tokens)[:, -1].log_softmax(-1))
         return torch.stack(each).mean(0)
 
     return plain_beam(

@@ -1,7 +1,7 @@
 """Extraction against the encoder alone, and the obvious loop: ``python -m benchmarks.extraction``.
 
 The encoder is PANNs' CNN10 at its published size with random weights; it reads 44.1 kHz FLAC files
-at 32 kHz. ``encoder alone`` is its forward passes on the same batches, decoded before: the whole
+at 32 kHz. ``encoder alone`` is the forward passes on the same batches, decoded before: the whole
 extraction (decoding, resampling, unpacking, writing) may take little more. The obvious way is a
 loop over the clips: librosa.load, one forward pass, an append to HDF5.
 """
@@ -88,7 +88,7 @@ def measure() -> list[Row]:
         batches = decoded(manifest, encoder.sample_rate, settings)
 
         def whole() -> None:
-            extract(manifest, folder, encoder, "", plan, folder / "partial", folder / "own.h5")
+            extract(manifest, folder, encoder, "", plan, folder / "partial", folder / "ours.h5")
 
         def alone() -> None:
             for batch in batches:

@@ -1,8 +1,8 @@
-"""Does a caption name the right kind of sound? ``python -m benchmarks.kinds realsounds edtc``.
+"""Do captions name the right kind of sound? ``python -m benchmarks.kinds realsounds edtc``.
 
 Each caption of a system is embedded by MiniLM, and so is the name of every kind of event in the
 dataset ("church bells"); the caption names the kind whose name is nearest. Chance is one in the
-number of kinds; the clips' human captions, checked the same way, give the ceiling.
+number of kinds; the clips' human captions, scored the same way, are the upper bound.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The obvious way converts the whole memory to float32 unit vectors and takes the softmax over all
 similarities; it is timed on a slice, as the whole would not fit. Ours reads the mapped float16 file
 in blocks. Both give the same embeddings on the slice. Peaks are the growth of anonymous memory,
-without the file's pages, which the system may drop at any time.
+without the pages of the file, which the system may drop at any time.
 
 Run it as ``python -m benchmarks.memory``; ``python -m benchmarks.memory 20000 5000`` is small.
 """
@@ -30,11 +30,11 @@ from pipeline.features.store import FeatureStore, Header, write_store
 CAPTIONS, SLICE, WIDTH, BATCH = 600_000, 60_000, 1024, 64
 TEMPERATURE = 0.01
 WRITTEN = 1 << 14  # rows at once
-TARGET = 0.8  # blocks save memory, and may cost a little time
+TARGET = 0.8  # blocks save memory, and may take a little more time
 
 
 class Peak:
-    """The most anonymous memory of this process within the context, above its start, in MB."""
+    """The growth in MB of this process's anonymous memory to its peak in the context."""
 
     def __enter__(self) -> Peak:
         self.start = self.most = anonymous()
@@ -57,7 +57,7 @@ class Peak:
 
 
 def anonymous() -> int:
-    """Bytes, as Linux counts them."""
+    """Anonymous memory in bytes, as Linux counts it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import FeatureStore, caption_id
+from pipeline.features.store import FeatureStore, caption_ids, open_stores
 from pipeline.metrics.retrieval import chance_scores, ranking_scores
 from pipeline.trained.ranking import table
 from stages import paths
@@ -27,7 +27,7 @@ from stages.run import run
 Values = NDArray[np.float64]
 
 STRENGTHS = 10.0 ** np.arange(-6, 6.5, 0.5)  # λ, as shares of the mean squared singular value
-RAW = frozenset({"logmel", "waveform", "fbank"})  # stored for towers; useless when pooled
+RAW = frozenset({"logmel", "waveform", "fbank"})  # for towers; useless when pooled
 
 
 class Pairs(NamedTuple):
@@ -44,11 +44,10 @@ def read(manifest: Manifest, split: str, sound: Sequence[str], text: str) -> Pai
     clips = manifest.split(split)
     names = [clip.clip_id for clip in clips]
     counts = [len(clip.captions) for clip in clips]
-    captions = [caption_id(c.clip_id, k) for c in clips for k in range(len(c.captions))]
-    stores = [FeatureStore.open(folder / f"{name}.h5") for name in sound]
+    stores = open_stores(folder, sound)
     return Pairs(
         np.concatenate([_pooled(store, names) / _scale(store) for store in stores], axis=1),
-        _unit(_pooled(FeatureStore.open(folder / f"{text}.h5"), captions)),
+        _unit(_pooled(FeatureStore.open(folder / f"{text}.h5"), caption_ids(clips))),
         np.repeat(np.arange(len(clips)), counts),
     )
 
@@ -106,7 +105,7 @@ def main(
     text: Annotated[str, typer.Option(help="text encoder; the first by default")] = "",
     split: Annotated[str, typer.Option(help="that is ranked")] = "evaluation",
 ) -> None:
-    """Prints its scores × 100 beside chance."""
+    """Prints the scores × 100, and those of chance."""
     params = load_params(paths.PARAMS)
     pooled = [name for name, e in params.encoders.items() if e.module not in RAW]
     encoders, words = sound or pooled, text or next(iter(params.text_encoders), "")

@@ -5,7 +5,7 @@
 Decoder and loss of the paper's sizes, forward and backward, with dropout, on the memory of a
 10-second clip's 31 frames. The slow way is tests/reference_seq2seq.py: torch's decoder, which reads
 the whole prefix at every step as SJTU's code does, or its GRU, which computes the attention's
-products again at every step. The choice of gold steps is that of real training.
+products again at every step. Gold steps are chosen as in training.
 """
 
 from __future__ import annotations

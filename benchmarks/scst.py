@@ -3,9 +3,9 @@
 The reward is compared with pycocoevalcap's scorer on the same batch, given the captions as tokens
 and the document frequencies of all training clips; ours must also find the tokens. The step, at the
 paper's sizes (SJTU Table 1: BiGRU 3 × 256, Transformer 2 × 256, 64 clips), is compared with one
-that samples a clip at a time, and reads every prefix again. Weights are random, so nearly all
-captions have the greatest length. The second is timed on some clips, and its time is multiplied up
-to all clips.
+that samples a clip at a time, and reads every prefix again. Weights are random, so almost all
+captions have the greatest length. The second is timed on some clips, and its time is scaled to all
+clips.
 
 Run it as ``python -m benchmarks.scst``.
 """
@@ -151,11 +151,11 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
 def random_captioner() -> TrainedCaptioner:
     """SJTU's two-layer Transformer captioner with random weights."""
     torch.manual_seed(1)
-    own = Seq2SeqConfig()
-    words = WordsConfig(min_count=own.min_count, longest=own.max_words + 2)
+    settings = Seq2SeqConfig()
+    words = WordsConfig(min_count=settings.min_count, longest=settings.max_words + 2)
     plan = CaptionerPlan(
         name="base", inputs={}, code={}, dataset="", features=("one",),
-        model=Seq2SeqModelConfig(tokens=words, seq2seq=own), training=TrainingConfig(),
+        model=Seq2SeqModelConfig(tokens=words, seq2seq=settings), training=TrainingConfig(),
     )  # fmt: skip
     tokens = TokenIds(TOKENIZER.size, TOKENIZER.begin, TOKENIZER.pad, TOKENIZER.end)
     model = planned_captioner(plan, Inputs(plan.features, (WIDTH,)), tokens)
@@ -178,10 +178,10 @@ def one_by_one(
         ended = [len(row) < longest + 2 for row in rows]
         rewards = reference_reward(texts, [clip] * len(rows), ended, corpus)
         gain = advantages(torch.tensor([rewards]), "greedy")
-        alike = Memory(*(part.expand(samples, *part.shape[1:]) for part in memory))
+        repeated = Memory(*(part.expand(samples, *part.shape[1:]) for part in memory))
         written = tokens[:samples]
         log_probs = token_log_probs(
-            model.logits(alike, written[:, :-1]),
+            model.logits(repeated, written[:, :-1]),
             written[:, 1:],
             begin=TOKENIZER.begin,
             pad=TOKENIZER.pad,

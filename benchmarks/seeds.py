@@ -10,7 +10,7 @@ changes a setting in every plan that has it, to compare settings on the validati
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -27,38 +27,32 @@ from pipeline.config.plans import (
     RetrieverPlan,
 )
 from pipeline.corpora.manifest import Manifest
-from pipeline.decoding.ensemble import Ensemble
-from pipeline.decoding.predictions import caption_clips, write_predictions
-from pipeline.decoding.text_memory import open_memory
-from pipeline.features.store import FeatureStore, open_stores
 from pipeline.files import read_json
 from pipeline.metrics.evaluate import evaluate_sets, find_tools
 from pipeline.metrics.types import ScoredSet
-from pipeline.trained.captioner import load_captioner
 from pipeline.trained.ranking import rank_systems
-from pipeline.training.contrastive import train_retriever
-from pipeline.training.cross_entropy import train_captioner
-from pipeline.training.finetuning import finetune_captioner
-from stages import paths
+from stages import decode, finetune, paths, train_captioner, train_retriever
 
 FOLDER = paths.PARTIAL / "seeds"
 COUNTED = ("vocabulary", "mean_length")
 Trained = CaptionerPlan | FinetuningPlan | RetrieverPlan
 Scores = dict[str, dict[str, float]]  # system → metric → value
+# plan → the folder of its models, and the stage that trains them
+STAGES: dict[type[Plan], tuple[str, Callable[[Any, Path, Path], None]]] = {
+    CaptionerPlan: ("captioners", train_captioner.train),
+    FinetuningPlan: ("captioners", finetune.train),
+    RetrieverPlan: ("retrievers", train_retriever.train),
+}
 
 
 def plans(kind: str) -> dict[str, dict[str, Any]]:
     """Job → its plan as it was written, by phase."""
     folder = paths.PLANS / kind
-    return {name: read_json(folder / f"{name}.json", "dvc repro") for name in _jobs(folder)}
-
-
-def _jobs(folder: Path) -> list[str]:
-    return list(read_json(folder / "jobs.json", "run `dvc repro` first"))
+    return {path.stem: read_json(path, "dvc repro") for path in sorted(folder.glob("*.json"))}
 
 
 def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> Any:
-    """A plan's values with the seed and the settings that it has."""
+    """A plan's values with the seed and those of the settings that it has."""
     values = json.loads(json.dumps(values)) | {"seed": seed}
     for dotted, value in settings.items():
         *parents, last = dotted.split(".")
@@ -71,7 +65,7 @@ def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> A
 
 
 def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
-    """The plans of all that is trained, in the order of their needs."""
+    """The plans of all models, each after those that it needs."""
     captioners = list(plans("captioners").values())
     retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
     of_kind: list[tuple[type[Trained], list[dict[str, Any]]]] = [
@@ -81,13 +75,9 @@ def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     ]
     return [
         kind.model_validate(changed(values, seed, settings))
-        for kind, own in of_kind
-        for values in own
+        for kind, each in of_kind
+        for values in each
     ]
-
-
-def stores(dataset: str, names: Sequence[str]) -> list[FeatureStore]:
-    return open_stores(paths.FEATURES / dataset, names)
 
 
 def manifest(dataset: str) -> Manifest:
@@ -102,63 +92,28 @@ def done(plan: Plan, output: Path) -> bool:
 
 def train(folder: Path, plan: Trained) -> None:
     """Trains one model into ``folder``, unless it exists."""
-    kind = "retrievers" if isinstance(plan, RetrieverPlan) else "captioners"
-    output, checkpoints = folder / kind / plan.name, folder / "checkpoints"
-    if done(plan, output):
-        return
-    if isinstance(plan, RetrieverPlan):
-        train_retriever(
-            plan,
-            {dataset: manifest(dataset) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.sound.features) for dataset in plan.datasets},
-            {dataset: stores(dataset, plan.text.features) for dataset in plan.datasets},
-            start=folder / "retrievers" / plan.start if plan.start else None,
-            output=output,
-            checkpoints=checkpoints,
-        )
-    elif isinstance(plan, CaptionerPlan):
-        sound = plan.sound_dataset or plan.dataset
-        train_captioner(
-            plan,
-            manifest(plan.dataset),
-            stores(sound, plan.features) if plan.model.reads.sound else [],
-            stores(plan.dataset, [plan.text])[0] if plan.text else None,
-            output,
-            checkpoints,
-            heard=manifest(sound) if plan.sound_dataset else None,
-        )
-    else:
-        base = load_captioner(folder / "captioners" / plan.captioner)
-        features = stores(plan.dataset, plan.features)
-        finetune_captioner(plan, base, manifest(plan.dataset), features, output, checkpoints)
-    (output / "seed.json").write_text(plan.model_dump_json())
+    kind, stage = STAGES[type(plan)]
+    output = folder / kind / plan.name
+    if not done(plan, output):
+        stage(plan, folder / kind, folder / "checkpoints")
+        (output / "seed.json").write_text(plan.model_dump_json())
 
 
 def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
-    """One system's captions of a split, kept as the pipeline keeps them, and its references."""
-    members = [load_captioner(folder / "captioners" / name) for name in plan.captioners]
-    clips = manifest(plan.dataset).split(split)
-    read = [stores(plan.dataset, member.plan.features) for member in members]
-    names = [clip.clip_id for clip in clips]
-    ensemble = Ensemble(tuple(members), plan.combine)
-    memories = [
-        open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
-        for each in members
-    ]
-    captions = caption_clips(ensemble, read, names, plan.decoding, plan.name, memories, plan.seed)
-    path = folder / "predictions" / plan.dataset / f"{plan.name}.csv"
-    write_predictions(path, names, captions)
-    return ScoredSet([caption.text for caption in captions], [clip.captions for clip in clips])
+    """One system's captions of a split, saved as in the pipeline, and its references."""
+    plan = plan.model_copy(update={"split": split})
+    captions = decode.caption(plan, folder / "captioners", folder / "predictions")
+    return ScoredSet(captions, [clip.captions for clip in manifest(plan.dataset).split(split)])
 
 
 def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scores:
     """The scores of the systems whose retrievers, or whose captions, exist."""
     captions = folder / "predictions" / plan.name
-    systems = {name: own for name, own in plan.systems.items() if set(own) <= trained}
+    systems = {name: each for name, each in plan.systems.items() if set(each) <= trained}
     captioned = {
-        name: own
-        for name, own in plan.captioned.items()
-        if (captions / f"{own.captions_of}.csv").exists()
+        name: each
+        for name, each in plan.captioned.items()
+        if (captions / f"{each.captions_of}.csv").exists()
     }
     ranked = plan.model_copy(update={"systems": systems, "captioned": captioned})
     found = rank_systems(
@@ -168,7 +123,7 @@ def retrieval_scores(folder: Path, plan: RankingPlan, trained: set[str]) -> Scor
         features=paths.FEATURES / plan.name,
         predictions=captions,
     )
-    return {system: own.scores for system, own in found.items()}
+    return {system: ranked.scores for system, ranked in found.items()}
 
 
 def main(
@@ -188,7 +143,7 @@ def main(
         for plan in chosen:
             train(folder, plan)
         trained = {plan.name for plan in chosen}
-        systems = plans("systems")  # made after the training of a fresh run
+        systems = plans("systems")  # written after training in a new run
         for values in systems.values():
             if "captioners" in values and set(values["captioners"]) <= trained:
                 decoding = DecodingPlan.model_validate(values)
@@ -215,15 +170,15 @@ def captioning_scores(captioned: Mapping[tuple[int, str], ScoredSet]) -> dict[in
 
 
 def table(scores: Mapping[int, Scores], metrics: Sequence[str]) -> None:
-    """× 100, but counts as they are; mean and standard deviation last. Of what all seeds have."""
+    """Of the systems that all seeds have: × 100 but for counts; mean and deviation last."""
     first, *others = scores.values()
-    first = {system: own for system, own in first.items() if all(system in o for o in others)}
+    first = {name: values for name, values in first.items() if all(name in o for o in others)}
     if not first:
         return
     print("\n| | | " + " | ".join(f"seed {seed}" for seed in scores) + " | mean ± s.d. |")
     print("|---|---|" + "---:|" * (len(scores) + 1))
-    for system, own in first.items():
-        for metric in (metric for metric in metrics if metric in own):
+    for system, scored in first.items():
+        for metric in (metric for metric in metrics if metric in scored):
             values = [scores[seed][system][metric] for seed in scores]
             values = values if metric in COUNTED else [100 * value for value in values]
             spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""

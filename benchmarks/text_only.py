@@ -45,7 +45,7 @@ MINILM = SentenceEncoderConfig(module="sentence", pooling="mean")
 SMALL = PrefixConfig(vocabulary=600, mapping_width=128, layers=2, width=128, max_tokens=48)
 PAPER = PrefixConfig()
 PART = 32  # clips, that the paper's size is timed on
-TARGETS = {"small": 2.0, "the paper's size": 1.05}  # times faster, of each decoder
+TARGETS = {"small": 2.0, "the paper's size": 1.05}  # times faster, for each decoder
 
 
 class Encoding:
@@ -66,11 +66,11 @@ class Encoding:
 
 
 def corpus() -> Manifest:
-    """Clips with captions as in `soundscapes`, and no sound."""
+    """Clips with captions as in `soundscapes`, without sound."""
     draw = np.random.default_rng(7)
     scenes = [draw_scene(draw, (4.0, 8.0), 3) for _ in range(CLIPS)]
     texts = [grammar.captions(draw, scene, CAPTIONS) for scene in scenes]
-    clips = [Clip(str(number), "development", "", 0.0, own) for number, own in enumerate(texts)]
+    clips = [Clip(str(number), "development", "", 0.0, each) for number, each in enumerate(texts)]
     return Manifest("words", "", tuple(clips))
 
 
@@ -107,7 +107,7 @@ class Run:
         self.batches: CaptionBatches = make_batches(plan, clips, [], text, tokenizer, cpu)
 
     def epoch(self, text: Bank) -> None:
-        """Every caption once."""
+        """Trains on every caption once."""
         self.batches.text = text
         for batch in self.batches.epoch(0):
             self.optimizer.zero_grad()
@@ -152,9 +152,9 @@ def main() -> None:
         (store,) = made
         small = measure("small", SMALL, manifest.clips, store, encoder)
         paper = measure("the paper's size", PAPER, manifest.clips[:PART], store, encoder)
-    won = once / (small.slow - small.fast)
+    epochs = once / (small.slow - small.fast)
     print(
-        f"to embed {CLIPS * CAPTIONS:,} captions once: {once:.1f} s, won back in {won:.1f} epochs\n"
+        f"to embed {CLIPS * CAPTIONS:,} captions once: {once:.1f} s, saved in {epochs:.1f} epochs\n"
     )
     print_table([small, paper])
 

@@ -58,7 +58,7 @@ def compare(
 
     Args:
         slow: the obvious way; with ``at_most`` a whole job.
-        fast: ours; with ``at_most`` the part of that job that must be most of it.
+        fast: ours; with ``at_most`` the part of that job that should take most of its time.
         target: of ``slow / fast``, a lower bound; an upper bound with ``at_most``.
     """
     if warm:

@@ -14,12 +14,12 @@ from benchmarks.timing import compare, print_table
 from pipeline.losses.triplet import triplet_loss
 
 WIDTH, CAPTIONS = 300, 5
-TARGETS = {32: 2.0, 128: 8.0}  # times faster, of each batch
+TARGETS = {32: 2.0, 128: 8.0}  # times faster, for each batch size
 draw = np.random.default_rng(1)
 
 
 def looped(audio: Tensor, text: Tensor, clips: list[int], margin: float = 1.0) -> Tensor:
-    """As the challenge's baseline: draws until the clip is another, then a dot product a time."""
+    """As the challenge's baseline: draws until the clip is another, then one dot product each."""
     pairs = len(clips)
     loss = torch.tensor(0.0)
     for i in range(pairs):

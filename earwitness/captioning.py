@@ -13,7 +13,7 @@ from earwitness.sound_features import SoundFeatures, Sounds
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
-from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption, predict
 from pipeline.decoding.text_memory import TextMemory, open_memory, read_sound
 from pipeline.errors import EarwitnessError
@@ -104,7 +104,7 @@ class CaptioningSystem:
         for made in self.features.chunks(sounds, wanted, max(CHUNK // size, 1) * size):
             for member, features in zip(members, own, strict=True):
                 widths = [made[feature][0].shape[1] for feature in features]
-                check_widths(member, widths, member.plan.features)
+                member.check_widths(widths, member.plan.features)
             for at in range(0, len(made[wanted[0]]), size):
                 values = {
                     feature: pad_arrays(entries[at : at + size], self.ensemble.device)

@@ -88,7 +88,9 @@ class RetrievalSystem:
         rows = [torch.zeros(0, sum(self.widths))]
         for made in self._features.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
             parts = [
-                member.embed_sound(member.sound.made([made[feature] for feature in features])).cpu()
+                member.embed_sound(
+                    member.sound.arrays([made[feature] for feature in features])
+                ).cpu()
                 for member, features in zip(self.members, own, strict=True)
             ]
             rows.append(torch.cat(parts, dim=1))

@@ -89,5 +89,5 @@ def retriever_feature(retriever: TrainedRetriever, read: Sequence[Entries], part
     """Its tower's ``frames`` (T', D) of each sound, or its embedding (1, D), from what it reads."""
     if part == "frames":
         return encode_frames(read[0], retriever)
-    embeddings = retriever.embed_sound(retriever.sound.made(read)).cpu().half().numpy()
+    embeddings = retriever.embed_sound(retriever.sound.arrays(read)).cpu().half().numpy()
     return [row[None] for row in embeddings]

@@ -2,7 +2,7 @@
 
 Files are read in blocks, so that ten minutes of eight channels at 192 kHz cost no more memory than
 their mono result. What cannot be used is an :class:`EarwitnessError` of one line: which file, what
-is wrong with it, how to mend it. Silence is sound.
+is wrong with it, how to fix it. Silence is accepted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MP3_SLACK = 4 * 1152
 
 @dataclass(frozen=True)
 class Waveform:
-    """Sound that is in memory; :func:`waveform` makes one."""
+    """Sound in memory; :func:`waveform` makes one."""
 
     name: str  # for errors
     samples: Samples  # (S,), at least one, full scale ±1
@@ -47,8 +47,8 @@ def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
     """An array (S,) or (channels, S) of floats as one channel, the mean of all.
 
     Raises:
-        EarwitnessError: another shape or type, no samples, samples that are not finite, or a rate
-            that no recording has.
+        EarwitnessError: another shape or type, no samples, samples that are not finite, or an
+            impossible rate.
     """
     if samples.dtype.kind != "f":
         raise EarwitnessError(f"{name}: an array of {samples.dtype}; give floats in ±1")
@@ -70,26 +70,22 @@ def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
 
 
 def probe(sound: Path | Waveform) -> float:
-    """A duration in seconds; a file's by its header where that can be trusted, else by decoding.
+    """The duration in seconds; of a file by its header where it is reliable, else by decoding.
 
     Raises:
-        EarwitnessError: the file is missing, empty, not audio, has no samples, or is a WAV that
-            is shorter than its header says. Broken contents are found by :func:`verify`.
+        EarwitnessError: the file is missing, empty, not audio, has no samples, or is a WAV
+            that is shorter than its header says. :func:`verify` finds broken contents.
     """
     if isinstance(sound, Waveform):
         return len(sound.samples) / sound.sample_rate
-    return _probe_file(sound)
-
-
-def _probe_file(path: Path) -> float:
-    with _opened(path) as sound:
-        if sound.format == "MP3" or not 0 < sound.frames < 1 << 40:
-            return sum(len(block) for block in _mono_blocks(path, sound)) / sound.samplerate
-        return float(sound.frames / sound.samplerate)
+    with _opened(sound) as file:
+        if file.format != "MP3" and 0 < file.frames < 1 << 40:
+            return float(file.frames / file.samplerate)
+    return verify(sound)
 
 
 def verify(path: Path) -> float:
-    """A file's duration in seconds, after every sample was decoded and is finite.
+    """A file's duration in seconds, after checking that every sample decodes and is finite.
 
     Raises:
         EarwitnessError: as :func:`load`.
@@ -124,21 +120,21 @@ def _resampled(blocks: Iterable[Samples], given: int, wanted: int) -> Samples:
     parts = [stream.resample_chunk(block) for block in blocks]
     parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     samples = np.concatenate(parts)
-    return samples if len(samples) else np.zeros(1, np.float32)  # a sample or two, rounded away
+    return samples if len(samples) else np.zeros(1, np.float32)  # a sample or two may give none
 
 
 def windows(samples: Samples, longest: int) -> list[Samples]:
     """Cuts a clip into the fewest windows of at most ``longest`` samples, equal to one sample.
 
-    With equal windows no short rest at the end counts as much as a whole window in an average;
-    nothing is repeated, and nothing is padded: 25 s in windows of 10 s become 3 of 8⅓ s.
+    Windows are equal so that in an average no short last window counts as much as a long one.
+    Nothing is repeated or padded: 25 s in windows of 10 s become 3 of 8⅓ s.
 
     Args:
         samples: (S,).
         longest: length of a window, in samples.
 
     Returns:
-        Views that are ``samples`` when joined; one view where the clip fits a window.
+        Consecutive views of ``samples``; one view where the clip fits a window.
     """
     count = max(1, -(-len(samples) // longest))
     bounds = [index * len(samples) // count for index in range(count + 1)]
@@ -146,9 +142,9 @@ def windows(samples: Samples, longest: int) -> list[Samples]:
 
 
 def fit(samples: Samples, length: int, pad: Literal["zero", "repeat"] = "zero") -> Samples:
-    """(S,) samples as exactly ``length``: cut at the end, or padded there.
+    """(S,) samples cut or padded at the end to exactly ``length``.
 
-    ``repeat`` pads with the clip again, from its start, as CLAP's ``repeat`` does.
+    ``repeat`` pads with the clip again from its start, as CLAP's ``repeat`` does.
     """
     if len(samples) >= length:
         return samples[:length]
@@ -175,7 +171,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def _mono_blocks(path: Path, sound: soundfile.SoundFile) -> Iterator[Samples]:
-    """(n,) blocks of the mean of all channels; raises at values that are not finite or missing."""
+    """(n,) blocks of the mean of all channels; raises where values are not finite or missing."""
     frames = max(1, BLOCK_VALUES // sound.channels)
     buffer = np.empty((min(frames, max(1, sound.frames)), sound.channels), np.float32)
     done = 0
@@ -205,12 +201,12 @@ def _check_complete(path: Path, sound: soundfile.SoundFile, done: int) -> None:
     if sound.frames < 1 << 40 and done + slack < sound.frames:
         raise EarwitnessError(
             f"{path}: truncated: its header says {sound.frames / sound.samplerate:.2f} s, "
-            f"{done / sound.samplerate:.2f} s are there; replace it"
+            f"{done / sound.samplerate:.2f} s are in it; replace it"
         )
 
 
 def _check_bytes(path: Path) -> None:
-    """Finds what is wrong with a file before it is decoded, for a clearer message."""
+    """Finds what is wrong with a file before decoding, for a clearer message."""
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -230,9 +226,9 @@ def _check_bytes(path: Path) -> None:
 
 
 def _wav_data_end(stream: BinaryIO) -> int | None:
-    """Where a WAV's samples end by its header, in bytes; None for other files or an unknown size.
+    """The byte at which a WAV's samples end by its header; None for other files or an unknown size.
 
-    libsndfile reads a truncated WAV without an error.
+    This is needed because libsndfile reads a truncated WAV without an error.
     """
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":

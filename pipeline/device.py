@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def set_up(device: str, threads: int | Literal["auto"]) -> torch.device:
-    """The device of this process's job, before its work starts; the one place that sets threads.
+    """Sets the number of threads of this process, and gives the device of its job; called first.
 
     Raises:
         EarwitnessError: see :func:`resolve_device`.
@@ -38,7 +38,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where ``precision`` asks for it; ``auto`` asks on CUDA alone. Weights stay float32."""
+    """bf16 where ``precision`` says so; ``auto`` means on CUDA alone. Weights stay float32."""
     if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
@@ -47,8 +47,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 def compiled(step: F, mode: str, device: torch.device) -> F:
     """``torch.compile`` of a step function; ``auto`` compiles on CUDA alone.
 
-    The whole step is compiled, never the model, whose names in a checkpoint would change. Captions
-    differ in length from batch to batch, hence ``dynamic``.
+    The whole step is compiled, not the model: that would change the names in a checkpoint.
+    ``dynamic``, because captions differ in length from batch to batch.
     """
     if mode == "on" or (mode == "auto" and device.type == "cuda"):
         return torch.compile(step, dynamic=True)  # type: ignore[return-value, call-overload]
@@ -57,7 +57,7 @@ def compiled(step: F, mode: str, device: torch.device) -> F:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Inside, the CPU uses deterministic kernels alone; CUDA is left fast, and may vary by bits."""
+    """In this context the CPU uses deterministic kernels alone. CUDA stays fast, and may vary."""
     before = torch.are_deterministic_algorithms_enabled()
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory

@@ -2,5 +2,5 @@
 
 import os
 
-# before torch is loaded: threads that spin while they wait stop every other job on the machine
+# before torch is loaded: threads that spin while they wait slow every other job on the machine
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from pipeline.config.plans import DecodingPlan
 from pipeline.corpora.manifest import Manifest
@@ -12,9 +13,18 @@ from stages.run import run
 
 
 def main(dataset: str, system: str) -> None:
-    """Writes data/predictions/<dataset>/<system>.csv, a row a clip of the plan's split."""
+    """Writes data/predictions/<dataset>/<system>.csv, one row a clip of the plan's split."""
     plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
-    # seconds: after what fails at once
+    caption(plan, paths.MODELS / "captioners", paths.PREDICTIONS)
+
+
+def caption(plan: DecodingPlan, models: Path, predictions: Path) -> list[str]:
+    """Writes ``<predictions>/<dataset>/<name>.csv``, and gives the captions.
+
+    Args:
+        models: folder of the captioners, each in a folder of its name.
+    """
+    # slow imports, after what fails at once
     from pipeline.decoding.ensemble import Ensemble
     from pipeline.decoding.predictions import caption_clips, write_predictions
     from pipeline.decoding.text_memory import open_memory
@@ -22,21 +32,21 @@ def main(dataset: str, system: str) -> None:
     from pipeline.trained.captioner import load_captioner
 
     device = set_up(plan.hardware.device, plan.hardware.threads)
-    folder = paths.MODELS / "captioners"
-    captioners = [load_captioner(folder / name, device) for name in plan.captioners]
+    captioners = [load_captioner(models / name, device) for name in plan.captioners]
     ensemble = Ensemble(tuple(captioners), plan.combine)
-    manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
+    manifest = Manifest.load(paths.CORPORA / f"{plan.dataset}.json")
     clips = [clip.clip_id for clip in manifest.split(plan.split)]
-    own = [open_stores(paths.FEATURES / dataset, each.plan.features) for each in captioners]
+    stores = [open_stores(paths.FEATURES / plan.dataset, c.plan.features) for c in captioners]
     memories = [
-        open_memory(plan.text_memory, each.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
-        for each in captioners
+        open_memory(plan.text_memory, c.plan, paths.CORPORA, paths.FEATURES, ensemble.device)
+        for c in captioners
     ]
-    began = time.perf_counter()
-    captions = caption_clips(ensemble, own, clips, plan.decoding, system, memories, plan.seed)
-    seconds = time.perf_counter() - began
-    write_predictions(paths.PREDICTIONS / dataset / f"{system}.csv", clips, captions)
-    print(f"{system} on {dataset}: {len(clips)} clips, {len(clips) / seconds:.1f} clips per second")
+    start = time.perf_counter()
+    captions = caption_clips(ensemble, stores, clips, plan.decoding, plan.name, memories, plan.seed)
+    rate = len(clips) / (time.perf_counter() - start)
+    write_predictions(predictions / plan.dataset / f"{plan.name}.csv", clips, captions)
+    print(f"{plan.name} on {plan.dataset}: {len(clips)} clips, {rate:.1f} clips per second")
+    return [each.text for each in captions]
 
 
 if __name__ == "__main__":

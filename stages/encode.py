@@ -11,13 +11,13 @@ from stages.run import run
 
 
 def main(dataset: str, retriever: str) -> None:
-    """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; some have no frames."""
+    """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; frames if planned."""
     plan = EncodingPlan.load(
         paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
     )
     from pipeline.device import set_up
-    from pipeline.trained.captioner import WEIGHTS
     from pipeline.trained.encoding import encode
+    from pipeline.trained.folder import WEIGHTS
     from pipeline.trained.retriever import load_retriever
 
     device = set_up(plan.hardware.device, plan.hardware.threads)

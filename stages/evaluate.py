@@ -26,12 +26,12 @@ def main(dataset: str) -> None:
         hint = f"run `dvc repro decode@{dataset}-{system}`"
         sets[system] = ScoredSet(read_predictions(path, ids, hint), references)
     features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
-    beside, absent = yardsticks(manifest, plan.evaluation.split, features)
+    baselines, missing = yardsticks(manifest, plan.evaluation.split, features)
     device = set_up(plan.hardware.device, plan.hardware.threads)
     tools = find_tools(paths.SPICE, paths.SPICE_CACHE, str(device))
-    result = evaluate_sets(sets | beside, plan.evaluation, tools)
-    result.missing |= absent
-    captions = {name: chosen.candidates for name, chosen in (sets | beside).items()}
+    result = evaluate_sets(sets | baselines, plan.evaluation, tools)
+    result.missing |= missing
+    captions = {name: chosen.candidates for name, chosen in (sets | baselines).items()}
     write_scores(result, ids, captions, paths.METRICS / dataset, paths.SCORES / dataset)
     print(table(result))
 

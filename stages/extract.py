@@ -11,7 +11,7 @@ from stages.run import run
 
 
 def main(dataset: str, encoder: str) -> None:
-    """Does what data/plans/extraction/<dataset>-<encoder>.json says, into data/features/."""
+    """Writes data/features/<dataset>/<encoder>.h5 by data/plans/extraction/."""
     from pipeline.device import set_up
     from pipeline.encoders.registry import build_sound_encoder, weights_digest
     from pipeline.features.extraction import extract

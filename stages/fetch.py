@@ -1,4 +1,4 @@
-"""Downloads a dataset that asks for it: ``python -m stages.fetch DATASET``."""
+"""Downloads a dataset: ``python -m stages.fetch DATASET``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.run import run
 
 
 def main(dataset: str) -> None:
-    """Brings Clotho to its root where ``fetch`` is true; other datasets need nothing."""
+    """Downloads Clotho to its root where its ``fetch`` is true; does nothing for other datasets."""
     datasets = load_params(paths.PARAMS).datasets
     if dataset not in datasets:
         raise EarwitnessError(f"no dataset '{dataset}'{nearest(dataset, datasets)}")

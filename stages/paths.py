@@ -1,7 +1,7 @@
-"""Where everything lies, once.
+"""The paths of all files.
 
-Stages run in the repository's root, or in a copy of it that ``dvc exp run --queue`` made; what DVC
-does not track (raw audio, partial work, checkpoints) stays in the original, which DVC names in
+Stages run in the repository's root, or in a copy that ``dvc exp run --queue`` makes. What DVC does
+not track (raw audio, partial work, checkpoints) stays in the original, whose path DVC gives in
 ``DVC_ROOT``.
 """
 

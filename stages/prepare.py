@@ -14,7 +14,7 @@ from stages.run import run
 
 
 def main(dataset: str) -> None:
-    """Writes data/corpora/<dataset>.json; sound that could not be used is counted and listed."""
+    """Writes data/corpora/<dataset>.json; sound that cannot be used is listed in it."""
     datasets = load_params(paths.PARAMS).datasets
     if dataset not in datasets:
         raise EarwitnessError(f"no dataset '{dataset}'{nearest(dataset, datasets)}")

@@ -18,7 +18,7 @@ from stages.run import run
 
 
 def main() -> None:
-    """Gathers what evaluation and training left."""
+    """Collects the results of evaluation and training."""
     params = load_params(paths.PARAMS)
     scores = report.read_scores(paths.METRICS)
     captions = {

@@ -1,4 +1,4 @@
-"""How every stage starts: one Typer command, and one line instead of a traceback for the user."""
+"""Runs every stage: as a Typer command, and with a one-line error instead of a traceback."""
 
 from __future__ import annotations
 

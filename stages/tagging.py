@@ -9,7 +9,7 @@ from stages.run import run
 
 
 def main(encoder: str) -> None:
-    """Does what data/plans/tagging/<encoder>.json says, into data/models/encoders/<encoder>/."""
+    """Writes data/models/encoders/<encoder>/ by data/plans/tagging/<encoder>.json."""
     from pipeline.training.tagging import train_tagging
 
     plan = TaggingPlan.load(paths.PLANS / "tagging" / f"{encoder}.json")

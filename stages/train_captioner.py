@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import FeatureStore, open_stores
@@ -10,23 +12,33 @@ from stages.run import run
 
 
 def main(captioner: str) -> None:
-    """Trains what data/plans/captioners/<captioner>.json says, into data/models/captioners/."""
+    """Writes data/models/captioners/<captioner>/ by data/plans/captioners/<captioner>.json."""
     plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
+    train(plan, paths.MODELS / "captioners", paths.CHECKPOINTS)
+
+
+def train(plan: CaptionerPlan, models: Path, checkpoints: Path) -> None:
+    """Trains a plan's captioner into ``<models>/<name>/``."""
     from pipeline.training.cross_entropy import train_captioner
 
-    heard = plan.sound_dataset or plan.dataset
-    read = plan.features if plan.model.reads.sound else ()
+    sound = plan.sound_dataset or plan.dataset
+    features = open_stores(paths.FEATURES / sound, plan.features if plan.model.reads.sound else ())
+    text = (
+        FeatureStore.open(paths.FEATURES / plan.dataset / f"{plan.text}.h5") if plan.text else None
+    )
     progress = train_captioner(
         plan,
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
-        open_stores(paths.FEATURES / heard, read),
-        FeatureStore.open(paths.FEATURES / plan.dataset / f"{plan.text}.h5") if plan.text else None,
-        output=paths.MODELS / "captioners" / captioner,
-        checkpoints=paths.CHECKPOINTS,
-        heard=Manifest.load(paths.CORPORA / f"{heard}.json") if plan.sound_dataset else None,
+        features,
+        text,
+        output=models / plan.name,
+        checkpoints=checkpoints,
+        sound_manifest=(
+            Manifest.load(paths.CORPORA / f"{sound}.json") if plan.sound_dataset else None
+        ),
     )
     best = f"validation CIDEr-D {progress.best_score:.3f}"
-    print(f"{captioner}: {best}, the best in {progress.step} steps")
+    print(f"{plan.name}: {best}, the best in {progress.step} steps")
 
 
 if __name__ == "__main__":

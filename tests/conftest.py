@@ -1,7 +1,13 @@
-"""What all tests share: where the real data is, if it is, and one thread a process."""
+"""What all tests share: where the real data is, if it is, and how many threads a process has.
+
+One thread, in the tests' own process and in those that they start. ``EARWITNESS_TEST_THREADS=2``
+gives two: sums are then made in another order, as on another make of CPU, and every test must
+hold. So must it under ``ATEN_CPU_CAPABILITY=default`` or ``avx2``, and ``ONEDNN_MAX_CPU_ISA=AVX2``.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +15,10 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-torch.set_num_threads(1)
+THREADS = int(os.environ.get("EARWITNESS_TEST_THREADS", "1"))
+
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

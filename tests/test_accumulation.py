@@ -99,7 +99,7 @@ def test_the_last_step_of_an_epoch_takes_what_is_left(tmp_path: Path) -> None:
     torch.testing.assert_close(model.bias, plain.bias)
 
 
-def test_killed_in_the_midst_of_a_step_and_again(tmp_path: Path) -> None:
+def test_killed_within_a_step_and_again(tmp_path: Path) -> None:
     """On to the same bits, with steps that were begun and not ended."""
     batches, seen = Batches(4, more=20), []
     whole, expected = run(tmp_path / "whole", SETTINGS, batches)

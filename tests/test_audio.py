@@ -57,13 +57,13 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(audio.load(tmp_path / "eight.wav", 16000), expected, atol=1e-6)
 
 
-def test_silence_is_sound(tmp_path: Path) -> None:
+def test_silence_is_accepted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 8000)
     assert not audio.load(tmp_path / "silence.wav", 16000).any()
     assert audio.verify(tmp_path / "silence.wav") == 1.0
 
 
-def test_one_sample_is_sound(tmp_path: Path) -> None:
+def test_one_sample_is_accepted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "one.wav", np.array([0.5]), 44100)
     assert len(audio.load(tmp_path / "one.wav", 16000)) == 1
 
@@ -137,7 +137,7 @@ def hostile(folder: Path, kind: str) -> Path:
         ("norate", "3 Hz"),
     ],
 )
-def test_hostile_files_say_what_is_wrong(tmp_path: Path, kind: str, reason: str) -> None:
+def test_broken_files_say_what_is_wrong(tmp_path: Path, kind: str, reason: str) -> None:
     path = hostile(tmp_path, kind)
     for read in (lambda: audio.load(path, 16000), lambda: audio.verify(path)):
         with pytest.raises(EarwitnessError) as caught:

@@ -33,6 +33,7 @@ from pipeline.trained.captioner import TrainedCaptioner, load_captioner
 from pipeline.training.checkpoints import STATE
 from pipeline.training.cross_entropy import train_captioner
 from stages import decode
+from tests.learning import until_learned
 from tests.plans import captioner_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,8 +60,8 @@ def make_plan(
     }  # fmt: skip
     own = TrainingConfig(
         **{
-            "epochs": 6, "batch": 20, "learning_rate": 3e-3, "validations_per_epoch": 3,
-            "patience_epochs": 10, "warmup_epochs": 0.5, **training,
+            **until_learned(2), "batch": 20, "learning_rate": 6e-3, "validations_per_epoch": 3,
+            "warmup_epochs": 0.5, **training,
         }
     )  # fmt: skip
     entry = {"architecture": "edtc", "features": ("one", "two"), "text": "words"}
@@ -111,7 +112,6 @@ def train(root: Path, manifest: Manifest, plan: CaptionerPlan, output: str) -> P
 def stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     environment = {
         **{name: value for name, value in os.environ.items() if name != "DVC_ROOT"},
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
@@ -135,7 +135,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     """A repository with one captioner, trained without interruption in this process."""
     root = tmp_path_factory.mktemp("repository")
     manifest = make_data(root)
-    torch.set_num_threads(1)
     plan = make_plan()
     plan.save(root / "data/plans/captioners/tiny.json")
     train(root, manifest, plan, "data/models/captioners/tiny")
@@ -276,7 +275,7 @@ def test_decode_writes_the_same_table_twice(
         decode.main("toy", "three")
 
 
-def test_decode_draws_by_the_plans_seed_and_on_its_threads(
+def test_decode_uses_the_plans_seed_and_threads(
     trained: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = trained
@@ -339,7 +338,7 @@ def test_seeds_differ(trained: tuple[Path, Manifest]) -> None:
     assert contents(first)[weights] != contents(other)[weights]
 
 
-def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = trained
     sounds, text = stores(root)
     captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")

@@ -88,7 +88,6 @@ def train(
     training: TrainingConfig = TRAINING,
 ) -> Progress:
     """One run of the tiny job; the final weights and curves lie in ``folder`` when it ends."""
-    torch.set_num_threads(1)
     torch.manual_seed(5)
     model, batches = Tiny(), TinyBatches()
 
@@ -228,7 +227,7 @@ def test_broken_checkpoint_is_named(tmp_path: Path) -> None:
         train(tmp_path)
 
 
-def test_older_checkpoints_of_the_job_go_and_others_stay(tmp_path: Path) -> None:
+def test_older_checkpoints_of_the_job_are_removed_and_others_kept(tmp_path: Path) -> None:
     for name in ("edtc-00ff", "edtc-1234", "edtc-big-00ff", "other-00ff"):
         (tmp_path / name).mkdir()
         (tmp_path / name / STATE).write_bytes(b"")
@@ -238,7 +237,7 @@ def test_older_checkpoints_of_the_job_go_and_others_stay(tmp_path: Path) -> None
     assert there == {"edtc-1234", "edtc-abcd", "edtc-big-00ff", "other-00ff"}
 
 
-def test_tied_tensors_are_written_once_and_come_back(tmp_path: Path) -> None:
+def test_tied_tensors_are_written_once_and_restored(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model, other = Tiny(), Tiny()
     save_weights(weights(model), tmp_path / "model.safetensors")
@@ -278,7 +277,7 @@ def hold(path: Path, ready: Event) -> None:
         time.sleep(60)
 
 
-def test_lock_is_refused_while_held_and_given_back_by_a_killed_holder(tmp_path: Path) -> None:
+def test_a_lock_is_refused_while_held_and_free_after_its_holder_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "job.lock"
     context = multiprocessing.get_context("forkserver")
     ready = context.Event()

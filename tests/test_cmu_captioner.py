@@ -25,6 +25,7 @@ from pipeline.models.decoders.bart import Bart, Read
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 from pipeline.trained.captioner import load_captioner
 from pipeline.training.cross_entropy import train_captioner
+from tests.learning import until_learned
 from tests.plans import build, captioner_plan
 from tests.test_caption_stage import accuracy, contents, make_data, stores
 
@@ -41,7 +42,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def plan_of(
@@ -91,7 +91,7 @@ def padded(clips: list[tuple[Tensor, ...]]) -> list[Padded]:
 
 
 def resized(values: Tensor, frames: int) -> Tensor:
-    """(T, W) → (frames, W) by torch's own resizing."""
+    """(T, W) → (frames, W) by torch's resizing."""
     rows = values.T[None]
     if len(values) >= frames:
         return F.adaptive_avg_pool1d(rows, frames)[0].T
@@ -99,7 +99,7 @@ def resized(values: Tensor, frames: int) -> Tensor:
 
 
 def theirs(model: Cmu) -> BartForConditionalGeneration:
-    """transformers' own BART of the same weights."""
+    """transformers' BART of the same weights."""
     config = transformers.BartConfig.from_dict(model.bart.config.to_dict())
     network = BartForConditionalGeneration(config).eval()
     if model.bart.encoder is not None:
@@ -111,7 +111,7 @@ def theirs(model: Cmu) -> BartForConditionalGeneration:
 
 @pytest.mark.parametrize("read", READS)
 @torch.no_grad()
-def test_what_is_read_is_of_transformers_hidden_states(read: Any) -> None:
+def test_the_memory_is_of_transformers_hidden_states(read: Any) -> None:
     """A clip at a time, unpadded: resized by torch, adapted by hand, encoded by transformers."""
     model = make(plan_of({"memory": read, "adapter_layers": 2, "adapter_width": 20}))
     network = theirs(model)
@@ -162,10 +162,10 @@ def test_cached_equals_uncached(variant: str) -> None:
     stepper = model.stepper()
     state = stepper.start(memory, beams, steps)
     tokens = torch.zeros(B, beams, 1, dtype=torch.int64)
-    alike = Memory(*(part.repeat_interleave(beams, 0) for part in memory))
+    repeated = Memory(*(part.repeat_interleave(beams, 0) for part in memory))
     for _ in range(steps):
         log_probs, state = stepper.step(tokens[:, :, -1], state)
-        logits = model.logits(alike, tokens.flatten(0, 1))[:, -1].log_softmax(-1)
+        logits = model.logits(repeated, tokens.flatten(0, 1))[:, -1].log_softmax(-1)
         torch.testing.assert_close(log_probs, logits.unflatten(0, (B, beams)), atol=1e-4, rtol=0)
         parents = torch.randint(0, beams, (B, beams))
         state = stepper.reorder(state, parents)
@@ -173,7 +173,7 @@ def test_cached_equals_uncached(variant: str) -> None:
         tokens = torch.cat([tokens, torch.randint(3, V, (B, beams, 1))], -1)
 
 
-def test_the_crnn_stands_in_the_place_of_barts_encoder() -> None:
+def test_the_crnn_replaces_barts_encoder() -> None:
     model = make(plan_of({"encoder": "crnn"}))
     assert model.bart.encoder is None and model.crnn is not None
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_adapters_have_the_papers_shapes(settings: dict[str, Any], expected: lis
 
 
 def test_padding_is_not_in_the_loss() -> None:
-    """As the mean of each token's own loss; the baseline counts the padding too."""
+    """As the mean of each token's loss; the baseline counts the padding too."""
     model = make(plan_of({"memory": "last_two"}))
     rows = [torch.tensor([0, *torch.randint(3, V, (n,)).tolist(), 2]) for n in (2, 6, 1, 4)]
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=1)
@@ -244,15 +244,15 @@ class Killed(BaseException):
 @pytest.mark.parametrize("cmu", [
     {"adapter_layers": 2, "adapter_width": 48, "memory": "last_two"}, {"encoder": "crnn"},
 ], ids=["final", "crnn"])  # fmt: skip
-def test_learns_by_heart_and_resumes(
+def test_memorises_and_resumes(
     cmu: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in an epoch's midst, twice; accumulating; loaded anew it captions as it was told."""
+    """Killed in the middle of an epoch, twice; accumulating; reloaded, it captions as trained."""
     manifest = make_data(tmp_path)
     plan = plan_of(
         cmu, {"encoder_layers": 1, "decoder_layers": 1},
-        epochs=5, batch=10, accumulate=2, learning_rate=4e-3, schedule="cosine",
-        warmup_epochs=0.5, validations_per_epoch=1, patience_epochs=9,
+        **until_learned(), batch=10, accumulate=2, learning_rate=4e-3, schedule="cosine",
+        warmup_epochs=0.5, validations_per_epoch=1,
     )  # fmt: skip
     sounds = stores(tmp_path)[0]
 

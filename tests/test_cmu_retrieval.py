@@ -45,7 +45,7 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
     if kind == "triplet":
         plan = make_plan(kind, features=("one",), **settings)
         tower = CrnnTowerConfig(
-            module="crnn", input="one", convolutions=False, width=8, beside=("two",)
+            module="crnn", input="one", convolutions=False, width=16, beside=("two",)
         )
         logmel = LogmelEncoderConfig(module="logmel")
         side = SoundTowerSide(features=("one", "two"), tower=tower, input=logmel, weights=None)
@@ -57,7 +57,6 @@ def plan_of(kind: str, **training: Any) -> RetrieverPlan:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("repository")
     return root, make_data(root)
 

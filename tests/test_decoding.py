@@ -31,7 +31,6 @@ BEGIN, PAD, END = 0, 1, 2
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 @torch.no_grad()
@@ -378,7 +377,7 @@ def table_odds(probs: np.ndarray, temperature: float, top_p: float) -> dict[tupl
 @pytest.mark.parametrize(
     ("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (1.7, 1.0), (1.0, 0.7), (1.4, 0.8)]
 )
-def test_samples_follow_the_exact_odds(temperature: float, top_p: float):
+def test_samples_follow_the_exact_probabilities(temperature: float, top_p: float):
     table = torch.randn(6, 6).log_softmax(-1)
     memory = Memory(torch.zeros(4, 1, 1), torch.ones(4, 1, dtype=torch.bool))
     found = search(
@@ -398,7 +397,7 @@ def test_samples_follow_the_exact_odds(temperature: float, top_p: float):
     assert chisquare([counts[row] for row in odds], expected).pvalue > 1e-3
 
 
-def test_a_seed_is_its_own_draw():
+def test_seeds_give_different_draws():
     model, memory = model_of(12)
     draws = [
         search(model.stepper(), memory, method="sample", max_length=8, seed=seed).tokens.tolist()
@@ -421,14 +420,14 @@ def test_uniforms_are_uniform_and_independent():
         assert chisquare(counts.numpy()).pvalue > 1e-3
 
 
-def test_draw_never_takes_what_is_blocked():
+def test_draw_never_takes_a_blocked_token():
     log_probs = torch.tensor([-math.inf, -1.0, -math.inf, -0.5, -math.inf]).expand(1, 4, 5)
     edges = torch.tensor([[0.0, 2.0**-52, 0.5, 1 - 2.0**-52]], dtype=torch.float64)
     for top_p in (1.0, 0.9):
         assert set(draw(log_probs, edges, top_p=top_p)[0].tolist()) == {1, 3}
 
 
-def test_settings_arrive_by_name():
+def test_settings_are_passed_by_name():
     model, memory = model_of(12, ending=3.0)
     settings = DecodingConfig(
         beams=2, min_length=1, max_length=9, no_repeat_ngram=2, length_penalty=0.5

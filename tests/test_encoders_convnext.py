@@ -123,7 +123,7 @@ def test_the_original_checkpoint_gives_the_original_logits(tmp_path: Path) -> No
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_trunk_is_transformers_own(tmp_path: Path) -> None:
+def test_the_trunk_is_transformers(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(original_state(), path)
     encoder = build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **SMALL), None)

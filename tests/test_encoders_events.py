@@ -32,11 +32,10 @@ EVENTS = EventsEncoderConfig(module="events", weights="tagging:tagged")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def tagged(folder: Path, trunk: str) -> tuple[Any, Path]:
-    """A tagging model whose head has something to say, and where it is saved."""
+    """A tagging model with random weights in its head, and its file."""
     settings = TypeAdapter(EncoderConfig).validate_python({**TRUNKS[trunk], "weights": "tagging"})
     model = tagging_model(settings, classes=5).eval()
     with torch.no_grad():
@@ -54,12 +53,12 @@ def test_a_frames_events_are_the_taggers_of_that_frame_alone(tmp_path: Path, tru
     events = build_sound_encoder(EVENTS, path)
     waveform, lengths = sound(40000, 26000)
     values, frames = events(waveform, lengths)
-    heard = model.encoder(waveform, lengths)
-    assert torch.equal(frames, heard.lengths) and values.shape == (2, heard.values.shape[1], 5)
+    encoded = model.encoder(waveform, lengths)
+    assert torch.equal(frames, encoded.lengths) and values.shape == (2, encoded.values.shape[1], 5)
     assert (events.width, events.frame_seconds) == (5, model.encoder.frame_seconds)
     for row in range(2):
         for frame in range(int(frames[row])):
-            one = Padded(heard.values[row : row + 1, frame : frame + 1], torch.tensor([1]))
+            one = Padded(encoded.values[row : row + 1, frame : frame + 1], torch.tensor([1]))
             model.trunk = lambda *_, one=one: one
             logits = model.classify(waveform, lengths)
             torch.testing.assert_close(values[row, frame], torch.sigmoid(logits[0]))
@@ -76,12 +75,12 @@ def test_panns_events_are_its_segmentwise_output(tmp_path: Path) -> None:
     values, frames = events(waveform, lengths)
     assert events.width == 7 and events.frame_seconds == pytest.approx(0.32)
     for row, length in enumerate(lengths.tolist()):
-        own = network(waveform[row : row + 1, :length])
+        reference = network(waveform[row : row + 1, :length])
         count = int(frames[row])
-        # the network's own is nearest-interpolated 32-fold
-        segments = own["framewise_output"][0, : count * 32 : 32]
+        # its framewise_output is nearest-interpolated 32-fold
+        segments = reference["framewise_output"][0, : count * 32 : 32]
         torch.testing.assert_close(values[row, :count], segments, atol=1e-5, rtol=1e-4)
-        peak = own["clipwise_output"][0]
+        peak = reference["clipwise_output"][0]
         torch.testing.assert_close(values[row, :count].amax(0), peak, atol=1e-5, rtol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Text encoders against sentence-transformers' own encode."""
+"""Text encoders against sentence-transformers' encode."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_instructor_mean_leaves_the_instruction_out(instructor: Path) -> None:
     np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
 
 
-def test_a_package_that_is_not_there_and_a_folder_that_is_no_model(tmp_path: Path) -> None:
+def test_a_missing_package_and_a_folder_without_a_model_are_refused(tmp_path: Path) -> None:
     for weights in ("package:no_such_model", "package:../etc", str(tmp_path)):
         with pytest.raises(EarwitnessError) as raised:
             build_text_encoder(SentenceEncoderConfig(module="sentence", weights=weights))

@@ -27,7 +27,6 @@ SMALL = {"module": "vggish", "channels": 4, "hidden": 16, "width": 8}
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def released(channels: int, hidden: int, width: int) -> nn.Sequential:
@@ -90,14 +89,14 @@ def test_it_is_vggish(tmp_path: Path, hop_seconds: float, hop: int) -> None:
     for samples in (3 * PATCH, 3 * PATCH + 5000, 48000, 700, 100):
         waveform, lengths = sound(samples, seed=samples)
         values, frames = encoder(waveform, lengths)
-        own = expected(network, waveform[0].numpy(), hop)
-        assert int(frames) == len(own) == values.shape[1], samples
-        torch.testing.assert_close(values[0], own, atol=1e-4, rtol=1e-4)
+        wanted = expected(network, waveform[0].numpy(), hop)
+        assert int(frames) == len(wanted) == values.shape[1], samples
+        torch.testing.assert_close(values[0], wanted, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
-def test_whole_patches_are_all_of_vggishs_own(tmp_path: Path) -> None:
-    """30 s have 31 of 0.96 s, as torchvggish gives, and one that is filled up."""
+def test_whole_patches_are_vggishs(tmp_path: Path) -> None:
+    """30 s have 31 patches of 0.96 s, as in torchvggish, and one that is padded."""
     encoder = VggishEncoder(VggishEncoderConfig(weights="none", **SMALL)).eval()
     assert int(encoder(*sound(480000)).lengths) == 32
     assert int(encoder(*sound(31 * PATCH)).lengths) == 31
@@ -107,9 +106,9 @@ def test_whole_patches_are_all_of_vggishs_own(tmp_path: Path) -> None:
 
 def test_the_released_file_fits_it_and_its_url_and_digest_are_known() -> None:
     with torch.device("meta"):
-        own = VggishEncoder(VggishEncoderConfig(module="vggish")).state_dict()
+        wanted = VggishEncoder(VggishEncoderConfig(module="vggish")).state_dict()
         theirs = state_of(released(64, 4096, 128))
-    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in theirs.items()}
+    assert {k: v.shape for k, v in wanted.items()} == {k: v.shape for k, v in theirs.items()}
     # torch.hub's convention: a file's name ends with the beginning of its SHA-256
     assert HUB.url and HUB.sha256
     assert HUB.sha256[:8] in HUB.url
@@ -122,7 +121,7 @@ def test_a_download_that_is_not_the_released_file_is_refused(
     path = tmp_path / "checkpoints" / "vggish-10086976.pth"
     path.parent.mkdir()
     torch.save({}, path)
-    with pytest.raises(EarwitnessError, match="not the file") as caught:
+    with pytest.raises(EarwitnessError, match="not the published file") as caught:
         locate(Weights("hub"), "vggish", HUB)
     assert "\n" not in str(caught.value)
 
@@ -150,7 +149,7 @@ def test_a_clip_is_the_same_in_a_batch_and_alone(normalise: bool) -> None:
 
 
 def test_batch_norms_count_the_patches_of_clips_alone() -> None:
-    """In training: as torch's own over just those, in both outputs and running statistics."""
+    """In training: as torch over just those, in both outputs and running statistics."""
     encoder = VggishEncoder(VggishEncoderConfig(weights="none", normalise=True, **SMALL)).train()
     waveform, lengths = sound(40000, 15360, 900)
     logmel, frames = encoder.frontend(waveform, lengths)
@@ -162,9 +161,9 @@ def test_batch_norms_count_the_patches_of_clips_alone() -> None:
         if isinstance(layer, nn.Conv2d):
             norms.append(nn.BatchNorm2d(layer.out_channels))
             maps = norms[-1](maps)
-    own = encoder.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
-    heard = torch.cat([values[row, : count[row]] for row in range(3)])
-    torch.testing.assert_close(heard, own, atol=1e-4, rtol=1e-3)
+    wanted = encoder.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+    valid = torch.cat([values[row, : count[row]] for row in range(3)])
+    torch.testing.assert_close(valid, wanted, atol=1e-4, rtol=1e-3)
     for mine, theirs in zip(encoder.norms, norms, strict=True):
         torch.testing.assert_close(mine.running_var, theirs.running_var, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(mine.running_mean, theirs.running_mean, atol=1e-4, rtol=1e-3)

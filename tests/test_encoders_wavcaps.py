@@ -82,14 +82,14 @@ def test_sound_is_encode_audio_of_each_clip_alone(made: tuple[Ase, Path, BertTok
     torch.testing.assert_close(frames.values.norm(dim=2), torch.ones(3, 1))
 
 
-def test_a_clip_shorter_than_a_frame_is_filled_with_silence(
+def test_a_clip_shorter_than_a_frame_is_padded_with_silence(
     made: tuple[Ase, Path, BertTokenizer],
 ) -> None:
     model, path, _ = made
     waveform, lengths = sound(40000, 5000)
     frames = build_sound_encoder(sound_settings(path), None)(waveform, lengths)
-    filled = F.pad(waveform[1:, :5000], (0, 63 * 320 - 5000))  # 64 log-mel frames
-    torch.testing.assert_close(frames.values[1], model.encode_audio(filled), atol=1e-4, rtol=0)
+    padded_clip = F.pad(waveform[1:, :5000], (0, 63 * 320 - 5000))  # 64 log-mel frames
+    torch.testing.assert_close(frames.values[1], model.encode_audio(padded_clip), atol=1e-4, rtol=0)
 
 
 def test_text_is_encode_text_of_each_caption_alone(made: tuple[Ase, Path, BertTokenizer]) -> None:
@@ -159,8 +159,8 @@ def test_a_missing_tensor_is_named(
     state = model.state_dict()
     del state[name]
     cut = save(tmp_path / "cut.pt", state)
-    own = re.escape(name.split("audio_enc.")[-1].split("text_encoder.text_encoder.")[-1])
-    with pytest.raises(EarwitnessError, match=rf"cut\.pt: .*{own} is missing") as raised:
+    short = re.escape(name.split("audio_enc.")[-1].split("text_encoder.text_encoder.")[-1])
+    with pytest.raises(EarwitnessError, match=rf"cut\.pt: .*{short} is missing") as raised:
         if side == "sound":
             build_sound_encoder(sound_settings(cut), None)
         else:
@@ -195,7 +195,7 @@ def test_tensors_of_another_size_are_refused(
             build_text_encoder(text_settings(other, tokenizer=str(path.parent)))
 
 
-def test_foreign_objects_are_refused_and_the_line_that_is_named_mends_it(
+def test_foreign_objects_are_refused_and_the_hint_works(
     made: tuple[Ase, Path, BertTokenizer], tmp_path: Path
 ) -> None:
     model, path, _ = made
@@ -222,11 +222,11 @@ def test_settings_that_are_not_the_checkpoints_are_refused(
         build_sound_encoder(sound_settings(path, fmin=20), None)
     with pytest.raises(EarwitnessError, match="wavcaps needs mels of 64 or more"):
         build_sound_encoder(sound_settings(path, mels=32), None)
-    with pytest.raises(EarwitnessError, match="wavcaps: no weights of its own on a hub"):
+    with pytest.raises(EarwitnessError, match="wavcaps: no weights on a hub"):
         build_sound_encoder(sound_settings(Path("hub")), None)
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS[:-1]))
     BertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
-    with pytest.raises(EarwitnessError, match=r"a tokenizer of 26 tokens, but .* has 27; name in"):
+    with pytest.raises(EarwitnessError, match=r"a tokenizer of 26 tokens, but .* has 27; set"):
         build_text_encoder(text_settings(path, tokenizer=str(tmp_path)))
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -257,13 +257,13 @@ def test_wsac_validates_and_plans_with_the_papers_own_clap(
     context = Context(settings, {"clotho": manifest}, REPOSITORY, tmp_path)
     tokenizer = f"weights {path.parent}"
     plans = extraction_plans(context)
-    heard, read = plans["clotho-clap"], plans["clotho-clap-text"]
-    assert isinstance(heard, ExtractionPlan) and isinstance(read, EmbeddingPlan)
-    assert heard.encoder.window_seconds == 30.0  # a clip of Clotho is one embedding
-    assert build_sound_encoder(heard.encoder, None).width == WIDTH
-    assert build_text_encoder(read.encoder).width == WIDTH
-    assert weights_digest(heard.encoder) == weights_digest(read.encoder)
-    before = read.inputs[tokenizer]
+    sound_plan, text_plan = plans["clotho-clap"], plans["clotho-clap-text"]
+    assert isinstance(sound_plan, ExtractionPlan) and isinstance(text_plan, EmbeddingPlan)
+    assert sound_plan.encoder.window_seconds == 30.0  # a clip of Clotho is one embedding
+    assert build_sound_encoder(sound_plan.encoder, None).width == WIDTH
+    assert build_text_encoder(text_plan.encoder).width == WIDTH
+    assert weights_digest(sound_plan.encoder) == weights_digest(text_plan.encoder)
+    before = text_plan.inputs[tokenizer]
     (path.parent / "note.txt").write_text("another tokenizer")
     changed = extraction_plans(context)["clotho-clap-text"].inputs[tokenizer]
     (path.parent / "note.txt").unlink()

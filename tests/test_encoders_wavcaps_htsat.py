@@ -63,9 +63,9 @@ class Ase(nn.Module):
 
     def encode_audio(self, waveform: Tensor) -> Tensor:
         """(1, samples) → (1, WIDTH)."""
-        return F.normalize(self.audio_proj(self.heard(waveform)), dim=-1)
+        return F.normalize(self.audio_proj(self.pooled(waveform)), dim=-1)
 
-    def heard(self, waveform: Tensor) -> Tensor:
+    def pooled(self, waveform: Tensor) -> Tensor:
         """(1, samples) → (1, 16)."""
         htsat = self.audio_encoder.audio_enc
         x = htsat.audio_feats_extractor.mel_trans(waveform)
@@ -125,8 +125,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ase, Path]:
             value.data += 0.3 * torch.randn(value.shape)
     model.audio_encoder.audio_enc.bn0.running_mean.copy_(torch.linspace(-60, -30, 64))
     model.audio_encoder.audio_enc.bn0.running_var.copy_(torch.linspace(50, 150, 64))
-    first = model.audio_proj[0]  # noises are heard alike: let the projection tell them apart
-    first.bias.data = -first.weight.data @ model.heard(sound(100000, seed=7)[0])[0]
+    first = model.audio_proj[0]  # separates random sounds, whose encodings are almost equal
+    first.bias.data = -first.weight.data @ model.pooled(sound(100000, seed=7)[0])[0]
     model.audio_proj[2].bias.data.zero_()
     path = tmp_path_factory.mktemp("wavcaps") / "htsat-bert.pt"
     return model, save(path, {**model.state_dict(), "temp": torch.tensor(0.07)})

@@ -26,7 +26,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module,
     return network, save_checkpoint(network, path)
 
 
-# 320 · 201 samples are 202 frames of log-mel and 201 of wavegram: an odd one is left over
+# 320 · 201 samples are 202 frames of log-mel and 201 of wavegram: one log-mel frame is dropped
 @pytest.mark.parametrize("samples", [32000, 320 * 201, 51234])
 def test_frames_are_panns_own(official: tuple[torch.nn.Module, Path], samples: int) -> None:
     network, path = official
@@ -85,7 +85,7 @@ def test_its_weights_have_the_names_and_shapes_of_panns_checkpoint() -> None:
     assert len(convolutions) == 10  # four before, six after
 
 
-def test_what_it_cannot_be_is_refused(official: tuple[torch.nn.Module, Path]) -> None:
+def test_settings_that_do_not_fit_are_refused(official: tuple[torch.nn.Module, Path]) -> None:
     path = str(official[1])
     with pytest.raises(EarwitnessError, match="a frame every 320 samples"):
         build_sound_encoder(

@@ -212,13 +212,13 @@ def test_counters_and_indices_may_be_missing_or_left_over(tmp_path: Path) -> Non
         ("tagging", "tagging"),
     ],
 )
-def test_weights_that_are_not_there(weights: str, message: str) -> None:
+def test_missing_weights_are_refused(weights: str, message: str) -> None:
     with pytest.raises(EarwitnessError, match=message):
         build_sound_encoder(PannsEncoderConfig(weights=weights, **PANNS), None)
 
 
 def test_without_a_network_the_error_names_the_weights_and_a_way_out(tmp_path: Path) -> None:
-    """In its own process, with empty caches and every connection refused."""
+    """In a new process, with empty caches and every connection refused."""
     script = """
 import socket
 def refuse(*args, **kwargs): raise OSError("no network")
@@ -277,7 +277,7 @@ def test_the_packaged_model_is_found_without_importing_its_package() -> None:
 
 
 def hub_cache(folder: Path, repository: str, files: dict[str, bytes]) -> None:
-    """A repository as the hub's own downloader leaves it."""
+    """A repository in the layout of the hub's downloader."""
     home = folder / f"models--{repository.replace('/', '--')}"
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text("abc")
@@ -318,7 +318,7 @@ def test_a_download_that_is_not_the_published_file_is_refused(
     path = tmp_path / "checkpoints" / "Cnn10_mAP%3D0.380.pth"
     path.parent.mkdir()
     torch.save({"model": {}}, path)
-    with pytest.raises(EarwitnessError, match="not the file"):
+    with pytest.raises(EarwitnessError, match="not the published file"):
         build_sound_encoder(PannsEncoderConfig(weights="hub", **PANNS), None)
 
 

@@ -90,7 +90,7 @@ def test_scores_beside_the_embedding(model_file: Path, clips: list[np.ndarray]) 
         np.testing.assert_allclose(values[0].numpy(), expected, atol=1e-5)
 
 
-def test_what_it_cannot_do_is_said(model_file: Path, tmp_path: Path) -> None:
+def test_masks_and_broken_files_are_refused(model_file: Path, tmp_path: Path) -> None:
     encoder = build_sound_encoder(
         YamnetEncoderConfig(module="yamnet", weights=str(model_file)), None
     )

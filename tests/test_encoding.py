@@ -125,7 +125,7 @@ class Killed(BaseException):
     """As a signal would be: nothing that the code catches."""
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(
+def test_a_killed_run_continues_to_the_same_bytes(
     toy: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.trained.inputs.BATCH_FRAMES", {"cpu": 200})
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert found == (tmp_path / "whole/tiny/frames.h5").read_bytes()
 
 
-def test_parts_of_other_weights_are_not_taken(
+def test_parts_of_other_weights_are_not_used(
     toy: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -166,7 +166,7 @@ def test_parts_of_other_weights_are_not_taken(
     assert first.sha256 == fresh.sha256
 
 
-def test_what_a_person_can_mend(toy: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_errors_of_the_user(toy: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = toy
     retriever = make_retriever()
     frozen = replace(
@@ -236,7 +236,7 @@ def means(path: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_both_sides_are_the_retrievers_own_embeddings(root: Path) -> None:
+def test_both_sides_are_the_retrievers_embeddings(root: Path) -> None:
     stage.main("heard", "mine")
     folder = root / "data/features/heard"
     model = load_retriever(root / "data/models/retrievers/mine", "cpu").model

@@ -44,7 +44,6 @@ COMBINE = ("log_probs", "probs")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 class Member(NamedTuple):
@@ -155,7 +154,7 @@ def test_an_ensemble_of_one_is_its_model_to_the_bit(combine: Any, kind: str, met
     "kinds",
     [("transformer", "transformer"), ("transformer", "gru"), ("bart", "gru", "transformer")],
 )
-def test_a_wide_beam_is_exhaustive_search(combine: Any, kinds: tuple[str, ...]) -> None:
+def test_a_wide_beam_equals_exhaustive_search(combine: Any, kinds: tuple[str, ...]) -> None:
     """Three words, at most three in a caption: 40 captions in all, and a beam of 40."""
     words, longest = (3, 4, 5), 3
     members = [member(kind, 6, 5 + seed, seed) for seed, kind in enumerate(kinds)]
@@ -242,7 +241,7 @@ def teacher_forced(
 
 @pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
 @pytest.mark.parametrize("combine", COMBINE)
-def test_captions_of_one_captioner_are_its_own(
+def test_an_ensemble_of_one_gives_its_captions(
     stores: dict[str, FeatureStore], combine: Any, method: Any
 ) -> None:
     decoding = DecodingConfig(method=method, batch=4, max_length=8)

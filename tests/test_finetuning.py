@@ -183,7 +183,9 @@ def by_hand(batch: Batch, captioner: TrainedCaptioner, reward: Reward, scst: Scs
 
 @pytest.mark.parametrize("base", NAMES)
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_a_step_is_what_it_says(trained: tuple[Path, Manifest], base: str, chunks: int) -> None:
+def test_a_step_equals_its_definition(
+    trained: tuple[Path, Manifest], base: str, chunks: int
+) -> None:
     """However it is cut, and with the weights of this step: they were changed just before."""
     with ThreadPoolExecutor(1) as thread:
         step, batch, captioner, reward = make_step(trained, thread, base, chunks=chunks)
@@ -221,7 +223,7 @@ def test_autocast_keeps_the_gradients(trained: tuple[Path, Manifest], base: str)
         assert bool(gradient.any()) == bool(found[0][name].any()), name
 
 
-def test_dropout_acts_on_the_gradients_pass_alone(trained: tuple[Path, Manifest]) -> None:
+def test_dropout_is_in_the_pass_with_gradients_alone(trained: tuple[Path, Manifest]) -> None:
     with ThreadPoolExecutor(1) as thread:
         losses = []
         for dropout in (False, True):
@@ -238,7 +240,6 @@ def test_dropout_acts_on_the_gradients_pass_alone(trained: tuple[Path, Manifest]
 def stage(root: Path, name: str) -> subprocess.Popen[str]:
     environment = {
         **{key: value for key, value in os.environ.items() if key != "DVC_ROOT"},
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
@@ -304,7 +305,7 @@ def test_every_kind_resumes_to_the_same_bytes(
     assert len(steps) > len(set(steps))  # some were made twice
 
 
-def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     """Each in one line, before anything is trained."""
     root, manifest = trained
     base = load_captioner(root / "data/models/captioners/edtc", "cpu")
@@ -327,7 +328,7 @@ def test_what_a_person_can_mend(trained: tuple[Path, Manifest], tmp_path: Path) 
     assert code.returncode == 1 and err.count("\n") == 1 and "run `dvc repro plan`" in err
 
 
-def test_a_checkpoint_of_another_base_is_not_taken(
+def test_a_checkpoint_of_another_base_is_not_used(
     trained: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan does not say what the base's weights are; the checkpoint does."""

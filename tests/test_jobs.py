@@ -94,12 +94,12 @@ def test_threads_are_the_plans_before_anything_is_built(tmp_path: Path) -> None:
     assert left.seen == {(2, True)}
 
 
-def test_what_is_built_follows_from_the_plans_seed(tmp_path: Path) -> None:
+def test_the_built_model_depends_on_the_plans_seed(tmp_path: Path) -> None:
     first, again, other = (Job(tmp_path).run(seed) for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_a_save_that_is_killed_leaves_nothing_and_is_made_up_for(tmp_path: Path) -> None:
+def test_a_killed_save_leaves_nothing_and_is_repeated(tmp_path: Path) -> None:
     whole = Job(tmp_path / "whole").run()
     with pytest.raises(KeyboardInterrupt):
         Job(tmp_path, fails=True).run()
@@ -110,7 +110,7 @@ def test_a_save_that_is_killed_leaves_nothing_and_is_made_up_for(tmp_path: Path)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_another_plan_or_start_goes_on_from_no_checkpoint(tmp_path: Path) -> None:
+def test_another_plan_or_start_uses_no_checkpoint(tmp_path: Path) -> None:
     for changes in ({"seed": 2}, {"start": b"other weights"}, {"precision": "bfloat16"}):
         with pytest.raises(KeyboardInterrupt):
             Job(tmp_path, fails=True).run()
@@ -156,7 +156,7 @@ def test_one_captioner_has_its_own_precision(
 @pytest.mark.parametrize(
     ("said", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
 )
-def test_a_stages_threads_wait_passively_unless_the_machine_says_otherwise(
+def test_a_stages_threads_wait_passively_unless_set_otherwise(
     said: dict[str, str], policy: str
 ) -> None:
     """By what OpenMP itself reports when torch loads it."""

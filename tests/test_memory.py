@@ -90,7 +90,7 @@ class Watched:
         return self.bank.batch(entries)
 
 
-def test_the_memory_goes_by_in_blocks_once_a_batch(stored: tuple[FeatureBank, np.ndarray]) -> None:
+def test_the_memory_is_read_in_blocks_once_a_batch(stored: tuple[FeatureBank, np.ndarray]) -> None:
     watched = Watched(stored[0], 16)
     TextMemory(watched, "projection", block=16).recall(queries())
     assert watched.asked == CAPTIONS

@@ -85,7 +85,6 @@ KINDS: dict[str, tuple[str, tuple[int, ...], int | None, dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
 
 
 def plan_of(kind: str) -> CaptionerPlan:
@@ -220,8 +219,8 @@ def test_cached_steps_are_the_uncached_logits(kind: str) -> None:
     rows = torch.full((len(CLIPS), beams, 1), TOKENS.begin)
     for step in range(6):
         found, state = stepper.step(rows[:, :, -1], state)
-        alike = Memory(*(values.repeat_interleave(beams, 0) for values in memory))
-        expected = model.logits(alike, rows.flatten(0, 1))[:, -1].log_softmax(-1)
+        repeated = Memory(*(values.repeat_interleave(beams, 0) for values in memory))
+        expected = model.logits(repeated, rows.flatten(0, 1))[:, -1].log_softmax(-1)
         torch.testing.assert_close(found.flatten(0, 1), expected, atol=1e-4, rtol=1e-4)
         parents = torch.randint(beams, rows.shape[:2])
         state = stepper.reorder(state, parents)
@@ -255,7 +254,7 @@ def retriever(loss: str, towers: bool) -> BiEncoder:
 @pytest.mark.parametrize("towers", [False, True])
 @pytest.mark.parametrize("loss", ["infonce", "triplet", "exp_distance"])
 def test_padding_is_in_no_retrievers_loss(loss: str, towers: bool) -> None:
-    """Of sound, of what stands beside it, and of text, stored or tokens."""
+    """Of sound, of further features, and of text, stored or tokens."""
     model = retriever(loss, towers)
     draw = torch.Generator().manual_seed(2)
     sound = [[torch.randn(n, 64, generator=draw), torch.randn(n // 2 + 1, 6, generator=draw)]

@@ -71,7 +71,7 @@ def calibrated(**settings: Any) -> Prefix:
     return model
 
 
-def test_neither_leaves_the_embeddings_as_they_are() -> None:
+def test_without_noise_and_shift_embeddings_are_unchanged() -> None:
     assert torch.equal(calibrated().bridged(unit(TEXT)), unit(TEXT))
 
 
@@ -164,7 +164,7 @@ def test_the_upper_bound_reads_the_sound() -> None:
 
 
 @torch.no_grad()
-def test_sound_is_read_as_it_is() -> None:
+def test_sound_gets_no_noise_and_no_shift() -> None:
     """Noise and shift are of training alone; frames are averaged to one unit vector."""
     model = calibrated(noise=0.5, shift=True)
     frames = torch.stack([SOUND[:2], SOUND[2:4]], 1)  # (2, 2, W)
@@ -174,7 +174,7 @@ def test_sound_is_read_as_it_is() -> None:
     assert memory.mask.shape == (2, 1) and memory.mask.all()
 
 
-def test_it_is_rebuilt_to_be_loaded() -> None:
+def test_it_is_rebuilt_from_its_configuration() -> None:
     """Where its plan names weights that a network would be asked for, too."""
     model = calibrated(noise="captions", shift=True).eval()
     assert model.configuration["noise"] == pytest.approx(spread(Rows(TEXT), COUNTS))
@@ -186,7 +186,7 @@ def test_it_is_rebuilt_to_be_loaded() -> None:
     assert torch.equal(*both)
 
 
-def test_what_a_person_can_mend() -> None:
+def test_errors_say_what_to_change() -> None:
     with pytest.raises(EarwitnessError, match=r"clap is 12 wide, but clap-text is 10; .*one space"):
         build(plan_of(), [WIDTH], IDS, 10)
     with pytest.raises(EarwitnessError, match=r"prefix.shift needs.*sound_dataset"):

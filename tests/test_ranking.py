@@ -154,7 +154,7 @@ def test_an_ensemble_of_one_retriever_is_that_retriever(
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "blocks" / name).read_text()
 
 
-def test_systems_that_are_no_more_leave_no_files(
+def test_files_of_removed_systems_are_deleted(
     repository: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
     ranked(repository, tmp_path, make_plan(old=("narrow",), kept=("wide",)))
@@ -197,7 +197,7 @@ def test_the_stage_prints_every_system_beside_chance(
 
 
 @pytest.mark.parametrize("clips", [1, 4, 10, 11, 30])
-def test_a_right_clip_stands_last_of_its_equals(clips: int) -> None:
+def test_a_right_clip_ranks_last_of_its_equals(clips: int) -> None:
     draw = torch.Generator().manual_seed(clips)
     values = torch.randint(4, (50, clips), generator=draw).float()
     owner = torch.randint(clips, (50,), generator=draw)
@@ -210,7 +210,7 @@ def test_a_right_clip_stands_last_of_its_equals(clips: int) -> None:
         assert [i == right for i in chosen] == [i == right for i in expected]
 
 
-def test_names_that_stand_twice_keep_their_folders() -> None:
+def test_names_that_occur_twice_keep_their_folders() -> None:
     clips = [
         Clip("a", "evaluation", "x/1.wav", 1.0, ()),
         Clip("b", "evaluation", "y/1.wav", 1.0, ()),

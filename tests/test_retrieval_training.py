@@ -81,7 +81,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("repository")
     return root, make_data(root)
 
@@ -124,7 +123,7 @@ def rank_of_own(retriever: TrainedRetriever, root: Path, manifest: Manifest) -> 
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_training_finds_the_clips(
+def test_a_trained_retriever_ranks_the_clips(
     toy: tuple[Path, Manifest], trained: dict[str, tuple[Path, Progress]], kind: str
 ) -> None:
     folder, progress = trained[kind]
@@ -174,7 +173,7 @@ def two(toy: tuple[Path, Manifest]) -> Path:
     return toy[0]
 
 
-def test_every_batch_is_what_a_loop_finds(two: Path) -> None:
+def test_every_batch_equals_a_plain_loops(two: Path) -> None:
     batches, banks = make_batches(two)
     order = batches.order(5).tolist()
     assert sorted(order) == list(range(14))
@@ -230,7 +229,7 @@ def test_one_caption_of_each_clip(two: Path) -> None:
     assert second == pytest.approx(0.5, abs=0.05)
 
 
-def test_crops_are_inside_and_even() -> None:
+def test_crops_are_inside_and_uniform() -> None:
     lengths = torch.tensor([10, 3, 7, 8]).repeat(4000)
     place = torch.rand(
         len(lengths), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
@@ -296,7 +295,7 @@ def stage(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=root,
-        env={**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**kept, "PYTHONPATH": str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -382,7 +381,7 @@ def test_a_start_that_does_not_fit(
         train(toy[0], plan, "x", "data/models/retrievers/none")
 
 
-def test_a_checkpoint_of_another_start_is_not_gone_on_with(
+def test_a_checkpoint_of_another_start_is_not_used(
     toy: tuple[Path, Manifest], trained: dict[str, tuple[Path, Progress]], tmp_path: Path
 ) -> None:
     from pipeline.training.contrastive import _digest
@@ -391,7 +390,7 @@ def test_a_checkpoint_of_another_start_is_not_gone_on_with(
     assert len({_digest(start) for start in (None, tmp_path, trained["tower"][0])}) == 3
 
 
-def test_a_dataset_without_validation_is_trained_on_alone(two: Path) -> None:
+def test_a_dataset_without_validation_is_for_training_only(two: Path) -> None:
     """As MACS: its clips are in the batches, and the score is the other dataset's."""
     macs = make_data(two, "macs", ("development",))
     names = ("toy", "macs", "more")
@@ -462,12 +461,12 @@ def test_every_way_to_embed_gives_the_same(
                 embedded(retriever, root, clips), (audio, text), strict=True
             ):
                 same(found, expected)
-            same(retriever.embed_sound(retriever.sound.made(arrays)), audio)
+            same(retriever.embed_sound(retriever.sound.arrays(arrays)), audio)
             same(retriever.embed_text(retriever.text.queries(captions)), text)
-        single = retriever.sound.made([[own[3]] for own in arrays])
+        single = retriever.sound.arrays([[own[3]] for own in arrays])
         same(retriever.embed_sound(single)[0], audio[3])
         assert retriever.embed_text(retriever.text.queries([])).shape == (0, 32), kind
-        nothing = retriever.sound.made([[] for _ in stores])
+        nothing = retriever.sound.arrays([[] for _ in stores])
         assert retriever.embed_sound(nothing).shape == (0, 32), kind
 
 
@@ -487,7 +486,7 @@ def test_a_saved_retriever_is_the_one_that_was_trained(
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
-def test_what_a_person_can_mend(
+def test_errors_of_the_user(
     toy: tuple[Path, Manifest],
     trained: dict[str, tuple[Path, Progress]],
     tmp_path: Path,
@@ -505,10 +504,10 @@ def test_what_a_person_can_mend(
         (lambda: frozen.sound.stored([one], ["toy-1"]), r"reads 2 features \(one, two\), not 1"),
         (lambda: frozen.sound.stored([one, two], ["cat"]), "no features of 'cat'"),
         (
-            lambda: frozen.sound.made([[np.zeros((2, 24))], [np.zeros((2, 9))]]),
+            lambda: frozen.sound.arrays([[np.zeros((2, 24))], [np.zeros((2, 9))]]),
             "these features: 9 wide, .* two, 10 wide",
         ),
-        (lambda: frozen.sound.made([[]]), r"reads 2 features \(one, two\), not 1"),
+        (lambda: frozen.sound.arrays([[]]), r"reads 2 features \(one, two\), not 1"),
         (lambda: frozen.text.captions([[clip]], [[]]), r"reads 1 features \(words\), not 0"),
         (lambda: frozen.text.captions([[clip]], [[one]]), "with words, 12 wide"),
         (lambda: frozen.text.queries(["a dog"]), "encoder: 3 wide, .* words, 12 wide"),

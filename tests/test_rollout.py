@@ -54,7 +54,7 @@ def test_the_last_row_is_the_greedy_caption() -> None:
     greedy = search(model.stepper(), memory, method="greedy", max_length=7)
     length = greedy.tokens.shape[2]
     assert torch.equal(drawn.tokens[:, -1, :length], greedy.tokens[:, 0])
-    assert (drawn.tokens[:, -1, length:] == model.pad).all()
+    assert (drawn.tokens[:, -1, length:] == model.tokens.pad).all()
     assert len({tuple(row) for row in drawn.tokens[:, :-1].flatten(0, 1).tolist()}) > 15
 
 
@@ -83,7 +83,7 @@ def test_samples_follow_the_distribution(temperature: float) -> None:
     assert chisquare(pool[0], pool[1] / pool[1].sum() * count).pvalue > 0.01
 
 
-def test_draws_follow_from_seed_step_and_clip_alone() -> None:
+def test_draws_depend_on_seed_step_and_clip_alone() -> None:
     model, memory = bart()
     clips = [40, 3, 17, 8, 29, 5, 11, 2, 90]
     whole = roll(model, memory, clips, max_length=7, seed=4, step=9)

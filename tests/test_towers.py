@@ -1,4 +1,4 @@
-"""Sound towers against PANNs' and transformers' own networks on the same weights."""
+"""Sound towers against PANNs' and transformers' networks on the same weights."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def scratch(module: str) -> SoundTower:
 
 
 def stored(module: str, *lengths: int, seed: int = 0) -> Padded:
-    """Stored features of clips, padded with a loud constant that no tower may hear."""
+    """Stored features of clips, padded with a loud constant that must have no effect."""
     width = {"panns": 32, "wavegram": 160, "ast": 32, "crnn": 64}[module]
     scale, mean = {
         "panns": (10, -50), "wavegram": (0.1, 0), "ast": (4, -6), "crnn": (10, -50),
@@ -156,7 +156,7 @@ def test_a_checkpoint_without_its_embedding_layer_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("bands", [None, 5])
 def test_batch_norm_in_training_counts_valid_frames_alone(bands: int | None) -> None:
-    """Against a BatchNorm1d of the valid frames laid end to end: values, gradients, statistics."""
+    """Against a BatchNorm1d of the valid frames concatenated: values, gradients, statistics."""
     torch.manual_seed(0)
     lengths = torch.tensor([7, 3, 5])
     shape = (3, 4, 7) if bands is None else (3, 4, 7, bands)
@@ -311,7 +311,7 @@ def test_ast_weights_of_other_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").unlink()
     saved = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**saved, "max_length": 300}))
-    with pytest.raises(EarwitnessError, match="16 position embeddings, where its config"):
+    with pytest.raises(EarwitnessError, match="16 position embeddings, but its config"):
         build_sound_tower(AstTowerConfig(**AST, weights=weights), FBANK, None)
     with pytest.raises(EarwitnessError, match="width 24 is not a multiple of heads 5"):
         build_sound_tower(AstTowerConfig(**{**AST, "heads": 5}, weights="scratch"), FBANK, None)

@@ -70,7 +70,7 @@ def make_batches(banks: list[FeatureBank], draw: str = "all", seed: int = 3) -> 
     )
 
 
-def test_every_batch_holds_what_a_plain_loop_finds(banks: list[FeatureBank]) -> None:
+def test_every_batch_equals_a_plain_loops(banks: list[FeatureBank]) -> None:
     clip_of = [clip for clip, count in enumerate(COUNTS) for _ in range(count)]
     rows, batches = caption_rows(), make_batches(banks)
     order = batches.order(2).tolist()
@@ -130,7 +130,7 @@ def test_epochs_and_seeds_differ_and_repeat(banks: list[FeatureBank]) -> None:
     assert torch.equal(batches.order(1), make_batches(banks).order(1))
 
 
-def test_an_epoch_from_the_middle_is_the_rest_of_the_whole(banks: list[FeatureBank]) -> None:
+def test_an_epoch_from_the_middle_is_the_rest_of_it(banks: list[FeatureBank]) -> None:
     batches = make_batches(banks)
     whole, rest = list(batches.epoch(4))[3:], list(batches.epoch(4, start=3))
     assert len(rest) == batches.steps - 3 == len(whole)
@@ -240,7 +240,7 @@ def test_against_adamw_by_hand(tmp_path: Path) -> None:
     assert progress.best_score == pytest.approx(best_score, abs=1e-6)
 
 
-def test_the_mean_of_the_last_epochs_is_left(tmp_path: Path) -> None:
+def test_the_model_ends_with_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
     """Of their ends, whichever validated best; its own score is one more row of the curves."""
     ends = []
     for epochs in range(1, 6):  # the rate does not depend on how many there are
@@ -264,7 +264,7 @@ def test_fewer_epochs_than_are_to_be_averaged(tmp_path: Path) -> None:
     assert torch.equal(two.weight, nine.weight)
 
 
-def test_before_step_is_told_each_step_of_all(tmp_path: Path) -> None:
+def test_before_step_gets_each_step_and_their_number(tmp_path: Path) -> None:
     """A run that goes on from a checkpoint is told the steps that are left."""
     model, _ = run(tmp_path, SETTINGS.model_copy(update={"epochs": 2}))
     assert model.told == [(step, 20) for step in range(20)]
@@ -281,7 +281,7 @@ def test_before_step_is_told_each_step_of_all(tmp_path: Path) -> None:
     assert model.told == [(step, 20) for step in range(10, 20)]
 
 
-def test_every_score_is_in_the_curves_and_one_of_them_counts(tmp_path: Path) -> None:
+def test_every_score_is_in_the_curves_and_one_chooses_the_best(tmp_path: Path) -> None:
     """``other`` never rises; the run is chosen by ``score`` alone."""
     _, progress = run(tmp_path, SETTINGS.model_copy(update={"epochs": 1}), [1.0, 3.0, 2.0])
     assert [row["other"] for row in progress.curves] == [-1.0] * 3
@@ -374,7 +374,7 @@ def test_out_of_memory_names_the_batch(tmp_path: Path, error: Exception) -> None
         run(tmp_path, SETTINGS, model=Large())
 
 
-def test_decay_spares_norms_biases_and_embeddings() -> None:
+def test_norms_biases_and_embeddings_do_not_decay() -> None:
     model = nn.ModuleDict(
         {"embed": nn.Embedding(5, 4), "norm": nn.LayerNorm(4), "out": nn.Linear(4, 5),
          "mix": nn.Conv1d(4, 4, 3), "frozen": nn.Linear(4, 4)}

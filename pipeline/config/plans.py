@@ -146,7 +146,7 @@ class EvaluationPlan(ComputingPlan):
     """Score all systems of a dataset, and the yardsticks; ``name`` is the dataset's."""
 
     systems: tuple[str, ...]
-    encoders: tuple[str, ...]  # that the systems hear with, and so the nearest-clip yardstick
+    encoders: tuple[str, ...]  # of the systems' features, which the nearest-clip yardstick reads
     evaluation: EvaluationConfig
 
 

@@ -1,4 +1,4 @@
-"""What every section of ``params.yaml`` is, and how a mistake in one is told."""
+"""What every section of ``params.yaml`` is, and how a mistake in one is reported."""
 
 from __future__ import annotations
 

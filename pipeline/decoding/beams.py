@@ -12,9 +12,9 @@ class Beams:
     """K live and K finished hypotheses of each clip still in the batch.
 
     Attributes:
-        rows: (B,) int64, each clip's place in the whole batch.
+        rows: (B,) int64, each clip's row in the whole batch.
         tokens: (B, K, L) int64, of the live ones; log_probs: (B, K) float32, best first.
-        done: (B,) bool; what a clip has finished no longer changes then.
+        done: (B,) bool; then the finished hypotheses of a clip no longer change.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Beams:
         self.ended_tokens = self.tokens.clone()
         self.ended_log_probs = self.log_probs.clone()
         self.ended_scores = self.log_probs.clone()
-        self.log_probs[:, 0] = 0  # all K are one and the same before the first token
+        self.log_probs[:, 0] = 0  # before the first token all K are the same
         self.done = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
 
     def advance(self, log_probs: Tensor, step: int) -> Tensor:
-        """Takes one token each, of (B, K, V) log-probabilities, to place ``step``.
+        """Chooses the token at position ``step`` of each hypothesis by (B, K, V) log-probabilities.
 
         Returns:
             (B, K) int64, the live hypothesis that each new live one continues.
@@ -52,7 +52,7 @@ class Beams:
         return parents.gather(-1, kept)
 
     def _finish(self, tokens: Tensor, totals: Tensor, ends: Tensor, step: int) -> None:
-        """Merges the continuations (B, 2K) that end among the best K with the finished ones."""
+        """Adds those of the best K of the (B, 2K) continuations that end to the finished ones."""
         beams = self.log_probs.shape[1]
         allowed = ends & ~self.done[:, None]
         allowed[:, beams:] = False
@@ -63,10 +63,11 @@ class Beams:
         self.ended_log_probs = torch.cat((self.ended_log_probs, totals), 1).gather(-1, kept)
 
     def _stop(self, step: int) -> None:
-        """Marks the clips whose live hypotheses are not to be better than all finished ones.
+        """Marks the clips none of whose live hypotheses can become better than the finished ones.
 
-        The length of the best continuation: a log-probability can only fall, so with a positive
-        penalty no score is above that of the longest at no further cost; else the shortest.
+        The best live one is judged by its present log-probability, which can only fall, and its
+        present length; with ``exact_stop`` and a positive penalty by the greatest length, whose
+        score is the highest.
         """
         longest = self.exact_stop and self.length_penalty > 0
         length = self.rules.max_length + 1 if longest else step
@@ -74,7 +75,7 @@ class Beams:
         self.done = self.done | (best <= self.ended_scores[:, -1])
 
     def select(self, clips: Tensor) -> None:
-        """Leaves ``clips`` (B',) alone."""
+        """Keeps only ``clips`` (B',)."""
         self.rows = self.rows[clips]
         self.tokens = self.tokens[clips]
         self.log_probs = self.log_probs[clips]
@@ -89,6 +90,6 @@ class Beams:
 
 
 def _gather(tokens: Tensor, hypotheses: Tensor) -> Tensor:
-    """(B, K, L) and (B, K') to (B, K', L)."""
+    """(B, K, L) tokens and (B, K') indices of hypotheses to (B, K', L)."""
     index = hypotheses[..., None].expand(-1, -1, tokens.shape[-1])
     return tokens.gather(1, index)

@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling: hypotheses that never trade places."""
+"""Greedy decoding and sampling: hypotheses that are independent of each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Chains:
     """K independent hypotheses of each clip still in the batch.
 
     Attributes:
-        rows: (B,) int64, each clip's place in the whole batch.
+        rows: (B,) int64, each clip's row in the whole batch.
         tokens: (B, K, L) int64; log_probs: (B, K) float32.
         done: (B,) bool.
     """
@@ -35,7 +35,7 @@ class Chains:
         return self.ended.all(-1)
 
     def advance(self, log_probs: Tensor, step: int) -> None:
-        """Takes one token each, of (B, K, V) log-probabilities, to place ``step``."""
+        """Chooses each hypothesis' token at position ``step`` by (B, K, V) log-probabilities."""
         chosen = self.choose(log_probs, self.rows, step)
         gained = log_probs.gather(-1, chosen[..., None])[..., 0]
         self.tokens[:, :, step] = chosen.masked_fill(self.ended, self.rules.pad)
@@ -43,7 +43,7 @@ class Chains:
         self.ended = self.ended | (chosen == self.rules.end)
 
     def select(self, clips: Tensor) -> None:
-        """Leaves ``clips`` (B',) alone."""
+        """Keeps only ``clips`` (B',)."""
         self.rows = self.rows[clips]
         self.tokens = self.tokens[clips]
         self.log_probs = self.log_probs[clips]

@@ -1,9 +1,9 @@
 """Several captioners in one search: at every step their distributions are combined (SJTU 3).
 
 ``log_probs`` takes the mean of the log-probabilities, as SJTU's code does. It is not normalised
-again, so a caption's log-probability is the mean of what the members give it. ``probs`` takes the
-mean of the probabilities, which is a distribution as it is. A token that one member rules out has
-probability 0 under the first, and the others' share of it under the second.
+again, so a caption's log-probability is the mean of those that the members give it. ``probs`` takes
+the mean of the probabilities, which is a distribution. A token to which one member gives
+probability 0 has probability 0 under the first, but not under the second.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Combine = Literal["log_probs", "probs"]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One captioner, or M that write in one vocabulary, on one device and in evaluation mode.
+    """One captioner, or M of the same vocabulary, on one device and in evaluation mode.
 
     Raises:
-        EarwitnessError: two of them write in different vocabularies.
+        EarwitnessError: two of them have different vocabularies.
     """
 
     captioners: tuple[TrainedCaptioner, ...]
@@ -52,26 +52,10 @@ class Ensemble:
         return next(self.captioners[0].model.parameters()).device
 
 
-def check_widths(
-    captioner: TrainedCaptioner, widths: Sequence[int], places: Sequence[object]
-) -> None:
-    """Refuses features of other ``widths`` than the captioner was trained on.
-
-    Args:
-        widths: D of each of its E features. places: where each is from, for the error.
-    """
-    for width, trained, place in zip(widths, captioner.widths, places, strict=True):
-        if width != trained:
-            raise EarwitnessError(
-                f"{place}: {width} wide, but captioner {captioner.plan.name} was trained on "
-                f"{trained}; extract with the same encoder, or train again"
-            )
-
-
 class EnsembleStepper:
     """A :class:`pipeline.models.decoders.stepper.Stepper` over M steppers of one vocabulary.
 
-    Its memory and its state are tuples, one entry a member.
+    Its memory and its state are tuples with one entry for each member.
     """
 
     def __init__(self, steppers: Sequence[Stepper], combine: Combine) -> None:
@@ -82,30 +66,30 @@ class EnsembleStepper:
         self.begin, self.end = first.begin, first.end
 
     def start(self, memory: tuple[Memory, ...], beams: int, max_length: int) -> tuple[Any, ...]:
-        """See :class:`Stepper`; a memory a member."""
+        """See :class:`Stepper`; one memory for each member."""
         pairs = zip(self.steppers, memory, strict=True)
-        return tuple(stepper.start(own, beams, max_length) for stepper, own in pairs)
+        return tuple(stepper.start(each, beams, max_length) for stepper, each in pairs)
 
     def step(self, tokens: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
         """(B, K) tokens to (B, K, V) combined log-probabilities; see :class:`Stepper`."""
         pairs = zip(self.steppers, state, strict=True)
-        steps = [stepper.step(tokens, own) for stepper, own in pairs]
+        steps = [stepper.step(tokens, each) for stepper, each in pairs]
         combined = combine_log_probs([log_probs for log_probs, _ in steps], self.combine)
         return combined, tuple(after for _, after in steps)
 
     def reorder(self, state: tuple[Any, ...], parents: Tensor) -> tuple[Any, ...]:
         """See :class:`Stepper`."""
         pairs = zip(self.steppers, state, strict=True)
-        return tuple(stepper.reorder(own, parents) for stepper, own in pairs)
+        return tuple(stepper.reorder(each, parents) for stepper, each in pairs)
 
     def select(self, state: tuple[Any, ...], clips: Tensor) -> tuple[Any, ...]:
         """See :class:`Stepper`."""
         pairs = zip(self.steppers, state, strict=True)
-        return tuple(stepper.select(own, clips) for stepper, own in pairs)
+        return tuple(stepper.select(each, clips) for stepper, each in pairs)
 
 
 def combine_log_probs(log_probs: Sequence[Tensor], combine: Combine) -> Tensor:
-    """M × (B, K, V) log-probabilities as one, written into the first; −inf is probability 0."""
+    """Combines M × (B, K, V) log-probabilities in place of the first; −inf is probability 0."""
     total, *others = log_probs
     if not others:
         return total
@@ -120,7 +104,7 @@ def combine_log_probs(log_probs: Sequence[Tensor], combine: Combine) -> Tensor:
 
 
 class InPrecision:
-    """A stepper whose start and steps run in one precision, whatever the other members' is."""
+    """A stepper that runs in its own precision, where the members of an ensemble differ in it."""
 
     def __init__(self, stepper: Stepper, precision: str, device: torch.device) -> None:
         self.stepper, self.precision, self.device = stepper, precision, device

@@ -23,7 +23,7 @@ class Caption(NamedTuple):
     """A clip's best caption, and its other hypotheses, best first."""
 
     text: str
-    log_prob: float  # the ensemble's, of all tokens with the end of sentence
+    log_prob: float  # by the ensemble, of all tokens and the end of sentence
     candidates: tuple[tuple[str, float], ...]  # (text, log_prob)
 
 
@@ -37,35 +37,35 @@ def predict(
     """The captions of each batch in turn.
 
     Args:
-        features: batches of M × E × (B, T, D), each member's own E features, on its device.
-        decoding: of the search; its ``batch`` is not used here.
-        seed: of sampling; a clip's draws follow from its number among all, so from no batch.
+        features: batches of M × E × (B, T, D), for each member its E features, on the device.
+        decoding: settings of the search; ``batch`` is not used here.
+        seed: of sampling; a clip's draws depend on its number among all clips, not on its batch.
     """
     members, device = ensemble.captioners, ensemble.device
     precisions = [member.plan.hardware.precision for member in members]
     steppers: list[Stepper] = [member.model.stepper() for member in members]
-    alike = len(set(precisions)) == 1
-    if not alike:
+    one_precision = len(set(precisions)) == 1
+    if not one_precision:
         pairs = zip(steppers, precisions, strict=True)
-        steppers = [InPrecision(stepper, own, device) for stepper, own in pairs]
+        steppers = [InPrecision(stepper, precision, device) for stepper, precision in pairs]
     stepper = EnsembleStepper(steppers, ensemble.combine)
-    seen = 0
+    done = 0
     for batch in features:
         memory = []
-        for member, own, precision in zip(members, batch, precisions, strict=True):
+        for member, inputs, precision in zip(members, batch, precisions, strict=True):
             with autocast(precision, device):
-                memory.append(member.model.encode(own))
+                memory.append(member.model.encode(inputs))
         size = len(memory[0].values)
-        clips = torch.arange(seen, seen + size, device=device)
-        # one context around all steps, where it can be, casts the weights once
-        with autocast(precisions[0], device) if alike else nullcontext():
+        clips = torch.arange(done, done + size, device=device)
+        # where possible, one context around all steps: it casts the weights once
+        with autocast(precisions[0], device) if one_precision else nullcontext():
             hypotheses = decode(stepper, tuple(memory), decoding, seed=seed, clips=clips)
         yield _captions(hypotheses, members[0].tokenizer)
-        seen += size
+        done += size
 
 
 def bank_batches(banks: Sequence[FeatureBank], size: int) -> Iterator[tuple[Padded, ...]]:
-    """All clips of E banks, their clean views, ``size`` at a time."""
+    """The clean views of all clips of E banks, ``size`` clips at a time."""
     for clips in torch.arange(len(banks[0].ids)).split(size):
         yield tuple(bank.batch(clips * bank.views) for bank in banks)
 
@@ -77,7 +77,7 @@ def _captions(hypotheses: Hypotheses, tokenizer: Tokenizer) -> list[Caption]:
     found = list(zip(texts, log_probs.tolist(), strict=True))
     rows = [found[at : at + beams] for at in range(0, len(found), beams)]
     return [
-        # a hypothesis of probability 0 stands where there are fewer captions than beams
+        # where there are fewer captions than beams, the last have probability 0
         Caption(*row[0], tuple(other for other in row[1:] if other[1] > float("-inf")))
         for row in rows
     ]

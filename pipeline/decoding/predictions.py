@@ -1,8 +1,8 @@
 """A split's captions, and the table that they are written to.
 
-``clip_id, caption, log_prob, candidates``: a row a clip, in the manifest's order; ``candidates`` is
-JSON, ``[[caption, log_prob], …]``, the other hypotheses of the search, best first. One column
-rather than one a hypothesis, so that the table has the same form for every method and any K.
+``clip_id, caption, log_prob, candidates``: one row a clip, in the manifest's order. ``candidates``
+is JSON, ``[[caption, log_prob], …]``: the other hypotheses of the search, best first. They are one
+column, so that the table has the same columns for every method and any K.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline.config.evaluation import DecodingConfig
-from pipeline.decoding.ensemble import Ensemble, check_widths
+from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption, bank_batches, predict
 from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.features.bank import open_banks
@@ -25,7 +25,7 @@ from pipeline.files import replacing
 from pipeline.tensors import Padded
 
 COLUMNS = ("clip_id", "caption", "log_prob", "candidates")
-DIGITS = 4  # of a log-probability: beyond them are the differences between machines
+DIGITS = 4  # of a log-probability; machines differ beyond them
 
 
 def caption_clips(
@@ -40,16 +40,16 @@ def caption_clips(
     """The captions of ``clips``, in their order.
 
     Args:
-        stores: M × E, the stored features of each captioner; what several read is held once.
+        stores: M × E, the stored features of each captioner; those of several are loaded once.
         name: of the system, for the progress bar.
-        memories: M, what each captioner reads sound through; none where there are none.
+        memories: M, the text memory of each captioner; empty where none has one.
         seed: of sampling.
 
     Raises:
         EarwitnessError: features of another width than a captioner was trained on.
     """
-    for captioner, own in zip(ensemble.captioners, stores, strict=True):
-        check_widths(captioner, [store.width for store in own], [store.path for store in own])
+    for captioner, each in zip(ensemble.captioners, stores, strict=True):
+        captioner.check_widths([store.width for store in each], [store.path for store in each])
     gathered: Iterable[Sequence[tuple[Padded, ...]]] = _batches(
         stores, clips, ensemble.device, decoding.batch
     )
@@ -70,16 +70,16 @@ def _batches(
     device: torch.device,
     size: int,
 ) -> Iterator[list[tuple[Padded, ...]]]:
-    """M × E × (B, T, D) of ``size`` clips at a time; a store is held, and gathered, once."""
-    distinct = {store.path: store for own in stores for store in own}
+    """M × E × (B, T, D) of ``size`` clips at a time; each store is loaded, and gathered, once."""
+    distinct = {store.path: store for each in stores for store in each}
     banks = open_banks(list(distinct.values()), clips, device)
     for gathered in bank_batches(banks, size):
         values = dict(zip(distinct, gathered, strict=True))
-        yield [tuple(values[store.path] for store in own) for own in stores]
+        yield [tuple(values[store.path] for store in each) for each in stores]
 
 
 def write_predictions(path: Path, clips: Sequence[str], captions: Sequence[Caption]) -> None:
-    """Writes the table whole or not at all; the same captions give the same bytes."""
+    """Writes the whole table or nothing; the same captions give the same bytes."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -1,7 +1,7 @@
-"""Drawing tokens, the same for a clip whatever else is in its batch.
+"""Drawing tokens: a clip's draws do not depend on the other clips of its batch.
 
-The random numbers come from a hash of (seed, clip, hypothesis, step) in place of a generator, so
-they do not depend on the batch, on finished clips leaving it, or on the device.
+The random numbers are a hash of (seed, clip, hypothesis, step), not a generator's, so they do not
+depend on the batch, on finished clips that leave it, or on the device.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _BITS = 52  # so that uniform × total stays below total in float64
 def draw(
     log_probs: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_p: float = 1.0
 ) -> Tensor:
-    """One token of each distribution, by inversion of the cumulative sum.
+    """One token of each distribution, by inverting the cumulative sum.
 
     Args:
         log_probs: (B, K, V); −inf is never drawn.
         uniform: (B, K) float64 in [0, 1).
         temperature: divides the log-probabilities.
-        top_p: draws from the fewest likeliest tokens whose probabilities sum to at least this
+        top_p: draws from the fewest likeliest tokens whose probabilities sum to at least it
             (nucleus sampling, Holtzman et al. 2020).
 
     Returns:
@@ -46,10 +46,10 @@ def uniforms(seed: int, clips: Tensor, hypotheses: int, step: int) -> Tensor:
 
 
 def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
-    """(B, K): the first index at which the cumulative sum exceeds its share."""
+    """(B, K): the first index at which the cumulative sum exceeds ``uniform`` times the total."""
     cumulative = probs.cumsum(-1)
-    share = uniform[..., None] * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, share, right=True)[..., 0]
+    bound = uniform[..., None] * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, bound, right=True)[..., 0]
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """A shift to the right that fills with zeros."""
+    """Logical shift to the right."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

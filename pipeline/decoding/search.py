@@ -1,17 +1,17 @@
 """One batched search for every model: greedy, sampling and beam, over a Stepper.
 
-Only time is a Python loop. Clips that are finished leave the batch, so a long caption does not make
-the short ones wait.
+Only time is a Python loop. Finished clips leave the batch, so short captions do not wait for a long
+one.
 
 **Beam search.** Each step takes the best 2K continuations of a clip's K live hypotheses. Those
-among the best K that end are finished with ``log p / n ** length_penalty``, n being the generated
-tokens with the end; the best K that do not end live on. A clip keeps its K best finished
-hypotheses, and is done when no live one is expected to be better than the worst of them. By
-default that is judged as if the live one ended now with its present log-probability (the rule of
-transformers' ``early_stopping=False``); ``exact_stop`` judges by the best that any continuation
-could reach, which is never wrong and, with a positive penalty, seldom early. A hypothesis of
-``max_length`` tokens must end next, and pays its probability for it: every hypothesis ends in
-``end``.
+among the best K that end are finished, with the score ``log p / n ** length_penalty``, where n
+counts the generated tokens and the end; the best K that do not end stay live. A clip keeps its K
+best finished hypotheses, and is done when no live one is expected to be better than the worst of
+them. By default a live one is judged as if it ended now with its present log-probability (the rule
+of transformers' ``early_stopping=False``). ``exact_stop`` judges by the best score that any
+continuation could reach: this is never wrong and, with a positive penalty, stops later. A
+hypothesis of ``max_length`` tokens must end next, and the probability of that end counts: every
+hypothesis ends in ``end``.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from pipeline.models.decoders.stepper import Stepper
 from pipeline.tensors import Memory
 
 Method = Literal["beam", "greedy", "sample"]
-_LEAVE = 8  # finished clips leave once they are one in so many
+_LEAVE = 8  # finished clips leave once they are at least one in 8
 
 
 class Hypotheses(NamedTuple):
     """K captions a clip, best first by score.
 
-    Where fewer than K captions exist at all, the last are empty with a score of −inf.
+    Where there are fewer than K captions, the last are empty with a score of −inf.
     """
 
-    tokens: Tensor  # (B, K, L) int64, begin … end, then padding: the form of Batch.tokens
-    lengths: Tensor  # (B, K) int64, tokens from begin to end, both counted
-    log_probs: Tensor  # (B, K) float32, the model's log p of all tokens after begin, end included
+    tokens: Tensor  # (B, K, L) int64, begin … end, then padding, as Batch.tokens
+    lengths: Tensor  # (B, K) int64, tokens, begin and end among them
+    log_probs: Tensor  # (B, K) float32, the model's log p of all tokens after begin
     scores: Tensor  # (B, K) float32, log_probs / (lengths − 1) ** length_penalty
 
 
@@ -54,7 +54,7 @@ def decode(
     seed: int = 1,
     clips: Tensor | None = None,
 ) -> Hypotheses:
-    """:func:`search` as ``params.yaml`` asks for it."""
+    """:func:`search` with the settings of ``params.yaml``."""
     return search(stepper, memory, seed=seed, clips=clips, **settings.model_dump(exclude={"batch"}))
 
 
@@ -85,10 +85,10 @@ def search(
         length_penalty: see :class:`Hypotheses`.
         no_repeat_ngram: no n-gram of this size twice in a hypothesis; 0: off.
         min_length, max_length: tokens between begin and end.
-        temperature, top_p: of sampling; ``log_probs`` are the model's own all the same.
-        seed: of sampling: the same draws for the same seed and clip, whatever the batch.
+        temperature, top_p: of sampling; they do not change ``log_probs``.
+        seed: of sampling: the same draws for the same seed and clip in any batch.
         clips: (B,) int64, each clip's number for its draws; 0 … B − 1 where not given.
-        exact_stop: see the module's page.
+        exact_stop: see the top of this module.
 
     Raises:
         EarwitnessError: a setting outside its range.
@@ -119,10 +119,10 @@ def search(
 def run_search(
     stepper: Stepper, memory: Any, rules: Rules, running: Beams | Chains
 ) -> tuple[Tensor, Tensor]:
-    """(B, K, L) tokens and (B, K) log-probabilities of all clips, once each is done."""
+    """(B, K, L) tokens and (B, K) log-probabilities of all clips, each searched to its end."""
     state = stepper.start(memory, running.tokens.shape[1], rules.max_length + 1)
     tokens, log_probs = (result.clone() for result in running.finished())
-    every = 4 if tokens.is_cuda else 1  # asking who is done waits for the GPU
+    every = 4 if tokens.is_cuda else 1  # to ask which are done waits for the GPU
     for step in range(1, rules.max_length + 2):
         written = running.tokens[:, :, :step]
         next_log_probs, state = stepper.step(written[:, :, -1], state)

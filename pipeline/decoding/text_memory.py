@@ -1,9 +1,9 @@
-"""Sound read through the captions that a prefix captioner was trained on (WSAC 3.2).
+"""WSAC's text memory: the captions that a prefix captioner was trained on (WSAC 3.2).
 
-Nearest-neighbour decoding puts the nearest caption's embedding in the sound's place, projection a
-mean of them all, weighted by softmax(cosine / τ). The memory goes by in blocks, once a batch, with
-a softmax that is corrected on the way (Milakov & Gimelshein 2018), so that no matrix of all
-similarities is ever there.
+It replaces a sound's embedding: nearest-neighbour decoding by that of the nearest caption,
+projection by a mean of all captions', weighted by softmax(cosine / τ). Each batch reads the memory
+in blocks and corrects the softmax as it goes (Milakov & Gimelshein 2018), so that no matrix of all
+similarities is made.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BLOCK = 8192  # captions at once
 
 
 class TextMemory:
-    """The training captions' embeddings, and how sound is read through them.
+    """The training captions' embeddings, and how they replace a sound's.
 
     Args:
-        captions: N of them, an entry each; their values stay as they are stored (float16).
-        source: where they are from, for the error's sake.
+        captions: N entries, one a caption; their values stay float16, as stored.
+        source: where they are from, for the error message.
 
     Raises:
         EarwitnessError: there are none.
@@ -59,7 +59,7 @@ class TextMemory:
 
     @torch.no_grad()
     def read(self, sound: Padded) -> Padded:
-        """(B, T, W) stored sound → (B, 1, W): what the decoder reads in its place."""
+        """(B, T, W) stored sound → (B, 1, W), which the decoder reads instead."""
         found = self.recall(unit(sound))
         return Padded(found[:, None], torch.ones_like(sound.lengths))
 
@@ -70,7 +70,7 @@ class TextMemory:
             return self._nearest(embeddings) if self.method == "nearest" else self._mean(embeddings)
 
     def _blocks(self) -> Iterator[Tensor]:
-        """(n, W) float32 unit embeddings at a time."""
+        """All captions: (n, W) float32 unit embeddings at a time."""
         for entries in torch.arange(len(self.captions)).split(self.block):
             yield unit(self.captions.batch(entries))
 
@@ -102,9 +102,9 @@ class TextMemory:
 def read_sound(
     memories: Sequence[TextMemory | None], batch: Sequence[tuple[Padded, ...]]
 ) -> list[tuple[Padded, ...]]:
-    """M × E × (B, T, W) stored sound, each member's own through its memory where it has one."""
+    """M × E × (B, T, W) stored sound, replaced for each member that has a memory."""
     pairs = zip(memories, batch, strict=True)
-    return [own if memory is None else (memory.read(own[0]),) for memory, own in pairs]
+    return [sound if memory is None else (memory.read(sound[0]),) for memory, sound in pairs]
 
 
 def open_memory(
@@ -114,10 +114,10 @@ def open_memory(
     features: Path,
     device: torch.device,
 ) -> TextMemory | None:
-    """The memory of what a captioner was trained on; None where it is not to be asked.
+    """The memory of the captions that a captioner was trained on; None where it uses none.
 
     Args:
-        plan: the captioner's; only a prefix has a memory.
+        plan: of the captioner; only a prefix captioner has a memory.
         corpora: folder of ``<dataset>.json``. features: of ``<dataset>/<encoder>.h5``.
 
     Raises:

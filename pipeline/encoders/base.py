@@ -1,4 +1,4 @@
-"""What every frozen encoder is: waveforms or captions in, frames or tokens of one width out."""
+"""The interfaces of frozen encoders: waveforms to frames, captions to embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.tensors import Padded
 
 
 class Masks(NamedTuple):
-    """What SpecAugment lays on a batch of windows."""
+    """SpecAugment's masks for a batch of windows."""
 
     settings: SpecAugmentConfig
     seeds: Tensor  # (B,) int64, one a clip and view
@@ -26,30 +26,30 @@ class Masks(NamedTuple):
 class SoundEncoder(nn.Module, ABC):
     """Waveforms to frames.
 
-    A clip's valid frames depend on its own samples alone, not on what it is batched with, up to
-    float rounding; each encoder's docstring says how it pads.
+    A clip's valid frames depend on its samples alone, not on the batch, up to float rounding; each
+    encoder's docstring says how it pads.
     """
 
     sample_rate: int  # Hz, of the waveforms it takes
     width: int  # D
     frame_seconds: float  # between two frames; of a pooled encoder: the window's length
-    pooled: bool = False  # one frame a window: windows of a clip are averaged, not joined
-    augments: bool = False  # has a log-mel that SpecAugment can mask
+    pooled: bool = False  # one frame a window: a clip's windows are averaged, not joined
+    augments: bool = False  # computes a log-mel, which SpecAugment can mask
 
     @abstractmethod
     def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         """Encodes a batch of windows.
 
         Args:
-            waveform: (B, samples) float32 in [-1, 1]; what lies past a clip's length is ignored.
+            waveform: (B, samples) float32 in [-1, 1]; samples past a clip's length are ignored.
             lengths: (B,) int64, valid samples, each at least 1.
-            masks: to lay on the log-mel before the frozen trunk; None: the clean view.
+            masks: of the log-mel, before the frozen trunk; None: the clean view.
 
         Returns:
             (B, T, D) frames; each clip has at least one.
 
         Raises:
-            EarwitnessError: ``masks`` are given to an encoder without a log-mel.
+            EarwitnessError: an encoder without a log-mel gets ``masks``.
         """
 
 
@@ -64,15 +64,15 @@ class SpectrogramEncoder(SoundEncoder):
         return self.logmel(waveform, lengths)
 
     def places(self, lengths: Tensor, frames: int) -> Tensor | None:
-        """(B, T) the valid frame that each log-mel frame repeats, negative for none.
+        """(B, T): the valid frame that each log-mel frame repeats, negative for none.
 
-        None where a clip is not repeated to fill its window. ``lengths``: (B,) int64, samples.
+        None if this encoder does not repeat clips. ``lengths``: (B,) int64, samples.
         """
         return None
 
     @abstractmethod
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, T', D) frames."""
+        """(B, T, M) log-mel of :meth:`frontend`, (B,) valid frames → (B, T', D) frames."""
 
     def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         values, frames = self.frontend(waveform, lengths)
@@ -83,13 +83,13 @@ class SpectrogramEncoder(SoundEncoder):
 
 
 def refuse_masks(masks: Masks | None, encoder: str) -> None:
-    """For encoders without a log-mel of their own."""
+    """For encoders without a log-mel: an error if there are ``masks``."""
     if masks is not None:
         raise EarwitnessError(f"{encoder} has no spectrogram to mask; set its views to 0")
 
 
 class Packed(NamedTuple):
-    """Sequences of one width, laid end to end in the order of the captions."""
+    """Sequences of one width, concatenated in the order of the captions."""
 
     values: NDArray[np.floating]  # (total, D)
     lengths: NDArray[np.int64]  # (N,)
@@ -109,12 +109,12 @@ class TextEncoder(ABC):
             dtype: of the values; float16 halves the memory of a large corpus.
 
         Returns:
-            (total, D) embeddings and (N,) how many each caption has, in the order given.
+            (total, D) embeddings, in the order given, and (N,) how many each caption has.
         """
 
 
 def peak_and_mean(frames: Padded) -> Tensor:
-    """(B, T, D) → (B, D): the maximum plus the mean of a clip's own frames, as PANNs pool them."""
+    """(B, T, D) → (B, D): the maximum plus the mean of a clip's valid frames, as in PANNs."""
     mask = frames.mask[..., None]
     mean = (frames.values * mask).sum(1) / frames.lengths[:, None]
     return mean + frames.values.masked_fill(~mask, -float("inf")).amax(1)

@@ -1,4 +1,4 @@
-"""Captions in batches of like length, whatever model embeds them."""
+"""Captions to embeddings in batches of similar length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BatchedTextEncoder(TextEncoder):
 
     @abstractmethod
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """B captions → (B, L, D) embeddings and (B, L) bool, true where one is kept."""
+        """B captions → (B, L, D) embeddings and (B, L) bool, true for those to keep."""
 
     @torch.inference_mode()
     def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:
@@ -42,15 +42,15 @@ class BatchedTextEncoder(TextEncoder):
 
 
 def _in_order(values: np.ndarray, counts: np.ndarray, order: np.ndarray) -> Packed:
-    """Sorted captions' embeddings, laid out in the captions' own order.
+    """Restores the order of the captions.
 
     Args:
         values: (total, D), in sorted order.
-        counts: (N,), of each caption in sorted order.
-        order: (N,), the caption that stands at each sorted place.
+        counts: (N,) embeddings of each caption, in sorted order.
+        order: (N,), the caption at each sorted position.
     """
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    place = np.argsort(order, kind="stable")  # where each caption stands among the sorted
+    place = np.argsort(order, kind="stable")  # each caption's sorted position
     lengths = counts[place].astype(np.int64)
     ends = np.cumsum(lengths)
     within = np.arange(len(values)) - np.repeat(ends - lengths, lengths)

@@ -1,4 +1,4 @@
-"""A BERT of the size of a checkpoint's tensors, so that its settings need no file of their own."""
+"""A BERT's configuration from its tensors, for checkpoints without a config.json."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import BertConfig
 
-HEAD = 64  # width of an attention head in every published BERT; no tensor says it
+HEAD = 64  # width of an attention head in every published BERT: not in the tensors
 
 
 def bert_config(state: Mapping[str, Tensor], prefix: str) -> BertConfig:
-    """The configuration of the BERT whose tensors' names begin with ``prefix``.
+    """The BERT whose tensors' names begin with ``prefix``.
 
     Raises:
         KeyError: the tensor that is missing.

@@ -1,4 +1,4 @@
-"""How an encoder's weights are read, without unpickling anything, and that they are its own."""
+"""Reads an encoder's weights without unpickling, and checks that they fit the encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,18 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 if TYPE_CHECKING:
-    from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig
+    from pipeline.config.encoders import (
+        ConvNextEncoderConfig,
+        HtsatEncoderConfig,
+        PannsEncoderConfig,
+    )
 
-HEAD = "head."  # of the names that the tagging stage saves; encoders leave them out
-STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # the safe form first
+HEAD = "head."  # begins the names of the tagging stage's classifier; encoders ignore it
+STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # safetensors is preferred
 
 
 def state_file(location: Path) -> Path:
-    """The file of tensors at ``location``: itself, or the one in the folder."""
+    """The file of tensors at ``location``, which is a file or a folder."""
     if location.is_file():
         return location
     for name in STATE_FILES:
@@ -40,9 +44,9 @@ def state_file(location: Path) -> Path:
 
 
 def read_state(location: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a torch file without running any of its pickle.
+    """The tensors of a safetensors file or of a torch file; no pickled code is run.
 
-    A torch file may hold them under ``model`` or ``state_dict``, beside training's leftovers.
+    A torch file may hold them under ``model`` or ``state_dict``, beside other training state.
 
     Raises:
         EarwitnessError: the file is neither, or holds more than tensors.
@@ -57,7 +61,7 @@ def read_state(location: Path) -> dict[str, Tensor]:
             raise EarwitnessError(f"{path}: broken safetensors ({error})") from None
     try:
         with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other protocols: the error says enough
+            warnings.simplefilter("ignore")  # about pickle protocols: the error says enough
             values: Any = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
@@ -81,14 +85,14 @@ def _unread(path: Path, error: Exception) -> EarwitnessError:
             f"{path}: not weights that can be read without unpickling; save them as safetensors"
         )
     return EarwitnessError(
-        f"{path}: holds {foreign[1]} beside its tensors and is not unpickled; where you trust the"
-        " file, save them alone: torch.save({'model': torch.load(OLD, weights_only=False)"
+        f"{path}: holds {foreign[1]} beside its tensors and is not unpickled; if you trust the"
+        " file, save the tensors alone: torch.save({'model': torch.load(OLD, weights_only=False)"
         "['model']}, NEW)"
     )
 
 
 def _arrays() -> list[Any]:
-    """PANNs' own checkpoints carry the state of their sampler, which is plain arrays."""
+    """Allowed types: PANNs' published checkpoints contain their sampler's state, plain arrays."""
     array, dtype, scalar = (np.zeros(1).__reduce__()[0], np.dtype, np.float64(0).__reduce__()[0])
     kinds = ("int8", "uint8", "int32", "int64", "float32", "float64", "bool")
     return [
@@ -104,14 +108,13 @@ def load_state(
     source: Path,
     optional: Sequence[str] = (),
 ) -> None:
-    """Loads ``state`` into ``module``; names that do not fit are an error.
+    """Loads ``state`` into ``module``, whose floating-point tensors must all be in it.
 
     Args:
-        optional: beginnings of names that may be left over: parts of the checkpoint that this
-            encoder does not use, such as a classifier.
+        optional: prefixes of names that ``module`` may lack, such as a classifier's.
 
     Raises:
-        EarwitnessError: naming the first tensor that is missing, left over or of another shape.
+        EarwitnessError: a tensor is missing, unknown or of another shape; it is named.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():
@@ -129,15 +132,23 @@ def load_state(
     module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
 
 
+def renamed(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """The tensors, with each (pattern, replacement) applied to their names in order."""
+    converted = dict(state)
+    for pattern, replacement in names:
+        converted = {re.sub(pattern, replacement, name): converted[name] for name in converted}
+    return converted
+
+
 def _unfit(source: Path, what: str) -> EarwitnessError:
     return EarwitnessError(f"{source}: not the weights of this encoder: {what}")
 
 
 def check_front_end(settings: Mapping[str, Any], saved: Mapping[str, Any], source: Path) -> None:
-    """The front end's settings must be those that the weights were trained with.
+    """Checks that weights were trained with these settings of the front end.
 
     Raises:
-        EarwitnessError: naming the first that differs.
+        EarwitnessError: a setting differs; it is named.
     """
     for name, value in settings.items():
         if name in saved and saved[name] != value:
@@ -147,10 +158,10 @@ def check_front_end(settings: Mapping[str, Any], saved: Mapping[str, Any], sourc
 
 
 def check_filters(saved: Tensor | None, logmel: LogMel, source: Path) -> None:
-    """PANNs-like checkpoints hold their mel filters (n_fft // 2 + 1, M): they must be ours.
+    """Checks the mel filters (n_fft // 2 + 1, M) that PANNs-like checkpoints hold.
 
     Raises:
-        EarwitnessError: they were trained with another front end.
+        EarwitnessError: the weights were trained with another front end.
     """
     if saved is None:
         return
@@ -159,54 +170,54 @@ def check_filters(saved: Tensor | None, logmel: LogMel, source: Path) -> None:
     )
     if not same:
         raise EarwitnessError(
-            f"{source}: its mel filters are not those of sample_rate, n_fft, mels, fmin and fmax"
-            " in the settings; set them to what it was trained with"
+            f"{source}: its mel filters differ from those of sample_rate, n_fft, mels, fmin and"
+            " fmax in the settings; set them to the values it was trained with"
         )
 
 
 def trained_settings(weights: Path) -> dict[str, Any]:
-    """What the tagging stage wrote beside its weights."""
+    """The encoder's settings, which the tagging stage wrote beside its weights."""
     saved = read_json(weights.with_suffix(".json"), "run `dvc repro tagging`")
     if not isinstance(saved, dict) or not isinstance(saved.get("encoder"), dict):
-        raise EarwitnessError(f"{weights.with_suffix('.json')}: no encoder's settings in it")
+        raise EarwitnessError(
+            f"{weights.with_suffix('.json')}: holds no encoder settings; run `dvc repro -f tagging`"
+        )
     return dict(saved["encoder"])
 
 
 def load_trained(
     encoder: nn.Module,
     logmel: LogMel | None,
-    settings: PannsEncoderConfig | ConvNextEncoderConfig,
+    settings: PannsEncoderConfig | ConvNextEncoderConfig | HtsatEncoderConfig,
     location: Path,
     unused: Sequence[str],
-    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+    names: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Tensor]:
-    """Gives an encoder on a log-mel its weights: the hub's, a file's or the tagging stage's.
+    """Loads the weights of an encoder on a log-mel: published ones or the tagging stage's.
 
     Args:
-        logmel: its front end, which must be the one that the weights were trained with; None for
-            any, where the weights are only a start.
-        location: where the weights are.
-        unused: beginnings of names that may be left over.
-        convert: from the checkpoint's names to the encoder's.
+        logmel: its front end, to be checked against the weights'; None: no check.
+        unused: prefixes of names that the encoder may lack.
+        names: from the checkpoint's names to the encoder's; see :func:`renamed`.
 
     Returns:
-        All tensors of the file, under its own names.
+        All tensors of the file, under the file's names.
 
     Raises:
-        EarwitnessError: they are not this encoder's.
+        EarwitnessError: the weights do not fit the encoder.
     """
     if settings.weights.kind == "tagging" and logmel is not None:
         check_front_end(front_end(settings), trained_settings(location), location)
     state = read_state(location)
     if logmel is not None:
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
-    load_state(encoder, convert(state), location, unused)
+    load_state(encoder, renamed(state, names), location, unused)
     return state
 
 
 @contextmanager
 def one_line(source: Path | str) -> Iterator[None]:
-    """A library's complaint about the files at ``source`` becomes one line."""
+    """Turns a library's error about the files at ``source`` into one line."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -216,7 +227,7 @@ def one_line(source: Path | str) -> Iterator[None]:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """transformers draws its bar of loaded tensors on anything: only a terminal is shown it."""
+    """Hides transformers' progress bar of loaded tensors unless stderr is a terminal."""
     from transformers.utils import logging
 
     if sys.stderr.isatty() or not logging.is_progress_bar_enabled():

@@ -20,16 +20,16 @@ from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
-SHORTER_MELS = 4  # a model with fusion is given four spectrograms: here the same one
+SHORTER_MELS = 4  # a model with fusion reads four spectrograms: here four times the same
 
 
 class ClapEncoder(SpectrogramEncoder):
-    """One D-wide frame a window, what ``ClapModel.get_audio_features`` gives.
+    """One D-wide frame a window, equal to ``ClapModel.get_audio_features``.
 
-    CLAP's own extractor crops what is longer than its input (10 s) at random; here a clip is cut
-    into windows, whose embeddings are averaged. A shorter window is padded as the extractor's
-    ``padding`` says, which draws nothing. A model with fusion gets each window as one that is not
-    longer than its input; its extractor marks a random clip as longer even then.
+    CLAP's extractor crops sound longer than its input (10 s) at random; here a clip is cut into
+    windows, whose embeddings are averaged. A shorter window is padded by the extractor's
+    ``padding``. For a model with fusion, no window is marked as longer than the input; CLAP's
+    extractor marks a random clip of each batch.
     """
 
     pooled = True
@@ -67,7 +67,7 @@ class ClapEncoder(SpectrogramEncoder):
             return None
         whole = self.window_samples
         if self.padding == "repeat":  # the last repetition is cut, not left out
-            whole = self.window_samples + int(lengths.max())
+            whole += int(lengths.max())
         return repeated_frames(lengths, frames, self.logmel.hop, whole)
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
@@ -81,7 +81,7 @@ class ClapEncoder(SpectrogramEncoder):
 
 
 def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Tensor:
-    """(B, samples) as CLAP's extractor pads: ``repeatpad``, ``repeat`` or zeros."""
+    """(B, samples), padded as by CLAP's extractor: ``repeatpad``, ``repeat`` or zeros."""
     if padding == "repeatpad":
         return repeat_padded(waveform, lengths, samples)
     at = torch.arange(samples, device=waveform.device)
@@ -93,7 +93,7 @@ def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Te
 def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
-        raise EarwitnessError(f"{location}: clap needs a folder as save_pretrained writes it")
+        raise EarwitnessError(f"{location}: clap needs a folder written by save_pretrained")
     with checkpoints.one_line(location):
         config = ClapConfig.from_pretrained(location, local_files_only=True)
         extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)

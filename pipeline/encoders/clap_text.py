@@ -20,9 +20,8 @@ HUB = Hub(repository="laion/clap-htsat-unfused")
 
 
 class ClapTextEncoder(BatchedTextEncoder):
-    """``mean``: the projected, normalised embedding that ``ClapModel.get_text_features`` gives, one
-    a caption; ``tokens``: the text model's last hidden states, one a token, its begin and end
-    included.
+    """``mean``: one embedding a caption, equal to ``ClapModel.get_text_features``; ``tokens``: the
+    text model's last hidden states, of its begin and end tokens too.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class ClapTextEncoder(BatchedTextEncoder):
 def build(settings: ClapTextEncoderConfig, location: Path, device: str) -> ClapTextEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
-        raise EarwitnessError(f"{location}: clap_text needs a folder as save_pretrained writes it")
+        raise EarwitnessError(f"{location}: clap_text needs a folder written by save_pretrained")
     with checkpoints.one_line(location):
         text: Any = ClapConfig.from_pretrained(location, local_files_only=True).text_config
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)

@@ -1,4 +1,4 @@
-"""PANNs' convolution blocks on a log-mel (Kong et al. 2020, table 1), whoever trained them."""
+"""PANNs' convolution blocks on a log-mel (Kong et al. 2020, table 1)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipeline.tensors import Padded
 
 
 class CnnEncoder(SpectrogramEncoder):
-    """panns_inference's own blocks, each twice as wide as the one before.
+    """panns_inference's blocks, each twice as wide as the one before.
 
-    A clip ends in its own reflection, then in the convolutions' zeros, in a batch as alone; a clip
-    shorter than one frame is filled up with silence to one.
+    A clip is padded by its reflection, then by the convolutions' zeros, alone and in a batch; a
+    clip shorter than one frame is padded with silence to one.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class CnnEncoder(SpectrogramEncoder):
         channels: int,
         pools: Sequence[int],
     ) -> None:
-        """``channels``: of the first block; ``pools``: frames and bands made one after each.
+        """``channels``: of the first block; ``pools``: pooling factor after each block.
 
         Raises:
             EarwitnessError: the poolings leave no band.
@@ -55,13 +55,13 @@ class CnnEncoder(SpectrogramEncoder):
         return self.logmel(*at_least(waveform, lengths, shortest))
 
     def maps(self, logmel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, M) → (B, D, T', M') after the last block, and (B,) valid frames of it."""
+        """(B, T, M) → (B, D, T', M') of the last block, and (B,) valid frames."""
         x = masked_norm(self.bn0, logmel[:, None].transpose(1, 3), lengths)  # (B, M, T, 1)
         x = x.transpose(1, 3)
         for index, pool in enumerate(self.pools):
             block = getattr(self, f"conv_block{index + 1}")
             x, lengths = conv_block(block, x, lengths, (pool, pool))
-            x = F.dropout(x, p=0.2, training=self.training)  # PANNs' own
+            x = F.dropout(x, p=0.2, training=self.training)  # PANNs
         return x, lengths
 
 

@@ -1,7 +1,7 @@
-"""PANNs' convolution blocks (Kong et al. 2020), run so that padding is neither heard nor counted.
+"""PANNs' convolution blocks (Kong et al. 2020), with padding masked out.
 
-The package panns_inference runs wget and writes to the home folder when it is imported, so only
-its module of model classes is executed here, under a parent that does nothing.
+Importing the package panns_inference runs wget and writes to the home folder, so only its module
+of model classes is executed here, under an empty parent package.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torch import Tensor
 
 from pipeline.errors import EarwitnessError
 
-ALIAS = "_panns_models"  # the stub parent's name
+ALIAS = "_panns_models"  # the empty parent's name
 
 
 @cache
 def panns_models() -> ModuleType:
-    """panns_inference/models.py, executed without the package around it.
+    """panns_inference/models.py, executed without its package.
 
-    Its import of matplotlib, which it does not use and which writes a cache to the home folder, is
-    answered by an empty module.
+    It imports matplotlib without using it, which would write a cache to the home folder: it gets an
+    empty module instead.
     """
-    spec = importlib.util.find_spec("panns_inference")  # finds it, does not run it
+    spec = importlib.util.find_spec("panns_inference")  # does not run it
     if spec is None or not spec.submodule_search_locations:
         raise EarwitnessError("panns-inference is not installed; `pip install panns-inference`")
     parent = ModuleType(ALIAS)
@@ -40,7 +40,7 @@ def panns_models() -> ModuleType:
     plotting.pyplot = pyplot  # type: ignore[attr-defined]
     stubs = {ALIAS: parent, "matplotlib": plotting, "matplotlib.pyplot": pyplot}
     before = {name: sys.modules.get(name) for name in stubs}
-    import torchlibrosa.stft  # noqa: F401  heavy, and must not meet the stubs
+    import torchlibrosa.stft  # noqa: F401  must import the real matplotlib
 
     sys.modules.update(stubs)
     try:
@@ -58,7 +58,7 @@ def conv_block(
 ) -> tuple[Tensor, Tensor]:
     """PANNs' ConvBlock: twice convolution, batch norm and ReLU, then the mean over ``pool``.
 
-    Each clip ends in the convolutions' zeros, in a batch as alone.
+    Zeros follow each clip, alone and in a batch.
 
     Args:
         block: a ConvBlock.
@@ -67,7 +67,7 @@ def conv_block(
         pool: frames and bands that become one.
 
     Returns:
-        (B, C', T // pool, M // pool) and (B,) valid frames of it.
+        (B, C', T // pool, M // pool) and (B,) valid frames.
     """
     x = F.relu_(masked_norm(block.bn1, block.conv1(zero_past(x, lengths)), lengths))
     x = F.relu_(masked_norm(block.bn2, block.conv2(zero_past(x, lengths)), lengths))
@@ -84,25 +84,22 @@ def zero_past(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
-    """Batch norm whose statistics in training are those of the valid frames alone.
-
-    Clips differ in length, and the frames that fill a batch up are no sound: counted, they would
-    pull the mean and the variance towards their own, by as much as the batch is padded.
+    """Batch norm; in training, its statistics are over valid frames alone, without padding.
 
     Args:
-        norm: a BatchNorm1d or BatchNorm2d; its running statistics move as its own forward does.
+        norm: a BatchNorm1d or BatchNorm2d; its running statistics are updated in training.
         values: (B, C, T) or (B, C, T, M).
         lengths: (B,) int64, valid frames.
 
     Returns:
-        The same shape; frames past a clip's length mean nothing.
+        The same shape; frames past a clip's length are undefined.
     """
     if not norm.training:
         out: Tensor = norm(values)
         return out
     values = zero_past(values, lengths)
     others = [dim for dim in range(values.ndim) if dim != 1]
-    # float32 under autocast too; the norm makes no tensor of squares
+    # float32 under autocast too; vector_norm allocates no tensor of squares
     count = lengths.sum() * math.prod(values.shape[3:])
     mean = values.sum(others, dtype=torch.float32) / count
     power = torch.linalg.vector_norm(values, dim=others, dtype=torch.float32).square() / count
@@ -110,13 +107,13 @@ def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
     _move_statistics(norm, mean.detach(), variance.detach(), count)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     shift = norm.bias - mean * scale
-    each = (-1, *[1] * (values.ndim - 2))  # a value a channel
+    each = (-1, *[1] * (values.ndim - 2))  # one value a channel
     return torch.addcmul(shift.view(each), values, scale.view(each)).to(values.dtype)
 
 
 @torch.no_grad()
 def _move_statistics(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-    """As a BatchNorm's own forward does: the running variance is the unbiased one."""
+    """As BatchNorm updates them: the running variance is the unbiased one."""
     norm.running_mean.lerp_(mean, norm.momentum)
     norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), norm.momentum)
     norm.num_batches_tracked.add_(1)

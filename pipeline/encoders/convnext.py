@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +28,8 @@ class ConvNextEncoder(SpectrogramEncoder):
     """Frames every 4 × 2 ** (stages − 1) log-mel frames: 768-d each 0.32 s for ConvNeXt-Tiny.
 
     Frames are the mean over frequency after the last stage, before the classifier's pooling and
-    norm. A clip ends in its own reflection, then in zeros, in a batch as alone; a clip shorter than
-    one frame is filled up with silence to one.
+    norm. A clip is padded by its reflection, then by zeros, alone and in a batch; a clip shorter
+    than one frame is padded with silence to one.
     """
 
     def __init__(self, settings: ConvNextEncoderConfig) -> None:
@@ -48,7 +46,7 @@ class ConvNextEncoder(SpectrogramEncoder):
             hidden_sizes=list(settings.widths),
             depths=list(settings.depths),
             layer_norm_eps=1e-6,
-            # ConvNeXt's 1e-6 leaves a network of few layers and epochs all but linear
+            # with ConvNeXt's 1e-6, a small network stays almost linear in a few epochs
             layer_scale_init_value=1.0,
         )
         self.logmel = LogMel(**front_end(settings))
@@ -71,12 +69,12 @@ class ConvNextEncoder(SpectrogramEncoder):
                 x = layer(x)
             if index:
                 lengths = lengths // 2
-            for layer in stage.layers:  # the depthwise convolution must meet zeros past the end
+            for layer in stage.layers:  # the depthwise convolution needs zeros past the end
                 x = layer(zero_past(x, lengths))
         return Padded(x.mean(3).transpose(1, 2), lengths)
 
 
-_NAMES = (
+NAMES = (  # of facebookresearch/ConvNeXt → transformers'
     (r"^downsample_layers\.0\.0\.", "model.embeddings.patch_embeddings."),
     (r"^downsample_layers\.0\.1\.", "model.embeddings.layernorm."),
     (r"^downsample_layers\.(\d+)\.(\d+)\.", r"model.encoder.stages.\1.downsampling_layer.\2."),
@@ -87,24 +85,8 @@ _NAMES = (
 )
 
 
-def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint in facebookresearch/ConvNeXt's names, in transformers' names.
-
-    Names that are neither, or transformers' already, stay as they are.
-    """
-    converted = {}
-    for name, tensor in state.items():
-        for pattern, replacement in _NAMES:
-            new, found = re.subn(pattern, replacement, name)
-            if found:
-                name = new
-                break
-        converted[name] = tensor
-    return converted
-
-
 def build(settings: ConvNextEncoderConfig, location: Path) -> ConvNextEncoder:
-    """The encoder with its weights: Pellegrini et al.'s, or those of the tagging stage."""
+    """The encoder with Pellegrini et al.'s weights or the tagging stage's."""
     encoder = ConvNextEncoder(settings)
-    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, convert)
+    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, NAMES)
     return encoder

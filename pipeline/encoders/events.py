@@ -1,7 +1,7 @@
-"""Sound-event vectors: what a tagger hears at each time step (CMU 7; Eren & Sert 2021).
+"""Sound-event vectors: a tagger's probabilities at each time step (CMU 7; Eren & Sert 2021).
 
-The tagger is PANNs' Cnn14_DecisionLevelMax, which CMU took, or an encoder of any kind that the
-tagging stage trained (``weights: tagging:ENCODER``).
+The tagger is PANNs' Cnn14_DecisionLevelMax, as in CMU, or any encoder that the tagging stage
+trained (``weights: tagging:ENCODER``).
 """
 
 from __future__ import annotations
@@ -36,66 +36,53 @@ UNUSED = ("spectrogram_extractor.", "logmel_extractor.")
 
 
 class Trained(Section):
-    """What the tagging stage wrote beside its weights."""
+    """The JSON that the tagging stage writes beside its weights."""
 
     encoder: EncoderConfig
 
 
 class EventsEncoder(SoundEncoder):
-    """The probability of each of C events in each frame of the encoder that was tagged."""
+    """The probability of each of C events in each frame of the tagger's encoder."""
 
     augments = True
 
     def __init__(self, encoder: SpectrogramEncoder, classes: int) -> None:
         super().__init__()
-        self.width = classes
+        self.encoder, self.width = encoder, classes
         self.sample_rate, self.frame_seconds = encoder.sample_rate, encoder.frame_seconds
-
-    @abstractmethod
-    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
-        """(B, T, D) of the encoder; see :meth:`SoundEncoder.forward`."""
 
     @abstractmethod
     def logits(self, frames: Padded) -> Tensor:
         """(B, T, D) frames → (B, T, C)."""
 
     def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
-        frames = self.frames(waveform, lengths, masks)
+        frames = self.encoder(waveform, lengths, masks)
         return Padded(self.logits(frames).float().sigmoid(), frames.lengths)
 
 
 class TaggedEvents(EventsEncoder):
-    """Of the tagging stage: what its model says of a clip that is this one frame."""
+    """The tagging stage's model, applied to each frame as if it were a whole clip."""
 
     def __init__(self, model: TaggingModel, classes: int) -> None:
         super().__init__(model.encoder, classes)
-        self.model = model
-
-    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
-        out: Padded = self.model.encoder(waveform, lengths, masks)
-        return out
+        self.head = model.head
 
     def logits(self, frames: Padded) -> Tensor:
-        out: Tensor = self.model.head(2 * frames.values)  # of one frame both mean and maximum
+        out: Tensor = self.head(2 * frames.values)  # one frame is both the mean and the maximum
         return out
 
 
 class PannsEvents(EventsEncoder):
-    """Of Cnn14_DecisionLevelMax: its ``segmentwise_output``, every 0.32 s (Kong et al. 2020)."""
+    """Cnn14_DecisionLevelMax's ``segmentwise_output``, every 0.32 s (Kong et al. 2020)."""
 
     def __init__(self, settings: PannsEncoderConfig, classes: int) -> None:
         encoder = PannsEncoder(settings)
         super().__init__(encoder, classes)
-        self.encoder = encoder
         self.fc1 = nn.Linear(encoder.width, encoder.width)
         self.fc_audioset = nn.Linear(encoder.width, classes)
 
-    def frames(self, waveform: Tensor, lengths: Tensor, masks: Masks | None) -> Padded:
-        out: Padded = self.encoder(waveform, lengths, masks)
-        return out
-
     def logits(self, frames: Padded) -> Tensor:
-        # frames are means of ReLUs: zeros past a clip's end are the pools' own padding
+        # frames are means of ReLUs, so zeros past a clip's end act as the pools' padding
         values = zero_past(frames.values.transpose(1, 2), frames.lengths)
         near = SPAN, 1, SPAN // 2  # kernel, stride and padding
         values = F.max_pool1d(values, *near) + F.avg_pool1d(values, *near)
@@ -125,15 +112,12 @@ def build(
         )
     encoder = PannsEvents(PannsEncoderConfig(module="panns"), len(state["fc_audioset.bias"]))
     checkpoints.check_filters(state.get("logmel_extractor.melW"), encoder.encoder.logmel, location)
-    heads = {k: v for k, v in state.items() if k.startswith(("fc1.", "fc_audioset."))}
-    rest = {k: v for k, v in state.items() if k not in heads}
+    head = {name: state[name] for name in state if name.startswith(("fc1.", "fc_audioset."))}
+    rest = {name: state[name] for name in state if name not in head}
     checkpoints.load_state(encoder.encoder, rest, location, UNUSED)
-    checkpoints.load_state(encoder, {**heads, **_named(encoder.encoder)}, location)
+    layers = nn.ModuleDict({"fc1": encoder.fc1, "fc_audioset": encoder.fc_audioset})
+    checkpoints.load_state(layers, head, location)
     return encoder
-
-
-def _named(encoder: nn.Module) -> dict[str, Tensor]:
-    return {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
 
 
 def _tagged(
@@ -141,13 +125,13 @@ def _tagged(
     location: Path,
     trunk: Callable[[EncoderConfig], SpectrogramEncoder],
 ) -> TaggedEvents:
-    """What the tagging stage wrote: the trunk, as its settings beside it say, and the head."""
+    """The trunk and the head that the tagging stage trained, by its settings."""
     about = {"encoder": checkpoints.trained_settings(location)}
     settings = parse_section(Trained, about, str(location.with_suffix(".json"))).encoder
     named = [name for name in state if name.startswith(checkpoints.HEAD)]
     head = {name.removeprefix(checkpoints.HEAD): state[name] for name in named}
     if "2.bias" not in head:
-        raise EarwitnessError(f"{location}: has no tagger's head; run `dvc repro -f tagging`")
+        raise EarwitnessError(f"{location}: holds no tagger's head; run `dvc repro -f tagging`")
     classes = len(head["2.bias"])
     model = TaggingModel(trunk(settings), classes)
     checkpoints.load_state(model.encoder, state, location, (checkpoints.HEAD,))

@@ -1,4 +1,4 @@
-"""Kaldi's log-mel filter bank as the feature, as AST reads it (Gong et al. 2021)."""
+"""Kaldi's log-mel filter bank, the input of AST (Gong et al. 2021)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ WINDOW_SECONDS = 0.025  # Kaldi
 HOP_SECONDS = 0.01  # Kaldi
 LOWEST_HZ = 20.0  # Kaldi
 PREEMPHASIS = 0.97  # Kaldi
-FLOOR = 1.192092955078125e-07  # power below which the log is cut: float32's epsilon, Kaldi
+FLOOR = 1.192092955078125e-07  # lowest power before the log: float32's epsilon, Kaldi
 HUB = None  # it has no weights
 
 
 class FbankEncoder(SpectrogramEncoder):
     """``mels`` natural logs of power every 10 ms, before AST's normalisation.
 
-    Frames are whole windows of 25 ms: what is left over at a clip's end is not heard, as with
-    Kaldi's ``snip_edges``; a clip shorter than a window is filled up with silence to one. Frames
-    past a clip's end are zero, which is what AST's feature extractor pads with.
+    Frames are whole windows of 25 ms: the rest at a clip's end is dropped (Kaldi's ``snip_edges``);
+    a clip shorter than a window is padded with silence to one. Frames past a clip's end are zero,
+    as in AST's feature extractor.
     """
 
     window: Tensor  # (samples of a window,)
@@ -66,9 +66,9 @@ class FbankEncoder(SpectrogramEncoder):
 def kaldi_filters(
     sample_rate: int, n_fft: int, mels: int, fmin: float, fmax: float
 ) -> NDArray[np.float32]:
-    """(n_fft // 2 + 1, M) filters that are triangles of height 1 on Kaldi's mel scale.
+    """(n_fft // 2 + 1, M) filters: triangles of height 1 over mel, not over Hz.
 
-    They are triangles over mel and not over Hz; TensorFlow's, and so VGGish's, are the same.
+    TensorFlow's, and so VGGish's, are the same.
     """
 
     def mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
 PATCH = 4  # HTSAT's patch and stride
-CLAP_NAMES = {  # CLAP's feature extractor's names of them
+CLAP_NAMES = {  # names in CLAP's feature extractor → ours
     "sampling_rate": "sample_rate",
     "fft_window_size": "n_fft",
     "hop_length": "hop",
@@ -29,6 +28,10 @@ CLAP_NAMES = {  # CLAP's feature extractor's names of them
     "frequency_min": "fmin",
     "frequency_max": "fmax",
 }
+NAMES = (  # of a ClapModel or a ClapAudioModel → this encoder's
+    (r"^audio_model\.", "model."),
+    (r"^audio_encoder\.", "model.audio_encoder."),
+)
 UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", checkpoints.HEAD)
 
 
@@ -36,9 +39,9 @@ class HtsatEncoder(SpectrogramEncoder):
     """Frames every 4 × 2 ** (stages − 1) log-mel frames: 768-d, 32 in CLAP's ten seconds.
 
     HTSAT folds time into a square of ``spec_size``, so its input is always ``window_seconds`` long.
-    A shorter window is repeated whole as often as it fits, then filled up with zeros, as CLAP does
-    ("repeatpad"); the frames of the repetitions are not valid. Frames are the mean over frequency
-    of the last map, in the order of time.
+    A shorter window is repeated as often as it fits whole, then padded with zeros (CLAP's
+    "repeatpad"); the frames of the repetitions are not valid. Frames are the mean over frequency
+    of the last feature map, in the order of time.
     """
 
     def __init__(self, settings: HtsatEncoderConfig) -> None:
@@ -58,7 +61,7 @@ class HtsatEncoder(SpectrogramEncoder):
                 num_hidden_layers=stages,
                 patch_embeds_hidden_size=settings.embed_dim,
                 hidden_size=settings.embed_dim * 2 ** (stages - 1),
-                hidden_dropout_prob=0.0,  # HTSAT's own; CLAP's 0.1 slows a small one's training
+                hidden_dropout_prob=0.0,  # HTSAT; CLAP's 0.1 slows a small one's training
             )
         )
         self.window_samples = round(settings.window_seconds * settings.sample_rate)
@@ -102,17 +105,14 @@ def repeat_padded(waveform: Tensor, lengths: Tensor, samples: int) -> Tensor:
 
 
 def repeated_frames(lengths: Tensor, frames: int, hop: int, samples: int) -> Tensor:
-    """(B, T): which of a clip's log-mel frames each frame of :func:`repeat_padded` repeats.
-
-    Negative in the zeros at the end.
-    """
+    """(B, T): the log-mel frame that each frame of :func:`repeat_padded` repeats; −1 in zeros."""
     at = torch.arange(frames, device=lengths.device) * hop
     lengths = lengths[:, None]
     return torch.where(at <= samples // lengths * lengths, at % lengths // hop, -1)
 
 
 def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
-    """How often time is folded, and how many log-mel frames the square holds.
+    """How often time is folded, and the log-mel frames that the square holds.
 
     Raises:
         EarwitnessError: the settings do not fold into a square.
@@ -143,29 +143,14 @@ def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
 
 
 def build(settings: HtsatEncoderConfig, location: Path) -> HtsatEncoder:
-    """The encoder with its weights: the audio branch of a CLAP, or the tagging stage's."""
+    """The encoder with the weights of a CLAP's audio branch or the tagging stage's."""
     encoder = HtsatEncoder(settings)
-    wanted = front_end(settings)
-    if settings.weights.kind == "tagging":
-        checkpoints.check_front_end(wanted, checkpoints.trained_settings(location), location)
-    elif location.is_dir() and (location / "preprocessor_config.json").exists():
-        checkpoints.check_front_end(wanted, _clap_front_end(location), location)
-    checkpoints.load_state(encoder, convert(checkpoints.read_state(location)), location, UNUSED)
+    if location.is_dir() and (location / "preprocessor_config.json").exists():
+        checkpoints.check_front_end(front_end(settings), _clap_front_end(location), location)
+    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, NAMES)
     return encoder
 
 
 def _clap_front_end(folder: Path) -> dict[str, Any]:
     saved = read_json(folder / "preprocessor_config.json", "download the weights again")
     return {ours: saved[theirs] for theirs, ours in CLAP_NAMES.items() if theirs in saved}
-
-
-def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names of a ClapModel, or of a ClapAudioModel, as this encoder's."""
-    converted = {}
-    for name, tensor in state.items():
-        if name.startswith("audio_model."):
-            name = name.replace("audio_model.", "model.", 1)
-        elif name.startswith("audio_encoder."):
-            name = f"model.{name}"
-        converted[name] = tensor
-    return converted

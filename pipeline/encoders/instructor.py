@@ -1,4 +1,4 @@
-"""INSTRUCTOR (Su et al. 2023): a sentence-transformers model told in words what to embed for."""
+"""INSTRUCTOR (Su et al. 2023): a sentence-transformers model that reads an instruction too."""
 
 from __future__ import annotations
 

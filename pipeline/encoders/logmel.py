@@ -1,4 +1,4 @@
-"""The log-mel spectrogram itself as the feature (RLSSR 4.1)."""
+"""The log-mel spectrogram as a feature (RLSSR 4.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUB = None  # it has no weights
 
 
 class LogmelEncoder(SpectrogramEncoder):
-    """``mels`` values in dB every ``hop`` samples; a clip ends in its own reflection."""
+    """``mels`` values in dB every ``hop`` samples; a clip is padded by its reflection."""
 
     def __init__(self, settings: LogmelEncoderConfig) -> None:
         super().__init__()

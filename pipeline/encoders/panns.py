@@ -35,7 +35,7 @@ UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.",
 class PannsEncoder(CnnEncoder):
     """CNN14: six blocks, 2048-d frames every 32 log-mel frames; CNN10: four, 512-d, every 16.
 
-    Frames are the mean over frequency after the last block, as captioning systems take them.
+    Frames are the mean over frequency after the last block, as in captioning systems.
     """
 
     def __init__(self, settings: PannsEncoderConfig) -> None:
@@ -52,7 +52,7 @@ class PannsEncoder(CnnEncoder):
 
 
 def build(settings: PannsEncoderConfig, location: Path) -> SoundEncoder:
-    """The encoder with its weights: PANNs' own checkpoints, or those of the tagging stage."""
+    """The encoder with PANNs' published weights or the tagging stage's."""
     wavegram = settings.model == "wavegram_logmel_cnn14"
     encoder = WavegramEncoder(settings) if wavegram else PannsEncoder(settings)
     checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED)

@@ -1,4 +1,4 @@
-"""Every frozen encoder, by the ``module`` of its settings; each is imported when it is built."""
+"""All frozen encoders, by the ``module`` of their settings; each is imported when it is built."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class SoundEntry(NamedTuple):
-    """What the module of a sound encoder has."""
+    """What a sound encoder's module defines."""
 
-    hub: Hub | None  # what ``weights: hub`` stands for; None: it has no weights
-    build: Callable[[Any, Any], SoundEncoder]  # of its settings and where its weights are
+    hub: Hub | None  # the source of ``weights: hub``; None: it has no weights
+    build: Callable[[Any, Any], SoundEncoder]  # (settings, the weights' path)
 
 
 class TextEntry(NamedTuple):
-    """What the module of a text encoder has."""
+    """What a text encoder's module defines."""
 
     hub: Hub
-    build: Callable[[Any, Path, str], TextEncoder]  # of settings, weights and device
+    build: Callable[[Any, Path, str], TextEncoder]  # (settings, the weights' path, device)
 
 
 def sound_entry(settings: EncoderConfig) -> SoundEntry:
-    """Every sound encoder."""
+    """The entry of a sound encoder."""
     HUB: Hub | None
     build: Callable[[Any, Any], SoundEncoder]
     match settings.module:
@@ -67,7 +67,7 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
 
 
 def text_entry(settings: TextEncoderConfig) -> TextEntry:
-    """Every text encoder."""
+    """The entry of a text encoder."""
     build: Callable[[Any, Path, str], TextEncoder]
     match settings.module:
         case "instructor":
@@ -87,22 +87,28 @@ def trunk(settings: EncoderConfig) -> SpectrogramEncoder:
     """The untrained network of an encoder that the tagging stage can train.
 
     Raises:
-        EarwitnessError: it has none.
+        EarwitnessError: the stage cannot train this encoder.
     """
-    Trunk: Callable[[Any], SpectrogramEncoder]
     match settings.module:
         case "panns":
-            from pipeline.encoders.panns import PannsEncoder as Trunk
+            from pipeline.encoders.panns import PannsEncoder
+
+            return PannsEncoder(settings)
         case "htsat":
-            from pipeline.encoders.htsat import HtsatEncoder as Trunk
+            from pipeline.encoders.htsat import HtsatEncoder
+
+            return HtsatEncoder(settings)
         case "convnext":
-            from pipeline.encoders.convnext import ConvNextEncoder as Trunk
+            from pipeline.encoders.convnext import ConvNextEncoder
+
+            return ConvNextEncoder(settings)
         case "vggish":
-            from pipeline.encoders.vggish import VggishEncoder as Trunk
+            from pipeline.encoders.vggish import VggishEncoder
+
+            return VggishEncoder(settings)
         case other:
             known = "panns, htsat, convnext, vggish"
             raise EarwitnessError(f"tagging cannot train {other}; it trains: {known}")
-    return Trunk(settings)
 
 
 def build_sound_encoder(
@@ -112,7 +118,7 @@ def build_sound_encoder(
 
     Args:
         settings: its section of the parameters.
-        trained: the file that the tagging stage wrote, where ``settings.weights`` says so.
+        trained: the tagging stage's file, if ``settings.weights`` names the stage.
 
     Raises:
         EarwitnessError: the weights are not available, or are not this encoder's.
@@ -138,7 +144,7 @@ def tagging_model(settings: EncoderConfig, classes: int) -> TaggingModel:
     """The untrained trunk of ``settings`` with a clip-level head; see encoders/tagging.py.
 
     Raises:
-        EarwitnessError: the encoder has no trunk to train.
+        EarwitnessError: the stage cannot train this encoder.
     """
     from pipeline.encoders.tagging import TaggingModel
 
@@ -146,7 +152,7 @@ def tagging_model(settings: EncoderConfig, classes: int) -> TaggingModel:
 
 
 def weights_digest(settings: EncoderConfig | TextEncoderConfig, trained: Path | None = None) -> str:
-    """SHA-256 of the weights' file or files; ``none`` where the encoder has none."""
+    """SHA-256 of the weights' file or files; ``none`` for an encoder without weights."""
     hub = (
         text_entry(settings).hub
         if isinstance(settings, BaseTextEncoderConfig)

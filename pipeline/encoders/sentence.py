@@ -1,4 +1,4 @@
-"""Any sentence-transformers model, and INSTRUCTOR (Su et al. 2023), which is one."""
+"""sentence-transformers models, INSTRUCTOR (Su et al. 2023) among them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Settings = InstructorEncoderConfig | SentenceEncoderConfig
 
 
 class SentenceTextEncoder(BatchedTextEncoder):
-    """``tokens``: the transformer's token embeddings, before pooling and any dense layer, what
-    ``encode(output_value="token_embeddings")`` gives less the prompt's tokens; the model's own
-    begin and end tokens are kept, as there. ``mean``: the sentence embedding.
+    """``mean``: the sentence embedding; ``tokens``: the transformer's token embeddings, before
+    pooling and any dense layer: ``encode(output_value="token_embeddings")``, begin and end tokens
+    included, without the prompt's tokens.
     """
 
     def __init__(self, settings: Settings, model: SentenceTransformer, device: str) -> None:
@@ -34,11 +34,13 @@ class SentenceTextEncoder(BatchedTextEncoder):
         instructor = isinstance(settings, InstructorEncoderConfig)
         self.prompt = settings.instruction if instructor else settings.prompt  # type: ignore[union-attr]
         if instructor:
-            model.set_pooling_include_prompt(False)  # Su et al. pool the text's own tokens
+            model.set_pooling_include_prompt(False)  # Su et al.: the text's tokens alone
         first: Any = model[0]
         width = first.get_embedding_dimension() if self.tokens else model.get_embedding_dimension()
         if width is None:
-            raise EarwitnessError(f"{settings.weights}: its embedding width is not known")
+            raise EarwitnessError(
+                f"{settings.weights}: the model does not say its embedding width; take another"
+            )
         self.width = int(width)
 
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ def build(settings: Settings, location: Path, device: str) -> SentenceTextEncode
     from sentence_transformers import SentenceTransformer
 
     if not location.is_dir():
-        raise EarwitnessError(f"{location}: not a sentence-transformers folder")
+        raise EarwitnessError(f"{location}: not a folder of a sentence-transformers model")
     with checkpoints.one_line(location), checkpoints.quiet_loading():
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
     return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)

@@ -1,10 +1,9 @@
-"""Where the weights of an encoder or a tower come from: a hub, a package, a path, or tagging."""
+"""Finds the weights of an encoder or a tower: a hub, a package, a path or the tagging stage."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -15,30 +14,31 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
 from pipeline.weights import FORMS, Weights
 
+SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # of a model's files
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A model's own checkpoint: a repository on the hub, one file elsewhere, or a file to get."""
+    """A model's published checkpoint: a repository on the hub, or a file to download."""
 
     repository: str | None = None
     url: str | None = None
-    md5: str | None = None  # as the record that holds the file states it
+    md5: str | None = None  # as its publisher states it
     sha256: str | None = None
-    by_hand: str | None = None  # the file that a person gets, where nothing can be downloaded
+    by_hand: str | None = None  # the file that the user must get, as no address is known
 
 
 def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -> Path:
-    """The file or folder that holds the weights, downloaded where it is on the hub.
+    """The file or folder of the weights, downloaded if it is on the hub.
 
     Args:
-        what: whose they are, for the error.
-        hub: what ``hub`` stands for.
-        trained: the tagging stage's file, where ``weights`` says so.
+        what: the model's name, for error messages.
+        hub: the source of ``weights: hub``.
+        trained: the tagging stage's file, if ``weights`` names the stage.
 
     Raises:
-        EarwitnessError: they are not there, or the hub cannot be reached.
+        EarwitnessError: no such weights, or the hub cannot be reached.
     """
     if weights.kind == "tagging":
         if trained is None or not trained.exists():
@@ -53,9 +53,7 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
             return _fetched(hub.url, hub)
         case "hub":
             file = hub.by_hand or "a checkpoint"
-            raise EarwitnessError(
-                f"{what}: no weights of its own on a hub; give the path of {file}"
-            )
+            raise EarwitnessError(f"{what}: no weights on a hub; give the path of {file}")
         case "package":
             return _packaged(weights.name)
         case "path" if Path(weights.name).exists():
@@ -65,7 +63,7 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
 
 
 def _snapshot(repository: str) -> Path:
-    """A hub repository's folder in the hub's own cache; its safetensors where it has them."""
+    """A hub repository's folder in the hub's cache, with safetensors if the repository has them."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -81,7 +79,7 @@ def _snapshot(repository: str) -> Path:
 
 
 def _fetched(url: str, hub: Hub) -> Path:
-    """A file in torch's own cache, downloaded once and checked against the hub's digests."""
+    """A file in torch's cache, downloaded once and checked against the hub's digests."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1].split("?")[0]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +92,7 @@ def _fetched(url: str, hub: Hub) -> Path:
             found = hashlib.file_digest(stream, kind).hexdigest() if wanted else None
         if found != wanted:
             raise EarwitnessError(
-                f"{path}: not the file that {url} should be; delete it and try again"
+                f"{path}: not the published file of {url}; delete it and try again"
             )
     return path
 
@@ -118,17 +116,11 @@ def _packaged(name: str) -> Path:
 
 
 def digest(location: Path) -> str:
-    """SHA-256 of the weights: of the file, or of a folder's names and files."""
+    """SHA-256 of a file, or of a model folder's file names and files."""
     if location.is_file():
         return sha256(location)
     total = hashlib.sha256()
-    for path in _model_files(location):
-        total.update(f"{path.relative_to(location)} {sha256(path)}\n".encode())
+    for path in sorted(location.rglob("*")):
+        if path.is_file() and path.suffix in SUFFIXES:
+            total.update(f"{path.relative_to(location)} {sha256(path)}\n".encode())
     return total.hexdigest()
-
-
-def _model_files(folder: Path) -> Iterator[Path]:
-    suffixes = {".safetensors", ".bin", ".json", ".txt", ".model"}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in suffixes:
-            yield path

@@ -14,22 +14,21 @@ from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
 FRONT_END = ("sample_rate", "n_fft", "hop", "mels", "fmin", "fmax")
-FLOOR = 1e-10  # power below which the log is cut: torchlibrosa, librosa and CLAP agree
+FLOOR = 1e-10  # lowest power before the log: torchlibrosa, librosa and CLAP
 FLOOR_DB = -100.0  # 10 log10 of it
 
 
 def front_end(settings: Any) -> dict[str, Any]:
-    """Of an encoder's settings those of its log-mel."""
+    """The settings of an encoder's log-mel."""
     return {name: getattr(settings, name) for name in FRONT_END}
 
 
 class LogMel(nn.Module):
     """Log-mel spectrogram in dB, equal to torchlibrosa's (PANNs), CLAP's and librosa's.
 
-    Periodic Hann window, power spectrum, frames centred at multiples of ``hop`` over a reflection
-    at both ends. The reflection is at each clip's own end, so a clip's frames do not depend on the
-    batch that it is in. Frames past a clip's end are ``FLOOR_DB``. Always float32, under autocast
-    too.
+    Periodic Hann window, power spectrum, frames centred at multiples of ``hop``. Each clip is
+    padded by its reflection at both ends, so its frames do not depend on the batch. Frames past a
+    clip's end are ``FLOOR_DB``. Always float32, under autocast too.
     """
 
     window: Tensor  # (n_fft,)
@@ -53,13 +52,13 @@ class LogMel(nn.Module):
 
     @property
     def minimum_samples(self) -> int:
-        """The shortest clip that has a reflection."""
+        """The shortest clip that can be reflected."""
         return self.n_fft // 2 + 1
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Padded:
         """(B, samples), (B,) int64 → (B, T, M) float32 with ``length // hop + 1`` valid frames.
 
-        Clips shorter than :attr:`minimum_samples` are filled up to it with zeros.
+        Clips shorter than :attr:`minimum_samples` are padded to it with zeros.
         """
         with torch.autocast(waveform.device.type, enabled=False):
             waveform, lengths = at_least(waveform.float(), lengths, self.minimum_samples)
@@ -112,7 +111,7 @@ def mel_filters(
 
 
 def at_least(waveform: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """(B, samples) and (B,): clips shorter than ``samples`` are filled up with zeros."""
+    """(B, samples) and (B,): clips shorter than ``samples`` are padded with zeros."""
     inside = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
     waveform = waveform * inside
     short = samples - waveform.shape[1]
@@ -122,7 +121,7 @@ def at_least(waveform: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, T
 
 
 def reflected(waveform: Tensor, lengths: Tensor, margin: int) -> Tensor:
-    """(B, margin + samples + margin): each clip reflected at its own two ends, then zeros.
+    """(B, margin + samples + margin): each clip reflected at its two ends, then zeros.
 
     ``waveform`` is zero past each clip's length, and each length is above ``margin``.
     """
@@ -142,9 +141,9 @@ def spec_augment(
 ) -> Tensor:
     """Masks bands of time and of frequency (Park et al. 2019, without the time warp).
 
-    A mask's width is uniform between 0 and its largest, its place uniform over the clip's valid
-    frames or the bands. Masked values become the clip's own mean, which is the zero of Park et
-    al.'s mean-normalised input. The masks follow from the seeds alone, on any device.
+    A mask's width is uniform from 0 to its largest, its position uniform over the clip's valid
+    frames or the bands. Masked values become the clip's mean, which is zero in Park et al.'s
+    mean-normalised input. The masks depend on the seeds alone, on every device.
 
     Args:
         logmel: (B, T, M).
@@ -178,7 +177,7 @@ def spec_augment(
 
 
 def _bands(width: Tensor, place: Tensor, span: Tensor, largest: float, size: int) -> Tensor:
-    """(B, size) bool, true inside any of the n masks whose draws (B, n) are in [0, 1)."""
+    """(B, size) bool, true inside any of n masks; width and place are (B, n) in [0, 1)."""
     wide = torch.floor(width * (torch.floor(span * largest) + 1))  # 0 … largest, whole frames
     start = torch.floor(place * (span - wide + 1))
     at = torch.arange(size, device=width.device)
@@ -189,7 +188,7 @@ def _bands(width: Tensor, place: Tensor, span: Tensor, largest: float, size: int
 def _uniform(seeds: Tensor, count: int) -> Tensor:
     """(B, count) float64 in [0, 1) by SplitMix64, a counter-based generator (Steele et al. 2014).
 
-    A generator object a clip would be a Python loop, and would differ between devices.
+    One generator a clip would need a Python loop, and would differ between devices.
     """
     seed = seeds.detach().cpu().numpy().astype(np.uint64)[:, None]
     with np.errstate(over="ignore"):

@@ -18,8 +18,7 @@ from pipeline.tensors import Padded
 class TaggingModel(nn.Module):
     """Logits of C events from a clip.
 
-    Pooling is PANNs' own, maximum plus mean over the valid frames, so that the frames themselves
-    come to carry the events.
+    Pooling is PANNs', maximum plus mean over the valid frames, so that frames learn the events.
     """
 
     def __init__(self, encoder: SpectrogramEncoder, classes: int, dropout: float = 0.2) -> None:
@@ -30,7 +29,7 @@ class TaggingModel(nn.Module):
         )
 
     def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
-        """(B, samples), (B,) → (B, T, M) log-mel; it has no parameters, so is computed once."""
+        """(B, samples), (B,) → (B, T, M) log-mel; without parameters, so it is computed once."""
         return self.encoder.frontend(waveform, lengths)
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
@@ -38,7 +37,7 @@ class TaggingModel(nn.Module):
         return self.encoder.trunk(logmel, lengths)
 
     def classify(self, logmel: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, M) log-mel as :meth:`frontend` gave it, (B,) valid frames → (B, C) logits."""
+        """(B, T, M) log-mel of :meth:`frontend`, (B,) valid frames → (B, C) logits."""
         logits: Tensor = self.head(peak_and_mean(self.trunk(logmel, lengths)))
         return logits
 

@@ -1,6 +1,6 @@
 """VGGish (Hershey et al. 2017): a VGG over log-mel patches of 0.96 s, one embedding each.
 
-Under the names of torchvggish's port, whose released file holds Google's own weights.
+The tensors' names are those of torchvggish, a port whose released file holds Google's weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HUB = Hub(
     url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
     sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
 )
-SAMPLE_RATE = 16000  # of what follows, all is VGGish's own
+SAMPLE_RATE = 16000  # this and the following: VGGish
 SAMPLES = 400  # of a window: 25 ms
 HOP = 160  # 10 ms
 N_FFT = 512
@@ -32,15 +32,15 @@ OFFSET = 0.01  # added before the logarithm
 PATCH = 96  # log-mel frames: 0.96 s
 PLAN = (1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool")  # widths, as multiples of the first
 REDUCTION = 16  # of time and of frequency, by four poolings
-UNUSED = ("pproc.", checkpoints.HEAD)  # the principal components of YouTube-8M; a tagger's head
+UNUSED = ("pproc.", checkpoints.HEAD)  # YouTube-8M's principal components; a tagger's head
 
 
 class VggishEncoder(SpectrogramEncoder):
     """128-d frames, one a patch, every ``hop_seconds``: the last layer before its ReLU.
 
     That ReLU and the principal components after it are left out, as in DCASE 2022's baseline. The
-    last patch is filled up with silence so that no sound is lost; VGGish leaves it out. A patch is
-    of one clip alone, so a clip is the same in a batch.
+    last patch is padded with silence so that no sound is lost; VGGish drops it. A patch holds one
+    clip alone, so a clip is the same in a batch.
     """
 
     window: Tensor  # (SAMPLES,)
@@ -71,9 +71,9 @@ class VggishEncoder(SpectrogramEncoder):
     def frontend(self, waveform: Tensor, lengths: Tensor) -> Padded:
         """(B, samples), (B,) → (B, T, M) natural logs of magnitudes; whole patches of each clip."""
         with torch.autocast(waveform.device.type, enabled=False):
-            heard = (lengths - SAMPLES).clamp(min=0).add(HOP - 1) // HOP + 1
-            # the last patch begins in the sound, and hears what the one before it does not
-            new = heard - max(0, PATCH - self.hop)
+            valid = (lengths - SAMPLES).clamp(min=0).add(HOP - 1) // HOP + 1
+            # the last patch has frames of the sound that are not in the patch before it
+            new = valid - max(0, PATCH - self.hop)
             patches = ((new + self.hop - 1) // self.hop).clamp(min=1)
             frames = (patches - 1) * self.hop + PATCH
             samples = (int(frames.max()) - 1) * HOP + SAMPLES
@@ -85,13 +85,13 @@ class VggishEncoder(SpectrogramEncoder):
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         count = (lengths - PATCH) // self.hop + 1
         patches = logmel.unfold(1, PATCH, self.hop).transpose(2, 3)  # (B, N, 96, M)
-        heard = torch.arange(patches.shape[1], device=count.device) < count[:, None]
-        values = self._maps(patches.flatten(0, 1)[:, None], heard.flatten())  # (B N, C, 6, 4)
+        valid = torch.arange(patches.shape[1], device=count.device) < count[:, None]
+        values = self._maps(patches.flatten(0, 1)[:, None], valid.flatten())  # (B N, C, 6, 4)
         values = self.embeddings(values.permute(0, 2, 3, 1).flatten(1))  # TensorFlow's order
         return Padded(values.unflatten(0, patches.shape[:2]), count)
 
-    def _maps(self, values: Tensor, heard: Tensor) -> Tensor:
-        """(B N, 1, 96, M) patches, (B N,) true where one is of a clip → (B N, C, 6, 4)."""
+    def _maps(self, values: Tensor, valid: Tensor) -> Tensor:
+        """(B N, 1, 96, M) patches, (B N,) bool, false for padding → (B N, C, 6, 4)."""
         if not self.norms:
             out: Tensor = self.features(values)
             return out
@@ -99,12 +99,12 @@ class VggishEncoder(SpectrogramEncoder):
         for layer in self.features:
             values = layer(values)
             if isinstance(layer, nn.Conv2d):
-                values = masked_norm(next(norms), values, heard * values.shape[2])
+                values = masked_norm(next(norms), values, valid * values.shape[2])
         return values
 
 
 def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
-    """VGGish's convolutions, and how many channels the last has."""
+    """VGGish's convolutions, and the channels of the last."""
     layers: list[nn.Module] = []
     width = 1
     for step in PLAN:
@@ -117,7 +117,7 @@ def _convolutions(channels: int) -> tuple[nn.Sequential, int]:
 
 
 def build(settings: VggishEncoderConfig, location: Path) -> VggishEncoder:
-    """The encoder with its weights: torchvggish's released file, or those of the tagging stage."""
+    """The encoder with torchvggish's released weights or the tagging stage's."""
     encoder = VggishEncoder(settings)
     checkpoints.load_state(encoder, checkpoints.read_state(location), location, UNUSED)
     return encoder

@@ -23,15 +23,15 @@ UNUSED = ("audio_feats_extractor.", "text_encoder.", "text_proj.", "tscam_conv."
 
 
 class WavCapsEncoder(CnnEncoder):
-    """CNN14: one D-wide unit frame a window, what WavCaps' ``ASE.encode_audio`` gives for it alone.
+    """CNN14: one D-wide unit frame a window, equal to WavCaps' ``ASE.encode_audio`` of it alone.
 
-    WavCaps pads a batch with silence that its network hears; here a clip ends where it ends.
+    WavCaps' network also reads the silence that pads a batch; here padding has no effect.
     """
 
     pooled = True
 
     def __init__(self, settings: WavCapsEncoderConfig, checkpoint: Checkpoint) -> None:
-        """Of the size that the checkpoint has, still without its weights."""
+        """With the checkpoint's sizes; the weights are loaded later."""
         channels = checkpoint.shape(f"{AUDIO}conv_block1.conv1.weight")[0]
         super().__init__(settings, channels, POOLS)
         self.audio_proj = checkpoint.projection("audio_proj", self.map_width)
@@ -39,13 +39,13 @@ class WavCapsEncoder(CnnEncoder):
         self.frame_seconds = settings.window_seconds
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        heard = peak_and_mean(frequency_mean(*self.maps(logmel, lengths)))
-        embedding = F.normalize(self.audio_proj(heard), dim=-1)
+        pooled = peak_and_mean(frequency_mean(*self.maps(logmel, lengths)))
+        embedding = F.normalize(self.audio_proj(pooled), dim=-1)
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 
 def build(settings: WavCapsEncoderConfig, location: Path) -> WavCapsEncoder | WavCapsHtsat:
-    """The encoder that WavCaps' checkpoint is of, with its weights."""
+    """WavCaps' CNN14 or HTSAT, whichever the checkpoint holds, with its weights."""
     checkpoint = read_checkpoint(location)
     htsat = f"{AUDIO}patch_embed.proj.weight" in checkpoint.state
     encoder = (WavCapsHtsat if htsat else WavCapsEncoder)(settings, checkpoint)

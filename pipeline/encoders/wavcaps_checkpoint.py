@@ -1,7 +1,7 @@
 """The one file of WavCaps' retrieval code (Mei et al. 2023): a sound side and a text side.
 
-It is what retrieval/pretrain.py and train.py of XinhaoMei/WavCaps save: ``model`` holds the tensors
-of ``ASE`` (models/ase_model.py), beside the settings and the optimizer's state.
+retrieval/pretrain.py and train.py of XinhaoMei/WavCaps save it: ``model`` holds the tensors of
+``ASE`` (models/ase_model.py), beside the settings and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pipeline.encoders import checkpoints
 from pipeline.errors import EarwitnessError
 
-AUDIO = "audio_encoder.audio_enc."  # of the names of the sound side's network
-# of training alone: the temperature, and the momentum encoders and queues of older versions
+AUDIO = "audio_encoder.audio_enc."  # begins the names of the sound network's tensors
+# only for training: the temperature, and older versions' momentum encoders and queues
 TRAINING = (
     "temp",
     *("audio_encoder_m.", "audio_proj_m.", "text_encoder_m.", "text_proj_m."),
@@ -25,7 +25,7 @@ TRAINING = (
 
 
 class Projection(nn.Sequential):
-    """A side's last layers: two linear ones, a ReLU between."""
+    """A side's last layers: linear, ReLU, linear."""
 
     def __init__(self, before: int, inner: int, after: int) -> None:
         super().__init__(nn.Linear(before, inner), nn.ReLU(), nn.Linear(inner, after))
@@ -33,13 +33,13 @@ class Projection(nn.Sequential):
 
 
 class Checkpoint(NamedTuple):
-    """The tensors under the file's own names."""
+    """The tensors, under the file's names."""
 
     state: Mapping[str, Tensor]
     source: Path
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor that says how large the model is.
+        """A tensor's shape, which determines a size of the model.
 
         Raises:
             EarwitnessError: the file has no such tensor.
@@ -49,41 +49,41 @@ class Checkpoint(NamedTuple):
         return tuple(self.state[name].shape)
 
     def lacks(self, name: str) -> EarwitnessError:
-        """That the file has no such tensor."""
+        """The error that the file has no such tensor."""
         return EarwitnessError(
             f"{self.source}: {name} is missing; give a .pt of WavCaps' retrieval code, with"
             " CNN14 or HTSAT and BERT"
         )
 
     def projection(self, name: str, before: int) -> Projection:
-        """Of the width that the file has, still without its weights."""
+        """With the file's sizes; the weights are loaded later."""
         inner, after = (self.shape(f"{name}.{layer}.weight")[0] for layer in (0, 2))
         return Projection(before, inner, after)
 
     def layers(self, stem: str) -> int:
-        """How many there are whose names are ``stem``, a number and more."""
+        """The number of layers whose names begin with ``stem`` and a number."""
         found = {n.removeprefix(stem).split(".")[0] for n in self.state if n.startswith(stem)}
         return len(found)
 
     def without(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors, less ``prefix`` where a name begins with it."""
+        """The tensors, with ``prefix`` removed from their names."""
         return {name.removeprefix(prefix): tensor for name, tensor in self.state.items()}
 
     def load(self, side: nn.Module, state: Mapping[str, Tensor], unused: Sequence[str]) -> None:
-        """Gives one side its tensors.
+        """Loads one side's tensors.
 
         Args:
-            state: all of the file's, under that side's names.
-            unused: beginnings of names that this side has no use for.
+            state: all tensors of the file, under that side's names.
+            unused: prefixes of names that this side lacks.
 
         Raises:
-            EarwitnessError: naming the first tensor that is missing, left over or of another shape.
+            EarwitnessError: a tensor is missing, unknown or of another shape; it is named.
         """
         checkpoints.load_state(side, state, self.source, (*unused, *TRAINING))
 
 
 def read_checkpoint(location: Path) -> Checkpoint:
-    """The file at ``location``; nothing of it is unpickled but tensors and plain values.
+    """The file at ``location``; only tensors and plain values are unpickled.
 
     Raises:
         EarwitnessError: it holds other objects.

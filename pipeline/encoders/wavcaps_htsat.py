@@ -1,4 +1,4 @@
-"""HTSAT (Chen et al. 2022) as WavCaps' retrieval models have it, by transformers' CLAP."""
+"""HTSAT (Chen et al. 2022) of WavCaps' retrieval models, on transformers' ClapAudioModel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
 SPEC = 256  # time is folded into a square of this side (models/audio_encoder.py)
-NAMES = {  # HTSAT's own names → transformers'
+NAMES = {  # HTSAT's names → transformers'
     "bn0.": "batch_norm.",
     "norm1.": "layernorm_before.",
     "norm2.": "layernorm_after.",
@@ -27,19 +27,19 @@ NAMES = {  # HTSAT's own names → transformers'
     "mlp.fc1.": "intermediate.dense.",
     "mlp.fc2.": "output.dense.",
 }
-OWN = ("bn0.", "patch_embed.", "layers.", "norm.")  # beginnings of the network's names
+NETWORK = ("bn0.", "patch_embed.", "layers.", "norm.")  # begin the network's names
 
 
 class WavCapsHtsat(SpectrogramEncoder):
-    """HTSAT: one D-wide unit frame a window, what ``ASE.encode_audio`` gives for it alone.
+    """HTSAT: one D-wide unit frame a window, equal to ``ASE.encode_audio`` of it alone.
 
-    A window, of 10.2 s at most, is stretched in time until it fills HTSAT's square.
+    A window, of 10.2 s at most, is stretched in time to fill HTSAT's square.
     """
 
     pooled = True
 
     def __init__(self, settings: WavCapsEncoderConfig, checkpoint: Checkpoint) -> None:
-        """Of the size that the checkpoint has, still without its weights.
+        """With the checkpoint's sizes; the weights are loaded later.
 
         Raises:
             EarwitnessError: windows are longer than the square.
@@ -49,7 +49,7 @@ class WavCapsHtsat(SpectrogramEncoder):
         longest = self.bins * settings.hop / settings.sample_rate
         if settings.window_seconds >= longest:
             raise EarwitnessError(
-                f"{checkpoint.source}: its HTSAT hears less than {longest:g} s at once; set"
+                f"{checkpoint.source}: its HTSAT reads less than {longest:g} s at once; set"
                 " window_seconds to 10"
             )
         self.logmel = LogMel(**front_end(settings))
@@ -70,8 +70,8 @@ class WavCapsHtsat(SpectrogramEncoder):
                 for clip, frames in zip(logmel, lengths.tolist(), strict=True)
             ]
         )
-        heard = self.model(input_features=square).pooler_output
-        embedding = F.normalize(self.audio_proj(heard), dim=-1)
+        pooled = self.model(input_features=square).pooler_output
+        embedding = F.normalize(self.audio_proj(pooled), dim=-1)
         return Padded(embedding[:, None], torch.ones_like(lengths))
 
 
@@ -96,17 +96,17 @@ def _config(checkpoint: Checkpoint, mels: int) -> ClapAudioConfig:
 
 
 def htsat_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """HTSAT's tensors under :class:`WavCapsHtsat`'s names, the others under their own."""
+    """HTSAT's tensors under :class:`WavCapsHtsat`'s names, the others unchanged."""
     named: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        own = f"model.audio_encoder.{_renamed(name)}"
-        if not name.startswith(OWN):
+        new = f"model.audio_encoder.{_renamed(name)}"
+        if not name.startswith(NETWORK):
             named[name] = tensor
-        elif ".qkv." in own:
+        elif ".qkv." in new:
             for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                named[own.replace("qkv", part)] = piece
-        elif not name.endswith(".attn_mask"):  # which the square's size determines
-            named[own] = tensor
+                named[new.replace("qkv", part)] = piece
+        elif not name.endswith(".attn_mask"):  # determined by the square's size
+            named[new] = tensor
     return named
 
 

@@ -28,7 +28,7 @@ PLAIN = str.maketrans(dict.fromkeys('(,.!?;:|*")', " "))
 
 
 class TextSide(nn.Module):
-    """The tensors that a caption meets, under the checkpoint's names and of its sizes."""
+    """BERT and the projection, with the checkpoint's names and sizes."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -43,11 +43,10 @@ class TextSide(nn.Module):
 
 
 class WavCapsTextEncoder(BatchedTextEncoder):
-    """``mean``: the unit embedding of BERT's first token that WavCaps' ``ASE.encode_text`` gives,
-    one a caption; ``tokens``: BERT's last hidden states, one a token, its begin and end included.
+    """``mean``: the unit embedding of BERT's first token, equal to WavCaps' ``ASE.encode_text``;
+    ``tokens``: BERT's last hidden states, of its begin and end tokens too.
 
-    Captions lose their capitals and punctuation first, as WavCaps' data do; WSAC's code leaves
-    this out.
+    Captions are lower-cased without punctuation, as in WavCaps' data; WSAC's code does not do so.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class WavCapsTextEncoder(BatchedTextEncoder):
 
 
 def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> WavCapsTextEncoder:
-    """The encoder with the weights of WavCaps' checkpoint, and BERT's own tokenizer."""
+    """The encoder with the weights of WavCaps' checkpoint, and BERT's tokenizer."""
     checkpoint = read_checkpoint(location)
     side = TextSide(checkpoint)
     checkpoint.load(side, checkpoint.without(PREFIX), UNUSED)
@@ -87,14 +86,14 @@ def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> Wa
     if len(tokenizer) != vocabulary:
         raise EarwitnessError(
             f"{settings.tokenizer}: a tokenizer of {len(tokenizer)} tokens, but"
-            f" {checkpoint.source} has {vocabulary}; name in `tokenizer` the one it was trained"
-            " with (WavCaps': google-bert/bert-base-uncased)"
+            f" {checkpoint.source} has {vocabulary}; set `tokenizer` to the one it was trained with"
+            " (WavCaps: google-bert/bert-base-uncased)"
         )
     return WavCapsTextEncoder(settings, side, tokenizer, device)
 
 
 def _tokenizer(name: str) -> Any:
-    """BERT's tokenizer, of a folder or by hub name."""
+    """BERT's tokenizer, from a folder or by hub name."""
     try:
         return local_first(
             lambda local: AutoTokenizer.from_pretrained(name, local_files_only=local), name
@@ -102,6 +101,6 @@ def _tokenizer(name: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise EarwitnessError(
-            f"wavcaps_text: no tokenizer '{name}' ({reason}); name in `tokenizer` a folder with"
+            f"wavcaps_text: no tokenizer '{name}' ({reason}); set `tokenizer` to a folder with"
             " the files of bert-base-uncased"
         ) from None

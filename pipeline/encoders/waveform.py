@@ -1,4 +1,4 @@
-"""The samples themselves as the feature, so that end-to-end training reads HDF5 too."""
+"""The samples as a feature, so that end-to-end training also reads HDF5."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HUB = None  # it has no weights
 
 
 class WaveformEncoder(SoundEncoder):
-    """``frame`` samples a frame; the last frame is filled up with zeros."""
+    """``frame`` samples a frame; the last frame is padded with zeros."""
 
     def __init__(self, settings: WaveformEncoderConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """PANNs' Wavegram-Logmel-CNN14 (Kong et al. 2020, 3.3): a learnt spectrogram beside the log-mel.
 
-panns_inference holds CNN14 alone, so the wavegram is built here, under the names that PANNs' own
-checkpoint has; its two-dimensional blocks are panns_inference's.
+panns_inference holds CNN14 alone, so the wavegram is built here, with the names of PANNs'
+checkpoint; its two-dimensional blocks are panns_inference's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.tensors import Padded
 STRIDE = 5  # of the first convolution
 POOL = 4  # after each of the three blocks on the waveform
 HOP = STRIDE * POOL**3  # samples a frame of the wavegram
-GROUPS = 4  # channels of the wavegram as a picture; the others are its bins
+GROUPS = 4  # channels of the wavegram as an image; each has M / 2 bins
 REDUCTION = 32  # log-mel frames a frame: five poolings by two
 
 
@@ -47,10 +47,10 @@ class WaveBlock(nn.Module):
 class WavegramEncoder(SoundEncoder):
     """2048-d frames every 32 hops of 320 samples: 0.32 s at 32 kHz.
 
-    Frames are the mean over frequency after the last block (SJTU's code). A clip ends in zeros on
-    the waveform's side and in its own reflection on the log-mel's, in a batch as alone; a clip
-    shorter than one frame is filled up with silence to one. Where one side is a frame longer than
-    the other, that frame is left out.
+    Frames are the mean over frequency after the last block (SJTU's code). A clip is padded by zeros
+    for the wavegram and by its reflection for the log-mel, alone and in a batch; a clip shorter
+    than one frame is padded with silence to one. If one of the two is a frame longer than the
+    other, that frame is dropped.
     """
 
     def __init__(self, settings: PannsEncoderConfig) -> None:
@@ -61,7 +61,7 @@ class WavegramEncoder(SoundEncoder):
             raise EarwitnessError(f"wavegram_logmel_cnn14 needs mels of {REDUCTION} or more")
         block: Any = panns_models().ConvBlock
         width = settings.channels
-        bins = settings.mels // 2  # as many as the log-mel has where the two meet
+        bins = settings.mels // 2  # as many as the log-mel has where the two are joined
         narrow, wide = GROUPS * bins // 2, GROUPS * bins
         self.logmel = LogMel(**front_end(settings))
         self.pre_conv0 = nn.Conv1d(1, narrow, 11, stride=STRIDE, padding=5, bias=False)
@@ -94,7 +94,7 @@ class WavegramEncoder(SoundEncoder):
         frames = torch.minimum(frames, steps)
         for index in range(1, 6):
             pool = 2 if index < 5 else 1
-            x = F.dropout(x, p=0.2, training=self.training)  # PANNs' own
+            x = F.dropout(x, p=0.2, training=self.training)  # PANNs
             x, frames = conv_block(getattr(self, f"conv_block{index + 1}"), x, frames, (pool, pool))
         x = F.dropout(x, p=0.2, training=self.training)
         return Padded(x.mean(3).transpose(1, 2), frames)
@@ -102,12 +102,12 @@ class WavegramEncoder(SoundEncoder):
     def wavegram(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, samples), zero past each clip, and (B,) → (B, C, T, M / 2) and (B,) valid frames.
 
-        A frame is two hops, as a log-mel's after its first pooling.
+        A frame is two hops, as in the log-mel after its first pooling.
         """
         x = self.pre_conv0(waveform[:, None])
         lengths = (lengths - 1) // STRIDE + 1
         x = F.relu_(masked_norm(self.pre_bn0, x, lengths))
         for block in (self.pre_block1, self.pre_block2, self.pre_block3):
             x, lengths = block(x, lengths)
-        picture = x.unflatten(1, (GROUPS, -1)).transpose(2, 3)  # (B, 4, T, M / 2)
-        return conv_block(self.pre_block4, picture, lengths, (2, 1))
+        image = x.unflatten(1, (GROUPS, -1)).transpose(2, 3)  # (B, 4, T, M / 2)
+        return conv_block(self.pre_block4, image, lengths, (2, 1))

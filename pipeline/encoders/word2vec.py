@@ -1,7 +1,7 @@
 """Word vectors, such as word2vec's of Google News (Mikolov et al. 2013; CMU 5.2).
 
-The file is mapped, not read: one pass notes where each word stands, and a caption's words are
-looked up there. Both of word2vec's own formats are read, with numpy alone.
+The file is memory-mapped: one pass indexes where each word starts, and a caption's words are looked
+up in that index. Both of word2vec's formats, binary and text, are read.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
 
 HUB = Hub(by_hand=Word2VecEncoderConfig.source)
-LINE = 1 << 20  # bytes, that a line or a word of such a file has at most
+LINE = 1 << 20  # bytes: the longest line or word of such a file
 
 
 class Word2VecTextEncoder(TextEncoder):
-    """A caption's words as the file has them, PTB tokens in lower case.
+    """Word vectors of a caption's PTB tokens in lower case.
 
-    ``tokens``: a vector each; ``mean``: their mean. Words that the file lacks, such as "a" and
-    "of" in Google News, are passed over; a caption without any other is one vector of zeros, which
-    is as near to every sound as to any. (The baseline's code draws a vector at random for them.)
+    ``tokens``: one vector a word; ``mean``: their mean. Words that the file lacks, such as "a" and
+    "of" in Google News, are skipped; a caption of such words alone is one vector of zeros, equally
+    similar to every sound. (The baseline's code draws a random vector for them.)
     """
 
     def __init__(self, settings: Word2VecEncoderConfig, vectors: WordVectors) -> None:
@@ -61,38 +61,38 @@ class Word2VecTextEncoder(TextEncoder):
 
 
 class Form(NamedTuple):
-    """What the beginning of a file says of it."""
+    """The format of a file."""
 
     words: int
     width: int  # D
-    text: bool  # one line a word; else D float32 after each
-    start: int  # byte, of the first word
+    text: bool  # one line a word; else binary: D float32 after each word
+    start: int  # byte of the first word
 
 
 class WordVectors:
-    """The vectors of a file, found by their words."""
+    """The vectors of a file, looked up by word."""
 
     def __init__(self, path: Path) -> None:
         """
         Raises:
-            EarwitnessError: no such file, or not one of word vectors, or cut short.
+            EarwitnessError: the file is missing, truncated or not one of word vectors.
         """
         self.path = path
         if not path.is_file():
-            raise self._unfit("it is no file")
+            raise self._unfit("there is no such file")
         if path.stat().st_size == 0:
             raise self._unfit("it is empty")
         with path.open("rb") as stream:
             self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._form = self._read_form()
         self.width = self._form.width
-        # 16 bytes a word, where a dictionary of 3 million would take half a gigabyte
+        # 16 bytes a word; a dictionary of 3 million words would take half a gigabyte
         places = np.fromiter(self._places(), dtype=np.dtype((np.int64, 2)), count=self._form.words)
         self._hashes, order = np.unique(places[:, 0], return_index=True)  # the first of equals
         self._starts = places[order, 1]
 
     def find(self, word: str) -> NDArray[np.float32] | None:
-        """(D,) the word's vector, or None where the file has not that word."""
+        """(D,) the word's vector; None if the file lacks the word."""
         wanted = word.encode()
         at = int(np.searchsorted(self._hashes, hash(wanted)))
         if at == len(self._hashes) or self._hashes[at] != hash(wanted):
@@ -109,7 +109,7 @@ class WordVectors:
         """Each word's hash and the byte where it starts, in the file's order."""
         at, form, data = self._form.start, self._form, self._bytes
         for _ in tqdm(range(form.words), "index words", unit="word", disable=None, leave=False):
-            while data[at : at + 1] == b"\n":  # word2vec's own program ends vectors with one
+            while data[at : at + 1] == b"\n":  # word2vec's program ends vectors with one
                 at += 1
             space = data.find(b" ", at, at + LINE)
             if space < 0:
@@ -119,7 +119,7 @@ class WordVectors:
             at = end
 
     def _end(self, space: int) -> int:
-        """The byte behind a word's vector."""
+        """The byte after a word's vector."""
         if self._form.text:
             end = self._bytes.find(b"\n", space)
             return len(self._bytes) if end < 0 else end + 1
@@ -135,7 +135,7 @@ class WordVectors:
         except ValueError:
             raise self._unfit("its first line is not the number of words and their width") from None
         if words < 1 or width < 1:
-            raise self._unfit("its first line says that it has none")
+            raise self._unfit("its first line says that it holds no vectors")
         start = self._bytes.find(b"\n") + 1
         return Form(words, width, self._is_text(start, width), start)
 
@@ -147,7 +147,7 @@ class WordVectors:
             return False
 
     def _line(self, start: int) -> bytes:
-        """What stands before the next line's end."""
+        """The bytes up to the next line's end."""
         end = self._bytes.find(b"\n", start, start + LINE)
         return self._bytes[start : end if end >= 0 else start + LINE]
 
@@ -159,5 +159,5 @@ class WordVectors:
 
 
 def build(settings: Word2VecEncoderConfig, location: Path, device: str) -> Word2VecTextEncoder:
-    """The encoder; it works on the CPU wherever the others do."""
+    """The encoder; it always runs on the CPU."""
     return Word2VecTextEncoder(settings, WordVectors(location))

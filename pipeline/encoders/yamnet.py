@@ -1,4 +1,4 @@
-"""YAMNet (MobileNet on AudioSet) by LiteRT, from its ``.tflite``."""
+"""YAMNet (MobileNet on AudioSet), a ``.tflite`` run by LiteRT."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class YamnetEncoder(SoundEncoder):
     """One frame a 0.975 s patch, every ``hop_seconds``: the 1024-d embedding, the 521 class
     scores, or both.
 
-    The last patch is filled up with zeros so that no sound is lost, as YAMNet's own
-    ``pad_waveform`` does. Runs on the CPU, wherever its input is.
+    The last patch is padded with zeros so that no sound is lost, as by YAMNet's ``pad_waveform``.
+    Runs on the CPU, wherever its input is.
     """
 
     def __init__(self, settings: YamnetEncoderConfig, path: Path) -> None:
@@ -62,7 +62,7 @@ class YamnetEncoder(SoundEncoder):
         return Padded(values, frames)
 
     def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 15600) → (N, D), a share of the patches to each interpreter."""
+        """(N, 15600) → (N, D); the interpreters share the patches."""
         shares = np.array_split(patches, min(self.workers, max(1, len(patches))))
         with self.lock:  # an interpreter holds one patch at a time
             while len(self.interpreters) < len(shares):
@@ -81,7 +81,7 @@ class _Interpreter:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with warnings.catch_warnings():  # it calls reading a middle tensor debugging
+            with warnings.catch_warnings():  # it warns that inner tensors are for debugging
                 warnings.simplefilter("ignore")
                 self.model: Any = Interpreter(
                     str(path), experimental_preserve_all_tensors=True, num_threads=1

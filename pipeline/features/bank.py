@@ -198,8 +198,8 @@ def free_budgets(device: torch.device | str, share: float = 0.5) -> tuple[int, i
 def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:
     """(len(ids) * views,) entries of the store."""
     position = {name: clip for clip, name in enumerate(store.ids)}
-    if odd := next((name for name in ids if name not in position), None):
-        raise EarwitnessError(f"{store.path}: no features of {odd!r}; {MAKE_ANEW}")
+    if missing := next((name for name in ids if name not in position), None):
+        raise EarwitnessError(f"{store.path}: no features of {missing!r}; {MAKE_ANEW}")
     clips = np.array([position[name] for name in ids], dtype=np.int64)
     return (clips[:, None] * store.views + np.arange(store.views)).reshape(-1)
 

@@ -1,7 +1,6 @@
-"""The bi-encoder: sound and text, each encoded alone, meet in one space (SJTU 2.2, eq. 4–6; CMU
-5.2).
+"""The bi-encoder: sound and text embedded separately in one space (SJTU 2.2, eq. 4–6; CMU 5.2).
 
-Each side is a trained tower, or stored features of frozen encoders whose means are projected.
+Each side is a trained tower, or the projected means of frozen encoders' stored features.
 """
 
 from __future__ import annotations
@@ -55,14 +54,14 @@ class Side(Protocol):
     embedding_width: int
 
     def embed(self, inputs: Any, /) -> Tensor:
-        """B of them → (B, embedding_width)."""
+        """B clips or captions → (B, embedding_width)."""
 
 
 class StoredMeans:
-    """Stored features as one embedding: each one's mean over time, layer-normed, side by side.
+    """Stored features as one embedding: their means over time, concatenated; without weights.
 
-    Has no weights: activations of different encoders differ by orders of magnitude, and the norm
-    makes them alike before the one trained projection. Without one the means stay as they are.
+    ``norm``, a layer norm of each mean, is for a projection that follows: activations of different
+    encoders differ by orders of magnitude.
     """
 
     def __init__(self, widths: Sequence[int], norm: bool = True) -> None:
@@ -74,14 +73,14 @@ class StoredMeans:
         """E × (B, T, W) → (B, ΣW) float32."""
         means = [mean(padded) for padded in features]
         if self.norm:
-            means = [F.layer_norm(own, own.shape[-1:]) for own in means]
+            means = [F.layer_norm(each, each.shape[-1:]) for each in means]
         return torch.cat(means, -1)
 
 
 class BiEncoder(nn.Module):
-    """Two sides, a linear projection each, and the trainable temperature.
+    """Two sides, a linear projection of each, and a trainable temperature.
 
-    CMU's variants leave projections out, and lay one linear layer more over both sides.
+    CMU's variants omit projections and add one linear layer that both sides share.
 
     Attributes:
         width: D of the common space.
@@ -91,7 +90,7 @@ class BiEncoder(nn.Module):
     def __init__(self, sound: Side, text: Side, settings: BiEncoderConfig) -> None:
         """
         Raises:
-            EarwitnessError: a side without a projection is not as wide as the other.
+            EarwitnessError: the two embeddings are not of one width.
         """
         super().__init__()
         self.sound, self.text, self.settings = sound, text, settings
@@ -122,34 +121,38 @@ class BiEncoder(nn.Module):
         return self._common(self.text.embed(text), self.text_projection)
 
     def loss(self, batch: Pairs) -> BiEncoderLosses:
-        """Both ways; captions of the same clip are no negatives, where so set (eq. 6)."""
-        own = self.settings
+        """Both directions (eq. 6); with ``mask_same_clip``, a clip's captions are no negatives."""
+        settings = self.settings
         audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
         # unmasked, each pair is of a clip of its own
-        clips = batch.clips if own.mask_same_clip else torch.arange(len(audio), device=audio.device)
+        clips = (
+            batch.clips
+            if settings.mask_same_clip
+            else torch.arange(len(audio), device=audio.device)
+        )
         both = retrieval_loss(
-            own.loss,
+            settings.loss,
             audio,
             text,
             clips,
             scale=self.log_scale.exp(),
-            margin=own.margin,
-            negatives=own.negatives,
+            margin=settings.margin,
+            negatives=settings.negatives,
         )
-        temperature = (-self.log_scale.detach()).exp() if own.loss in TEMPERATURE else None
+        temperature = (-self.log_scale.detach()).exp() if settings.loss in TEMPERATURE else None
         return BiEncoderLosses(both.audio_to_text + both.text_to_audio, *both, temperature)
 
     def before_step(self, step: int, steps: int) -> None:
-        """Nothing changes on the way."""
+        """Nothing changes with the step."""
         return
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Keeps 1 / τ within bounds: beyond them a few pairs are all that is learned from."""
+        """Clamps 1 / τ: with more, a few pairs would dominate the loss."""
         self.log_scale.clamp_(max=math.log(MAX_SCALE))
 
     def _common(self, embedding: Tensor, projection: nn.Module) -> Tensor:
-        """(B, W) → (B, D), in float32: bf16 has too few digits for vectors that are ranked."""
+        """(B, W) → (B, D) in float32: bf16 is too coarse for ranking."""
         with torch.autocast(embedding.device.type, enabled=False):
             common: Tensor = self.shared(projection(embedding.float()))
             return F.normalize(common, dim=-1) if self.settings.similarity == "cosine" else common
@@ -170,14 +173,15 @@ def build_biencoder(
     Args:
         sound_widths: W of each stored feature of the sound side.
         text_widths: W of each stored feature of the text side.
-        network: of a text tower; see :func:`pipeline.models.towers.text.text_network`.
-        pretrained: False for random weights that a trained retriever's replace: no file is read.
+        network: the text tower's; see :func:`pipeline.models.towers.text.text_network`.
+        pretrained: False for random weights, to be replaced by a trained retriever's.
 
     Raises:
         EarwitnessError: weights are not available, or do not fit their tower.
     """
-    words = _text_side(text, settings, text_widths, network, pretrained)  # drawn before the sound
-    return BiEncoder(_sound_side(sound, settings, sound_widths, pretrained), words, settings)
+    # the text first: the order decides which random weights each side gets
+    text_side = _text_side(text, settings, text_widths, network, pretrained)
+    return BiEncoder(_sound_side(sound, settings, sound_widths, pretrained), text_side, settings)
 
 
 def _sound_side(
@@ -212,7 +216,7 @@ def _text_side(
 
 
 def _has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) -> bool:
-    """Whether that side has a projection to ``settings.width``."""
+    """Whether ``side`` has a projection to ``settings.width``."""
     return settings.project in ("both", side)
 
 

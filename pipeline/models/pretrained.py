@@ -1,4 +1,4 @@
-"""transformers' own models with published weights, by hub name or folder."""
+"""transformers' models with published weights, by hub name or folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pipeline.weights import local_first
 
 
 class PretrainedModel(NamedTuple):
-    """A model, and which of its weights were not available."""
+    """A model, and its weights that the file lacks."""
 
     model: Any
     missing: list[str]
-    mismatched: Set[Any]  # of other shapes than the model's
+    mismatched: Set[Any]  # whose shapes differ from the model's
 
 
 def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any) -> PretrainedModel:
-    """A model of transformers' class ``kind`` in float32; looked for on this machine first.
+    """A model of transformers' class ``kind`` in float32; a local copy is preferred.
 
     Args:
-        section: of the parameters that name it, for the error's sake.
-        settings: of its configuration, in the place of the saved ones.
+        section: the section of the parameters that names it, for error messages.
+        settings: replace those of the saved configuration.
 
     Raises:
         EarwitnessError: no such weights or no network, or weights that are not safetensors.

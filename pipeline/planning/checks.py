@@ -1,4 +1,4 @@
-"""What planning refuses before any training starts: captions and weights that will not do.
+"""What planning refuses before any training starts: captions and weights that cannot be used.
 
 Light: no model library is imported here.
 """
@@ -39,27 +39,27 @@ def check_captioner(
             that is to be read in the place of text and is not of its space.
     """
     dataset = context.params.captioners[name].dataset
-    heard, tokens = found.sound_dataset or dataset, found.model.tokens
+    sound_dataset, tokens = found.sound_dataset or dataset, found.model.tokens
     min_count = tokens.min_count if tokens.kind == "words" else 1
     check_captions(context.manifests[dataset], SPLITS, min_count)
-    for each in (dataset, heard):
+    for each in (dataset, sound_dataset):
         training_clips(context.manifests[each], training)
     if found.model.architecture != "prefix" or found.text is None:
         return
     where, (feature,), own = f"captioners.{name}", found.features, found.model.prefix
-    if own.supervised and heard != dataset:
+    if own.supervised and sound_dataset != dataset:
         raise EarwitnessError(
             f"{where}: prefix.supervised: true pairs captions with their own sound; leave "
             "sound_dataset out"
         )
-    sound, text = context.width(heard, feature), context.width(dataset, found.text)
+    sound, text = context.width(sound_dataset, feature), context.width(dataset, found.text)
     if sound != text:
         raise EarwitnessError(
             f"{where}: {feature} is {sound} wide, but {found.text} is {text}; name the sound and "
             "the text of one space, such as one CLAP's"
         )
     if found.model.reads.sound and feature not in text_features(context.params):
-        check_sound(context.manifests[heard], where, own)
+        check_sound(context.manifests[sound_dataset], where, own)
 
 
 def check_finetuning(
@@ -87,10 +87,10 @@ def check_finetuning(
             "set scst.validation_share to the same"
         )
     dataset = context.params.captioners[base].dataset
-    heard = found.sound_dataset or dataset
-    paired = heard == dataset and context.manifests[heard].sounding
+    sound_dataset = found.sound_dataset or dataset
+    paired = sound_dataset == dataset and context.manifests[sound_dataset].sounding
     if not paired and found.features[0] != found.text:
-        lacks = "no sound" if heard == dataset else f"sound of {heard} alone"
+        lacks = "no sound" if sound_dataset == dataset else f"sound of {sound_dataset} alone"
         raise EarwitnessError(
             f"{where}: rewards need clips with sound and captions, and {base} has captions of "
             f"{dataset} and {lacks}; name a captioner of a dataset with both"

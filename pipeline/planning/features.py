@@ -12,7 +12,7 @@ from pipeline.planning.context import Context, corpus, device, digest, sound
 def tagging_plans(context: Context) -> dict[str, Plan]:
     """Encoder name → plan to train it on event labels.
 
-    This is the first phase: what weights are not there is told before anything is trained.
+    This is the first phase: missing weights are reported before anything is trained.
     """
     params = context.params
     check_weights(params)

@@ -1,6 +1,6 @@
-"""Captioning-based retrieval: clips ranked by how alike their captions are to a query (CMU 3.2).
+"""Captioning-based retrieval: clips ranked by how similar their captions are to a query (CMU 3.2).
 
-A captioning system's captions stand for the clips, and a frozen text encoder compares texts.
+A captioning system's captions represent the clips, and a frozen text encoder compares texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.metrics.retrieval import Embeddings
 from pipeline.metrics.tables import read_predictions
 from pipeline.models.layers.pooling import mean
 
-BATCH_TOKENS = 1 << 14  # of queries that are averaged together
+BATCH_TOKENS = 1 << 14  # averaged together
 
 
 def embed_captioned(

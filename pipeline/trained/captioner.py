@@ -1,29 +1,27 @@
-"""A trained captioner in a folder: all that is needed to caption with it, and no network.
+"""A trained captioner, and its folder.
 
-``model.safetensors`` (what captioning needs: of a twin one branch), ``model.json`` (what the plan
-does not say of it: widths, token ids, a pretrained network's configuration),
-``plan.json``, ``tokenizer.json`` or ``vocabulary.json``, and ``curves.csv`` of its training.
+Its weights are those that captioning needs, of a twin one branch. Its form has the features'
+widths, the token ids and the configuration of a pretrained network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipeline.config.plans import CaptionerPlan
 from pipeline.device import resolve_device
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json, write_atomic, write_json
 from pipeline.models.captioners import build_captioner
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
-from pipeline.state_dicts import load_weights, read_weights, save_weights
 from pipeline.tensors import TokenIds
 from pipeline.text import tokenizer as tokenizers
 from pipeline.text.tokenizer import Tokenizer
-
-WEIGHTS, FORM, PLAN, CURVES = "model.safetensors", "model.json", "plan.json", "curves.csv"
+from pipeline.trained.folder import load_trained, save_trained
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,19 @@ class TrainedCaptioner:
     tokenizer: Tokenizer
     widths: tuple[int, ...]  # D of each of the E stored features
 
+    def check_widths(self, widths: Sequence[int], sources: Sequence[object]) -> None:
+        """Refuses features of other ``widths``, E, than it was trained on.
+
+        Args:
+            sources: E, where each feature is from, for the error message.
+        """
+        for width, trained, source in zip(widths, self.widths, sources, strict=True):
+            if width != trained:
+                raise EarwitnessError(
+                    f"{source}: {width} wide, but captioner {self.plan.name} was trained on "
+                    f"{trained}; extract with the same encoder, or train again"
+                )
+
     def save(self, folder: Path, curves: str) -> None:
         """Writes everything into an empty folder; the same captioner gives the same bytes."""
         form = {
@@ -42,11 +53,8 @@ class TrainedCaptioner:
             "tokens": self.model.tokens._asdict(),
             "configuration": self.model.configuration,
         }
-        save_weights(self.model.inference_state_dict(), folder / WEIGHTS)
-        write_json(folder / FORM, form)
-        self.plan.save(folder / PLAN)
+        save_trained(folder, self.model.inference_state_dict(), form, self.plan, curves)
         self.tokenizer.save(folder)
-        write_atomic(folder / CURVES, curves)
 
 
 def planned_captioner(
@@ -76,24 +84,12 @@ def load_captioner(folder: Path, device: str | torch.device = "auto") -> Trained
     Raises:
         EarwitnessError: a file is missing, broken, or of another model or version.
     """
-    if not folder.is_dir():
-        raise EarwitnessError(f"{folder}: no captioner; run `dvc repro train_captioner finetune`")
-    hint = f"delete {folder} and run `dvc repro train_captioner finetune`"
-    try:
-        plan = CaptionerPlan.load(folder / PLAN)
-    except EarwitnessError as error:
-        raise EarwitnessError(
-            f"{folder}: not a captioner of this version; run `dvc repro` ({error})"
-        ) from None
-    form = read_json(folder / FORM, hint)
-    try:
+
+    def build(plan: CaptionerPlan, form: dict[str, Any]) -> TrainedCaptioner:
         widths = tuple(form["widths"])
         inputs, tokens = Inputs(plan.features, widths), TokenIds(**form["tokens"])
         model = planned_captioner(plan, inputs, tokens, form["configuration"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise EarwitnessError(
-            f"{folder / FORM}: not a captioner's form ({error}); {hint}"
-        ) from None
-    load_weights(model, read_weights(folder / WEIGHTS, hint), str(folder / WEIGHTS))
-    model.to(resolve_device(device)).eval()
-    return TrainedCaptioner(plan, model, tokenizers.load(folder), widths)
+        model.to(resolve_device(device))
+        return TrainedCaptioner(plan, model, tokenizers.load(folder), widths)
+
+    return load_trained("captioner", folder, CaptionerPlan, build)

@@ -1,8 +1,8 @@
-"""A trained retriever as an encoder: its tower's frames (SJTU 2.3), and both sides of its space, as
-a CLAP's. Each is a feature file: ``frames.h5``, ``sound.h5`` and ``text.h5``.
+"""A trained retriever as an encoder: its tower's frames (SJTU 2.3), and the embeddings of sound and
+of text, as CLAP has them. Each is a feature file: ``frames.h5``, ``sound.h5`` and ``text.h5``.
 
-Which clips share a batch follows from the stored features alone, so that a killed run that goes on
-gives a byte-identical file of frames; the embeddings take seconds.
+Which clips share a batch depends on the stored features alone, so a killed run that continues
+writes the same bytes of frames. The embeddings take seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.config.plans import EncodingPlan
+from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank
 from pipeline.features.prefetch import prefetch
@@ -28,17 +31,11 @@ from pipeline.tensors import Padded
 from pipeline.trained.inputs import frame_batches
 from pipeline.trained.retriever import TrainedRetriever
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pipeline.config.plans import EncodingPlan
-    from pipeline.corpora.manifest import Manifest
-
 BLOCK = 1 << 16  # embeddings that are written together
 
 
 class Frames(NamedTuple):
-    """What the tower made of a batch of entries, in their order; on the CPU."""
+    """The tower's frames of a batch of entries, in their order; on the CPU."""
 
     values: NDArray[np.float16]  # (frames, D)
     lengths: NDArray[np.int64]  # (n,)
@@ -54,23 +51,23 @@ def encode(
     partial: Path,
     folder: Path,
 ) -> tuple[dict[str, Index], Report]:
-    """Writes a dataset's frames, where the plan asks for them, and its embeddings.
+    """Writes a dataset's embeddings, and its frames where the plan asks for them.
 
-    Captions need no sound: of a dataset of captions alone the files of sound have no entries.
+    For a dataset that has captions alone, the files of sound have no entries.
 
     Args:
-        stores: of the stored features that the sound side reads, of all clips with sound.
-        text: of those that the text side reads, of all captions.
-        weights: digest of the retriever's.
-        partial: folder for the frames that are done, until all are.
+        stores: the features that the sound side reads, of all clips with sound.
+        text: the features that the text side reads, of all captions.
+        weights: digest of the retriever's weights.
+        partial: folder of the frames that are done, until all are.
         folder: of the three files.
 
     Returns:
-        What is known of each file, by its name.
+        The index of each file, by its name.
 
     Raises:
         EarwitnessError: features of another dataset or width, frames of a retriever that has none,
-            values that do not fit float16, no GPU memory, or another process is at the same work.
+            values that do not fit float16, no GPU memory, or another process does the same work.
     """
     clips = [clip.clip_id for clip in manifest.sounding]
     for store in stores:
@@ -92,15 +89,15 @@ def encode(
 def encode_frames(
     features: Sequence[NDArray[np.float16]], retriever: TrainedRetriever
 ) -> list[NDArray[np.float16]]:
-    """Stored features of any sound files, (T, W) each → the tower's frames, (T', D) each.
+    """Features of any sounds, (T, W) each → the tower's frames, (T', D) each.
 
     Raises:
         EarwitnessError: other widths than the retriever's, no tower, or no GPU memory.
     """
-    made = retriever.sound.made([features])
+    inputs = retriever.sound.arrays([features])
     found: dict[int, NDArray[np.float16]] = {}
-    for batch in made.batches():
-        values, counts = unpack(tower_frames(made.batch(batch), retriever))
+    for batch in inputs.batches():
+        values, counts = unpack(tower_frames(inputs.batch(batch), retriever))
         found |= zip(batch.tolist(), np.split(values, np.cumsum(counts)[:-1]), strict=True)
     return [found[row] for row in range(len(features))]
 
@@ -116,12 +113,12 @@ def tower_frames(stored: tuple[Padded, ...], retriever: TrainedRetriever) -> Pad
     except torch.cuda.OutOfMemoryError:
         raise EarwitnessError(
             "no GPU memory for {} × {} stored frames at once; free the GPU, or run on the CPU with "
-            "CUDA_VISIBLE_DEVICES set to nothing".format(*stored[0].values.shape)
+            "an empty CUDA_VISIBLE_DEVICES".format(*stored[0].values.shape)
         ) from None
 
 
 def unpack(frames: Padded) -> Frames:
-    """(B, T', D) frames laid end to end as float16.
+    """(B, T', D) frames, concatenated as float16.
 
     Raises:
         EarwitnessError: a value is NaN or too large for float16.
@@ -155,7 +152,7 @@ def _write_frames(
         views=store.views,
     )
     device = retriever.device
-    bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: each is read once
+    bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: read once
     batches = frame_batches(bank.lengths, device)
     content = [plan.model_dump(mode="json"), weights, device.type, list(store.ids)]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
@@ -200,7 +197,7 @@ def _encode_missing(
 def _write_embeddings(
     retriever: TrainedRetriever, weights: str, ids: Sequence[str], values: Tensor, path: Path
 ) -> Index:
-    """(N, D) rows of one side, a frame an entry."""
+    """Writes (N, D) embeddings of one side: one frame an entry."""
     plan = retriever.plan
     settings = plan.model_dump(mode="json", include={"sound", "text"})
     header = Header(plan.name, settings, weights, frame_seconds=0.0)

@@ -1,4 +1,4 @@
-"""What one side of a retriever embeds, in batches of like length: N clips, or N captions."""
+"""What one side of a retriever embeds, in batches of similar length: N clips, or N captions."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pipeline.features.bank import length_batches, moved
 from pipeline.features.mixture import AnyBank
 from pipeline.tensors import Padded, Tokens, pad_arrays, pad_tokens
 
-# what is embedded together, padding included
+# embedded together, padding included
 BATCH_FRAMES = {"cpu": 1 << 14, "cuda": 1 << 17}
 BATCH_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
 
 Array = NDArray[Any]
 
 
-class Inputs(Protocol):
-    """N entries as batches on a device."""
+class Embeddable(Protocol):
+    """N clips or captions, as batches on a device."""
 
     def batches(self) -> list[Tensor]:
-        """Every entry once, those of like length together: (n,) int64 each."""
+        """(n,) int64 entries each: every entry once, those of similar length together."""
 
     def batch(self, entries: Tensor) -> Any:
-        """What the bi-encoder reads of (B,) int64 entries, which are on the CPU."""
+        """What the bi-encoder reads of (B,) int64 entries. These are on the CPU."""
 
 
 class StoredInputs:
@@ -45,12 +45,12 @@ class StoredInputs:
         return tuple(bank.batch(entries * bank.views) for bank in self._banks)
 
 
-class MadeInputs:
-    """Features that were just made: E lists of N arrays (T, W)."""
+class ArrayInputs:
+    """Features that are not stored: E lists of N arrays (T, W)."""
 
     def __init__(self, features: Sequence[Sequence[Array]], device: torch.device) -> None:
         self._features, self._device = features, device
-        lengths = [[len(entry) for entry in own] for own in features]
+        lengths = [[len(array) for array in arrays] for arrays in features]
         self._lengths = torch.tensor(lengths, dtype=torch.int64).amax(0)
 
     def batches(self) -> list[Tensor]:
@@ -59,7 +59,9 @@ class MadeInputs:
     def batch(self, entries: Tensor) -> tuple[Padded, ...]:
         """E × (B, T, W)."""
         rows = entries.tolist()
-        return tuple(pad_arrays([own[row] for row in rows], self._device) for own in self._features)
+        return tuple(
+            pad_arrays([each[row] for row in rows], self._device) for each in self._features
+        )
 
 
 class TokenTable:
@@ -78,7 +80,7 @@ class TokenTable:
         return length_batches(self.lengths, most)
 
     def batch(self, entries: Tensor) -> Tokens:
-        """As long as the longest of them."""
+        """(B, L), with L the longest of them."""
         lengths = self.lengths[entries]
         ids = self._tokens[moved(entries, self._device), : int(lengths.max())]
         return Tokens(ids, moved(lengths, self._device))

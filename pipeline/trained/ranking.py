@@ -1,4 +1,4 @@
-"""A split's clips ranked by its captions, by each retrieval system, and the other way round.
+"""Each retrieval system ranks a split's clips by its captions, and its captions by its clips.
 
 A system is one retriever or several, whose similarities are averaged (SJTU 3), or a captioning
 system (CMU 3.2; pipeline/trained/caption_ranking.py). N clips, M captions.
@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import caption_id, open_stores
+from pipeline.features.store import caption_ids, open_stores
 from pipeline.files import replacing, write_json
 from pipeline.metrics.retrieval import (
     CUTOFF,
@@ -44,12 +44,12 @@ class Queries(NamedTuple):
     """The captions of a split's clips, in order: M of each, and each one's clip (M,) int64."""
 
     captions: list[str]
-    ids: list[str]  # in a file of stored text features
+    ids: list[str]  # in a feature file of text
     clip_of: Tensor
 
 
 class Ranked(NamedTuple):
-    """A system's members' embeddings, and what their mean similarity gives."""
+    """The embeddings of a system's members, and the ranks by their mean similarity."""
 
     members: list[Embeddings]
     ranks: Ranks
@@ -67,10 +67,10 @@ def rank(
     metrics: Path,
     device: str | torch.device = "auto",
 ) -> Scores:
-    """Ranks with every system, writes what it found, and gives each system's scores and chance.
+    """Ranks with every system, writes the rankings and scores, and returns the scores and chance.
 
     Args:
-        retrievers: folder of the trained ones, each in a folder of its name.
+        retrievers: folder of the trained retrievers, each in a folder of its name.
         features: folder of the dataset's feature files.
         predictions: folder of the dataset's captions, for systems that rank by them.
         rankings: gets ``<system>.csv``, a row a caption; see :func:`write_ranking`.
@@ -89,17 +89,17 @@ def rank(
     )
     clips = manifest.split(plan.split)
     queries = queries_of(clips)
-    found = {system: own.scores for system, own in ranked.items()}
+    found = {system: result.scores for system, result in ranked.items()}
     found[CHANCE] = chance_scores(queries.clip_of, len(clips))
     names = file_names(clips)
-    for system, own in ranked.items():
-        write_ranking(rankings / f"{system}.csv", own, queries, names)
+    for system, result in ranked.items():
+        write_ranking(rankings / f"{system}.csv", result, queries, names)
     counts = {"N": len(clips), "captions": len(queries.captions)}
     for system, values in found.items():
         rounded = {name: round(value, 6) for name, value in values.items()}
         write_json(metrics / f"{system}.json", counts | rounded)
     for path in (*metrics.glob("*.json"), *rankings.glob("*.csv")):
-        if path.stem not in found:  # of a system that is no more
+        if path.stem not in found:  # of a system that no longer exists
             path.unlink()
     return found
 
@@ -113,7 +113,7 @@ def rank_systems(
     predictions: Path,
     device: str | torch.device = "auto",
 ) -> dict[str, Ranked]:
-    """Every system's ranks; a retriever of several systems is loaded, and embeds, once.
+    """Every system's ranks. A retriever in several systems is loaded, and embeds, once.
 
     Raises:
         EarwitnessError: a retriever is not trained, features or a captioning system's captions are
@@ -127,31 +127,27 @@ def rank_systems(
             "there is nothing to rank by; take the dataset out of retrieval_test_sets"
         )
     members = dict.fromkeys(chain.from_iterable(plan.systems.values()))
-    if absent := next((name for name in members if not (retrievers / name).is_dir()), None):
-        raise EarwitnessError(
-            f"{retrievers / absent}: no retriever; run `dvc repro train_retriever adapt`"
-        )
     embedded = {name: embed(retrievers / name, features, clips, device) for name in members}
-    similar = {system: [embedded[name] for name in own] for system, own in plan.systems.items()}
+    similar = {system: [embedded[name] for name in each] for system, each in plan.systems.items()}
     names = [clip.clip_id for clip in clips]
     for system, captioned in plan.captioned.items():
         similar[system] = [
             embed_captioned(captioned, names, queries.ids, features, predictions, device)
         ]
     ranked = {}
-    for system, own in similar.items():
-        ranks = ensemble_ranks(own, queries.clip_of)
-        ranked[system] = Ranked(own, ranks, scores(ranks, queries.clip_of))
+    for system, embeddings in similar.items():
+        ranks = ensemble_ranks(embeddings, queries.clip_of)
+        ranked[system] = Ranked(embeddings, ranks, scores(ranks, queries.clip_of))
     return ranked
 
 
 def queries_of(clips: Sequence[Clip]) -> Queries:
     """Every caption of every clip."""
-    pairs = [(at, number) for at, clip in enumerate(clips) for number in range(len(clip.captions))]
+    counts = torch.tensor([len(clip.captions) for clip in clips], dtype=torch.int64)
     return Queries(
-        [clips[at].captions[number] for at, number in pairs],
-        [caption_id(clips[at].clip_id, number) for at, number in pairs],
-        torch.tensor([at for at, _ in pairs], dtype=torch.int64),
+        [caption for clip in clips for caption in clip.captions],
+        caption_ids(clips),
+        torch.arange(len(clips)).repeat_interleave(counts),
     )
 
 
@@ -164,12 +160,12 @@ def embed(
         open_stores(features, side.features) for side in (retriever.plan.sound, retriever.plan.text)
     )
     captions = retriever.text.captions([clips], [text])
-    heard = retriever.sound.stored(sound, [clip.clip_id for clip in clips])
-    return retriever.pair(retriever.embed_text(captions).cpu(), retriever.embed_sound(heard).cpu())
+    sounds = retriever.sound.stored(sound, [clip.clip_id for clip in clips])
+    return retriever.pair(retriever.embed_text(captions).cpu(), retriever.embed_sound(sounds).cpu())
 
 
 def file_names(clips: Sequence[Clip]) -> list[str]:
-    """The clips' file names, with their folders where two have the same."""
+    """The clips' file names; with their folders where two clips have the same name."""
     names = [PurePosixPath(clip.path).name for clip in clips]
     return names if len(set(names)) == len(names) else [clip.path for clip in clips]
 
@@ -177,25 +173,26 @@ def file_names(clips: Sequence[Clip]) -> list[str]:
 def write_ranking(path: Path, ranked: Ranked, queries: Queries, names: Sequence[str]) -> None:
     """The form of a DCASE 2022 task 6b submission: caption, fname_1 … fname_10.
 
-    One more column, ``rank``, is the right clip's. ``names``: N, of the clips.
+    One column more, ``rank``, is the rank of the right clip. ``names``: N, of the clips.
     """
     columns = [f"fname_{place}" for place in range(1, CUTOFF + 1)]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["caption", *columns, "rank"])
         for part in blocks(len(queries.captions), len(names)):
-            own, clip_of = ranked.ranks.clip[part], queries.clip_of[part]
-            first = first_clips(mean_similarity(ranked.members, part), own, clip_of)
-            rows = zip(queries.captions[part], first.tolist(), own.tolist(), strict=True)
-            for caption, found, place in rows:
-                there = [names[clip] for clip in found]
-                writer.writerow([caption, *there, *[""] * (CUTOFF - len(there)), place])
+            ranks, clip_of = ranked.ranks.clip[part], queries.clip_of[part]
+            first = first_clips(mean_similarity(ranked.members, part), ranks, clip_of)
+            rows = zip(queries.captions[part], first.tolist(), ranks.tolist(), strict=True)
+            for caption, found, rank in rows:
+                listed = [names[clip] for clip in found]
+                writer.writerow([caption, *listed, *[""] * (CUTOFF - len(listed)), rank])
 
 
 def first_clips(similarity: Tensor, ranks: Tensor, clip_of: Tensor) -> Tensor:
-    """(m, 10), or fewer where there are fewer, the first clips of each caption.
+    """(m, 10), or fewer where there are fewer clips: the first clips of each caption.
 
-    The right clip stands at its rank, the last of its equals, so that the scores are the file's.
+    The right clip is put at its rank, after equally similar ones, so that the file agrees with the
+    scores.
 
     Args:
         similarity: (m, N), overwritten.
@@ -204,14 +201,14 @@ def first_clips(similarity: Tensor, ranks: Tensor, clip_of: Tensor) -> Tensor:
     """
     places = min(CUTOFF, similarity.shape[1])
     similarity.scatter_(1, clip_of[:, None], -torch.inf)
-    others = similarity.topk(places, dim=1).indices  # the right one last, or not there
+    others = similarity.topk(places, dim=1).indices  # the right one is last, or not among them
     place, right = torch.arange(places), ranks[:, None] - 1
     shifted = torch.where(place < right, others, others.roll(1, dims=1))
     return torch.where(place == right, clip_of[:, None], shifted)
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """All systems, one a row; shares × 100, as papers print them."""
+    """One row a system; shares × 100, as papers print them."""
     width = max(map(len, found)) + 2
     lines = []
     for way, title in (("t2a", "text → audio"), ("a2t", "audio → text")):

@@ -21,15 +21,15 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.mixture import open_mixture
 from pipeline.features.store import FeatureStore, caption_ids
-from pipeline.trained.inputs import Array, Inputs, MadeInputs, StoredInputs, TokenTable
+from pipeline.trained.inputs import Array, ArrayInputs, Embeddable, StoredInputs, TokenTable
 
-if TYPE_CHECKING:  # it brings model libraries along that a frozen retriever does without
+if TYPE_CHECKING:  # it imports model libraries, which a frozen retriever does not need
     from pipeline.models.towers.text_tokens import TextTokens
 
 
 @dataclass(frozen=True)
 class FeatureReader:
-    """A side that reads stored features, a tower's or frozen encoders'; refuses others."""
+    """A side that reads stored features: of a tower, or of frozen encoders."""
 
     retriever: str  # its name
     features: tuple[str, ...]  # E names
@@ -37,23 +37,23 @@ class FeatureReader:
     device: torch.device
 
     def stored(self, stores: Sequence[FeatureStore], ids: Sequence[str]) -> StoredInputs:
-        """Entries of ``ids`` in E stores, by their clean view.
+        """The clean views of ``ids`` in E stores.
 
         Raises:
-            EarwitnessError: features of other widths, or an id without them.
+            EarwitnessError: features of other widths, or an id without features.
         """
         self.check_stores(stores)
         return StoredInputs(open_banks(stores, ids, self.device))
 
-    def made(self, features: Sequence[Sequence[Array]]) -> MadeInputs:
-        """Entries whose features were just made: E lists of N arrays (T, W).
+    def arrays(self, features: Sequence[Sequence[Array]]) -> ArrayInputs:
+        """Features that are not stored: E lists of N arrays (T, W).
 
         Raises:
             EarwitnessError: features of other widths.
         """
         widths = zip(features, self.widths, strict=False)
-        self.check([(own[0].shape[1] if own else w, "these features") for own, w in widths])
-        return MadeInputs(features, self.device)
+        self.check([(each[0].shape[1] if each else w, "these features") for each, w in widths])
+        return ArrayInputs(features, self.device)
 
     def check_stores(self, stores: Sequence[FeatureStore]) -> None:
         """Refuses stores of other widths."""
@@ -66,11 +66,11 @@ class FeatureReader:
                 f"retriever {self.retriever} reads {len(self.widths)} features "
                 f"({', '.join(self.features)}), not {len(found)}"
             )
-        for (width, source), name, own in zip(found, self.features, self.widths, strict=True):
-            if width != own:
+        for (width, source), name, trained in zip(found, self.features, self.widths, strict=True):
+            if width != trained:
                 raise EarwitnessError(
                     f"{source}: {width} wide, but retriever {self.retriever} was trained with "
-                    f"{name}, {own} wide; train it again, or give the same features"
+                    f"{name}, {trained} wide; train it again, or give the same features"
                 )
 
 
@@ -79,26 +79,26 @@ class TextReader(Protocol):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """W of each stored feature that it reads; a tower reads none."""
+        """W of each stored feature that it reads; none for a tower."""
 
     @property
     def network(self) -> dict[str, Any]:
-        """Of its tower, see :func:`pipeline.models.towers.text.text_network`; else empty."""
+        """See :func:`pipeline.models.towers.text.text_network`; empty where there is no tower."""
 
     def captions(
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
-    ) -> Inputs:
-        """All captions of datasets' clips, clip by clip.
+    ) -> Embeddable:
+        """All captions of several datasets' clips, clip by clip.
 
         Args:
-            clips: of each dataset. stores: of each dataset, of the side's features.
+            clips: of each dataset. stores: of each dataset, one a feature of the side.
         """
 
-    def queries(self, captions: Sequence[str]) -> Inputs:
+    def queries(self, captions: Sequence[str]) -> Embeddable:
         """Free text.
 
         Raises:
-            EarwitnessError: the frozen text encoder is not available, or knows no word of it.
+            EarwitnessError: the frozen text encoder is not available, or knows no word of one.
         """
 
     def save(self, folder: Path) -> None:
@@ -139,22 +139,21 @@ class StoredTextReader(FeatureReader):
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
     ) -> StoredInputs:
         self.check_stores(stores[0])
-        ids = [caption_ids(own) for own in clips]
-        each = zip(*stores, strict=True)  # of each feature, every dataset's store
-        return StoredInputs([open_mixture(own, ids, self.device) for own in each])
+        ids = [caption_ids(of_dataset) for of_dataset in clips]
+        by_feature = zip(*stores, strict=True)  # for each feature, one store a dataset
+        return StoredInputs([open_mixture(each, ids, self.device) for each in by_feature])
 
-    def queries(self, captions: Sequence[str]) -> MadeInputs:
+    def queries(self, captions: Sequence[str]) -> ArrayInputs:
         if not captions:
-            return self.made([[]])
+            return self.arrays([[]])
         encoder = self._encoder
         self.check([(encoder.width, "this text encoder")])
         packed = encoder.encode(captions, np.float16)  # as it is stored
         if not packed.values.any():
             raise EarwitnessError(
-                f"no word of {captions[0]!r} is known to {self.features[0]}; say it with other "
-                "words"
+                f"no word of {captions[0]!r} is known to {self.features[0]}; use other words"
             )
-        return self.made([np.split(packed.values, np.cumsum(packed.lengths)[:-1])])
+        return self.arrays([np.split(packed.values, np.cumsum(packed.lengths)[:-1])])
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -170,7 +169,7 @@ def new_text(
     widths: tuple[int, ...],
     device: torch.device,
 ) -> TextReader:
-    """Of a retriever that is to be trained on datasets' ``clips``.
+    """The text side of a retriever to be trained on the ``clips`` of several datasets.
 
     Args:
         widths: W of the stored text features.
@@ -196,7 +195,7 @@ def load_text(
     network: dict[str, Any],
     device: torch.device,
 ) -> TextReader:
-    """Of a retriever that is saved in ``folder``; ``widths`` and ``network`` are its."""
+    """The text side of the retriever in ``folder``, which has these ``widths`` and ``network``."""
     match plan.text:
         case TextTowerSide(tower=settings):
             from pipeline.models.towers.text_tokens import load_tokens
@@ -207,4 +206,4 @@ def load_text(
 
 
 def _captions(clips: Sequence[Sequence[Clip]]) -> list[str]:
-    return [caption for own in clips for clip in own for caption in clip.captions]
+    return [caption for of_dataset in clips for clip in of_dataset for caption in clip.captions]

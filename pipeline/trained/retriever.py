@@ -1,7 +1,7 @@
-"""A trained retriever in a folder: all that is needed to embed sound and text, and no network.
+"""A trained retriever, and its folder.
 
-``model.safetensors`` (both towers, the projections, the temperature), ``model.json`` (its form),
-``plan.json``, ``tokenizer.json`` where its text tower is trained, and ``curves.csv``.
+Its weights are those of both towers, the projections and the temperature. Its form has the
+features' widths and the configuration of its text tower, whose tokenizer stands beside it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from torch import Tensor
 from pipeline.config.plans import RetrieverPlan
 from pipeline.device import autocast, resolve_device
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json, write_atomic, write_json
 from pipeline.metrics.retrieval import Embeddings
 from pipeline.models.biencoder import BiEncoder, build_biencoder
 from pipeline.models.towers.base import SoundTower
-from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
-from pipeline.trained.captioner import CURVES, FORM, PLAN, WEIGHTS
-from pipeline.trained.inputs import Inputs
+from pipeline.state_dicts import weights
+from pipeline.trained.folder import load_trained, save_trained
+from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import FeatureReader, TextReader, load_text
 
 
@@ -51,20 +50,24 @@ class TrainedRetriever:
 
     @property
     def tower(self) -> SoundTower:
-        """The trained sound tower; of a retriever of frozen features, which has none, an error."""
+        """The trained sound tower.
+
+        Raises:
+            EarwitnessError: there is none, as the retriever reads frozen features.
+        """
         if not isinstance(self.model.sound, SoundTower):
             raise EarwitnessError(
-                f"retriever {self.plan.name} trains projections alone and has no frames of its "
-                f"own; name its features ({', '.join(self.sound.features)}) instead"
+                f"retriever {self.plan.name} trains projections alone and makes no frames; "
+                f"name its features ({', '.join(self.sound.features)}) instead"
             )
         return self.model.sound
 
-    def embed_sound(self, sound: Inputs) -> Tensor:
-        """N whole clips → (N, D) float32 on the device, for cosine unit rows."""
+    def embed_sound(self, sound: Embeddable) -> Tensor:
+        """N whole clips → (N, D) float32 on the device; unit rows for the cosine."""
         return self._embedded(sound, self.model.embed_sound)
 
-    def embed_text(self, text: Inputs) -> Tensor:
-        """N captions → (N, D) float32 on the device, for cosine unit rows."""
+    def embed_text(self, text: Embeddable) -> Tensor:
+        """N captions → (N, D) float32 on the device; unit rows for the cosine."""
         return self._embedded(text, self.model.embed_text)
 
     def pair(self, captions: Tensor, clips: Tensor) -> Embeddings:
@@ -74,16 +77,13 @@ class TrainedRetriever:
 
     def save(self, folder: Path, curves: str) -> None:
         """Writes everything into an empty folder; the same retriever gives the same bytes."""
-        save_weights(weights(self.model), folder / WEIGHTS)
         form = {"sound": self.sound.widths, "text": self.text.widths, "network": self.text.network}
-        write_json(folder / FORM, form)
-        self.plan.save(folder / PLAN)
+        save_trained(folder, weights(self.model), form, self.plan, curves)
         self.text.save(folder)
-        write_atomic(folder / CURVES, curves)
 
     @torch.no_grad()
-    def _embedded(self, inputs: Inputs, embed: Callable[[Any], Tensor]) -> Tensor:
-        """(N, D): ``embed`` of each batch, put in the entries' order."""
+    def _embedded(self, inputs: Embeddable, embed: Callable[[Any], Tensor]) -> Tensor:
+        """(N, D): ``embed`` of each batch, in the order of the entries."""
         batches = inputs.batches()
         if not batches:
             return torch.zeros(0, self.width, device=self.device)
@@ -106,7 +106,7 @@ def build_retriever(
 
     Args:
         widths: W of each stored sound feature.
-        pretrained: False for random weights that a trained retriever's replace: no file is read.
+        pretrained: false gives random weights, to be replaced by trained ones; no file is read.
     """
     model = build_biencoder(
         plan.sound,
@@ -127,20 +127,10 @@ def load_retriever(folder: Path, device: str | torch.device = "auto") -> Trained
     Raises:
         EarwitnessError: a file is missing, broken, of another model, or of another version.
     """
-    if not folder.is_dir():
-        raise EarwitnessError(f"{folder}: no retriever; run `dvc repro train_retriever adapt`")
-    hint = f"delete {folder} and run `dvc repro train_retriever adapt`"
-    plan = RetrieverPlan.load(folder / PLAN, hint)
-    form = read_json(folder / FORM, hint)
-    place = resolve_device(device)
-    try:
+
+    def build(plan: RetrieverPlan, form: dict[str, Any]) -> TrainedRetriever:
+        place = resolve_device(device)
         text = load_text(plan, folder, tuple(form["text"]), form["network"], place)
-        retriever = build_retriever(plan, tuple(form["sound"]), text, place, pretrained=False)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"{folder / FORM}: not a retriever's form ({reason}); {hint}"
-        ) from None
-    load_weights(retriever.model, read_weights(folder / WEIGHTS, hint), str(folder / WEIGHTS))
-    retriever.model.eval()
-    return retriever
+        return build_retriever(plan, tuple(form["sound"]), text, place, pretrained=False)
+
+    return load_trained("retriever", folder, RetrieverPlan, build)

@@ -1,8 +1,7 @@
-"""(clip, caption) pairs of a split as batches: a gather of resident tensors, no worker, no file."""
+"""Batches of a split's (clip, caption) pairs, gathered from tensors in memory."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -11,16 +10,17 @@ from torch import Tensor
 
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Bank, Batch
+from pipeline.training.loop import epoch_generator
 
 
 class PairOrder:
     """Which (clip, caption) pairs make each epoch's batches; the same for the same ``seed``.
 
     Args:
-        captions: (clips,) int64, how many captions each clip has; the pairs are every caption of
+        captions: (clips,) int64, how many captions each clip has; the pairs are all captions of
             the first clip, then of the second …
-        batch: B; the last batch of an epoch holds what is left.
-        draw: ``all``: each caption once an epoch; ``one``: one caption of each clip, drawn anew.
+        batch: B; the last batch of an epoch may be smaller.
+        draw: ``all``: each caption once an epoch; ``one``: a random caption of each clip an epoch.
     """
 
     def __init__(
@@ -37,12 +37,7 @@ class PairOrder:
 
     def order(self, epoch: int) -> Tensor:
         """(pairs,) int64: the captions of one epoch in their order."""
-        return self._order(self._generator(epoch))
-
-    def _generator(self, epoch: int) -> torch.Generator:
-        # torch's generator takes 32 bits of its seed: a digest mixes both numbers into them
-        digest = hashlib.sha256(f"{self.seed}, {epoch}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+        return self._order(epoch_generator(self.seed, epoch))
 
     def _order(self, generator: torch.Generator) -> Tensor:
         if self.draw == "all":
@@ -54,9 +49,9 @@ class PairOrder:
 
     @staticmethod
     def _entries(bank: Bank, clips: Tensor, generator: torch.Generator) -> Tensor:
-        """(pairs,) entries: of each clip a view drawn from all, the clean one among them.
+        """(pairs,) entries: a random view of each clip, the clean one among them.
 
-        Each encoder's views are drawn on their own, as EDTC masks each encoder's input.
+        Each encoder has its own draws, as EDTC masks each encoder's input.
         """
         if bank.views == 1:
             return clips
@@ -70,9 +65,9 @@ class CaptionBatches(PairOrder):
     Args:
         features: E banks; clip i of each is clip i of the split.
         captions: (clips,) int64, how many captions each clip has.
-        tokens: (N, L) int64, every caption of the first clip, then of the second …
+        tokens: (N, L) int64, all captions of the first clip, then of the second …
         lengths: (N,) int64, tokens of each caption.
-        text: bank whose entry n is caption n, for the twin.
+        text: bank whose entry n is caption n, where the model reads it.
         batch, draw, seed: see :class:`PairOrder`.
         device: where the batches go.
     """
@@ -99,10 +94,10 @@ class CaptionBatches(PairOrder):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from the ``start``-th on.
 
-        Lengths and indices stay on the CPU, where they are worked out for the whole epoch at once,
-        so that no batch waits for the device.
+        Lengths and indices are computed on the CPU for the whole epoch at once, so that no batch
+        waits for the device.
         """
-        generator = self._generator(epoch)
+        generator = epoch_generator(self.seed, epoch)
         order = self._order(generator)
         clips = self.clip_of[order]
         entries = [self._entries(bank, clips, generator) for bank in self.features]

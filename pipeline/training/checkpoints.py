@@ -1,9 +1,9 @@
-"""Checkpoints that a killed run continues from, to the same bits: safetensors, never a pickle.
+"""Checkpoints from which a killed run continues, to the same bits: safetensors, never a pickle.
 
-A job's folder holds ``state.safetensors`` (weights, optimizer, random number generators, and the
+A job's folder contains ``state.safetensors`` (weights, optimizer, random number generators, and the
 progress as JSON in its header) and the best weights so far, ``best-<step>.safetensors``. The state
-names the best file that belongs to it and is moved into place after it, so at every instant the
-folder holds one whole checkpoint.
+names its best file and is moved into place after it, so that the folder always contains one
+complete checkpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATE = "state.safetensors"
 
 @dataclass
 class Progress:
-    """How far a run is. ``scores`` are the validations so far, ``curves`` their rows."""
+    """How far a run is. ``scores`` has one score a validation, ``curves`` one row."""
 
     step: int = 0
     scores: list[float] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def since_best(self) -> int:
-        """Validations since the first one of the best score."""
+        """Validations since the first with the best score."""
         if not self.scores:
             return 0
         return len(self.scores) - 1 - self.scores.index(self.best_score)
@@ -52,13 +52,14 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one job with one plan: ``<root>/<job>-<digest>/``.
 
-    Use as a context: it holds the job's lock, so that two runs of it cannot mix, and removes what
-    earlier plans of the same job left behind (unless they are running).
+    A context: it holds the job's lock, so that two runs cannot mix, and removes the checkpoints of
+    earlier plans of the same job (unless they are running).
     """
 
     def __init__(self, root: Path, job: str, digest: str) -> None:
         self.folder = root / f"{job}-{digest}"
         self._job = job
+        self._hint = f"delete {self.folder} to train from the start"
         self._lock = exclusive(root / f"{job}-{digest}.lock")
 
     def __enter__(self) -> Checkpoints:
@@ -109,10 +110,9 @@ class Checkpoints:
                 older.unlink()
 
     def average(self) -> dict[str, Tensor] | None:
-        """The mean of the epochs' weights that are kept; of integers the last. None: none kept."""
+        """The mean of the kept epochs' weights, of integers the last; None where none is kept."""
         files = sorted(self.folder.glob("epoch-*.safetensors"))
-        mend = f"delete {self.folder} to train from the start"
-        epochs = [read_weights(file, mend) for file in files]
+        epochs = [read_weights(file, self._hint) for file in files]
         if not epochs:
             return None
         return {
@@ -123,7 +123,7 @@ class Checkpoints:
         }
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Puts the last saved state into place; a new :class:`Progress` where there is none.
+        """Restores the last saved state; gives a new :class:`Progress` where there is none.
 
         Raises:
             EarwitnessError: the file is broken, or of another model.
@@ -131,14 +131,13 @@ class Checkpoints:
         path = self.folder / STATE
         if not path.exists():
             return Progress()
-        mend = f"delete {self.folder} to train from the start"
-        tensors = read_weights(path, mend)
+        tensors = read_weights(path, self._hint)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
         try:
             progress = Progress(**json.loads(header["progress"]))
         except (KeyError, ValueError, TypeError) as error:
-            raise EarwitnessError(f"{path}: not a checkpoint ({error}); {mend}") from None
+            raise EarwitnessError(f"{path}: not a checkpoint ({error}); {self._hint}") from None
         load_weights(model, _under("model", tensors), str(path))
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under("optimizer", tensors).items():
@@ -152,10 +151,10 @@ class Checkpoints:
     def best(self, progress: Progress) -> dict[str, Tensor]:
         """The weights of the best validation."""
         path = self.folder / (progress.best or "")
-        return read_weights(path, f"delete {self.folder} to train from the start")
+        return read_weights(path, self._hint)
 
     def remove(self) -> None:
-        """The job is done: nothing of it stays."""
+        """Removes all of them, when the job is done."""
         shutil.rmtree(self.folder)
 
 

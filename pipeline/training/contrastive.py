@@ -1,4 +1,4 @@
-"""Trains one retriever by contrast (SJTU 2.2), from plan and stored features to a folder."""
+"""Trains one retriever by a contrastive loss (SJTU 2.2), by its plan, on stored features."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pipeline.files import sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
-from pipeline.trained.captioner import WEIGHTS
-from pipeline.trained.inputs import Inputs
+from pipeline.trained.folder import WEIGHTS
+from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import load_text, new_text
 from pipeline.trained.retriever import TrainedRetriever, build_retriever, load_retriever
 from pipeline.training.checkpoints import Progress
@@ -30,7 +30,7 @@ from pipeline.training.loop import Task, curves_csv
 from pipeline.training.pair_batches import PairBatches
 
 SCORE = "validation_map10"
-# of the curves: text → audio, and audio → text
+# the curves: text → audio, and audio → text
 CURVES = {SCORE: "t2a_map10", "validation_r10": "t2a_r10", "validation_a2t_map10": "a2t_map10"}
 
 Features = Mapping[str, Sequence[FeatureStore]]  # dataset → a side's E stores
@@ -46,18 +46,18 @@ def train_retriever(
     output: Path,
     checkpoints: Path,
 ) -> Progress:
-    """Trains on the mixture's development splits; the best on validation goes to ``output``.
+    """Trains on the datasets' development splits; the best on validation is saved in ``output``.
 
     Args:
-        manifests: of ``plan.datasets``, and so of the following.
+        manifests: of ``plan.datasets``, as are features and text.
         features: of ``plan.sound.features``, in their order.
         text: of ``plan.text.features``; none where a text tower is trained.
-        start: folder of the retriever whose weights it begins with.
-        output: a folder, there whole or not at all (see pipeline/trained/retriever.py).
+        start: folder of the retriever from whose weights training starts.
+        output: a folder, written whole or not at all (see pipeline/trained/folder.py).
         checkpoints: see :func:`run_job`.
 
     Raises:
-        EarwitnessError: what the user can mend, such as a clip without features or captions.
+        EarwitnessError: a clip has no features or captions, or see :func:`run_job`.
     """
 
     def begin(device: torch.device) -> tuple[Task[Pairs], Save]:
@@ -83,7 +83,7 @@ def prepare(
     start: Path | None,
     device: torch.device,
 ) -> tuple[TrainedRetriever, Task[Pairs]]:
-    """The retriever before its training, and the run that trains it."""
+    """The untrained retriever, and the task of training it."""
     clips, held_out = mixture_clips(
         {name: manifests[name] for name in plan.datasets}, plan.training
     )
@@ -112,9 +112,9 @@ def prepare(
 def mixture_clips(
     manifests: Mapping[str, Manifest], training: OptimisationConfig
 ) -> tuple[Clips, Clips]:
-    """The clips of each dataset to train on, and those to validate on, where there are some.
+    """The clips of each dataset for training, and for validation where it has that split.
 
-    A dataset without a validation split, such as MACS, is trained on alone.
+    A dataset without a validation split, such as MACS, is for training only.
 
     Raises:
         EarwitnessError: no dataset has one, or a clip has no caption.
@@ -141,12 +141,12 @@ def _adapted(
     text_widths: tuple[int, ...],
     device: torch.device,
 ) -> TrainedRetriever:
-    """The retriever that begins with the weights of the one in ``start``."""
-    begun = load_retriever(start, "cpu")
-    _check_start(plan, begun, widths, text_widths)
-    text = load_text(plan, start, text_widths, begun.text.network, device)
+    """The retriever to be trained, with the weights of the one in ``start``."""
+    first = load_retriever(start, "cpu")
+    _check_start(plan, first, widths, text_widths)
+    text = load_text(plan, start, text_widths, first.text.network, device)
     retriever = build_retriever(plan, widths, text, device, pretrained=False)
-    load_weights(retriever.model, weights(begun.model), begun.plan.name)
+    load_weights(retriever.model, weights(first.model), first.plan.name)
     return retriever
 
 
@@ -157,8 +157,8 @@ def _check_start(
     text_widths: tuple[int, ...],
 ) -> None:
     """Refuses a retriever whose weights do not fit the plan."""
-    own = _what_weights_fit(start.plan, start.sound.widths, start.text.widths)
-    if found := _difference(own, _what_weights_fit(plan, widths, text_widths)):
+    settings = _network_settings(start.plan, start.sound.widths, start.text.widths)
+    if found := _difference(settings, _network_settings(plan, widths, text_widths)):
         what, began, wanted = found
         raise EarwitnessError(
             f"{plan.name}: cannot start from retriever {start.plan.name}, whose {what} is not the "
@@ -166,7 +166,7 @@ def _check_start(
         )
 
 
-def _what_weights_fit(
+def _network_settings(
     plan: RetrieverPlan, widths: tuple[int, ...], text_widths: tuple[int, ...]
 ) -> dict[str, Any]:
     spaces = {"width", "project", "shared"}
@@ -174,29 +174,29 @@ def _what_weights_fit(
     return {**sides, "features' width": (widths, text_widths)}
 
 
-def _difference(own: Any, other: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """The first place where nested settings differ, dotted, and both values there."""
-    if not (isinstance(own, dict) and isinstance(other, dict)):
-        return None if own == other else (where, own, other)
-    for name in own | other:
+def _difference(one: Any, other: Any, where: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, as a dotted name, and its two values."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return None if one == other else (where, one, other)
+    for name in one | other:
         place = f"{where}.{name}".removeprefix(".")
-        if found := _difference(own.get(name), other.get(name), place):
+        if found := _difference(one.get(name), other.get(name), place):
             return found
     return None
 
 
 class Split(NamedTuple):
-    """One dataset's validation split, ready to be embedded."""
+    """One dataset's validation split, to be embedded."""
 
-    sound: Inputs  # N clips
-    text: Inputs  # M captions
+    sound: Embeddable  # N clips
+    text: Embeddable  # M captions
     clip_of: Tensor  # (M,) int64, each caption's clip
 
 
 def validation(
     retriever: TrainedRetriever, held_out: Clips, features: Features, text: Features
 ) -> Callable[[], dict[str, float]]:
-    """A function that ranks each dataset's validation split: the mean over them, whole clips."""
+    """A function that ranks each dataset's validation split, by whole clips, and averages."""
     splits = []
     for dataset, clips in held_out.items():
         counts = torch.tensor([len(clip.captions) for clip in clips])
@@ -227,14 +227,14 @@ def validation(
 def make_batches(
     retriever: TrainedRetriever, clips: Clips, features: Features, text: Features
 ) -> PairBatches:
-    """The training pairs of a mixture's clips, dataset by dataset."""
+    """The training pairs of the datasets' clips, dataset by dataset."""
     plan, device = retriever.plan, retriever.device
-    names = [[clip.clip_id for clip in own] for own in clips.values()]
-    counts = [len(clip.captions) for own in clips.values() for clip in own]
+    names = [[clip.clip_id for clip in of_dataset] for of_dataset in clips.values()]
+    counts = [len(clip.captions) for of_dataset in clips.values() for clip in of_dataset]
     stores = [*zip(*(features[dataset] for dataset in clips), strict=True)]  # E × datasets
     return PairBatches(
-        [open_mixture(own, names, device) for own in stores],
-        [own[0].header.frame_seconds for own in stores],
+        [open_mixture(of_feature, names, device) for of_feature in stores],
+        [of_feature[0].header.frame_seconds for of_feature in stores],
         torch.tensor(counts),
         retriever.text.captions([*clips.values()], [text[dataset] for dataset in clips]),
         batch=plan.training.batch,
@@ -246,6 +246,6 @@ def make_batches(
 
 
 def _digest(start: Path | None) -> bytes:
-    """Of the weights that training starts from, of which the plan says nothing."""
+    """The digest of the weights from which training starts; the plan does not have it."""
     began = sha256(start / WEIGHTS) if start and (start / WEIGHTS).is_file() else ""
     return began.encode()

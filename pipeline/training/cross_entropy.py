@@ -1,4 +1,4 @@
-"""Trains one captioner by cross-entropy, from its plan and its stored features to a folder."""
+"""Trains one captioner by cross-entropy, by its plan, on stored features, into a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.corpora.splits import training_clips
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import bank_batches, predict
 from pipeline.features.bank import open_banks
-from pipeline.features.store import FeatureStore, caption_id
+from pipeline.features.store import FeatureStore, caption_ids
 from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
 from pipeline.models.captioners.base import Inputs
@@ -40,24 +40,25 @@ def train_captioner(
     text: FeatureStore | None,
     output: Path,
     checkpoints: Path,
-    heard: Manifest | None = None,
+    sound_manifest: Manifest | None = None,
 ) -> Progress:
-    """Trains on the development split; the best on the validation split goes to ``output``.
+    """Trains on the development split; the best on the validation split is saved in ``output``.
 
     Args:
         features: of ``plan.features``, in their order, where ``plan.model.reads.sound``; of the
-            dataset ``heard`` where that is another.
-        text: of ``plan.text``, where the plan names some.
-        output: a folder, there whole or not at all (see pipeline/trained/captioner.py).
+            sound's dataset.
+        text: of ``plan.text``, where the plan names it.
+        output: a folder, written whole or not at all (see pipeline/trained/folder.py).
         checkpoints: see :func:`run_job`.
-        heard: the dataset ``plan.sound_dataset``, where the plan names one.
+        sound_manifest: of ``plan.sound_dataset``, where the plan names it: sound and captions are
+            of two datasets.
 
     Raises:
-        EarwitnessError: what the user can mend, such as a clip without features or captions.
+        EarwitnessError: a clip has no features or captions, or see :func:`run_job`.
     """
 
     def begin(device: torch.device) -> tuple[Task[Batch], Save]:
-        captioner, task = prepare(plan, manifest, features, text, device, heard)
+        captioner, task = prepare(plan, manifest, features, text, device, sound_manifest)
         return task, lambda folder, done: captioner.save(folder, curves_csv(done.curves))
 
     return run_job("captioner", plan, plan.training, begin, output=output, checkpoints=checkpoints)
@@ -69,11 +70,13 @@ def prepare(
     features: Sequence[FeatureStore],
     text: FeatureStore | None,
     device: torch.device,
-    heard: Manifest | None = None,
+    sound_manifest: Manifest | None = None,
 ) -> tuple[TrainedCaptioner, Task[Batch]]:
-    """The untrained captioner, and the run that trains it."""
+    """The untrained captioner, and the task of training it."""
     clips, held_out = training_clips(manifest, plan.training)
-    sounding = training_clips(heard, plan.training) if heard else (clips, held_out)
+    sound_clips, sound_held_out = (
+        training_clips(sound_manifest, plan.training) if sound_manifest else (clips, held_out)
+    )
     reads, texts = plan.model.reads, [text] if text is not None else []
     captions = [caption for clip in clips for caption in clip.captions]
     tokenizer = make_tokenizer(plan.model.tokens, captions)
@@ -83,15 +86,21 @@ def prepare(
     tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
     model = planned_captioner(plan, inputs, tokens).to(device)
     captioner = TrainedCaptioner(plan, model, tokenizer, widths)
-    paired = features if "batches" in reads.sound else []
-    told = text if "batches" in reads.text else None
-    batches = make_batches(plan, clips, paired, told, tokenizer, device)
-    heard_ids = [clip.clip_id for clip in sounding[0]]
-    calibrates = "calibration" in reads.sound
-    sound = open_banks(features, heard_ids, device)[0] if calibrates else None
+    batches = make_batches(
+        plan,
+        clips,
+        features if "batches" in reads.sound else [],
+        text if "batches" in reads.text else None,
+        tokenizer,
+        device,
+    )
+    sound = None
+    if "calibration" in reads.sound:
+        sound = open_banks(features, [clip.clip_id for clip in sound_clips], device)[0]
     model.calibrate(sound, batches.text, batches.counts)
-    shown = (held_out, texts) if "validation" in reads.text else (sounding[1], features)
-    validate = validation(captioner, *shown, device)
+    by_text = "validation" in reads.text
+    scored = (held_out, texts) if by_text else (sound_held_out, features)
+    validate = validation(captioner, *scored, device)
     return captioner, Task(
         model=model,
         batches=batches,
@@ -104,7 +113,7 @@ def prepare(
 
 
 def make_tokenizer(tokens: TokensConfig, captions: Sequence[str]) -> Tokenizer:
-    """Words, or subwords: a pretrained model's own, or those trained on the captions."""
+    """Words, or subwords: those of a pretrained model, or trained on the captions."""
     if tokens.kind == "words":
         return Vocabulary.train(captions, tokens.min_count)
     if tokens.pretrained is not None:
@@ -124,13 +133,12 @@ def make_batches(
     captions = [caption for clip in clips for caption in clip.captions]
     rows = tokenizer.encode(captions, plan.model.tokens.longest)
     tokens, lengths = pad_tokens(rows, tokenizer.pad)
-    names = [caption_id(clip.clip_id, k) for clip in clips for k in range(len(clip.captions))]
     return CaptionBatches(
         open_banks(features, [clip.clip_id for clip in clips], device),
         torch.tensor([len(clip.captions) for clip in clips]),
         tokens,
         lengths,
-        None if text is None else open_banks([text], names, device)[0],
+        None if text is None else open_banks([text], caption_ids(clips), device)[0],
         batch=plan.training.batch,
         draw=plan.training.captions,
         seed=plan.seed,
@@ -144,7 +152,7 @@ def validation(
     features: Sequence[FeatureStore],
     device: torch.device,
 ) -> Callable[[], dict[str, float]]:
-    """A function that captions ``clips`` greedily and scores them in process."""
+    """A function that captions ``clips`` greedily and scores the captions, in this process."""
     banks = open_banks(features, [clip.clip_id for clip in clips], device)
     scorer = CiderD([tokenize(clip.captions) for clip in clips])
     ensemble = Ensemble((captioner,))

@@ -1,4 +1,4 @@
-"""Trains a captioner further by rewards, from its plan and its stored features to a folder.
+"""Finetunes a captioner by rewards, by its plan, on stored features, into a folder.
 
 Self-critical sequence training (SJTU 2.1, 3); its step is in self_critical.py.
 """
@@ -41,19 +41,20 @@ def finetune_captioner(
     output: Path,
     checkpoints: Path,
 ) -> Progress:
-    """Trains ``captioner`` further; the best on the validation split goes to ``output``.
+    """Finetunes ``captioner``; the best on the validation split is saved in ``output``.
 
-    What is written there is a captioner as any other (see pipeline/trained/captioner.py) with its
-    first training's plan under the new name, and ``finetuning.json``, this plan.
+    The folder is that of any captioner (see pipeline/trained/folder.py): its plan is that of the
+    first training under the new name. ``finetuning.json`` beside it is this plan.
 
     Args:
         captioner: the one that ``plan.captioner`` names; it is changed.
         features: of ``plan.features``, in their order.
-        output: a folder, there whole or not at all.
+        output: a folder, written whole or not at all.
         checkpoints: see :func:`run_job`.
 
     Raises:
-        EarwitnessError: what the user can mend, such as a reward whose weights are absent.
+        EarwitnessError: a reward's weights are not available, or see :func:`check` and
+            :func:`run_job`.
     """
     check(plan, captioner, features)
     named = captioner.plan.model_copy(update={"name": plan.name})
@@ -66,7 +67,7 @@ def finetune_captioner(
 
         def begin(device: torch.device) -> tuple[Task[Batch], Save]:
             task = prepare(plan, captioner, manifest, features, thread, device)
-            torch.manual_seed(plan.seed)  # whatever a reward's model drew when it was built
+            torch.manual_seed(plan.seed)  # a reward's model may have drawn numbers
             return task, save
 
         return run_job(
@@ -83,10 +84,10 @@ def finetune_captioner(
 def check(
     plan: FinetuningPlan, captioner: TrainedCaptioner, features: Sequence[FeatureStore]
 ) -> None:
-    """Refuses what cannot learn, and what would be chosen on clips that were trained on.
+    """Refuses other features, and a validation split with clips that were trained on.
 
     Raises:
-        EarwitnessError: so it is.
+        EarwitnessError: there are such features or clips.
     """
     base = captioner.plan
     if base.features != plan.features:
@@ -94,12 +95,7 @@ def check(
             f"{plan.name}: {plan.captioner} reads {', '.join(base.features)}, the plan names "
             f"{', '.join(plan.features)}; run `dvc repro plan`"
         )
-    for store, width in zip(features, captioner.widths, strict=True):
-        if store.width != width:
-            raise EarwitnessError(
-                f"{store.path}: {store.width} wide, but captioner {base.name} was trained on "
-                f"{width}; extract with the same encoder, or train it again"
-            )
+    captioner.check_widths([store.width for store in features], [store.path for store in features])
     share = base.training.validation_share
     if base.dataset == plan.dataset and share != plan.scst.validation_share:
         raise EarwitnessError(
@@ -117,7 +113,7 @@ def prepare(
     thread: ThreadPoolExecutor,
     device: torch.device,
 ) -> Task[Batch]:
-    """The run that trains ``captioner`` further."""
+    """The task of finetuning ``captioner``."""
     captioner.model.to(device)
     clips, held_out = training_clips(manifest, plan.scst)
     validate = validation(captioner, held_out, features, device)
@@ -142,7 +138,7 @@ def make_batches(
     features: Sequence[FeatureStore],
     device: torch.device,
 ) -> CaptionBatches:
-    """Each clip once an epoch, a view of it drawn. Captions are of no use: one empty row each."""
+    """Each clip once an epoch, by a random view. Captions are not used: each has one empty row."""
     ones = torch.ones(len(clips), dtype=torch.int64)
     return CaptionBatches(
         open_banks(features, [clip.clip_id for clip in clips], device),
@@ -158,7 +154,7 @@ def make_batches(
 
 
 def _digest(captioner: TrainedCaptioner) -> bytes:
-    """Of the captioner that training starts from."""
+    """The digest of the captioner from which training starts."""
     digest = hashlib.sha256(captioner.plan.model_dump_json().encode())
     digest.update(captioner.tokenizer.digest().encode())
     for name, tensor in weights(captioner.model).items():

@@ -1,4 +1,4 @@
-"""The one job of every trainer: alone, seeded, resumable, and to the same bits on a CPU."""
+"""The job of every trainer: locked, seeded, resumable, and reproducible to the bit on a CPU."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def run_job(
     checkpoints: Path,
     start: bytes = b"",
 ) -> Progress:
-    """Trains what ``prepare`` builds and saves the best of it.
+    """Trains what ``prepare`` builds, and saves it.
 
-    Killed and called again it goes on from its last checkpoint, and on a CPU with the same number
-    of threads ends with the same bytes.
+    If it is killed and called again, it continues from the last checkpoint. On a CPU with the same
+    number of threads it ends with the same bytes.
 
     Args:
-        kind: of what is trained, such as ``captioner``.
+        kind: what is trained, such as ``captioner``.
         training: the settings of the loop.
         prepare: builds the model, with random numbers that follow from the plan's seed.
-        output: a folder, there whole or not at all; two runs that make the same exclude each other.
-        checkpoints: folder of all jobs' checkpoints; this one's are removed at the end.
-        start: all that the checkpoints depend on beside the plan: what training starts from.
+        output: a folder, written whole or not at all, and by one run at a time.
+        checkpoints: folder of all jobs' checkpoints; those of this job are removed at the end.
+        start: a digest of what training starts from, where the plan does not say it.
 
     Raises:
-        EarwitnessError: the same job is running, or what the user can mend.
+        EarwitnessError: the same job is running, or see ``prepare`` and :func:`fit`.
     """
     device = set_up(plan.hardware.device, plan.hardware.threads)
     name = f"{kind}-{plan.name}"

@@ -1,8 +1,9 @@
-"""The one training loop. What is trained, on what and how it is scored are given to it."""
+"""The one training loop; a :class:`Task` says what it trains, on what, and how that is scored."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import time
@@ -25,11 +26,11 @@ from pipeline.training.optimizers import build_optimizer
 from pipeline.training.schedules import Schedule, build_schedule, optimizer_steps
 
 B = TypeVar("B", covariant=True)
-READ_SECONDS = 1.0  # between two looks at the running loss, each of which waits for the device
+READ_SECONDS = 1.0  # between two reads of the running loss, each of which waits for the device
 
 
 class Batches(Protocol[B]):
-    """The training batches of every epoch, the same whenever they are asked for again."""
+    """The training batches of every epoch; the same epoch always has the same batches."""
 
     steps: int  # batches in an epoch
 
@@ -39,12 +40,11 @@ class Batches(Protocol[B]):
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[B]):
-    """What one training run is made of. A step is one of the optimizer.
+    """What one training run consists of. A step is a step of the optimizer.
 
-    ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; its first,
-    ``total``, is descended. ``validate`` gives scores by name, of which ``score`` is the one that
-    counts, the higher the better; it is called with the model in evaluation mode and without
-    gradients.
+    ``loss`` gives a named tuple of scalar tensors, None where a term does not exist; the first,
+    ``total``, is minimised. ``validate`` gives scores by name, and ``score`` names the one that
+    chooses the best model, the highest. It is called in evaluation mode and without gradients.
     """
 
     model: nn.Module
@@ -52,11 +52,11 @@ class Task(Generic[B]):
     loss: Callable[[B], Any]
     validate: Callable[[], dict[str, float]]
     score: str
-    before_step: Callable[[int, int], None] = lambda step, steps: None  # its number, and of all
-    after_step: Callable[[], None] = lambda: None  # follows the optimizer
+    before_step: Callable[[int, int], None] = lambda step, steps: None  # step of steps
+    after_step: Callable[[], None] = lambda: None  # called after the optimizer
     optimizer: Callable[[nn.Module, OptimisationConfig], torch.optim.Optimizer] = build_optimizer
-    schedule: Callable[[OptimisationConfig, int], Schedule] = build_schedule  # of batches an epoch
-    compiles: bool = True  # false: ``loss`` as a whole cannot be compiled
+    schedule: Callable[[OptimisationConfig, int], Schedule] = build_schedule  # batches an epoch
+    compiles: bool = True  # whether ``loss`` may be compiled
 
 
 def fit(
@@ -68,15 +68,15 @@ def fit(
 ) -> Progress:
     """Trains from the last checkpoint, or from the start, to the end.
 
-    The weights that are left in the model are those of the best validation or, with
-    ``training.average_epochs``, the mean of the last epochs' ends, if one was reached. A checkpoint
-    is written at every validation. On a CPU a run that was killed and started again ends with the
-    same bits as one that was not.
+    At the end the model has the weights of the best validation or, with
+    ``training.average_epochs``, the mean of those at the ends of the last epochs, if one was
+    reached. A checkpoint is written at every validation. On a CPU a run that was killed and started
+    again ends with the same bits as one that was not.
 
-    A step takes ``training.accumulate`` batches, an epoch's last one what is left, and descends the
-    mean of their losses. Where a loss is a mean over equally many items in each batch, that is the
-    loss of one large batch; what looks across a batch (batch norms, contrastive losses) still sees
-    each on its own.
+    A step takes ``training.accumulate`` batches, the last of an epoch maybe fewer, and minimises
+    the mean of their losses. Where a loss is a mean over equally many items in each batch, that is
+    the loss of one large batch. What depends on a whole batch (batch norms, contrastive losses)
+    still sees each batch alone.
 
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
@@ -111,7 +111,7 @@ def fit(
 
 
 class _Run:
-    """Steps and validations; sums stay on the device until someone looks."""
+    """Steps and validations; the sums of losses stay on the device until they are read."""
 
     def __init__(
         self,
@@ -130,14 +130,14 @@ class _Run:
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None  # (terms,) since the last validation
         self.steps = 0  # in the sums
-        self.looked = time.monotonic()
+        self.last_read = time.monotonic()
         parts = training.validations_per_epoch
         self.epoch_steps = steps = optimizer_steps(training, task.batches.steps)
         self.validation_steps = {math.ceil(steps * (i + 1) / parts) for i in range(parts)}
         task.model.train()
 
     def out_of_patience(self, progress: Progress) -> bool:
-        """EDTC 4.3: it ends "when the metrics are not updated for 4 consecutive epochs"."""
+        """EDTC 4.3: training ends "when the metrics are not updated for 4 consecutive epochs"."""
         patience = self.training.patience_epochs * len(self.validation_steps)
         return progress.since_best >= patience
 
@@ -148,7 +148,7 @@ class _Run:
             group["lr"] = self._rate(progress)
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            terms = self._descend(batches)
+            terms = self._backward(batches)
         except (torch.OutOfMemoryError, MemoryError):
             raise EarwitnessError(self._out_of_memory(progress)) from None
         except RuntimeError as error:
@@ -166,8 +166,8 @@ class _Run:
         self.steps += 1
         progress.step += 1
 
-    def _descend(self, batches: Sequence[Any]) -> Tensor:
-        """Adds the gradients of the batches' mean loss; (terms,) the means of its terms."""
+    def _backward(self, batches: Sequence[Any]) -> Tensor:
+        """Adds the gradients of the batches' mean loss; gives (terms,), the mean of each term."""
         sums: list[Tensor] = []
         for batch in batches:
             with autocast(self.precision, self.device):
@@ -189,29 +189,29 @@ class _Run:
         )
 
     def _means(self, progress: Progress) -> dict[str, float]:
-        """The mean of every term since the last validation: the one place that waits."""
+        """The mean of every term since the last validation: only this waits for the device."""
         assert self.sums is not None
         means = dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True))
-        if odd := [name for name, mean in means.items() if not math.isfinite(mean)]:
+        if bad := [name for name, mean in means.items() if not math.isfinite(mean)]:
             raise EarwitnessError(
-                f"{odd[0]} is not a number by step {progress.step}: set a smaller "
+                f"{bad[0]} is not a number by step {progress.step}: set a smaller "
                 f"learning_rate (now {self.training.learning_rate:g}) or gradient_clip, "
                 "or precision: float32; the last checkpoint is kept"
             )
         return means
 
     def show(self, bar: tqdm[Any], progress: Progress) -> None:
-        """Moves the bar; its numbers are read, and checked, at most once a second."""
+        """Advances the bar; its numbers are read, and checked, at most once a second."""
         bar.update()
-        if time.monotonic() - self.looked < READ_SECONDS:
+        if time.monotonic() - self.last_read < READ_SECONDS:
             return
         mean = self._means(progress)["total"]
         best = f"{progress.best_score:.3f}" if progress.scores else "–"
         bar.set_postfix_str(f"loss {mean:.3f}, lr {self._rate(progress):.1e}, best {best}")
-        self.looked = time.monotonic()
+        self.last_read = time.monotonic()
 
     def validate(self, progress: Progress) -> bool:
-        """Scores the model and adds a row to the curves; whether it is the best so far."""
+        """Scores the model, adds a row to the curves, and says whether it is the best so far."""
         means = self._means(progress)
         self.sums, self.steps = None, 0
         scores = self._scores()
@@ -229,7 +229,7 @@ class _Run:
         return improved
 
     def validate_again(self, progress: Progress) -> None:
-        """The averaged weights' scores, as one more row of the curves."""
+        """Adds the scores of the averaged weights as one more row of the curves."""
         progress.curves.append({**progress.curves[-1], **self._scores()})
         progress.scores.append(progress.curves[-1][self.task.score])
 
@@ -241,8 +241,17 @@ class _Run:
         return scores
 
 
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The generator of one epoch's draws.
+
+    torch's generator uses 32 bits of its seed: a digest mixes both numbers into them.
+    """
+    digest = hashlib.sha256(f"{seed}, {epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+
+
 def curves_csv(rows: Sequence[dict[str, float]]) -> str:
-    """The curves as CSV, one row a validation; no times, so that equal runs are equal bytes."""
+    """The curves as CSV, one row a validation; no times, so that equal runs give equal bytes."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

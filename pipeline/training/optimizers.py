@@ -11,12 +11,11 @@ from pipeline.config.training import OptimisationConfig
 
 
 def adamw(model: nn.Module, training: OptimisationConfig) -> torch.optim.AdamW:
-    """AdamW over what is trained, fused on CUDA.
+    """AdamW over the trainable parameters, fused on CUDA.
 
-    Weight decay acts on matrices and convolutions alone (ours, as BART's own training did):
-    pulling biases, norms and embeddings to zero regularizes nothing, and a rare word's embedding
-    would shrink at every step in which the word does not occur. A tensor tied to an embedding
-    counts as one.
+    Weight decay acts on matrices and convolutions alone (our choice, as in BART's training). Decay
+    of biases, norms and embeddings does not regularize, and a rare word's embedding would shrink at
+    every step in which the word does not occur. A tensor tied to an embedding counts as one.
     """
     embeddings = {
         id(parameter)
@@ -38,7 +37,7 @@ def adamw(model: nn.Module, training: OptimisationConfig) -> torch.optim.AdamW:
 
 
 def adam(model: nn.Module, training: OptimisationConfig) -> torch.optim.Adam:
-    """Adam over what is trained, fused on CUDA; without weight decay, as SJTU 3 names none."""
+    """Adam over the trainable parameters, fused on CUDA; no weight decay, as SJTU 3 names none."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cuda = any(parameter.is_cuda for parameter in trained)
     return torch.optim.Adam(trained, lr=training.learning_rate, fused=cuda)

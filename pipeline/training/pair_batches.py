@@ -1,4 +1,4 @@
-"""(clip, caption) pairs of a mixture of datasets as contrastive batches, cropped at random."""
+"""Contrastive batches of (clip, caption) pairs of several datasets, randomly cropped."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from torch import Tensor
 from pipeline.features.bank import Crop
 from pipeline.features.mixture import AnyBank
 from pipeline.models.biencoder import Pairs
-from pipeline.trained.inputs import Inputs
+from pipeline.trained.inputs import Embeddable
 from pipeline.training.caption_batches import PairOrder
+from pipeline.training.loop import epoch_generator
 
 
 class PairBatches(PairOrder):
-    """The batches of every epoch, of nearly one size; the same for the same ``seed`` and epoch.
+    """The batches of every epoch, of almost equal size; the same for the same ``seed`` and epoch.
 
-    No small batch is left for an epoch's end: it would have hardly any negatives.
+    There is no small last batch: it would have too few negatives.
 
     Args:
         sound: E banks over the mixture's clips, dataset by dataset.
-        frame_seconds: E, between two frames of each.
+        frame_seconds: E, the frame period of each.
         captions: (clips,) int64, how many captions each clip has.
-        texts: of all captions, clip by clip.
+        texts: all captions, clip by clip.
         batch: B, at most. draw, seed: see :class:`PairOrder`.
-        crop_seconds: of sound, drawn anew for each pair and epoch, at the same place in all of the
-            E features; null gives whole clips.
+        crop_seconds: length of a random crop of sound for each pair and epoch, the same in all E
+            features; None gives whole clips.
         device: where the batches go.
     """
 
@@ -36,7 +37,7 @@ class PairBatches(PairOrder):
         sound: Sequence[AnyBank],
         frame_seconds: Sequence[float],
         captions: Tensor,
-        texts: Inputs,
+        texts: Embeddable,
         *,
         batch: int,
         draw: Literal["all", "one"],
@@ -54,7 +55,7 @@ class PairBatches(PairOrder):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Pairs]:
         """The batches of one epoch from the ``start``-th on."""
-        generator = self._generator(epoch)
+        generator = epoch_generator(self.seed, epoch)
         order = self._order(generator)
         clips = self.clip_of[order]
         entries = [self._entries(bank, clips, generator) for bank in self.sound]
@@ -78,7 +79,7 @@ class PairBatches(PairOrder):
 
 
 def draw_crop(lengths: Tensor, frames: int, place: Tensor) -> Crop:
-    """``frames`` of each entry, or all of a shorter one; every start is as likely as another.
+    """``frames`` frames of each entry, or all of a shorter one; all starts are equally likely.
 
     Args:
         lengths: (B,) int64, frames of each entry.

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step and of the validation scores so far.
 
-A schedule holds no state, so a resumed run needs none of it. The scores are there for schedules
-that wait for a plateau; most look at the step alone.
+A schedule has no state, so there is none to restore. The scores are for schedules that wait for a
+plateau; most use the step alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def cyclic_cosine(training: OptimisationConfig, steps_per_epoch: int) -> Schedul
     """EDTC 4.3: "In a cycle of 4 epochs, the benchmark learning rate first decreased by 10 times
     and then recovered", and "halve the baseline learning rate every 4 epochs".
 
-    At ``e`` epochs the factor is ``2^-⌊e / h⌋ · (f + (1 - f) (1 + cos(2π e / c)) / 2)`` with ``h``
-    the epochs of a halving, ``f`` the floor and ``c`` the cycle: the floor is reached in the middle
-    of a cycle. The linear warm-up (ours) multiplies it and moves no cycle; its first step is
-    already above zero.
+    At ``e`` epochs the factor is ``2^-⌊e / h⌋ · (f + (1 - f) (1 + cos(2π e / c)) / 2)``, where the
+    rate is halved every ``h`` epochs, ``f`` is the floor, reached in the middle of a cycle, and
+    ``c`` is a cycle's epochs. The linear warm-up (ours) multiplies the factor, does not shift the
+    cycles, and is above zero from its first step.
     """
     warmup = warmup_steps(training, steps_per_epoch)
 
@@ -38,7 +38,7 @@ def cyclic_cosine(training: OptimisationConfig, steps_per_epoch: int) -> Schedul
 
 
 def linear_warmup(step: int, steps: float) -> float:
-    """Rises from 0 before the first step to 1 at ``steps`` and stays there."""
+    """Rises from 0 before the first step to 1 at ``steps``, and stays 1."""
     return min(1.0, step / steps) if steps > 0 else 1.0
 
 
@@ -64,9 +64,9 @@ def constant(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
 
 
 def step(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
-    """Linear warm-up, then times ``step_factor`` every ``step_epochs`` (WSAC 4.2).
+    """Linear warm-up, then multiplied by ``step_factor`` every ``step_epochs`` (WSAC 4.2).
 
-    The epochs are counted from the warm-up's end: the rate "is *then* multiplied".
+    Epochs count from the end of the warm-up: the rate "is *then* multiplied".
     """
     warmup = warmup_steps(training, steps_per_epoch)
     each = training.step_epochs * steps_per_epoch
@@ -79,11 +79,11 @@ def step(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
 
 
 def plateau(training: OptimisationConfig, steps_per_epoch: int) -> Schedule:
-    """Linear warm-up, then 1, times ``plateau_factor`` whenever the validation score has not risen
-    in more than ``plateau_epochs`` epochs, down to ``decay_to`` (CMU 5.2).
+    """Linear warm-up, then 1, times ``plateau_factor`` whenever the validation score did not
+    rise for more than ``plateau_epochs`` epochs, down to ``decay_to`` (CMU 5.2).
 
-    As torch's ``ReduceLROnPlateau`` counts, with no threshold. The official baseline watches the
-    loss of the validation split; the score is what the best model is chosen by.
+    It counts as torch's ``ReduceLROnPlateau``, without a threshold. The official baseline uses the
+    validation loss; here it is the score that chooses the best model.
     """
     warmup = warmup_steps(training, steps_per_epoch)
     patience = training.plateau_epochs * training.validations_per_epoch
@@ -107,7 +107,7 @@ def warmup_steps(training: OptimisationConfig, steps_per_epoch: int) -> float:
 def _warmed_up(
     training: OptimisationConfig, steps_per_epoch: int, after: Callable[[float], float]
 ) -> Schedule:
-    """``after`` is given the share of the steps after the warm-up that are done, 0 to 1."""
+    """``after`` gives the factor for the share, 0 to 1, of the steps after the warm-up."""
     warmup = warmup_steps(training, steps_per_epoch)
     left = max(1.0, training.epochs * steps_per_epoch - 1 - warmup)
 
@@ -130,7 +130,7 @@ SCHEDULES: dict[str, Callable[[OptimisationConfig, int], Schedule]] = {
 
 
 def build_schedule(training: OptimisationConfig, batches: int) -> Schedule:
-    """The schedule that ``training`` names, of epochs of so many ``batches``."""
+    """The schedule that ``training`` names; an epoch has so many ``batches``."""
     return SCHEDULES[training.schedule](training, optimizer_steps(training, batches))
 
 

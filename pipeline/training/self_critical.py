@@ -1,23 +1,22 @@
 """One step of self-critical sequence training (Rennie et al. 2017; SJTU 2.1).
 
-A step samples a clip's hypotheses and its greedy one in evaluation mode and without gradients
-(decoding/rollout.py), scores them (metrics/rewards.py), and runs the model once more over the
-samples, teacher-forced and with gradients, for their log-probabilities (losses/policy.py). The
-rewards are computed in a thread: those of one chunk of the batch while the next is sampled, those
-of the last during the pass with gradients, which does not wait for them. Samples and gradients are
-of the same weights.
+A step samples each clip's hypotheses, and its greedy one, in evaluation mode and without gradients
+(decoding/rollout.py), scores them (metrics/rewards.py), and runs the model again over the samples,
+teacher-forced and with gradients, for their log-probabilities (losses/policy.py). A thread computes
+the rewards: those of one chunk of the batch while the next is sampled, those of the last during the
+pass with gradients, which does not wait for them. Samples and gradients are of the same weights.
 
-Without ``scst.dropout`` that last pass has the very log-probabilities that the samples were drawn
-with, and batch norms (FUSER's) stand still: the gradient is the expected reward's. With it the pass
-has dropout, and batch norms go by the batch, as in cross-entropy training. Then the mean of ∇ log p
-over samples is no longer zero, and a baseline that all of a clip's samples lie below, as they do
-below the greedy caption of a trained model, drives the model away from what it writes until nothing
-is left of it. So dropout goes with the baseline ``others`` alone, whose advantages cancel in each
-clip. (SJTU's code has dropout beside the greedy baseline, but samples under it too, in the pass
-whose gradient it takes.)
+Without ``scst.dropout`` the pass with gradients has the log-probabilities with which the samples
+were drawn, and batch norms (FUSER's) do not change: the gradient is that of the expected reward.
+With it the pass has dropout, and batch norms use the batch, as in cross-entropy training. Then the
+mean of ∇ log p over samples is no longer zero. If all samples of a clip score below the baseline,
+as they do below a trained model's greedy caption, the model moves away from all that it writes, and
+collapses. So dropout is only allowed with the baseline ``others``, whose advantages sum to zero in
+each clip. (SJTU's code has dropout with the greedy baseline, but its samples have dropout too: they
+are of the pass whose gradient it takes.)
 
-The search, the thread and the rewards cannot be compiled: ``hardware.compile`` is of the pass with
-gradients alone.
+The search, the thread and the rewards cannot be compiled: ``hardware.compile`` compiles the pass
+with gradients alone.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ class SelfCriticalLosses(NamedTuple):
     total: Tensor
     reward: Tensor  # mean over the samples
     baseline_reward: Tensor | None  # mean over the greedy hypotheses, where they are the baseline
-    length: Tensor  # mean words, or tokens, of the samples, the end not counted
+    length: Tensor  # mean tokens of the samples, without the end
 
 
 class SelfCritical:
-    """The loss of one batch of clips, whose ``clips`` are rows of the reward's references."""
+    """The loss of one batch of clips; its ``clips`` are rows of the reward's references."""
 
     def __init__(
         self,
@@ -69,12 +68,12 @@ class SelfCritical:
         self.log_probs = compiled(self._log_probs, plan.hardware.compile, device)
 
     def before_step(self, step: int, steps: int) -> None:
-        """Draws follow from the number of the step."""
+        """Keeps the step's number, on which the draws depend."""
         self.step = step
         self.model.before_step(step, steps)
 
     def loss(self, batch: Batch) -> SelfCriticalLosses:
-        """Samples, scores and weighs; only the samples' log-probabilities have a gradient."""
+        """The policy gradient's loss; only the samples' log-probabilities have a gradient."""
         self.model.eval()
         drawn, rewards = self._sample(batch)
         self.model.train(self.scst.dropout)
@@ -93,7 +92,7 @@ class SelfCritical:
         )
 
     def _kernels(self) -> AbstractContextManager[None]:
-        """cuDNN has no gradients of a recurrence in evaluation mode; torch's own kernels have."""
+        """cuDNN has no gradients of a recurrence in evaluation mode; torch's kernels have."""
         recurrent = any(isinstance(module, nn.RNNBase) for module in self.model.modules())
         if self.scst.dropout or not recurrent:
             return nullcontext()
@@ -101,10 +100,10 @@ class SelfCritical:
 
     @torch.no_grad()
     def _sample(self, batch: Batch) -> tuple[Rollout, list[Future[Tensor]]]:
-        """All hypotheses, cut after the longest, and the rewards of each chunk to come.
+        """All hypotheses, cut after the longest, and the future rewards of each chunk.
 
-        Autocast's cache is off meanwhile: in older torch the casts of weights that it keeps have no
-        gradient then, and the pass with gradients would be given them.
+        Autocast's cache is off: in older torch it would keep casts of the weights without a
+        gradient, and the pass with gradients would use them.
         """
         kind = batch.clips.device.type
         with torch.autocast(
@@ -149,9 +148,9 @@ class SelfCritical:
         """(B, S, L − 1) of tokens (B, S, L), teacher-forced; padding gives 0."""
         memory = self.model.encode(features)
         samples = tokens.shape[1]
-        alike = Memory(*(values.repeat_interleave(samples, 0) for values in memory))
+        repeated = Memory(*(values.repeat_interleave(samples, 0) for values in memory))
         rows = tokens.flatten(0, 1)
-        logits = self.model.logits(alike, rows[:, :-1])
+        logits = self.model.logits(repeated, rows[:, :-1])
         log_probs = token_log_probs(
             logits,
             rows[:, 1:],

@@ -1,13 +1,12 @@
-"""Trains an encoder's trunk on a dataset's event labels, so that its frozen frames mean something.
+"""Trains an encoder on a dataset's event labels; it is frozen afterwards.
 
 Multi-label binary cross-entropy on the development split; the epoch with the best mean average
-precision on the validation split is kept. The front end has nothing to learn, so log-mels are made
+precision on the validation split is kept. The front end is not trained, so log-mels are computed
 once and stay in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,18 +33,18 @@ from pipeline.features.bank import padded_rows
 from pipeline.files import inside, write_atomic, write_json
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import Save, run_job
-from pipeline.training.loop import Task, curves_csv
+from pipeline.training.loop import Task, curves_csv, epoch_generator
 from pipeline.training.schedules import Schedule, linear_warmup
 
 SCORE = "validation_map"
 WARM_UP = 0.15  # of all steps; then the rate falls to zero along a cosine
 WEIGHT_DECAY = 0.01
-BUCKET = 8  # batches whose clips are sorted by length together, so that little is padding
-THREADS = 4  # that decode
+BUCKET = 8  # batches whose clips are sorted by length, to save padding
+THREADS = 4  # decode sound
 
 
 class TaggedBatch(NamedTuple):
-    """Log-mels of clips and what is to be heard in them."""
+    """Log-mels of clips, and the events in them."""
 
     logmel: Tensor  # (B, T, M) float32
     lengths: Tensor  # (B,) int64
@@ -57,12 +56,12 @@ class TaggingLosses(NamedTuple):
 
 
 class LogMels:
-    """The log-mels of one split, float16, end to end, with their events.
+    """The log-mels of one split, float16, concatenated, with their events.
 
     Args:
-        values: (frames, M), on the device of training.
+        values: (frames, M), on the training device.
         frames: (N,) int64, rows that each clip has in ``values``.
-        lengths: (N,) int64, frames of it that are valid.
+        lengths: (N,) int64, how many of these are valid.
         events: (N, C) float32.
     """
 
@@ -74,7 +73,7 @@ class LogMels:
         return len(self.frames)
 
     def batch(self, clips: Tensor) -> TaggedBatch:
-        """Clips (B,) int64 by one gather, padded with silence."""
+        """The ``clips``, (B,) int64, by one gather, padded with silence."""
         device = self.values.device
         rows, valid = padded_rows(self._starts[clips], self.frames[clips])
         values = self.values[rows.to(device)].view(*valid.shape, -1).float()
@@ -83,7 +82,7 @@ class LogMels:
 
 
 class TaggedBatches:
-    """Training batches of clips of like length, drawn anew each epoch from the seed alone."""
+    """Training batches of clips of similar length; the same for the same ``seed`` and epoch."""
 
     def __init__(self, clips: LogMels, batch: int, seed: int) -> None:
         self.clips, self.batch, self.seed = clips, batch, seed
@@ -91,8 +90,7 @@ class TaggedBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[TaggedBatch]:
         """The batches of one epoch from the ``start``-th on."""
-        digest = hashlib.sha256(f"{self.seed}, {epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:4]))
+        generator = epoch_generator(self.seed, epoch)
         order = torch.randperm(len(self.clips), generator=generator)
         buckets = [
             bucket[self.clips.frames[bucket].argsort(stable=True)]
@@ -110,7 +108,7 @@ def train_tagging(
 
     Args:
         root: folder of the dataset's audio.
-        output: a folder, there whole or not at all.
+        output: a folder, written whole or not at all.
         checkpoints: see :func:`run_job`.
 
     Returns:
@@ -138,7 +136,7 @@ def train_tagging(
         learning_rate=plan.tagging.learning_rate,
         weight_decay=WEIGHT_DECAY,
         validations_per_epoch=1,
-        patience_epochs=plan.tagging.epochs + 1,  # never stopped: the rate falls to the end
+        patience_epochs=plan.tagging.epochs + 1,  # no early stop: the rate falls to the end
     )
     progress = run_job("tagging", plan, training, begin, output=output, checkpoints=checkpoints)
     return progress.best_score
@@ -151,7 +149,7 @@ def prepare(
     classes: Sequence[str],
     device: torch.device,
 ) -> tuple[TaggingModel, Task[TaggedBatch]]:
-    """The untrained encoder, and the run that trains it."""
+    """The untrained encoder, and the task of training it."""
     model = tagging_model(plan.encoder, len(classes))
     development, held_out = (
         make_logmels(model, plan, manifest, root, split, classes, device)
@@ -166,7 +164,7 @@ def prepare(
         score=SCORE,
         optimizer=adamw_of_all,
         schedule=lambda training, steps: one_cycle(training.epochs * steps),
-        compiles=False,  # of so few steps: it would take longer than it saves
+        compiles=False,  # for so few steps it takes longer than it saves
     )
 
 
@@ -190,9 +188,9 @@ def make_logmels(
     classes: Sequence[str],
     device: torch.device,
 ) -> LogMels:
-    """One split's log-mels; a clip longer than a window is as many as it has windows.
+    """One split's log-mels; of a long clip each window is an entry.
 
-    Clips are decoded and transformed alone, in threads, so none depends on its batch.
+    Each clip is decoded and transformed alone, in threads, so none depends on its batch.
     """
     clips = manifest.split(split)
     rate = model.encoder.sample_rate
@@ -203,26 +201,26 @@ def make_logmels(
         samples = audio.load(inside(root, clip.path, source), rate)
         with torch.inference_mode():
             windows = [
-                model.frontend(torch.from_numpy(own)[None], torch.tensor([len(own)]))
-                for own in audio.windows(samples, longest)
+                model.frontend(torch.from_numpy(window)[None], torch.tensor([len(window)]))
+                for window in audio.windows(samples, longest)
             ]
         return [(w.values[0].half().numpy(), int(w.lengths)) for w in windows]
 
     threads = torch.get_num_threads()
-    # one thread of torch in each of these: more would only wait for one another
+    # one thread of torch in each of these: more would wait for each other
     with ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         made = list(tqdm(pool.map(transform, clips), f"{split} log-mels", len(clips), disable=None))
     torch.set_num_threads(threads)
     number = {name: index for index, name in enumerate(classes)}
-    heard = np.zeros((len(clips), len(classes)), np.float32)
-    for row, clip in zip(heard, clips, strict=True):
+    events = np.zeros((len(clips), len(classes)), np.float32)
+    for row, clip in zip(events, clips, strict=True):
         row[[number[event] for event in clip.events if event in number]] = 1
-    windows = [window for own in made for window in own]
+    windows = [window for of_clip in made for window in of_clip]
     return LogMels(
         torch.from_numpy(np.concatenate([values for values, _ in windows])).to(device),
         torch.tensor([len(values) for values, _ in windows]),
         torch.tensor([length for _, length in windows]),
-        torch.from_numpy(np.repeat(heard, [len(own) for own in made], axis=0)),
+        torch.from_numpy(np.repeat(events, [len(of_clip) for of_clip in made], axis=0)),
     )
 
 
@@ -250,20 +248,20 @@ def validation(model: TaggingModel, clips: LogMels, batch: int) -> Callable[[], 
 
 
 def mean_average_precision(scores: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Mean over the events that occur of their average precision.
+    """The mean of the average precisions of the events that occur.
 
-    Average precision is the mean, over the clips where the event is, of the precision among all
-    clips that score at least as high: scikit-learn's definition, ties included.
+    Average precision is the mean, over the clips with the event, of the precision among all clips
+    that score at least as high: scikit-learn's definition, with ties.
 
     Args:
         scores: (N, C), any scale.
-        truth: (N, C), 1 where the event is to be heard.
+        truth: (N, C), 1 where the clip has the event.
     """
     precisions = []
-    for score, there in zip(scores.T, truth.T > 0, strict=True):
-        if there.any():
-            above = rankdata(-score, "max")[there]  # clips that score at least as high
-            found = rankdata(-score[there], "max")  # of them, clips with the event
+    for score, present in zip(scores.T, truth.T > 0, strict=True):
+        if present.any():
+            above = rankdata(-score, "max")[present]  # clips that score at least as high
+            found = rankdata(-score[present], "max")  # those of them with the event
             precisions.append((found / above).mean())
     return float(np.mean(precisions)) if precisions else 0.0
 

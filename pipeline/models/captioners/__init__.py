@@ -1,4 +1,4 @@
-"""Architectures, one a file, imported when one is built: BART brings transformers along."""
+"""Captioners, one architecture a file; each is imported when it is built, as imports are slow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_captioner(
     """The captioner of these settings; see :class:`Captioner`.
 
     Raises:
-        EarwitnessError: sizes that do not fit each other, or pretrained weights not available.
+        EarwitnessError: sizes do not fit each other, or pretrained weights are not available.
     """
     if len(inputs.widths) != len(inputs.names):
         raise EarwitnessError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from pipeline.config.bart import BartConfig
 from pipeline.config.cmu import CmuConfig, CmuModelConfig
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.crnn import Crnn
@@ -20,14 +18,8 @@ from pipeline.models.layers.feature_input import resize_to
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 
 
-class CmuLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # the cross-entropy; padding is not in it, as it is in the baseline's
-
-
 class Cmu(Captioner):
-    """BART with its own encoder, or without one behind a CRNN."""
+    """BART with its encoder, or with a CRNN in place of the encoder."""
 
     def __init__(
         self,
@@ -39,7 +31,7 @@ class Cmu(Captioner):
     ) -> None:
         super().__init__(tokens, learning)
         self.settings = settings.cmu
-        sizes, input_width = _around(settings.bart, settings.cmu)
+        sizes, input_width = _bart_sizes(settings.bart, settings.cmu)
         bart = Bart.from_settings(
             sizes, tokens, input_width=input_width, saved=saved and saved["bart"]
         )
@@ -51,12 +43,9 @@ class Cmu(Captioner):
         self.configuration = {"bart": bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
-        """E × (B, T, W) stored features → (B, T', D): as many frames as the first has, or fewer
-        behind a CRNN.
-        """
+        """E × (B, T, W) stored features → (B, T', D); T' is T of the first, or less by a CRNN."""
         first, *others = features
-        beside = [resize_to(other, first) for other in others]
-        values = torch.cat([first.values, *beside], -1) if beside else first.values
+        values = torch.cat([first.values, *(resize_to(other, first) for other in others)], -1)
         read = Padded(self.adapter(values), first.lengths)
         if self.crnn is not None:
             read = self.crnn(read)
@@ -65,18 +54,17 @@ class Cmu(Captioner):
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
         return self.bart.logits(memory, tokens)
 
-    def loss(self, batch: Batch) -> CmuLosses:
-        """Cross-entropy of every token but the padding."""
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy without padding, which the baseline's includes."""
         logits = self.logits(self.encode(batch.features), batch.tokens[:, :-1])
-        smoothing = self.learning.label_smoothing
-        return CmuLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+        return Losses(self.cross_entropy(logits, batch))
 
     def stepper(self) -> Stepper:
         return self.bart.stepper()
 
 
 def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
-    """One linear layer to BART's width, or two with what ``settings`` put between them."""
+    """One linear layer to BART's width, or two with ``settings.adapter_activation`` between."""
     if settings.adapter_layers == 1:
         return nn.Sequential(nn.Linear(inputs, width))
     between = [nn.ReLU()] if settings.adapter_activation == "relu" else []
@@ -84,8 +72,8 @@ def make_adapter(inputs: int, width: int, settings: CmuConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inner), *between, nn.Linear(inner, width))
 
 
-def _around(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
-    """BART's own settings, and the width of what it reads where that is not its own."""
+def _bart_sizes(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | None]:
+    """BART's settings, and the width of its input if it differs from BART's."""
     if settings.encoder == "bart":
         if settings.memory != "last" and not bart.encoder_layers:
             raise EarwitnessError(
@@ -94,6 +82,6 @@ def _around(bart: BartConfig, settings: CmuConfig) -> tuple[BartConfig, int | No
         return bart, None
     if bart.pretrained is not None:
         raise EarwitnessError(
-            "cmu.encoder crnn takes the place of an untrained encoder; set bart.pretrained: null"
+            "cmu.encoder crnn replaces an untrained encoder; set bart.pretrained: null"
         )
     return bart.model_copy(update={"encoder_layers": 0}), 2 * settings.crnn.width

@@ -1,6 +1,6 @@
 """EDTC: frozen encoders' features → FUSER → TRANSLATOR → BART (EDTC 3, Figure 1).
 
-Every row of its ablation (Table 2) is this class with some of the modules left out.
+Every row of the ablation (Table 2) is this class without some of its modules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from pipeline.config.edtc import EdtcModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
-from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.bart import Bart
 from pipeline.models.decoders.stepper import Stepper
@@ -27,7 +26,7 @@ from pipeline.tensors import Batch, Memory, Padded, TokenIds
 class CaptionerOutput(NamedTuple):
     logits: Tensor  # (B, L − 1, V), position l predicting token l + 1
     audio_hidden: Tensor | None  # (B, D) TRANSLATOR's last hidden state
-    text_hidden: Tensor | None  # (B, D) the text branch's, where the batch has text
+    text_hidden: Tensor | None  # (B, D) of the text branch, if the batch has text
 
 
 class EdtcLosses(NamedTuple):
@@ -39,8 +38,10 @@ class EdtcLosses(NamedTuple):
 
 
 class Edtc(Captioner):
-    """Modules that are null in ``settings`` are not built, and without ``inputs.text_width`` only
-    what inference needs: of a twin, the audio branch (see :meth:`inference_state_dict`).
+    """Modules that are null in ``settings`` are not built.
+
+    Without ``inputs.text_width`` it is built for inference: a twin has its audio branch alone (see
+    :meth:`inference_state_dict`).
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class Edtc(Captioner):
         self.configuration = {"bart": bart.configuration()}
 
     def encode(self, features: Sequence[Padded]) -> Memory:
-        """E × (B, T, W) stored features → what BART's decoder attends to; W alone is used."""
+        """E × (B, T, W) stored features → BART's memory; of a twin, weights W alone are used."""
         values = self._fused(features)
         if self.translator is not None:
             values = self.translator(values).output
         return self._memory(values)
 
     def forward(self, batch: Batch) -> CaptionerOutput:
-        """Teacher-forced logits, and the twin's last hidden states where the batch has text."""
+        """Teacher-forced logits, and the twin's last hidden states if the batch has text."""
         values = self._fused(batch.features)
         audio_hidden = text_hidden = None
         if self.text_input is not None and batch.text is not None:
@@ -92,15 +93,15 @@ class Edtc(Captioner):
         return self.bart.logits(memory, tokens)
 
     def loss(self, batch: Batch) -> EdtcLosses:
-        """L = L_ce + weight · L_cl (eq. 8), L_cl being the twin's."""
-        twin, smoothing = self.twin, self.learning.label_smoothing
+        """L = L_ce + weight · L_cl (eq. 8); L_cl is the twin's."""
+        twin = self.twin
         if twin is not None and (self.text_input is None or batch.text is None):
             raise EarwitnessError(
                 "edtc: the twin needs the captions' text features; name a text encoder, or set "
                 "twin: false"
             )
         output = self(batch)
-        loss = cross_entropy(output.logits, batch.tokens[:, 1:], self.bart.pad, smoothing)
+        loss = self.cross_entropy(output.logits, batch)
         if twin is None:
             return EdtcLosses(loss, loss, None)
         if twin.loss == "clip":
@@ -118,19 +119,15 @@ class Edtc(Captioner):
         return EdtcLosses(loss + twin.weight * contrastive, loss, contrastive)
 
     def after_step(self) -> None:
-        """The twin's momentum update (eq. 4); call it after each step of the optimizer."""
+        """The twin's momentum update (eq. 4)."""
         if isinstance(self.translator, TwinTranslator):
             self.translator.momentum_update()
 
     def stepper(self) -> Stepper:
-        """One decoding step of BART's decoder, over the memory of :meth:`encode`."""
         return self.bart.stepper()
 
     def inference_state_dict(self) -> dict[str, Tensor]:
-        """The weights that captioning needs: no text input, and of the twin W alone.
-
-        They fit the captioner that is built with no ``text_width``.
-        """
+        """The weights of a captioner without ``text_width``: no text input, of the twin W alone."""
         state = {
             name: value
             for name, value in self.state_dict().items()
@@ -143,7 +140,7 @@ class Edtc(Captioner):
 
     def _fused(self, features: Sequence[Padded]) -> Tensor:
         """E × (B, T, W) → (B, frames, width)."""
-        values = [read(each) for read, each in zip(self.inputs, features, strict=True)]
+        values = [layer(each) for layer, each in zip(self.inputs, features, strict=True)]
         return values[0] if self.fuser is None else self.fuser(torch.stack(values))
 
     def _memory(self, values: Tensor) -> Memory:

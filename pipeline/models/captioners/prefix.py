@@ -1,8 +1,8 @@
 """WSAC's captioner: one embedding → a prefix → a GPT-style decoder (Kouzelis & Katsouros 2023, 2).
 
-Trained on captions alone, it learns to give each caption back from the caption's own embedding; at
-inference a sound's embedding of the same space stands in its place. What lies between both is met
-in training by noise and by a shift (3.1), at inference by a text memory
+Trained on captions alone, it learns to reconstruct each caption from the caption's embedding; at
+inference it reads a sound's embedding of the same space instead. The gap between the two is bridged
+in training by noise and a shift (3.1), at inference by a text memory
 (pipeline/decoding/text_memory.py).
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.config.prefix import PrefixConfig, PrefixModelConfig
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.gpt import POSITIONS, Gpt, GptStepper, Sizes
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.layers.modality_gap import gap, spread
@@ -27,18 +25,12 @@ from pipeline.models.layers.pooling import unit
 from pipeline.tensors import Bank, Batch, Memory, Padded, TokenIds
 
 
-class PrefixLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # L, eq. 1
-
-
 class Prefix(Captioner):
     """Reads one embedding a clip, and in training its captions' embeddings of the same space.
 
     Attributes:
-        noise: σ, set by :meth:`calibrate`; 0 is none.
-        shift: (W,) what is added to the captions' embeddings; set by :meth:`calibrate`.
+        noise: σ, set by :meth:`calibrate`; 0 for none.
+        shift: (W,) added to the captions' embeddings, set by :meth:`calibrate`.
     """
 
     noise: Tensor
@@ -53,22 +45,22 @@ class Prefix(Captioner):
         saved: Saved | None = None,
     ) -> None:
         super().__init__(tokens, learning)
-        own, (width,) = settings.prefix, inputs.widths
+        config, (width,) = settings.prefix, inputs.widths
         if saved is None:
             _check_space(inputs)
         sizes = saved and Sizes(**saved["decoder"])
-        self.settings = own
-        decoder = Gpt(sizes, own.dropout) if sizes else _decoder(own, tokens)
-        hidden = [own.mapping_width] * (own.mapping_layers - 1)
-        self.mapping = _mapping(width, hidden, own.prefix_length * decoder.sizes.width)
+        self.settings = config
+        decoder = Gpt(sizes, config.dropout) if sizes else _decoder(config, tokens)
+        hidden = [config.mapping_width] * (config.mapping_layers - 1)
+        self.mapping = _mapping(width, hidden, config.prefix_length * decoder.sizes.width)
         self.decoder = decoder
-        # training alone reads them, and makes them again when it is resumed
+        # only for training, which measures them again when it is resumed
         self.register_buffer("noise", torch.zeros(()), persistent=False)
         self.register_buffer("shift", torch.zeros(width), persistent=False)
         self.configuration = {"decoder": decoder.sizes._asdict()}
 
     def calibrate(self, sound: Bank | None, text: Bank | None, captions: Tensor) -> None:
-        """σ and the shift, measured on the embeddings that are trained on (3.1)."""
+        """Sets σ and the shift, measured on the training embeddings (3.1)."""
         if self.settings.noise is not None:
             if self.settings.noise == "captions":
                 assert text is not None
@@ -79,13 +71,13 @@ class Prefix(Captioner):
         if self.settings.shift:
             if sound is None or len(sound) == 0 or text is None:
                 raise EarwitnessError(
-                    "prefix.shift needs the mean of sound embeddings, and there "
-                    "is no sound; name a sound_dataset, or set prefix.shift: false"
+                    "prefix.shift needs the mean of sound embeddings, but no sound is given; "
+                    "name a sound_dataset, or set prefix.shift: false"
                 )
             self.shift.copy_(gap(sound, text))
 
     def encode(self, features: Sequence[Padded]) -> Memory:
-        """1 × (B, T, W) stored sound → (B, P, D): the prefix that its unit mean gives."""
+        """1 × (B, T, W) stored sound → (B, P, D): the prefix of its unit mean."""
         (feature,) = features
         return self.prefix(unit(feature))
 
@@ -95,7 +87,7 @@ class Prefix(Captioner):
         return Memory(values, torch.ones_like(values[..., 0], dtype=torch.bool))
 
     def bridged(self, embeddings: Tensor) -> Tensor:
-        """z + n + Δ: (B, W) unit embeddings of captions as training reads them (3.1.1, 3.1.2)."""
+        """z + n + Δ: (B, W) the captions' unit embeddings that training reads (3.1.1, 3.1.2)."""
         if self.settings.noise is not None:
             embeddings = embeddings + self.noise * torch.randn_like(embeddings)
         if self.settings.shift:
@@ -108,23 +100,22 @@ class Prefix(Captioner):
         hidden = self.decoder(torch.cat([memory.values, words], 1))
         return self.decoder.logits(hidden[:, length:])[..., : self.tokens.size]
 
-    def loss(self, batch: Batch) -> PrefixLosses:
-        """Cross-entropy of each caption after its own embedding, or after its sound's."""
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy of each caption given its embedding (eq. 1) or, supervised, its sound's."""
         if self.settings.supervised:
             memory = self.encode(batch.features)
         else:
             assert batch.text is not None
             memory = self.prefix(self.bridged(unit(batch.text)))
         logits = self.logits(memory, batch.tokens[:, :-1])
-        smoothing = self.learning.label_smoothing
-        return PrefixLosses(cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, smoothing))
+        return Losses(self.cross_entropy(logits, batch))
 
     def stepper(self) -> Stepper:
         return GptStepper(self.decoder, self.tokens)
 
 
 def _check_space(inputs: Inputs) -> None:
-    """Refuses sound that cannot be read in the place of text."""
+    """Refuses sound that cannot replace text."""
     if inputs.text_width is None:
         raise EarwitnessError("prefix reads one sound embedding and text; name both")
     if inputs.widths[0] != inputs.text_width:
@@ -135,7 +126,7 @@ def _check_space(inputs: Inputs) -> None:
 
 
 def _decoder(settings: PrefixConfig, tokens: TokenIds) -> Gpt:
-    """A GPT-2's weights, or the sizes of ``settings`` from scratch."""
+    """A pretrained GPT-2, or one from scratch of the sizes in ``settings``."""
     if settings.pretrained is not None:
         from pipeline.models.decoders.gpt import load_gpt
 
@@ -146,7 +137,7 @@ def _decoder(settings: PrefixConfig, tokens: TokenIds) -> Gpt:
 
 
 def _mapping(width: int, hidden: Sequence[int], out: int) -> nn.Sequential:
-    """f: linear layers with tanh between them, as ClipCap's and WSAC's code."""
+    """f: linear layers with tanh between them, as in ClipCap's and WSAC's code."""
     layers: list[nn.Module] = []
     for before, after in pairwise((width, *hidden, out)):
         layers += [nn.Tanh()] if layers else []

@@ -1,5 +1,5 @@
 """RLSSR's captioner: a CNN10 trained end to end, a Transformer encoder, and a Transformer decoder
-whose states are to reconstruct what the CNN heard (Koh et al. 2022, 3).
+whose states reconstruct the CNN's output (Koh et al. 2022, 3).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pipeline.config.rlssr import RlssrConfig, RlssrModelConfig
 from pipeline.encoders.cnn import frequency_mean
 from pipeline.encoders.spectrogram import spec_augment
 from pipeline.errors import EarwitnessError
-from pipeline.losses.cross_entropy import cross_entropy
 from pipeline.losses.reconstruction import DISTANCES, pooled_sound, pooled_states
 from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.models.decoders.stepper import Stepper
@@ -25,7 +24,7 @@ from pipeline.models.towers.panns import CnnTower
 from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
 
-POSITIONS = 4096  # frames whose codes are kept; longer sound makes its own
+POSITIONS = 4096  # frames whose position codes are kept; longer sound computes them
 
 
 class RlssrLosses(NamedTuple):
@@ -33,11 +32,11 @@ class RlssrLosses(NamedTuple):
 
     total: Tensor  # L, eq. 2
     cross_entropy: Tensor  # L_ce
-    reconstruction: Tensor | None  # L_RLSSR, eq. 1, where there is one
+    reconstruction: Tensor | None  # L_RLSSR, eq. 1; None without a distance
 
 
 class RlssrEncoder(nn.Module):
-    """Frames of the CNN → what the decoder attends to (RLSSR 3.1), post-norm as Vaswani's.
+    """Frames of the CNN → what the decoder attends to (RLSSR 3.1); post-norm as in Vaswani et al.
 
     Args:
         inputs: W of the frames.
@@ -62,7 +61,7 @@ class RlssrEncoder(nn.Module):
         self.register_buffer("positions", sinusoids(POSITIONS, settings.width), persistent=False)
 
     def forward(self, frames: Padded) -> Memory:
-        """(B, T, W) → (B, T, D); without layers it is the projection alone."""
+        """(B, T, W) → (B, T, D); without layers, the projection alone."""
         hidden, mask = self.project(frames.values), frames.mask
         if self.layers:
             hidden = self.drop(hidden + self._positions(hidden))
@@ -81,8 +80,8 @@ class RlssrEncoder(nn.Module):
 class Rlssr(Captioner):
     """Reads one stored log-mel.
 
-    Gradients of the reconstruction's distance go into both sides, the decoder's states and the
-    CNN, as eq. 1 has it; ``stop_gradient`` keeps them out of the CNN.
+    The reconstruction trains both the decoder's states and the CNN, as in eq. 1; ``stop_gradient``
+    keeps its gradient out of the CNN.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Rlssr(Captioner):
             )
         self.settings, self.spec_augment = settings.rlssr, settings.spec_augment
         self.tower = _tower(settings.tower, inputs, pretrained=saved is None)
-        # first, so that its error of width and heads is the one to be raised
+        # before the encoder, for its error about width and heads
         self.decoder = TransformerDecoder(None, self.settings, tokens, "rlssr")
         self.encoder = RlssrEncoder(self.tower.width, self.settings)
         self.distance = DISTANCES.get(self.settings.reconstruction.distance)
@@ -122,15 +121,13 @@ class Rlssr(Captioner):
         """L = α L_ce + β L_RLSSR, eq. 2; teacher-forced."""
         maps, lengths = self._maps(batch.features)
         memory = self.encoder(frequency_mean(maps, lengths))
-        read, wanted = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        states = self.decoder.states(memory, read)
-        logits = self.decoder.classifier(states[-1])
-        smoothing = self.learning.label_smoothing
-        entropy = cross_entropy(logits, wanted, self.tokens.pad, smoothing)
+        states = self.decoder.states(memory, batch.tokens[:, :-1])
+        entropy = self.cross_entropy(self.decoder.classifier(states[-1]), batch)
         total = self.settings.cross_entropy_weight * entropy
         if self.distance is None:
             return RlssrLosses(total, entropy, None)
-        distance = self._reconstruction(states, wanted != self.tokens.pad, maps, lengths)
+        written = batch.tokens[:, 1:] != self.tokens.pad
+        distance = self._reconstruction(states, written, maps, lengths)
         return RlssrLosses(
             total + self.settings.reconstruction.weight * distance, entropy, distance
         )
@@ -147,10 +144,10 @@ class Rlssr(Captioner):
 
     @torch.compiler.disable  # its draws are made in numpy
     def _augmented(self, stored: Padded) -> Padded:
-        """SpecAugment, anew for every clip of every batch.
+        """New SpecAugment masks for every clip of every batch.
 
-        Its seeds are of torch's generator on the CPU, which checkpoints hold: a run that is resumed
-        masks the same.
+        The seeds are from torch's CPU generator, which checkpoints hold: a resumed run masks the
+        same.
         """
         assert self.spec_augment is not None
         seeds = torch.randint(2**62, (len(stored.values),))
@@ -163,8 +160,8 @@ class Rlssr(Captioner):
         """L_RLSSR, in float32.
 
         Args:
-            states: of each decoder layer, (B, L, D). written: (B, L) bool, that give a token.
-            maps: (B, W, T, M) of the CNN. lengths: (B,) int64.
+            states: (B, L, D) of each decoder layer. written: (B, L) bool, false for padding.
+            maps: (B, W, T, M) of the CNN. lengths: (B,) int64, valid frames.
         """
         assert self.distance is not None and self.reconstruct is not None
         settings = self.settings.reconstruction
@@ -187,8 +184,8 @@ def _tower(setup: TowerSetupConfig, inputs: Inputs, pretrained: bool) -> CnnTowe
     mels, (name,), (width,) = tower.encoder.bn0.num_features, inputs.names, inputs.widths
     if mels != width:
         raise EarwitnessError(
-            f"the stored {name} is {width} wide, its settings say {mels} mels; run `dvc repro "
+            f"the stored {name} is {width} wide, but its settings say {mels} mels; run `dvc repro "
             "extract`"
         )
-    tower.fc1.requires_grad_(False)  # of a retriever's pooling
+    tower.fc1.requires_grad_(False)  # a retriever's pooling, not used here
     return tower

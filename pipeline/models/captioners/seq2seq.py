@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config.seq2seq import Seq2SeqModelConfig
-from pipeline.losses.cross_entropy import cross_entropy
-from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
+from pipeline.models.captioners.base import Captioner, Inputs, Learning, Losses, Saved
 from pipeline.models.decoders.gru import GruDecoder
 from pipeline.models.decoders.stepper import Stepper
 from pipeline.models.decoders.transformer import TransformerDecoder
@@ -24,12 +22,6 @@ DECODERS: dict[str, type[TransformerDecoder] | type[GruDecoder]] = {
     "transformer": TransformerDecoder,
     "gru": GruDecoder,
 }
-
-
-class Seq2SeqLosses(NamedTuple):
-    """Scalars of one batch."""
-
-    total: Tensor  # L_XE, eq. 3
 
 
 class Seq2Seq(Captioner):
@@ -44,17 +36,18 @@ class Seq2Seq(Captioner):
         saved: Saved | None = None,
     ) -> None:
         super().__init__(tokens, learning)
-        (width,), own = inputs.widths, settings.seq2seq
-        self.feature_dropout = own.feature_dropout
-        self.encoder = BiGru(width, own.encoder_width, own.encoder_layers, own.encoder_dropout)
-        self.decoder: WordDecoder = DECODERS[own.decoder](2 * own.encoder_width, own, tokens)
-        self.teacher_forcing = 1.0  # probability of it in the step to come
+        (features,), config = inputs.widths, settings.seq2seq
+        width = config.encoder_width
+        self.feature_dropout = config.feature_dropout
+        self.encoder = BiGru(features, width, config.encoder_layers, config.encoder_dropout)
+        self.decoder: WordDecoder = DECODERS[config.decoder](2 * width, config, tokens)
+        self.teacher_forcing = 1.0  # its probability in the next step
         self.step = 0
 
     def encode(self, features: Sequence[Padded]) -> Memory:
-        """1 × (B, T, W) stored features → (B, T, D), D being what the decoder reads."""
+        """1 × (B, T, W) stored features → (B, T, D) of the decoder's width."""
         (feature,) = features
-        # SJTU's code: the dropout of the frozen CNN stays on
+        # SJTU's code: the frozen CNN's dropout stays active in training
         values = F.dropout(feature.values, self.feature_dropout, self.training)
         encoded = self.encoder(Padded(values, feature.lengths))
         return Memory(self.decoder.read(encoded), feature.mask)
@@ -68,18 +61,13 @@ class Seq2Seq(Captioner):
         self.teacher_forcing = 1 - (1 - last) * step / max(1, steps - 1)
         self.step = step
 
-    def loss(self, batch: Batch) -> Seq2SeqLosses:
-        """Cross-entropy with label smoothing, by scheduled sampling where it is asked for."""
+    def loss(self, batch: Batch) -> Losses:
+        """L_XE (eq. 3); by scheduled sampling if ``teacher_forcing`` is below 1."""
         memory = self.encode(batch.features)
-        read, learning = batch.tokens[:, :-1], self.learning
-        if learning.teacher_forcing < 1:
-            logits = self._scheduled(memory, read)
-        else:
-            logits = self.logits(memory, read)
-        loss = cross_entropy(logits, batch.tokens[:, 1:], self.tokens.pad, learning.label_smoothing)
-        return Seq2SeqLosses(loss)
+        logits = self._scheduled if self.learning.teacher_forcing < 1 else self.logits
+        return Losses(self.cross_entropy(logits(memory, batch.tokens[:, :-1]), batch))
 
-    @torch.compiler.disable  # reads what differs in each step
+    @torch.compiler.disable  # the step number would recompile it
     def _scheduled(self, memory: Memory, tokens: Tensor) -> Tensor:
         gold = gold_steps(tokens.shape[1], self.teacher_forcing, self.learning.seed, self.step)
         return self.decoder.scheduled(memory, tokens, gold)
@@ -91,7 +79,7 @@ class Seq2Seq(Captioner):
 def gold_steps(length: int, probability: float, seed: int, step: int) -> list[bool]:
     """Which time steps of a training step are teacher-forced: one draw each, for the whole batch.
 
-    Drawn on the CPU from ``seed`` and ``step`` alone: a run that is resumed draws the same.
+    Drawn on the CPU from ``seed`` and ``step`` alone: a resumed run draws the same.
     """
     digest = hashlib.sha256(f"teacher forcing, {seed}, {step}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:4]))

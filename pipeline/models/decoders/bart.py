@@ -2,14 +2,13 @@
 
 Lewis et al. 2020; EDTC 3.1.3.
 
-The layers are transformers' own, so pretrained weights fit; what is left out is the token embedding
-of the encoder, which reads features instead of tokens, and the copy of the embedding that is the
-output layer.
+The layers are transformers', so pretrained weights fit. Left out are the encoder's token embedding,
+as it reads features, and the output layer's copy of the decoder's embedding.
 
 **Begin and end.** Token rows are ``<s> … </s>`` everywhere. A pretrained BART was trained to read
-``</s> <s> …`` (``decoder_start_token_id``, then the shifted caption): where the checkpoint says so,
-``prefix`` is that token, and it is put before every row in here. Its own prediction, always
-``<s>``, is not part of the logits. From scratch there is no prefix.
+``</s> <s> …`` (``decoder_start_token_id``, then the shifted caption): ``prefix`` is that token. It
+is put before every row here; its prediction, always ``<s>``, is not part of the logits. From
+scratch there is no prefix.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Bart(nn.Module):
 
     Attributes:
         width: D of the decoder and of what :meth:`encode` returns.
-        vocabulary: V. begin, end, pad: ids of ``<s>``, ``</s>``, ``<pad>``. tokens: all of them.
-        prefix: id put before every row, or None (see the module's page).
+        tokens: V and the ids of ``<s>``, ``<pad>`` and ``</s>``.
+        prefix: id put before every row, or None (see the module's docstring).
     """
 
     def __init__(
@@ -49,33 +48,31 @@ class Bart(nn.Module):
         prefix: int | None = None,
         input_width: int | None = None,
     ) -> None:
-        """Random weights, by BART's own initialisation.
+        """Random weights, by BART's initialisation.
 
         Args:
-            config: sizes and special ids; ``encoder_layers`` 0 leaves the encoder out altogether.
+            config: sizes and special ids; ``encoder_layers`` 0 leaves the encoder out.
             prefix: see the class.
-            input_width: D of the features where it is not the decoder's: a linear layer is put
-                before the encoder.
+            input_width: D of the features; if not the decoder's, a linear layer is put before the
+                encoder.
         """
         super().__init__()
         whole: Any = BartForConditionalGeneration(config)
         whole.set_attn_implementation("sdpa")
-        sizes: Any = config  # each of its fields is typed as one that may be missing
+        sizes: Any = config  # its fields are typed as optional
         self.config = sizes
         self.prefix = prefix
         self.width: int = sizes.d_model
         self.input_width = input_width or self.width
-        self.vocabulary: int = sizes.vocab_size
-        self.begin: int = sizes.bos_token_id
-        self.pad: int = sizes.pad_token_id
-        self.end: int = sizes.eos_token_id
-        self.tokens = TokenIds(self.vocabulary, self.begin, self.pad, self.end)
+        self.tokens = TokenIds(
+            sizes.vocab_size, sizes.bos_token_id, sizes.pad_token_id, sizes.eos_token_id
+        )
         self.project = (
             nn.Linear(self.input_width, self.width) if self.input_width != self.width else None
         )
         self.encoder = whole.model.encoder if config.encoder_layers else None
         if self.encoder is not None:
-            del self.encoder.embed_tokens  # features take its place
+            del self.encoder.embed_tokens  # it reads features instead
         self.decoder = whole.model.decoder
         self.final_logits_bias: Tensor
         self.register_buffer("final_logits_bias", whole.final_logits_bias.detach().clone()[0])
@@ -89,16 +86,15 @@ class Bart(nn.Module):
         input_width: int | None = None,
         saved: Mapping[str, Any] | None = None,
     ) -> Bart:
-        """The model that ``settings`` ask for: pretrained, or of their sizes from scratch.
+        """The model of ``settings``: pretrained, or from scratch with their sizes.
 
         Args:
             tokens: the tokenizer's.
-            input_width: D of the features, where not the decoder's width.
-            saved: :meth:`configuration` of one; the same shapes with random weights, to be loaded
-                into; no network.
+            input_width: D of the features, if not the decoder's width.
+            saved: :meth:`configuration` of a model, for the same shapes with random weights.
 
         Raises:
-            EarwitnessError: sizes that do not fit each other, or no such weights.
+            EarwitnessError: sizes do not fit each other, or weights are not available.
         """
         if saved is not None:
             return cls(
@@ -110,11 +106,10 @@ class Bart(nn.Module):
             model = cls.from_pretrained(
                 settings.pretrained, dropout=settings.dropout, input_width=input_width
             )
-            if tokens.size > model.vocabulary or tokens[1:] != model.tokens[1:]:
+            if tokens.size > model.tokens.size or tokens[1:] != model.tokens[1:]:
                 raise EarwitnessError(
-                    f"bart.pretrained: {settings.pretrained} has {model.vocabulary} tokens, the "
-                    f"tokenizer {tokens.size}, or their special tokens differ; use its own "
-                    "tokenizer"
+                    f"bart.pretrained: {settings.pretrained} has {model.tokens.size} tokens, the "
+                    f"tokenizer {tokens.size}, or their special tokens differ; use its tokenizer"
                 )
             return model
         if settings.width % settings.heads:
@@ -134,7 +129,7 @@ class Bart(nn.Module):
             pad_token_id=tokens.pad,
             eos_token_id=tokens.end,
             decoder_start_token_id=tokens.begin,
-            init_std=0.02 * math.sqrt(768 / settings.width),  # BART-base's, kept in proportion
+            init_std=0.02 * math.sqrt(768 / settings.width),  # BART-base's, scaled by width
             forced_eos_token_id=None,
             **_dropouts(settings.dropout),
         )
@@ -144,11 +139,11 @@ class Bart(nn.Module):
     def from_pretrained(
         cls, name_or_path: str, *, dropout: float = 0.1, input_width: int | None = None
     ) -> Bart:
-        """Weights by hub name or folder, as safetensors; looked for on this machine first.
+        """Weights by hub name or folder, as safetensors; a local copy is preferred.
 
         Raises:
-            EarwitnessError: no such weights or no network, weights that are not safetensors, of
-                another architecture, or not all there.
+            EarwitnessError: the weights are not available, not safetensors, incomplete or of
+                another architecture.
         """
         whole = _pretrained(name_or_path, dropout)
         config = whole.config
@@ -165,13 +160,13 @@ class Bart(nn.Module):
         return model
 
     def encode(self, values: Tensor, mask: Tensor, read: Read = "last") -> Memory:
-        """What the decoder attends to, through BART's encoder where there is one.
+        """What the decoder attends to: the output of BART's encoder, or the features without one.
 
         Args:
-            values: (B, T, D) features, D being ``input_width``.
+            values: (B, T, D) features of ``input_width``.
             mask: (B, T) bool, true where valid; at least one frame of each clip.
-            read: the encoder's last hidden state, the mean of all of them, of which its embedding
-                of the frames is the first, or the mean of the last two (CMU 6.1.2).
+            read: the encoder's last hidden state, the mean of all of them, its embedding of the
+                frames included, or the mean of the last two (CMU 6.1.2).
 
         Returns:
             (B, T, D) values of ``width``, and the same mask.
@@ -183,9 +178,9 @@ class Bart(nn.Module):
                 raise EarwitnessError(
                     f"bart: {values.shape[1]} frames, but the encoder has "
                     f"{self.config.max_position_embeddings} positions; lower features.frames, or "
-                    "take a feature of fewer frames a second"
+                    "choose a feature with fewer frames a second"
                 )
-            # a mask of four dimensions is taken as it is: made otherwise, it waits for the GPU
+            # four dimensions: transformers would make them from two by waiting for the GPU
             attention = mask[:, None, None, :].expand(-1, -1, values.shape[1], -1)
             output = self.encoder(
                 inputs_embeds=values,
@@ -199,11 +194,15 @@ class Bart(nn.Module):
         return Memory(values, mask)
 
     def hidden(self, memory: Memory, tokens: Tensor) -> Tensor:
-        """(B, L, D): the last decoder layer's states at each of ``tokens`` (B, L)."""
+        """(B, L) ``tokens`` → (B, L, D) states of the last decoder layer."""
         if self.prefix is not None:
             tokens = F.pad(tokens, (1, 0), value=self.prefix)
         length = tokens.shape[1]
-        self._check_length(length)
+        if length > self.config.max_position_embeddings:
+            raise EarwitnessError(
+                f"bart: {length} tokens, but the decoder has "
+                f"{self.config.max_position_embeddings} positions; lower bart.max_tokens"
+            )
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         states = self.decoder(
             input_ids=tokens,
@@ -219,7 +218,7 @@ class Bart(nn.Module):
 
         Args:
             memory: of :meth:`encode`.
-            tokens: (B, L) int64, ``<s>`` first; padding after the end does no harm.
+            tokens: (B, L) int64, ``<s>`` first; padding after the end has no effect.
 
         Returns:
             (B, L, V): position l predicts ``tokens[:, l + 1]``.
@@ -228,39 +227,25 @@ class Bart(nn.Module):
         return F.linear(states, self.decoder.embed_tokens.weight, self.final_logits_bias)
 
     def stepper(self) -> BartStepper:
-        """One cached decoding step at a time, with the weights as they are at each start."""
-        return BartStepper(
-            self.decoder,
-            self.final_logits_bias,
-            begin=self.begin,
-            end=self.end,
-            pad=self.pad,
-            prefix=self.prefix,
-        )
+        """Cached decoding steps, with the weights of the moment of each start."""
+        return BartStepper(self.decoder, self.final_logits_bias, self.tokens, self.prefix)
 
     def configuration(self) -> dict[str, Any]:
-        """What :meth:`from_settings` builds the same model again from, as JSON."""
+        """JSON from which :meth:`from_settings` builds the same model again."""
         return {
             "bart": self.config.to_dict(),
             "prefix": self.prefix,
             "input_width": self.input_width,
         }
 
-    def _check_length(self, length: int) -> None:
-        if length > self.config.max_position_embeddings:
-            raise EarwitnessError(
-                f"bart: {length} tokens, but the decoder has "
-                f"{self.config.max_position_embeddings} positions; lower bart.max_tokens"
-            )
-
 
 def _dropouts(dropout: float) -> dict[str, Any]:
-    """facebook/bart-base has one rate for the three of them."""
+    """The three rates, which are equal in facebook/bart-base."""
     return {"dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
 
 
 def _pretrained(name_or_path: str, dropout: float) -> Any:
-    """transformers' own model, every weight of it read."""
+    """transformers' model, with every weight loaded."""
     whole, lacking, mismatched = load_pretrained(
         BartForConditionalGeneration, name_or_path, "bart", **_dropouts(dropout)
     )

@@ -20,7 +20,7 @@ from pipeline.models.decoders.cached import (
     product_dtype,
     split_parts,
 )
-from pipeline.tensors import Memory
+from pipeline.tensors import Memory, TokenIds
 
 
 class BartStepper(CachedStepper):
@@ -30,25 +30,17 @@ class BartStepper(CachedStepper):
         self,
         decoder: Any,
         bias: Tensor,
-        *,
-        begin: int,
-        end: int,
-        pad: int,
+        tokens: TokenIds,
         prefix: int | None,
     ) -> None:
-        """transformers' BartDecoder.
-
-        Args:
-            bias: (V,), of the output.
-            prefix: a token that is read before the first, or None.
         """
-        self.decoder = decoder
-        self.bias = bias
-        self.begin = begin
-        self.end = end
-        self.pad = pad
-        self.prefix = prefix
-        self.vocabulary = bias.shape[0]
+        Args:
+            decoder: transformers' BartDecoder.
+            bias: (V,), of the output.
+            prefix: the token that is read before the first, or None.
+        """
+        self.decoder, self.bias, self.prefix = decoder, bias, prefix
+        self.vocabulary, self.begin, self.pad, self.end = tokens
         self.heads: int = decoder.config.decoder_attention_heads
 
     @torch.no_grad()

@@ -1,11 +1,10 @@
 """The Audio Spectrogram Transformer (Gong et al. 2021) over a stored filter bank, trained.
 
-On transformers' ASTModel; SJTU takes a stride of 16 (2.2, footnote 1), AST itself one of 10.
+On transformers' ASTModel; SJTU's stride is 16 (2.2, footnote 1), AST's is 10.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from pipeline.tensors import Padded
 READS = "fbank"
 HUB = Hub(repository="MIT/ast-finetuned-audioset-10-10-0.4593")
 MEAN, DEVIATION = -4.2677393, 4.5689974  # AudioSet's: ASTFeatureExtractor
-SPECIAL = 2  # the classification and the distillation token, before the patches
+SPECIAL = 2  # the classification and the distillation token come before the patches
 UNUSED = ("classifier.",)
-SIZES = {  # ASTConfig's names of the settings that weights fix
+SIZES = {  # names in ASTConfig → ours, of the settings that weights determine
     "hidden_size": "width",
     "num_hidden_layers": "layers",
     "num_attention_heads": "heads",
@@ -37,17 +36,20 @@ SIZES = {  # ASTConfig's names of the settings that weights fix
     "patch_size": "patch",
     "num_mel_bins": "mels",
 }
-EXTRACTOR = {"sampling_rate": "sample_rate", "num_mel_bins": "mels"}  # its names of the input's
+EXTRACTOR = {
+    "sampling_rate": "sample_rate",
+    "num_mel_bins": "mels",
+}  # of its extractor → ours
 POSITIONS = "embeddings.position_embeddings"
 
 
 class AstTower(SoundTower):
-    """A frame every ``stride`` stored frames: the mean over frequency of the patches there.
+    """A frame every ``stride`` stored frames: the mean over frequency of its patches.
 
-    The network reads ``max_frames`` at once. A shorter clip is filled up with zeros before the
-    normalisation, as AST's feature extractor does; a longer one is cut into windows, whose frames
-    are joined. Patches that begin within the sound are valid. A clip's embedding is the mean of
-    its windows' own, each the mean of its two special tokens after the last layer norm.
+    The network reads ``max_frames`` at once. A shorter clip is padded with zeros before the
+    normalisation, as in AST's feature extractor; a longer one is cut into windows, whose frames are
+    joined. Patches that begin within the sound are valid. A clip's embedding is the mean over its
+    windows of their two special tokens after the last layer norm.
     """
 
     def __init__(self, settings: AstTowerConfig, input: FbankEncoderConfig) -> None:
@@ -91,9 +93,9 @@ class AstTower(SoundTower):
         rest = bank.lengths - before * self.window
         last = torch.div(rest + self.stride - 1, self.stride, rounding_mode="floor")
         lengths = before * self.grid[1] + last.clamp(max=self.grid[1])
-        heard = torch.arange(windows, device=lengths.device) <= before[:, None]
+        valid = torch.arange(windows, device=lengths.device) <= before[:, None]
         pooled = output.pooler_output.view(clips, windows, self.width)
-        embedding = (pooled * heard[..., None]).sum(1) / (before + 1)[:, None]
+        embedding = (pooled * valid[..., None]).sum(1) / (before + 1)[:, None]
         return TowerOutput(Padded(frames, lengths), embedding)
 
 
@@ -104,7 +106,7 @@ def _grid(config: ASTConfig) -> tuple[int, int]:
     return along_frequency, (config.max_length - patch) // config.time_stride + 1
 
 
-_NAMES = (  # transformers 4's names, which files still have, in version 5's
+NAMES = (  # of transformers 4, which published files still have → of version 5
     (r"^audio_spectrogram_transformer\.", ""),
     (r"^encoder\.layer\.", "layers."),
     (r"\.attention\.attention\.(query|key|value)\.", r".attention.\1."),
@@ -117,27 +119,17 @@ _NAMES = (  # transformers 4's names, which files still have, in version 5's
 )
 
 
-def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names of an ASTForAudioClassification or ASTModel, old or new, as ASTModel's now."""
-    converted = {}
-    for name, tensor in state.items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        converted[name] = tensor
-    return converted
-
-
 def resample_positions(saved: Tensor, theirs: ASTConfig, ours: ASTConfig) -> Tensor:
     """Position embeddings for other strides or another length.
 
-    Each of our patches gets what theirs have at its own place in time and frequency, linearly
-    interpolated; where ours would go on past their last, all are drawn together to end on it.
+    Each new patch gets the saved embedding at its position in time and frequency, by linear
+    interpolation; new patches that would reach past the last saved one are compressed to end there.
 
     Args:
         saved: (1, 2 + F × T, D).
 
     Returns:
-        (1, 2 + F' × T', D); the special tokens' are left as they are.
+        (1, 2 + F' × T', D); the special tokens' do not change.
     """
     special, patches = saved[0, :SPECIAL], saved[0, SPECIAL:].unflatten(0, _grid(theirs))
     (rows, columns), (new_rows, new_columns) = _grid(theirs), _grid(ours)
@@ -148,7 +140,7 @@ def resample_positions(saved: Tensor, theirs: ASTConfig, ours: ASTConfig) -> Ten
 
 
 def _interpolation(count: int, wanted: int, stride: int, new_stride: int) -> Tensor:
-    """(wanted, count) weights of ``count`` points at each of ``wanted``; every row's sum is 1."""
+    """(wanted, count): weights of ``count`` points for each of ``wanted``; rows sum to 1."""
     step = min(new_stride / stride, (count - 1) / max(1, wanted - 1))
     at = torch.arange(wanted, dtype=torch.float64)[:, None] * step
     return (1 - (at - torch.arange(count)).abs()).clamp(min=0).float()
@@ -166,14 +158,14 @@ def build(
         return tower
     wanted = {**settings.model_dump(), "sample_rate": input.sample_rate, "mels": input.mels}
     theirs = _saved_config(location, wanted)
-    state = convert(checkpoints.read_state(location))
+    state = checkpoints.renamed(checkpoints.read_state(location), NAMES)
     saved = state.get(POSITIONS)
     if saved is not None:
         rows, columns = _grid(theirs)
         if saved.shape[1] != SPECIAL + rows * columns:
             raise EarwitnessError(
-                f"{location}: {saved.shape[1]} position embeddings, where its config.json makes"
-                f" {SPECIAL + rows * columns}; put the config.json that it was trained with beside"
+                f"{location}: {saved.shape[1]} position embeddings, but its config.json makes"
+                f" {SPECIAL + rows * columns}; put the config.json it was trained with beside it"
             )
         state[POSITIONS] = resample_positions(saved, theirs, tower.model.config)
     checkpoints.load_state(tower.model, state, location, UNUSED)
@@ -181,10 +173,10 @@ def build(
 
 
 def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
-    """What the weights were trained with, which ``wanted`` must agree with; AST's own if unsaid.
+    """The configuration that the weights were trained with; AST's for what no file says.
 
     Raises:
-        EarwitnessError: naming the first setting that differs.
+        EarwitnessError: a setting of ``wanted`` differs; it is named.
     """
     folder = location if location.is_dir() else location.parent
     config, extractor = (
@@ -196,7 +188,7 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
     mean, deviation = extractor.get("mean", MEAN), extractor.get("std", DEVIATION)
     if max(abs(mean - MEAN), abs(deviation - DEVIATION)) > 1e-3:
         raise EarwitnessError(
-            f"{location}: trained with mean {mean} and std {deviation} of the filter bank, and this"
+            f"{location}: trained with mean {mean} and std {deviation} of the filter bank, but this"
             f" tower has AudioSet's {MEAN} and {DEVIATION}; take other weights"
         )
     fields = {"max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride"}

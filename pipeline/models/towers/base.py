@@ -1,4 +1,4 @@
-"""What every trained tower of a retriever is."""
+"""The interfaces of a retriever's trained towers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from pipeline.tensors import Padded, Tokens
 
 
 class TowerOutput(NamedTuple):
-    """What a sound tower makes of clips."""
+    """The output of a sound tower for B clips."""
 
     frames: Padded  # (B, T', D); each clip has at least one frame
-    embedding: Tensor  # (B, embedding_width), pooled in the pretrained model's own way
+    embedding: Tensor  # (B, embedding_width), pooled as in the pretrained model
 
 
 class SoundTower(nn.Module, ABC):
     """A stored log-mel, waveform or filter bank to frames and a clip's embedding.
 
-    A clip's frames depend on its own stored values alone, not on what it is batched with, up to
-    float rounding.
+    A clip's frames depend on its stored values alone, not on the batch, up to float rounding.
     """
 
     width: int  # D of the frames
     embedding_width: int  # of a clip's embedding
-    reduction: float  # stored frames that one frame stands for
+    reduction: float  # stored frames per frame
 
     @abstractmethod
     def forward(self, stored: Sequence[Padded]) -> TowerOutput:

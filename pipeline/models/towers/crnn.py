@@ -36,8 +36,5 @@ class CrnnTower(SoundTower):
 def build(
     settings: CrnnTowerConfig, input: EncoderConfig, location: None, widths: Sequence[int]
 ) -> CrnnTower:
-    """The tower, with no weights to start with.
-
-    See :func:`pipeline.models.towers.registry.build_sound_tower`.
-    """
+    """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
     return CrnnTower(widths, settings)

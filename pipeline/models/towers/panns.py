@@ -22,7 +22,7 @@ READS = "logmel"
 
 
 class PannsPooling(SoundTower):
-    """What PANNs' networks share after their frames: a clip's embedding.
+    """A tower whose embedding is pooled as in PANNs.
 
     In training, batch norms count valid frames alone; see encoders/conv_blocks.py.
     """
@@ -43,9 +43,9 @@ class PannsPooling(SoundTower):
     def load(
         self, settings: PannsEncoderConfig, location: Path, *, any_front_end: bool = False
     ) -> None:
-        """Starts from PANNs' own checkpoint, or from what the tagging stage trained.
+        """Loads PANNs' published weights or the tagging stage's.
 
-        The tagging stage trains no ``fc1``, so it stays as drawn.
+        The tagging stage trains no ``fc1``, which stays random then.
 
         Raises:
             EarwitnessError: the weights are not this tower's.
@@ -53,8 +53,8 @@ class PannsPooling(SoundTower):
         logmel = None if any_front_end else self.encoder.logmel
         state = checkpoints.load_trained(self.encoder, logmel, settings, location, panns.UNUSED)
         if settings.weights.kind != "tagging":
-            own = {name: value for name, value in state.items() if name.startswith("fc1.")}
-            checkpoints.load_state(nn.ModuleDict({"fc1": self.fc1}), own, location)
+            pooling = {name: value for name, value in state.items() if name.startswith("fc1.")}
+            checkpoints.load_state(nn.ModuleDict({"fc1": self.fc1}), pooling, location)
 
 
 class CnnTower(PannsPooling):
@@ -72,7 +72,7 @@ class CnnTower(PannsPooling):
         return TowerOutput(frames, self.pooled(frames))
 
     def maps(self, stored: Padded) -> tuple[Tensor, Tensor]:
-        """(B, T, M) → (B, D, T', M'), frames before their mean over frequency; and (B,)."""
+        """(B, T, M) → (B, D, T', M'), before the mean over frequency, and (B,) valid frames."""
         shortest = self.encoder.reduction
         values = stored.values.float().masked_fill(~stored.mask[..., None], FLOOR_DB)
         values = F.pad(values, (0, 0, 0, max(0, shortest - values.shape[1])), value=FLOOR_DB)
@@ -86,8 +86,10 @@ def build(
     widths: Sequence[int],
 ) -> CnnTower:
     """The tower; see :func:`pipeline.models.towers.registry.build_sound_tower`."""
-    own = {"model": settings.model, "channels": settings.channels, "weights": settings.weights}
-    network = PannsEncoderConfig(module="panns", **own, **front_end(input))
+    network = PannsEncoderConfig(
+        **settings.model_dump(include={"module", "model", "channels", "weights"}),
+        **front_end(input),
+    )
     tower = CnnTower(network)
     if location is not None:
         tower.load(network, location, any_front_end=settings.any_front_end)

@@ -1,4 +1,4 @@
-"""Sound towers: what a retriever trains over stored features, each imported when it is built."""
+"""All sound towers, by the ``module`` of their settings; each is imported when it is built."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class TowerEntry(NamedTuple):
-    """What the module of a tower has."""
+    """What a sound tower's module defines."""
 
     reads: str | None  # the ``module`` of the stored feature that it reads; None: any
-    hub: Hub  # what ``weights: hub`` stands for
-    # of its settings, the stored feature's, where its weights are, and W of each stored feature
+    hub: Hub  # the source of ``weights: hub``
+    # (settings, the stored feature's settings, the weights' path, W of each stored feature)
     build: Callable[[Any, Any, Any, Sequence[int]], SoundTower]
 
 
 def tower_entry(settings: SoundTowerConfig) -> TowerEntry:
-    """Every sound tower."""
+    """The entry of a sound tower."""
     READS: str | None
     build: Callable[[Any, Any, Any, Sequence[int]], SoundTower]
     match settings.module:
@@ -51,25 +51,24 @@ def build_sound_tower(
     widths: Sequence[int] = (),
     pretrained: bool = True,
 ) -> SoundTower:
-    """A tower in training mode, with the weights that its training starts with.
+    """A tower in training mode, with its initial weights.
 
     Args:
         settings: its section of the parameters.
         input: the settings of the stored feature that it reads; its front end is the tower's.
-        trained: the file that the tagging stage wrote, where ``settings.weights`` is
-            ``tagging:ENCODER``; else None.
+        trained: the tagging stage's file, if ``settings.weights`` is ``tagging:ENCODER``.
         widths: W of each stored feature, for towers that read any.
-        pretrained: False for random weights that a trained retriever's replace: no file is read.
+        pretrained: False for random weights, to be replaced by a trained retriever's.
 
     Raises:
-        EarwitnessError: the stored feature is not what the tower reads, or not what the weights
-            were trained with; or the weights are not available.
+        EarwitnessError: the stored feature does not fit the tower or its weights, or the weights
+            are not available.
     """
     reads, hub, build = tower_entry(settings)
     if reads is not None and input.module != reads:
         raise EarwitnessError(
             f"sound tower {settings.module} reads a stored {reads}, and"
-            f" {settings.input} is a {input.module}; name another encoder in its `input`"
+            f" {settings.input} is a {input.module}; set its `input` to another encoder"
         )
     location = None
     if pretrained and settings.weights.kind != "scratch":

@@ -15,18 +15,18 @@ from pipeline.errors import EarwitnessError
 from pipeline.models.towers.base import TextTowerModel
 from pipeline.models.towers.text_tokens import TextTokens, located
 
-# of a configuration: of this machine, of the library's version, or of no use here
+# of a configuration: depends on the machine or the library's version, or is not used here
 _LEFT_OUT = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 class TransformerTower(TextTowerModel):
-    """A transformers encoder; a caption's embedding is its first token's or their mean.
+    """A transformers encoder; a caption's embedding is its first token's, or the tokens' mean.
 
-    BERT's pooling layer is left out: SJTU's code takes the token's hidden state itself.
+    BERT's pooling layer is left out, as in SJTU's code.
     """
 
     def __init__(self, model: Any, settings: TextTowerConfig, source: str) -> None:
-        """``source`` names where the model is from, for the error's sake."""
+        """``source``: where the model is from, for error messages."""
         super().__init__()
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
@@ -42,7 +42,6 @@ class TransformerTower(TextTowerModel):
             )
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(B, L) int64 ids, padded, and (B,) int64 → (B, embedding_width)."""
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         hidden = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         if self.pooling == "cls":
@@ -52,8 +51,7 @@ class TransformerTower(TextTowerModel):
 
 
 def text_network(settings: TextTowerConfig, tokens: TextTokens) -> dict[str, Any]:
-    """The transformers configuration of a tower's network, as JSON: what is kept of it is enough to
-    build it again with no network.
+    """A tower's transformers configuration, as JSON: enough to build it again offline.
 
     Raises:
         EarwitnessError: the model is not available, or sizes do not fit.
@@ -72,14 +70,14 @@ def text_network(settings: TextTowerConfig, tokens: TextTokens) -> dict[str, Any
 def build_text_tower(
     settings: TextTowerConfig, network: dict[str, Any], *, pretrained: bool = True
 ) -> TransformerTower:
-    """The tower with the weights that training starts with.
+    """The tower with its initial weights.
 
     Args:
         network: of :func:`text_network`.
-        pretrained: False for random weights that a trained retriever's replace: no file is read.
+        pretrained: False for random weights, to be replaced by a trained retriever's.
 
     Raises:
-        EarwitnessError: the weights are not available or not the model's, or sizes do not fit.
+        EarwitnessError: the weights are not available or do not fit, or sizes do not fit.
     """
     config = AutoConfig.for_model(**network)
     if pretrained and settings.weights.kind != "scratch":
@@ -93,7 +91,7 @@ def _pretrained(location: Path, config: Any) -> Any:
     with checkpoints.one_line(location), checkpoints.quiet_loading():
         with torch.device("meta"):
             architecture = type(AutoModel.from_config(config, trust_remote_code=False))
-        # the tensors are read here, so that nothing is ever unpickled
+        # read by us, so that nothing is unpickled
         model, found = architecture.from_pretrained(
             None,
             config=config,
@@ -104,8 +102,8 @@ def _pretrained(location: Path, config: Any) -> Any:
     missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise EarwitnessError(
-            f"{location}: {missing[0]} is missing of {config.model_type}'s weights "
-            f"({len(missing)} are); give a folder that has them all"
+            f"{location}: {missing[0]} is missing, one of {len(missing)} of {config.model_type}'s "
+            "weights; give a folder that has them all"
         )
     return model
 

@@ -1,4 +1,4 @@
-"""Captions to the token ids that a text tower reads."""
+"""Captions to token ids for a text tower."""
 
 from __future__ import annotations
 
@@ -18,28 +18,26 @@ from pipeline.text.subword import FILE
 
 
 class TextTokens(Protocol):
-    """Ids 0 … ``size`` − 1, which a text tower's embedding has."""
+    """A tokenizer with ids 0 … ``size`` − 1."""
 
     size: int  # V
     pad: int
 
     def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """One list a caption, what the model begins and ends with included, ``max_tokens`` long
-        at most.
-        """
+        """One list a caption, at most ``max_tokens`` long, with the model's special tokens."""
 
     def save(self, folder: Path) -> None:
         """Writes ``tokenizer.json``, which :func:`load_tokens` reads."""
 
 
 class PretrainedTokens:
-    """A pretrained text model's own tokens, its [CLS] first and its [SEP] last, or as it has them.
+    """A pretrained text model's tokenizer, with its special tokens, such as [CLS] and [SEP].
 
-    Captions go in as they are written: the tokenizer lowers them where its model wants it.
+    It lower-cases captions if its model needs that.
     """
 
     def __init__(self, backend: Backend, source: str) -> None:
-        """``backend``: its padding says the pad token, and is not done here."""
+        """``backend``: its padding settings, used for the pad token alone."""
         padding = backend.padding
         if padding is None:
             raise EarwitnessError(f"{source}: a tokenizer without a pad token; give another model")
@@ -69,7 +67,7 @@ class PretrainedTokens:
         try:
             backend = Backend.from_str(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise EarwitnessError(f"{path}: not there; train the retriever again") from None
+            raise EarwitnessError(f"{path}: no such file; train the retriever again") from None
         except Exception as error:  # tokenizers raises the bare class
             reason = " ".join(str(error).split())[:200]
             raise EarwitnessError(f"{path}: not a tokenizer ({reason})") from None
@@ -77,7 +75,7 @@ class PretrainedTokens:
 
 
 def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextTokens:
-    """The pretrained model's own tokens or, from scratch, subwords trained on the captions.
+    """The pretrained model's tokenizer or, from scratch, subwords trained on the captions.
 
     Raises:
         EarwitnessError: the model is not available, or has no fast tokenizer.
@@ -100,19 +98,19 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
 
 
 def load_tokens(settings: TextTowerConfig, folder: Path) -> TextTokens:
-    """What :meth:`TextTokens.save` wrote, with no network."""
+    """What :meth:`TextTokens.save` wrote; works offline."""
     if settings.weights.kind == "scratch":
         return subword.SubwordTokenizer.load(folder)
     return PretrainedTokens.load(folder)
 
 
 def located(settings: TextTowerConfig) -> Path:
-    """The folder of a pretrained text model, downloaded where it is on the hub."""
+    """The folder of a pretrained text model, downloaded if it is on the hub."""
     weights = settings.weights
     fetched = weights.kind == "package" or (weights.kind == "hub" and weights.name)
     if not fetched and not (weights.kind == "path" and Path(weights.name).is_dir()):
         raise EarwitnessError(
-            f"text tower: no model in '{weights}'; give hub:owner/name, package:NAME, a folder as "
-            "save_pretrained writes it, or scratch"
+            f"text tower: no model in '{weights}'; give hub:owner/name, package:NAME, a folder "
+            "written by save_pretrained, or scratch"
         )
     return locate(weights, "text tower", Hub())

@@ -20,7 +20,7 @@ HUB = HUBS["wavegram_logmel_cnn14"]
 class WaveTower(PannsPooling):
     """Frames of :class:`pipeline.encoders.wavegram.WavegramEncoder`, of samples stored in frames.
 
-    A clip is as long as its stored frames: up to one of them longer, in zeros, than its sound.
+    A clip ends with its last stored frame, which may be padded with zeros.
     """
 
     encoder: WavegramEncoder
