@@ -93,7 +93,7 @@ def plain_beam(
         grown = []
         for total, row in live:
             log_probs = next_log_probs(model, memory, row).tolist()
-            for token in allowed(row, model.vocabulary, rules):
+            for token in allowed(row, model.tokens.size, rules):
                 grown.append((total + log_probs[token], [*row, token]))
         grown.sort(key=lambda pair: -pair[0])
         ended += [(t / step**penalty, t, row) for t, row in grown[:beams] if row[-1] == END]

@@ -102,7 +102,7 @@ def test_its_digest_is_the_files(file: Path) -> None:
         (b"", "it is empty"),
         (b"\x1f\x8b\x08gzip", "its first line is not the number of words and their width"),
         (b"dog 1.0 2.0\n", "its first line is not"),
-        (b"0 3\n", "says that it has none"),
+        (b"0 3\n", "says that it holds no vectors"),
         (FORMS["binary"][:-2], "it ends before its 6 words"),
         (FORMS["text"].replace(b"6 3", b"9 3"), "it ends before its 9 words"),
     ],
