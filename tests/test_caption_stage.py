@@ -298,7 +298,7 @@ def test_decode_with_two_captioners(
     """Of different seeds: a caption's log-probability is the mean of what both give it."""
     root, manifest = trained
     folder = root / "data/models/captioners"
-    train(root, manifest, make_plan("second", epochs=3, seed=2), "data/models/captioners/second")
+    train(root, manifest, make_plan("second", seed=2), "data/models/captioners/second")
     fewer = make_plan("fewer", vocabulary=64, epochs=1)
     train(root, manifest, fewer, "data/models/captioners/fewer")
     monkeypatch.chdir(root)
