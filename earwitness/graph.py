@@ -33,9 +33,9 @@ def read_jobs(root: Path) -> dict[str, Job]:
         EarwitnessError: no repository of DVC at ``root``, or a plan is missing.
     """
     stages = {
-        stage.addressing: stage
+        stage.name: stage
         for stage in open_repository(root).index.stages
-        if stage.addressing.partition("@")[0] != PLANNING
+        if stage.name.partition("@")[0] != PLANNING
     }
     outputs = {
         name: tuple(_path(out, root) for out in stage.outs) for name, stage in stages.items()

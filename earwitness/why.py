@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ def explain(job: str, root: Path) -> list[str]:
     if job not in jobs:
         raise EarwitnessError(f"no job '{job}'{nearest(job, jobs)}")
     repository = open_repository(root)
-    stages = {stage.addressing: stage for stage in repository.index.stages}
+    stages = {stage.name: stage for stage in repository.index.stages}
     today = _Today(root)
-    reasons = {
-        name: list(_reasons(stages[name], jobs, name, repository, today))
-        for name in (*upstream(jobs, job), job)
-    }
+    with _alone(repository):
+        reasons = {
+            name: list(_reasons(stages[name], jobs, name, repository, today))
+            for name in (*upstream(jobs, job), job)
+        }
     before = [name for name, found in reasons.items() if found and name != job]
     lines = [f"{job} runs again:", *(f"    {line}" for line in reasons[job])]
     if not reasons[job]:
@@ -51,6 +53,18 @@ def explain(job: str, root: Path) -> list[str]:
     for name in before:
         lines += [f"before it, {name} runs:", *(f"    {line}" for line in reasons[name])]
     return lines
+
+
+@contextmanager
+def _alone(repository: Any) -> Iterator[None]:
+    """Holds DVC's lock, without which it does not compare files."""
+    from dvc.lock import LockError
+
+    try:
+        with repository.lock:
+            yield
+    except LockError:
+        raise EarwitnessError("DVC is running in this repository; ask when it has ended") from None
 
 
 class _Today:

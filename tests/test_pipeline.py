@@ -79,12 +79,14 @@ class Project:
         """The stages that a ``dvc`` command ran."""
         return set(re.findall(r"Running stage '(.+?)'", self.dvc(*arguments)))
 
-    def earwitness(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command that a person types, run on this copy's code."""
+    def earwitness(
+        self, *arguments: str, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The command that a person types, run on this copy's code; in its root, or a folder."""
         return subprocess.run(
             [sys.executable, "-c", "from earwitness.cli import main; main()", *arguments],
-            cwd=self.root,
-            env=self.environment,
+            cwd=folder or self.root,
+            env={**self.environment, "PYTHONPATH": str(self.root)},
             capture_output=True,
             text=True,
             timeout=300,
@@ -202,8 +204,14 @@ def test_the_graph_has_the_data_edges_that_dvc_does_not_show(project: Project) -
     }
 
 
-def test_why_says_what_differs_from_the_plan_of_the_last_run(project: Project) -> None:
+def test_why_says_what_differs_from_the_plan_of_the_last_run(
+    project: Project, tmp_path: Path
+) -> None:
     assert "up to date" in project.earwitness("why", "train_captioner@edtc").stdout
+    elsewhere = project.earwitness(
+        "why", "train_captioner@edtc", "--root", str(project.root), folder=tmp_path
+    )
+    assert "train_captioner@edtc: up to date" in elsewhere.stdout
     assert "did you mean 'train_captioner@edtc'" in (
         project.earwitness("why", "train_captioner@etdc").stderr
     )
