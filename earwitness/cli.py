@@ -56,7 +56,7 @@ def caption(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help='what to hear, such as "a dog barks"')],
+    query: Annotated[str, typer.Argument(help='what to find, such as "a dog barks"')],
     files: Annotated[list[Path], typer.Argument(help="sound files, and folders of them")],
     system: Annotated[
         str, typer.Option(help="a retrieval system of params.yaml, or a retriever's folder")

@@ -81,11 +81,11 @@ class CaptionTable(NamedTuple):
 
     candidates: list[str]
     references: list[list[str]]
-    labels: dict[str, list[str]]  # what tells the rows apart: file_name where there is one
+    labels: dict[str, list[str]]  # what identifies a row: file_name where there is one
 
 
 def read_captions(path: Path) -> CaptionTable:
-    """A CSV with columns ``candidate``, ``caption_1`` …, and ``file_name`` if it likes.
+    """A CSV with columns ``candidate``, ``caption_1`` …, and optionally ``file_name``.
 
     Empty cells are no references, so rows may have different numbers of them; other columns are
     not read.

@@ -75,7 +75,7 @@ class CrnnTowerConfig(BaseTowerConfig, CrnnConfig):
     module: Literal["crnn"]
     weights: Weights = Weights("scratch")  # there are none to start with
     # more, such as sound-event vectors (CMU 7): resized to the frames that the recurrence reads,
-    # and laid beside them
+    # and put beside them
     beside: Annotated[tuple[str, ...], Ref("encoders")] = ()
 
     @model_validator(mode="after")
