@@ -27,7 +27,6 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.features.store import FeatureStore
 
-pytestmark = pytest.mark.xdist_group("extending")  # its copy is made once
 LIMITS = {"A dataset layout": 3, "An encoder": 3, "A captioner": 4, "A loss": 2, "A metric": 2}
 RATE = 16000
 KINDS = {"horn": "a horn blows", "whistle": "a high whistle", "waves": "waves wash the shore"}

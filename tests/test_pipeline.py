@@ -21,7 +21,6 @@ from tiny import TINY
 
 from pipeline.planning import PHASES
 
-pytestmark = pytest.mark.xdist_group("pipeline")  # its project is made once
 PLANS = {f"plan@{phase}" for phase in PHASES}
 # rank can search by a system's captions, so new predictions rank anew: seconds
 AFTER_DECODE = {"evaluate@soundscapes", "rank@soundscapes", "report"}
