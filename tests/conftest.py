@@ -28,3 +28,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data (../shared/data) is not on this machine")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest file first: a worker takes a whole file, and the others fill up the rest."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
