@@ -1,4 +1,4 @@
-"""Captioners' plans as planning resolves them, and the models of such plans."""
+"""Captioners' plans as planning resolves them, the models of such plans, and encoded features."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pydantic import TypeAdapter
 
 from pipeline.config.captioners import CaptionerConfig, CaptionerSections
 from pipeline.config.hardware import HardwareConfig
+from pipeline.config.params import Params
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.models.captioners.base import Inputs
+from pipeline.planning.lookup import has_frames
 from pipeline.tensors import TokenIds
 from pipeline.trained.captioner import planned_captioner
 
@@ -65,3 +67,10 @@ def rebuild(plan: CaptionerPlan, widths: Sequence[int], model: Any) -> Any:
     """The model that a trained one's weights are loaded into."""
     inputs = Inputs(plan.features, tuple(widths))
     return planned_captioner(plan, inputs, model.tokens, model.configuration)
+
+
+def encoded_features(params: Params) -> tuple[str, ...]:
+    """Features that trained retrievers make of others, by name."""
+    frames = (f"{name}/frames" for name in params.encoded if has_frames(params, name))
+    sides = (f"{name}/{side}" for name in params.encoded for side in ("sound", "text"))
+    return (*frames, *sides)

@@ -12,9 +12,9 @@ from pipeline.planning.lookup import (
     all_captioners,
     base_captioner,
     base_retriever,
-    encoded_features,
     text_features,
 )
+from tests.plans import encoded_features
 
 
 def values(**changes: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
 from pipeline.planning.code import code_digests
 from pipeline.planning.context import REGISTRIES, architecture
-from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
+from pipeline.planning.lookup import all_captioners, all_retrievers
+from tests.plans import encoded_features
 
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}

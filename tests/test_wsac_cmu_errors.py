@@ -16,9 +16,9 @@ from pipeline.config.params import parse_params
 from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.files import write_json
-from pipeline.planning.lookup import encoded_features
 from stages import embed, plan
 from stages.run import run
+from tests.plans import encoded_features
 
 MISSING = "data/raw/vectors.bin"
 

@@ -24,8 +24,9 @@ from pipeline.corpora.manifest import SPLITS, Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
 from pipeline.planning import PHASES, Context
-from pipeline.planning.lookup import all_captioners, all_retrievers, encoded_features
+from pipeline.planning.lookup import all_captioners, all_retrievers
 from pipeline.training.schedules import build_schedule
+from tests.plans import encoded_features
 
 ADAPTED: dict[str, Any] = {
     "architecture": "prefix",

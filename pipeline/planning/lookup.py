@@ -12,13 +12,6 @@ from pipeline.config.retrievers import (
 )
 
 
-def encoded_features(params: Params) -> tuple[str, ...]:
-    """Features that trained retrievers make of others, by name."""
-    frames = (f"{name}/frames" for name in params.encoded if has_frames(params, name))
-    sides = (f"{name}/{side}" for name in params.encoded for side in ("sound", "text"))
-    return (*frames, *sides)
-
-
 def text_features(params: Params) -> tuple[str, ...]:
     """Stored features of captions, by name: of text encoders, and of encoded retrievers."""
     return (*params.text_encoders, *(f"{name}/text" for name in params.encoded))
