@@ -29,7 +29,6 @@ from pipeline.config.retrievers import (
     SoundTowerConfig,
     WavegramTowerConfig,
 )
-from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
@@ -152,35 +151,6 @@ def test_a_checkpoint_without_its_embedding_layer_is_refused(tmp_path: Path) -> 
     other = LOGMEL.model_copy(update={"fmin": 20.0})
     with pytest.raises(EarwitnessError, match="mel filters"):
         build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), other, None)
-
-
-@pytest.mark.parametrize("bands", [None, 5])
-def test_batch_norm_in_training_counts_valid_frames_alone(bands: int | None) -> None:
-    """Against a BatchNorm1d of the valid frames concatenated: values, gradients, statistics."""
-    torch.manual_seed(0)
-    lengths = torch.tensor([7, 3, 5])
-    shape = (3, 4, 7) if bands is None else (3, 4, 7, bands)
-    values = (50 * torch.randn(shape) - 20).requires_grad_()
-    ours = nn.BatchNorm1d(4) if bands is None else nn.BatchNorm2d(4)
-    theirs = nn.BatchNorm1d(4)
-    for norm in (ours, theirs):
-        nn.init.constant_(norm.weight, 1.7)
-        nn.init.constant_(norm.bias, 0.3)
-    valid = torch.arange(7) < lengths[:, None]
-    packed = values.transpose(1, 2)[valid]  # (frames, C) or (frames, C, bands)
-    if bands is not None:
-        packed = packed.transpose(1, 2).reshape(-1, 4)
-    expected = theirs(packed)
-    found = masked_norm(ours, values, lengths).transpose(1, 2)[valid]
-    if bands is not None:
-        found = found.transpose(1, 2).reshape(-1, 4)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
-        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
-    weigh = torch.randn(expected.shape)
-    (theirs_grad,) = torch.autograd.grad((expected * weigh).sum(), values, retain_graph=True)
-    (ours_grad,) = torch.autograd.grad((found * weigh).sum(), values)
-    torch.testing.assert_close(ours_grad, theirs_grad, atol=1e-5, rtol=1e-4)
 
 
 def ast_network(stride: int, **more: Any) -> ASTModel:

@@ -97,18 +97,17 @@ def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
     if not norm.training:
         out: Tensor = norm(values)
         return out
-    values = zero_past(values, lengths)
     others = [dim for dim in range(values.ndim) if dim != 1]
-    # float32 under autocast too; vector_norm allocates no tensor of squares
+    each = (-1, *[1] * (values.ndim - 2))  # one value a channel
     count = lengths.sum() * math.prod(values.shape[3:])
-    mean = values.sum(others, dtype=torch.float32) / count
-    power = torch.linalg.vector_norm(values, dim=others, dtype=torch.float32).square() / count
-    variance = (power - mean.square()).clamp(min=0)
+    # two passes: E[x²] - E[x]² loses every digit where the mean is large, as a log-mel's is
+    dtype = torch.promote_types(values.dtype, torch.float32)  # of the sums, in autocast too
+    mean = zero_past(values, lengths).sum(others, dtype=dtype) / count
+    centred = zero_past((values - mean.view(each)).to(values.dtype), lengths)
+    variance = centred.square().sum(others, dtype=dtype) / count
     _move_statistics(norm, mean.detach(), variance.detach(), count)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
-    shift = norm.bias - mean * scale
-    each = (-1, *[1] * (values.ndim - 2))  # one value a channel
-    return torch.addcmul(shift.view(each), values, scale.view(each)).to(values.dtype)
+    return torch.addcmul(norm.bias.view(each), centred, scale.view(each)).to(values.dtype)
 
 
 @torch.no_grad()
