@@ -18,13 +18,16 @@ from pipeline.errors import EarwitnessError
 SETTINGS = {"sample_rate": 16000, "n_fft": 512, "hop": 160, "mels": 40, "fmin": 50, "fmax": 7000}
 
 
-def test_logmel_is_librosas() -> None:
+@pytest.mark.parametrize("window", [None, 441])
+def test_logmel_is_librosas(window: int | None) -> None:
     waveform, lengths = sound(16000)
-    encoder = build_sound_encoder(LogmelEncoderConfig(module="logmel", **SETTINGS), None)
+    settings = LogmelEncoderConfig(module="logmel", win_length=window, **SETTINGS)
+    encoder = build_sound_encoder(settings, None)
     power = librosa.feature.melspectrogram(
         y=waveform[0].numpy(),
         sr=16000,
         n_fft=512,
+        win_length=window,
         hop_length=160,
         n_mels=40,
         fmin=50,

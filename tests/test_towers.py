@@ -153,6 +153,18 @@ def test_a_checkpoint_without_its_embedding_layer_is_refused(tmp_path: Path) -> 
         build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), other, None)
 
 
+def test_weights_that_heard_another_window_are_refused(tmp_path: Path) -> None:
+    path = save_checkpoint(small_cnn14(), tmp_path / "Cnn14.pth")
+    shorter = LOGMEL.model_copy(update={"win_length": LOGMEL.n_fft // 2})
+    settings = PannsTowerConfig(**CNN14, weights=str(path))
+    with pytest.raises(EarwitnessError, match=r"not of win_length .* any_front_end"):
+        build_sound_tower(settings, shorter, None)
+    free = settings.model_copy(update={"any_front_end": True})
+    assert build_sound_tower(free, shorter, None).width == build_sound_tower(
+        settings, LOGMEL, None
+    ).width
+
+
 def ast_network(stride: int, **more: Any) -> ASTModel:
     sizes = ASTConfig(
         hidden_size=24,

@@ -262,13 +262,14 @@ def test_the_papers_rows_and_values(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     recipes.apply(params, REPOSITORY / "recipes", "wsac", "clotho")
     now = load_params(params)
-    assert now.prefix == type(now.prefix)(validation="text")
+    assert now.prefix == type(now.prefix)(validation="text", renormalise=True)
     rows = {}
     for name, system in now.systems.items():
         (member,) = system.captioners
         memory = system.set.get("text_memory.method", now.text_memory.method)
         own = with_settings(now, now.captioners[member].set, "test").prefix
         rows[name] = (own.noise, own.shift, own.supervised, memory)
+        assert own.renormalise is not name.endswith("-raw")
     sigma = rows["wsac-ni"][0]
     assert isinstance(sigma, float) and sigma**2 == pytest.approx(0.013, rel=1e-3)
     assert rows == {
@@ -276,6 +277,9 @@ def test_the_papers_rows_and_values(tmp_path: Path) -> None:
         "wsac-ni": (sigma, False, False, "none"),
         "wsac-es": (None, True, False, "none"),
         "wsac-ni-es": (sigma, True, False, "none"),
+        "wsac-ni-raw": (sigma, False, False, "none"),
+        "wsac-es-raw": (None, True, False, "none"),
+        "wsac-ni-es-raw": (sigma, True, False, "none"),
         "wsac-nnd": (None, False, False, "nearest"),
         "wsac-pd": (None, False, False, "projection"),
         "wsac-supervised": (None, False, True, "none"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.fields import Ref, When
 from pipeline.config.section import Section
@@ -121,10 +121,19 @@ class LogmelEncoderConfig(BaseEncoderConfig):
     weights: Weights = Weights("none")
     sample_rate: int = 44100  # RLSSR 4.1
     n_fft: int = 1024
+    # of the Hann window, at most n_fft, which zeros fill on both sides; null: n_fft itself
+    win_length: int | None = Field(None, ge=1)
     hop: int = 512
     mels: int = 64
     fmin: float = 50.0
     fmax: float = 14000.0
+
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> LogmelEncoderConfig:
+        if self.win_length is not None and self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} is above n_fft {self.n_fft}")
+        return self
 
 
 class FbankEncoderConfig(BaseEncoderConfig):

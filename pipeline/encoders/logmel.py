@@ -17,7 +17,7 @@ class LogmelEncoder(SpectrogramEncoder):
 
     def __init__(self, settings: LogmelEncoderConfig) -> None:
         super().__init__()
-        self.logmel = LogMel(**front_end(settings))
+        self.logmel = LogMel(**front_end(settings), win_length=settings.win_length)
         self.sample_rate, self.width = settings.sample_rate, settings.mels
         self.frame_seconds = settings.hop / settings.sample_rate
 

@@ -31,7 +31,7 @@ class LogMel(nn.Module):
     clip's end are ``FLOOR_DB``. Always float32, under autocast too.
     """
 
-    window: Tensor  # (n_fft,)
+    window: Tensor  # (win_length,)
     filters: Tensor  # (n_fft // 2 + 1, M)
 
     def __init__(
@@ -43,11 +43,13 @@ class LogMel(nn.Module):
         fmin: float,
         fmax: float,
         scale: Literal["slaney", "htk"] = "slaney",
+        win_length: int | None = None,
     ) -> None:
+        """``win_length``: of the window, with zeros on both sides up to ``n_fft``; None: n_fft."""
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
         filters = mel_filters(sample_rate, n_fft, mels, fmin, fmax, scale)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(win_length or n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
 
     @property
@@ -66,6 +68,7 @@ class LogMel(nn.Module):
                 reflected(waveform, lengths, self.n_fft // 2),
                 self.n_fft,
                 self.hop,
+                len(self.window),
                 window=self.window,
                 center=False,
                 return_complex=True,

@@ -15,6 +15,7 @@ from pipeline.encoders.base import peak_and_mean
 from pipeline.encoders.cnn import frequency_mean
 from pipeline.encoders.spectrogram import FLOOR_DB, front_end
 from pipeline.encoders.wavegram import WavegramEncoder
+from pipeline.errors import EarwitnessError
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
 
@@ -92,5 +93,10 @@ def build(
     )
     tower = CnnTower(network)
     if location is not None:
+        if input.win_length not in (None, input.n_fft) and not settings.any_front_end:
+            raise EarwitnessError(
+                f"{location}: trained with a window of n_fft {input.n_fft}, not of win_length "
+                f"{input.win_length}; set it to null, or the tower's any_front_end: true"
+            )
         tower.load(network, location, any_front_end=settings.any_front_end)
     return tower
