@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.crnn import CrnnConfig
-from pipeline.config.encoders import PannsEncoderConfig, VggishEncoderConfig
-from pipeline.encoders import cnn, conv_blocks, vggish, wavegram
+from pipeline.config.encoders import ConvNextEncoderConfig, PannsEncoderConfig, VggishEncoderConfig
+from pipeline.encoders import cnn, conv_blocks, convnext, vggish, wavegram
 from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.registry import tagging_model
 from pipeline.encoders.wavegram import WavegramEncoder
@@ -110,6 +110,11 @@ def wavegram_frames(network: Any, dtype: torch.dtype) -> Tensor:
     return network(waveform.to(dtype), SAMPLES).values
 
 
+def convnext_frames(network: Any, dtype: torch.dtype) -> Tensor:
+    sound = logmel(FRAMES, 32)
+    return network.trunk(sound.values.to(dtype), sound.lengths).values
+
+
 def crnn_frames(network: Any, dtype: torch.dtype) -> Tensor:
     sound = logmel(FRAMES.repeat(8), 64)  # its norms lose most where the batch is large
     return network(Padded(sound.values.to(dtype), sound.lengths)).values
@@ -121,12 +126,16 @@ PANNS = PannsEncoderConfig(
 WAVEGRAM = PannsEncoderConfig(
     module="panns", model="wavegram_logmel_cnn14", channels=4, weights="tagging", **FRONT_END
 )
+CONVNEXT = ConvNextEncoderConfig(
+    module="convnext", depths=(1, 1, 1), widths=(8, 12, 16), weights="tagging", **FRONT_END
+)
 VGGISH = VggishEncoderConfig(
     module="vggish", channels=4, hidden=16, width=8, weights="tagging", normalise=True
 )
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, torch.dtype], Tensor]]] = {
     "CNN10 of tagging, towers and RLSSR": (lambda: tagged(PANNS), panns_maps),
     "Wavegram": (lambda: WavegramEncoder(WAVEGRAM), wavegram_frames),
+    "ConvNeXt": (lambda: tagged(CONVNEXT), convnext_frames),
     "VGGish": (lambda: tagged(VGGISH), vggish_frames),
     "CRNN": (lambda: Crnn(64, [], CrnnConfig(channels=(4, 6, 6, 8, 8), width=6)), crnn_frames),
 }
@@ -156,7 +165,7 @@ def test_gradients_of_a_trained_cnn_are_float64s(
         exact = copy.deepcopy(network).double()
         found = gradients(network, frames)
         with monkeypatch.context() as patch:
-            for module in (conv_blocks, cnn, crnn, vggish, wavegram):
+            for module in (conv_blocks, cnn, convnext, crnn, vggish, wavegram):
                 patch.setattr(module, "masked_norm", packed_norm)
             patch.setattr(torch.Tensor, "float", torch.Tensor.double)
             expected = gradients(exact, frames)

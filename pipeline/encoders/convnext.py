@@ -12,7 +12,7 @@ from transformers import ConvNextConfig, ConvNextModel
 from pipeline.config.encoders import ConvNextEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.conv_blocks import zero_past
+from pipeline.encoders.conv_blocks import masked_norm, zero_past
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
@@ -60,7 +60,8 @@ class ConvNextEncoder(SpectrogramEncoder):
         return self.logmel(*at_least(waveform, lengths, shortest))
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        x = zero_past(self.bn0(logmel[:, None].transpose(1, 3)).transpose(1, 3), lengths)
+        x = masked_norm(self.bn0, logmel[:, None].transpose(1, 3), lengths)  # (B, M, T, 1)
+        x = zero_past(x.transpose(1, 3), lengths)
         x = self.model.embeddings(F.pad(x, (0, 0, STEM_PADDING, STEM_PADDING)))
         lengths = (lengths + 2 * STEM_PADDING) // PATCH
         stages: Any = self.model.encoder.stages
