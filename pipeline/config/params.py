@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.config.captioners import CaptionerConfig, CaptionerSections, FinetunedConfig
 from pipeline.config.datasets import DatasetConfig
@@ -31,6 +29,7 @@ from pipeline.config.section import parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
+from pipeline.yaml_files import read_yaml
 
 
 class Params(CaptionerSections):
@@ -225,14 +224,15 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
 
 
 def load_params(path: Path) -> Params:
-    """Reads ``params.yaml`` as YAML 1.2: YAML 1.1 reads DVC's ``1e-05`` as text."""
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; run from the repository's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
-        raise EarwitnessError(f"{path}: not YAML ({line})") from None
+    """Reads ``params.yaml``.
+
+    Raises:
+        EarwitnessError: see :func:`pipeline.yaml_files.read_yaml` and :func:`parse_params`.
+    """
+    hint = "correct it, or write it anew: `earwitness recipe showcase soundscapes`"
+    values = read_yaml(path, hint)
+    if not isinstance(values, Mapping):
+        raise EarwitnessError(f"{path}: has no sections; {hint}")
     return parse_params(values, str(path))
 
 
