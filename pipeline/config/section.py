@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from annotated_types import Le, Lt
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.errors import EarwitnessError
 
 T = TypeVar("T", bound=BaseModel)
+LARGEST = 1e8  # of every number that says nothing else of its size; no setting means more
 
 
 class Section(BaseModel):
     """A frozen mapping whose unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usable(cls, values: Any) -> Any:
+        """No stage can use a number without end, a truth value as a number, or a zero byte."""
+        for name in cls.model_fields.keys() & values if isinstance(values, dict) else ():
+            value, field = values[name], cls.model_fields[name]
+            bounded = any(isinstance(mark, Le | Lt) for mark in field.metadata)
+            truths = {bool, Any} & {field.annotation, *get_args(field.annotation)}
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(each, str) and "\0" in each:
+                    raise ValueError(f"{name}: has a zero byte; remove it")
+                if isinstance(each, bool) and not truths:
+                    raise ValueError(f"{name}: {str(each).lower()} is neither number nor word")
+                if isinstance(each, float) and not math.isfinite(each):
+                    raise ValueError(f"{name}: {each} is not a finite number")
+                if isinstance(each, int | float) and not bounded and abs(each) > LARGEST:
+                    raise ValueError(f"{name}: give a number of at most {LARGEST:,.0f}")
+        return values
 
 
 def known(
