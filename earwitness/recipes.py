@@ -48,11 +48,18 @@ def available(folder: Path, kind: str) -> dict[str, str]:
 
 
 def listing(folder: Path) -> str:
-    """Every paper and every dataset, with what it is, for a terminal."""
+    """Every paper and every dataset, with what it is, for a terminal.
+
+    Raises:
+        EarwitnessError: there are none.
+    """
     lines = []
-    for kind in KINDS:
+    found = {kind: available(folder, kind) for kind in KINDS}
+    if not any(found.values()):
+        raise EarwitnessError(f"{folder}: no recipes there; give the folder of recipes")
+    for kind, recipes in found.items():
         lines.append(f"{kind}s:")
-        for name, about in available(folder, kind).items():
+        for name, about in recipes.items():
             lines += wrap(about, WIDTH, initial_indent=f"  {name:16} ", subsequent_indent=" " * 19)
     return "\n".join([*lines, "", "earwitness recipe PAPER DATASET writes params.yaml"])
 
@@ -67,6 +74,8 @@ def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
     layers: dict[str, CommentedMap] = {}
     for name, kind in ((paper, "paper"), (dataset, "dataset")):
         known = available(folder, kind)
+        if not known:
+            raise EarwitnessError(f"{folder}: no {kind} recipes there; give the folder of recipes")
         if name not in known:
             raise EarwitnessError(f"no {kind} recipe '{name}'{nearest(name, known)}")
         layers |= _layers(folder, name)

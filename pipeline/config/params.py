@@ -232,6 +232,8 @@ def load_params(path: Path) -> Params:
     Raises:
         EarwitnessError: see :func:`pipeline.yaml_files.read_yaml` and :func:`parse_params`.
     """
+    if not path.exists():
+        raise EarwitnessError(f"{path}: not there; run from the repository's root")
     hint = "correct it, or write it anew: `earwitness recipe showcase soundscapes`"
     values = read_yaml(path, hint)
     if not isinstance(values, Mapping):
