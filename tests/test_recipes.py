@@ -468,7 +468,8 @@ def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
     assert now.encoders["vggish"] == VggishEncoderConfig(module="vggish")
     assert now.encoders["events"] == EventsEncoderConfig(module="events")
     assert now.cmu == CmuConfig()
-    assert now.bart == BartConfig(pretrained=None, tokenizer="facebook/bart-base")
+    bart = BartConfig(pretrained=None, tokenizer="facebook/bart-base", punctuation="none")
+    assert now.bart == bart
 
 
 def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
@@ -478,7 +479,8 @@ def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
     assert (training.optimizer, training.learning_rate) == ("adamw", 1e-5)
     assert (training.label_smoothing, training.gradient_clip) == (0.0, 1.0)
     decoding = now.decoding
-    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 5, 100)
+    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 3, 97)
+    assert decoding.early_stopping and not decoding.exact_stop  # the baseline's code
     assert decoding.no_repeat_ngram == 3
 
 
