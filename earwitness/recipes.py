@@ -23,7 +23,7 @@ from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.files import read_text, write_atomic
 
 NAMES = "names"  # {text: minilm}: what "$text" stands for, else for "text"; "$dataset" is known
 REMOVE = "$remove"  # as a key, takes away all that the overlays below have there
@@ -39,7 +39,7 @@ ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # 
 def available(folder: Path, kind: str) -> dict[str, str]:
     """Overlays of one kind, ``paper`` or ``dataset``: name → what the comment on its head says."""
     line = re.compile(rf"^{KIND}: {kind}\b", re.MULTILINE)
-    texts = {path.stem: path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")}
+    texts = {path.stem: read_text(path, "remove it") for path in folder.glob("*.yaml")}
     return {
         name: " ".join(re.findall(r"^# (.*)", text.partition(f"{KIND}:")[0], re.MULTILINE))
         for name, text in sorted(texts.items())
@@ -200,5 +200,5 @@ def _named(kinds: Sequence[type[BaseModel]], entry: Mapping[str, Any]) -> Iterat
 
 def _comments(folder: Path) -> set[str]:
     """All comments of the recipes: a comment that is none of these is somebody's own."""
-    texts = [path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")]
+    texts = [read_text(path, "remove it") for path in folder.glob("*.yaml")]
     return {f"#{line.partition('#')[2]}".strip() for line in "\n".join(texts).splitlines()}

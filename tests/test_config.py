@@ -262,3 +262,29 @@ def test_seed_and_hardware_are_settings_like_any_other() -> None:
     assert same == params
     with pytest.raises(EarwitnessError, match=r"here: no parameter hardware\.seed"):
         with_settings(params, {"hardware.seed": 2}, "here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (  # a key that is called as the kind of its entry
+            {"captioners": {"seq2seq": {"architecture": "seq2seq", "seq2seq": 1}}},
+            "captioners.seq2seq.",
+        ),
+        ({"encoders": {"panns": {"module": "panns", "panns": 1}}}, "encoders.panns.panns: unknown"),
+        ({"encoders": {"panns": {"module": "pans"}}}, "encoders.panns: Input tag 'pans' found"),
+        ({"prefix": {"noise": "much"}}, "prefix.noise: "),
+        (
+            {"datasets": {"a": {"layout": "soundscapes", "seconds": [1, "x"]}}},
+            "datasets.a.seconds.1: ",
+        ),
+        ({"twin": {"weight": None}}, "twin.weight: "),
+        ({"a\nb": 1}, r"a\nb: unknown key"),
+        ({"test_sets": ["a\nb"]}, r"test_sets: 'a\nb' is not in datasets"),
+    ],
+)
+def test_the_place_is_what_stands_in_the_file(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(EarwitnessError) as caught:
+        parse_params(values(**changes))
+    assert str(caught.value).startswith(f"params.yaml: {message}")
+    assert str(caught.value).isprintable()

@@ -19,7 +19,7 @@ CONFIG = REPOSITORY / "pipeline" / "config"
 VALIDATORS = {"field_validator", "model_validator"}
 # what reads files, describes fields and words mistakes, by file; no job asks it
 READERS: dict[str, set[str]] = {
-    "section": {"known", "nearest", "parse_section", "_without_tags", "_keys_at"},
+    "section": {"known", "nearest", "parse_section", "_placed", "_members"},
     "spectrogram": {"check_spectrogram"},
     "params": {"parse_params", "load_params", "check_entries", "with_settings"},
     "plans": {"Plan.save", "Plan.load"},

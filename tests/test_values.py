@@ -6,19 +6,23 @@ numbers may stand is in ``ZERO`` and ``NEGATIVE``, by what they mean; nothing el
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
-from pipeline.config.params import Params, load_params, parse_params
+from pipeline.config.params import Params, check_entries, load_params, parse_params
 from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
+from tests.conftest import REPOSITORY
 
 NUMBERS = [0, -1, 2**32, 10**12, 2**63, -(2**63), True, False]
 NUMBERS += [0.0, -1.0, 1e12, 1e300, math.nan, math.inf, -math.inf]
@@ -290,3 +294,47 @@ def test_an_entrys_own_settings_are_looked_at_when_the_file_is_read(
     with path.open("w") as stream:
         YAML().dump(repository(), stream)
     assert load_params(path).captioners.keys() == {"words", "edtc"}
+
+
+def mappings(node: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, dict):
+        yield at
+        for key, value in node.items():
+            yield from mappings(value, (*at, key))
+
+
+WHOLE = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+SIMPLE = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3)
+    | st.sampled_from(["panns", "hub:", "tagging", "x/frames", "1e-5", "\ud800", "a\nb", "beam"])
+)  # fmt: skip
+ANY = st.recursive(
+    SIMPLE,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(SIMPLE.filter(lambda key: key == key), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_whatever_stands_anywhere_is_taken_or_is_one_line(data: st.DataObject) -> None:
+    values = copy.deepcopy(WHOLE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from([*mappings(values)]))
+        node = values
+        for key in place:
+            node = node[key]
+        if not node or data.draw(st.booleans()):
+            odd = ["epochs", "set", "seq2seq", "panns", "layout", "x.y", "a\nb", "\ud800"]
+            node[data.draw(st.sampled_from([*WHOLE, *odd]))] = data.draw(ANY)
+        else:
+            node[data.draw(st.sampled_from([*node]))] = data.draw(ANY)
+    try:
+        params = parse_params(values)
+        check_entries(params, "params.yaml")
+    except EarwitnessError as error:
+        message = str(error)
+        assert message.startswith("params.yaml: ") and message.isprintable()
+    else:
+        assert parse_params(params.model_dump(mode="json")) == params

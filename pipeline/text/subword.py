@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pipeline.config.tokens import Punctuation
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.files import read_text, write_atomic
 from pipeline.weights import local_first
 
 BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
@@ -90,12 +90,7 @@ class SubwordTokenizer:
     def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
-        except UnicodeDecodeError as error:
-            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
+        text = read_text(path, "train the captioner again")
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # tokenizers raises the bare class
