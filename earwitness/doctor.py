@@ -88,7 +88,7 @@ def _weights_of(
     """``tagger``: the encoder that the tagging stage trains them for, where it does."""
     folder = repository.data / "models" / "encoders"
     trained = folder / tagger / "model.safetensors" if tagger else None
-    missing = repository.weights(weights).missing(trained)
+    missing = weights.missing(trained, repository.root)
     remote = weights.kind in ("hub", "package")
     found = f"{weights} (loaded when {when})" if remote else str(trained or weights)
     return Finding(f"weights of {what}", missing is None, missing or found)

@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from pipeline.config.fields import Ref, When, marker
 from pipeline.config.params import Params
 from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
+from pipeline.yaml_files import read_yaml
 
 HEAD = """\
 # The one active experiment. `earwitness recipe edtc clotho` writes another one here;
@@ -59,16 +59,11 @@ def read(path: Path) -> CommentedMap:
     """The sections of a file, with what ruamel knows of its comments.
 
     Raises:
-        EarwitnessError: it is not there, or not YAML.
+        EarwitnessError: see :func:`pipeline.yaml_files.read_yaml`; or it is empty.
     """
-    try:
-        values = yaml().load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise EarwitnessError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    values = read_yaml(path, "correct it, or remove it and write it anew", yaml())
     if not isinstance(values, CommentedMap):
-        raise EarwitnessError(f"{path}: has no sections")
+        raise EarwitnessError(f"{path}: has no sections; correct it")
     return values
 
 

@@ -23,7 +23,7 @@ from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.files import read_text, write_atomic
 
 NAMES = "names"  # {text: minilm}: what "$text" stands for, else for "text"; "$dataset" is known
 REMOVE = "$remove"  # as a key, takes away all that the overlays below have there
@@ -39,7 +39,7 @@ ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # 
 def available(folder: Path, kind: str) -> dict[str, str]:
     """Overlays of one kind, ``paper`` or ``dataset``: name → what the comment on its head says."""
     line = re.compile(rf"^{KIND}: {kind}\b", re.MULTILINE)
-    texts = {path.stem: path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")}
+    texts = {path.stem: read_text(path, "remove it") for path in folder.glob("*.yaml")}
     return {
         name: " ".join(re.findall(r"^# (.*)", text.partition(f"{KIND}:")[0], re.MULTILINE))
         for name, text in sorted(texts.items())
@@ -48,11 +48,18 @@ def available(folder: Path, kind: str) -> dict[str, str]:
 
 
 def listing(folder: Path) -> str:
-    """Every paper and every dataset, with what it is, for a terminal."""
+    """Every paper and every dataset, with what it is, for a terminal.
+
+    Raises:
+        EarwitnessError: there are none.
+    """
     lines = []
-    for kind in KINDS:
+    found = {kind: available(folder, kind) for kind in KINDS}
+    if not any(found.values()):
+        raise EarwitnessError(f"{folder}: no recipes there; give the folder of recipes")
+    for kind, recipes in found.items():
         lines.append(f"{kind}s:")
-        for name, about in available(folder, kind).items():
+        for name, about in recipes.items():
             lines += wrap(about, WIDTH, initial_indent=f"  {name:16} ", subsequent_indent=" " * 19)
     return "\n".join([*lines, "", "earwitness recipe PAPER DATASET writes params.yaml"])
 
@@ -67,6 +74,8 @@ def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
     layers: dict[str, CommentedMap] = {}
     for name, kind in ((paper, "paper"), (dataset, "dataset")):
         known = available(folder, kind)
+        if not known:
+            raise EarwitnessError(f"{folder}: no {kind} recipes there; give the folder of recipes")
         if name not in known:
             raise EarwitnessError(f"no {kind} recipe '{name}'{nearest(name, known)}")
         layers |= _layers(folder, name)
@@ -191,5 +200,5 @@ def _named(kinds: Sequence[type[BaseModel]], entry: Mapping[str, Any]) -> Iterat
 
 def _comments(folder: Path) -> set[str]:
     """All comments of the recipes: a comment that is none of these is somebody's own."""
-    texts = [path.read_text("utf-8", "replace") for path in folder.glob("*.yaml")]
+    texts = [read_text(path, "remove it") for path in folder.glob("*.yaml")]
     return {f"#{line.partition('#')[2]}".strip() for line in "\n".join(texts).splitlines()}

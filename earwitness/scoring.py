@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.section import parse_section
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.evaluate import evaluate, find_tools
-from pipeline.tables import read_rows
-
-_REFERENCE = re.compile(r"caption_\d+")
+from pipeline.tables import caption_columns, captioned_rows
 
 
 @dataclass(frozen=True)
@@ -85,29 +82,35 @@ class CaptionTable(NamedTuple):
 
 
 def read_captions(path: Path) -> CaptionTable:
-    """A CSV with columns ``candidate``, ``caption_1`` …, and optionally ``file_name``.
+    """A CSV with columns ``candidate``, ``caption_1`` … (or ``caption``) and, if you like,
+    ``file_name``.
 
     Empty cells are no references, so rows may have different numbers of them; other columns are
     not read.
 
     Raises:
-        EarwitnessError: see :func:`pipeline.tables.read_rows`; or no reference column, a
-            row without a reference, or a name that occurs twice.
+        EarwitnessError: see :func:`pipeline.tables.captioned_rows`; or a row without a reference,
+            or a name that occurs twice.
     """
-    rows = [row.values for row in read_rows(path, ["candidate", "caption_1"])]
-    columns = [name for name in rows[0] if _REFERENCE.fullmatch(name)]
-    references = [[row[name] for name in columns if row[name].strip()] for row in rows]
-    for number, captions in enumerate(references, start=1):
+    rows = captioned_rows(path, ["candidate"])
+    columns = caption_columns(rows[0].values)
+    references = [[row.values[name] for name in columns if row.values[name]] for row in rows]
+    for row, captions in zip(rows, references, strict=True):
         if not captions:
             raise EarwitnessError(
-                f"{path}: row {number} has no reference; fill caption_1 or drop it"
+                f"{path}: line {row.line} has no reference; fill {columns[0]} or remove the row"
             )
-    candidates = [row["candidate"] for row in rows]
+    candidates = [row.values["candidate"] for row in rows]
     labels = {"candidate": candidates}
-    if "file_name" in rows[0]:
-        names = [row["file_name"] for row in rows]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise EarwitnessError(f"{path}: file_name {twice!r} occurs twice; remove one row")
+    if "file_name" in rows[0].values:
+        names = [row.spaced.get("file_name", row.values["file_name"]) for row in rows]
+        seen: dict[str, int] = {}
+        for row, name in zip(rows, names, strict=True):
+            if name in seen:
+                raise EarwitnessError(
+                    f"{path}: file_name {name!r} occurs twice, in lines {seen[name]} and "
+                    f"{row.line}; remove one"
+                )
+            seen[name] = row.line
         labels = {"file_name": names, **labels}
     return CaptionTable(candidates, references, labels)

@@ -58,11 +58,14 @@ class Weights:
         """
         return self.name or model if self.kind == "tagging" else None
 
-    def missing(self, trained: Path | None = None) -> str | None:
+    def missing(self, trained: Path | None = None, root: Path = Path()) -> str | None:
         """Why they are not on this machine, with a hint; None where they are.
 
         Those on a hub are only seen when they are loaded, those of the tagging stage where
         ``trained``, its file, is given.
+
+        Args:
+            root: the repository, which a path is below if it is not absolute.
         """
         if self.kind == "package":
             found = self.name.isidentifier() and importlib.util.find_spec(self.name) is not None
@@ -70,7 +73,7 @@ class Weights:
             return None if found else hint
         if self.kind == "tagging" and trained is not None and not trained.is_file():
             return f"no trained weights at {trained}; run `dvc repro tagging`"
-        if self.kind == "path" and not Path(self.name).exists():
+        if self.kind == "path" and not (root / self.name).exists():
             return f"{self.name} is not there; correct the path"
         return None
 

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 THREADS = int(os.environ.get("EARWITNESS_TEST_THREADS", "1"))
+
+# the same examples every time, whatever else the machine does, and no folder of its own
+settings.register_profile("earwitness", deadline=None, derandomize=True, database=None)
+settings.load_profile("earwitness")
 
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 torch.set_num_threads(THREADS)

@@ -257,10 +257,11 @@ def test_errors_say_what_to_change(tmp_path: Path) -> None:
             {"weights": Weights.parse(MINILM), "max_tokens": 600},
             "takes 512 tokens; set the text tower's",
         ),
-        ({"width": 15}, "width 15 is not a multiple of heads 2"),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
             build(SCRATCH.model_copy(update=change), tokens)
         assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="width 15 is not a multiple of heads 2"):
+        TextTowerConfig.model_validate({**SCRATCH.model_dump(), "width": 15})
     with pytest.raises(EarwitnessError, match=r"tokenizer.json: no such file"):
         load_tokens(TextTowerConfig(weights=MINILM), tmp_path)

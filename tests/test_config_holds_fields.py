@@ -19,13 +19,14 @@ CONFIG = REPOSITORY / "pipeline" / "config"
 VALIDATORS = {"field_validator", "model_validator"}
 # what reads files, describes fields and words mistakes, by file; no job asks it
 READERS: dict[str, set[str]] = {
-    "section": {"known", "nearest", "parse_section", "_without_tags", "_keys_at"},
-    "params": {"parse_params", "load_params", "with_settings"},
+    "section": {"known", "nearest", "parse_section", "_placed", "_members"},
+    "spectrogram": {"check_spectrogram"},
+    "params": {"parse_params", "load_params", "check_entries", "with_settings"},
     "plans": {"Plan.save", "Plan.load"},
-    "names": {"check_names", "_used"},
+    "names": {"check_names", "_check_jobs", "_used"},
     "fields": {
         *("Ref.__init__", "Ref.known", "Ref.names", "When.__init__", "When.read"),
-        *("lambda", "marker", "references"),
+        *("lambda", "marker", "references", "check_heads"),
     },
 }
 # these still compute, and are to be moved out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -327,6 +328,36 @@ def test_a_manifest_without_a_digest_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text(text)
     with pytest.raises(EarwitnessError, match=r"not a manifest .*repro -f prepare"):
         Manifest.load(tmp_path / "set.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('["A"]', '"A"', "clips.0.captions"),  # would be read as one caption a letter
+        ('"duration": 1.0', '"duration": "long"', "clips.0.duration"),
+        ('"duration": 1.0', '"duration": NaN', "NaN is not a finite number"),
+        ('"path": "a.wav"', '"path": ["a.wav"]', "clips.0.path"),
+        ('"split": "development"', '"split": null', "clips.0.split"),
+        ('"clip_id": "a"', '"clip_id": "a", "clip_id": "b"', "key 'clip_id' occurs twice"),
+        ('"skipped": []', '"skipped": [["a"]]', "skipped.0"),
+        ('"dataset": "set"', '"dataset": {}', "dataset"),
+        ('"dataset": "set",', "", "dataset"),
+    ],
+)
+def test_a_manifest_of_other_types_is_one_line(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    path = tmp_path / "set.json"
+    Manifest("set", "root", (Clip("a", "development", "a.wav", 1.0, ("A",)),)).save(path)
+    flat = json.dumps(json.loads(path.read_text()))
+    assert old in flat
+    path.write_text(flat.replace(old, new))
+    with pytest.raises(EarwitnessError, match=r"set\.json: not .*run `dvc repro") as caught:
+        Manifest.load(path)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+    path.write_text("[1, 2]")
+    with pytest.raises(EarwitnessError, match=r"not a manifest"):
+        Manifest.load(path)
 
 
 def stage(

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tiny import TINY
 
 from earwitness.doctor import Finding, examine
 from earwitness.repository import Repository
 from pipeline.config.params import parse_params
+from pipeline.errors import EarwitnessError
 from pipeline.files import write_json
+from pipeline.planning.checks import check_weights
+from pipeline.weights import Weights
+
+OWN = Weights("path", "models/own.pth")
 
 
 def findings(folder: Path, **changes: Any) -> dict[str, Finding]:
@@ -47,3 +53,23 @@ def test_towers_and_rewards_are_reported_like_encoders(tmp_path: Path) -> None:
     assert found["weights of tower trained"].there and found["weights of panns"].there
     assert found["retriever adapted"].there and not found["retriever frozen"].there
     assert found["captioner transformer-scst"].there and not found["captioner gru"].there
+
+
+def test_a_path_is_of_the_repository_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And never of the folder that one happens to be in."""
+    (tmp_path / "elsewhere/models").mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/own.pth").touch()
+    (tmp_path / "elsewhere/models/lost.pth").touch()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tower = TINY["sound_towers"]["cnn10"]
+    towers = {name: {**tower, "weights": f"models/{name}.pth"} for name in ("own", "lost")}
+    found = findings(tmp_path, sound_towers={**TINY["sound_towers"], **towers})
+    assert found["weights of tower own"].there and not found["weights of tower lost"].there
+    params = parse_params(TINY)
+    encoders = {"panns": params.encoders["panns"].model_copy(update={"weights": OWN})}
+    check_weights(params.model_copy(update={"encoders": encoders}), tmp_path)
+    with pytest.raises(EarwitnessError, match=r"encoders\.panns\.weights: models/own\.pth is not"):
+        check_weights(params.model_copy(update={"encoders": encoders}), tmp_path / "elsewhere")

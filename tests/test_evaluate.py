@@ -148,11 +148,13 @@ def test_a_system_that_skipped_a_clip_is_refused() -> None:
         (b"candidate,text\na,b\n", "no column caption_1; its columns are: candidate, text"),
         (b"candidate,candidate,caption_1\na,b,c\n", "'candidate' occurs twice"),
         (b"candidate,caption_1\na dog, barks,a dog\n", "line 2 has 3 values for 2"),
-        (b"candidate,caption_1\na\n", "line 2 has 1 values"),
-        (b"candidate,caption_1\na dog,\n", "row 1 has no reference"),
+        (b"candidate,caption_1\na\n", "line 2 has no reference"),
+        (b"caption_1,candidate\na\n", "line 2 has 1 values"),
+        (b"candidate,caption_1\n\na dog,b\n\na dog,\n", "line 5 has no reference"),
+        (b"candidate,caption_source\na dog,b\n", "no column caption_1"),
         ("candidate,caption_1\na,b\ncafé,b\n".encode("latin-1"), "line 3 is not UTF-8"),
         (b"candidate,caption_1\na\0b,c\n", "zero bytes"),
-        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' occurs twice"),
+        (b"file_name,candidate,caption_1\nx,a,b\nx,a,b\n", "'x' occurs twice, in lines 2 and 3"),
         (b'candidate,caption_1\n"a dog,b\n', "not CSV"),
         (b"candidate,caption_1\n" + b"a" * 200_000 + b",b\n", "not CSV"),
     ],
@@ -166,7 +168,7 @@ def test_hostile_files_are_one_line(tmp_path: Path, content: bytes, reason: str)
 
 def test_a_missing_file_and_a_folder_are_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(EarwitnessError, match="cannot be read"):
+        with pytest.raises(EarwitnessError, match=r"cannot be read|not there"):
             read_captions(path)
 
 

@@ -92,7 +92,7 @@ def one(filename: str = "a.wav", annotations: str = "[{sentence: Rain}]") -> str
         ("files:\n" + one(annotations="[{sentence: ' '}]"), "('a.wav') has no caption"),
         ("files:\n" + one(annotations="[{tags: [dog]}]"), "annotation without a sentence"),
         ("files:\n" + one(annotations="[{sentence: A, tags: dog}]"), "no list of words"),
-        ("files: !!python/object/apply:os.getcwd []\n", "no list of files"),
+        ("files: !!python/object/apply:os.getcwd []\n", "line 1: not YAML (tag"),
     ],
 )
 def test_hostile_tables_say_what_is_wrong(tmp_path: Path, yaml: str | bytes, reason: str) -> None:

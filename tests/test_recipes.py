@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from earwitness import recipes
+from earwitness.cli import app
 from pipeline.config.bart import BartConfig
 from pipeline.config.cmu import CmuConfig
 from pipeline.config.encoders import EventsEncoderConfig, LogmelEncoderConfig, VggishEncoderConfig
@@ -94,6 +97,40 @@ def test_every_recipe_holds_together_and_leads_back(
     assert not [x for x in lines if "{" in x and len(x.partition(" #")[0]) > 80]  # DVC wraps them
     applied(params, "showcase", "soundscapes")
     assert params.read_text(encoding="utf-8") == default
+
+
+@pytest.mark.parametrize("first", [("edtc", "clotho"), ("sjtu", "audiocaps"), ("wsac", "clotho")])
+def test_other_ways_lead_back_too(default: str, params: Path, first: tuple[str, str]) -> None:
+    """From any recipe and by others, and with what DVC makes of the file when it sets a value."""
+    recipes.apply(params, FOLDER, *first)
+    begun = params.read_text(encoding="utf-8")
+    for paper, dataset in (("rlssr", "soundscapes"), ("cmu-retrieval", "realsounds"), first):
+        with modify_yaml(str(params)) as values:
+            values["evaluation"]["spice"] = not values["evaluation"]["spice"]
+        recipes.apply(params, FOLDER, paper, dataset)
+    assert params.read_text(encoding="utf-8") == begun
+    recipes.apply(params, FOLDER, "showcase", "soundscapes")
+    assert params.read_text(encoding="utf-8") == default
+
+
+def test_recipes_are_found_from_any_folder_below(
+    default: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the one rule of all commands, `find_repository`; so are paths in the parameters."""
+    shutil.copytree(FOLDER, tmp_path / "recipes")
+    (tmp_path / "params.yaml").write_text(default, encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (below := tmp_path / "data/models").mkdir(parents=True)
+    monkeypatch.chdir(below)
+    monkeypatch.delenv("EARWITNESS_ROOT", raising=False)
+    done = CliRunner().invoke(app, ["recipe", "edtc", "clotho"])
+    assert done.exit_code == 0, done.output
+    assert [*load_params(tmp_path / "params.yaml").captioners] == ["edtc"]
+    assert [path.name for path in below.iterdir()] == []
+    with pytest.raises(EarwitnessError, match=r"nowhere: no recipes there; give the folder of"):
+        recipes.listing(Path("nowhere"))
+    with pytest.raises(EarwitnessError, match=r"nowhere: no paper recipes there; give the folder"):
+        recipes.apply(Path("params.yaml"), Path("nowhere"), "edtc", "clotho")
 
 
 def test_the_list_says_what_every_recipe_is() -> None:
@@ -432,7 +469,8 @@ def test_every_row_of_cmus_captioning_tables_is_a_system(params: Path) -> None:
     assert now.encoders["vggish"] == VggishEncoderConfig(module="vggish")
     assert now.encoders["events"] == EventsEncoderConfig(module="events")
     assert now.cmu == CmuConfig()
-    assert now.bart == BartConfig(pretrained=None, tokenizer="facebook/bart-base")
+    bart = BartConfig(pretrained=None, tokenizer="facebook/bart-base", punctuation="none")
+    assert now.bart == bart
 
 
 def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
@@ -442,7 +480,8 @@ def test_cmus_training_and_decoding_are_the_baselines(params: Path) -> None:
     assert (training.optimizer, training.learning_rate) == ("adamw", 1e-5)
     assert (training.label_smoothing, training.gradient_clip) == (0.0, 1.0)
     decoding = now.decoding
-    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 5, 100)
+    assert (decoding.beams, decoding.min_length, decoding.max_length) == (4, 3, 97)
+    assert decoding.early_stopping and not decoding.exact_stop  # the baseline's code
     assert decoding.no_repeat_ngram == 3
 
 

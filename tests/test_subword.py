@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,29 @@ def test_pretrained_agrees_with_transformers(bart_folder: Path, tmp_path: Path):
     assert (ours.begin, ours.pad, ours.end) == (0, 1, 2)
     ours.save(tmp_path)
     assert SubwordTokenizer.load(tmp_path).encode(CAPTIONS, 64) == ours.encode(CAPTIONS, 64)
+
+
+ODD = [
+    "A dog - a big one - barks, and it's raining (hard); 2.5 minutes!",
+    "\"Rain\" falls… on a café's roof @ night",
+    "wind , waves ,and a man:woman/child_talk",
+]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_punctuation_can_be_left_out_as_the_baseline_does(tmp_path: Path, saved: bool) -> None:
+    """As DCASE 2022's baseline prepares captions; a trained tokenizer does it wherever it is."""
+    tokenizer = train_subword([*CAPTIONS, *ODD], 400, "none")
+    if saved:
+        tokenizer.save(tmp_path)
+        tokenizer = SubwordTokenizer.load(tmp_path)
+    for caption in (*CAPTIONS, *ODD):
+        table = str.maketrans("", "", string.punctuation)
+        expected = " ".join(normalise(caption).translate(table).split())
+        (row,) = tokenizer.encode([caption], 99)
+        assert tokenizer.decode([row]) == [expected]
+        assert tokenizer.encode([expected], 99) == [row]
+    kept = train_subword([*CAPTIONS, *ODD], 400)
+    assert kept.decode(kept.encode(ODD[:1], 99)) == [normalise(ODD[0])]
+    with pytest.raises(EarwitnessError, match="no captions to train on"):
+        train_subword(["- ! -", "?"], 400, "none")

@@ -52,7 +52,6 @@ systems:
   three: {captioners: [heard, encoded, other], combine: probs}
   narrow: {captioners: [heard, encoded, other], combine: probs, set: {decoding.beams: 1}}
   edtc: {captioners: [edtc]}
-  misspelt: {captioners: [heard, encoded, other], set: {decoding.beam: 1}}
 retrieval_systems:
   towers: {retrievers: [tower]}
   mixed: {retrievers: [tower, flat, far]}

@@ -64,5 +64,6 @@ class CmuCaptionerConfig(BaseCaptionerConfig):
             pretrained=bart.pretrained or bart.tokenizer,
             section="bart",
             longest=bart.max_tokens,
+            punctuation=bart.punctuation,
         )
         return Resolved(self.features, CmuModelConfig(tokens=subwords, bart=bart, cmu=params.cmu))

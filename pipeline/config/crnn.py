@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config.section import Section
+
+Channels = Annotated[int, Field(ge=1)]
 
 
 class CrnnConfig(Section):
     """Five convolution blocks, power-average pooling, a recurrence (Xie et al. 2022; its code)."""
 
     convolutions: bool = True  # false: the stored features go straight into the recurrence (ours)
-    channels: tuple[int, int, int, int, int] = (32, 128, 128, 128, 128)  # code
+    # of the blocks, code
+    channels: tuple[Channels, Channels, Channels, Channels, Channels] = (32, 128, 128, 128, 128)
     power: float = Field(4.0, ge=1)  # p of the LP pooling, code
     dropout: float = Field(0.3, ge=0, lt=1)  # on what the recurrence reads, code
     cell: Literal["gru", "lstm"] = "gru"  # CMU 6.2.1 compares them

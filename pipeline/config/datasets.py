@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.config.fields import Seed
 from pipeline.config.section import Section
+from pipeline.config.spectrogram import Seconds
 
 
 class SoundscapesDatasetConfig(Section):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
 
     layout: Literal["soundscapes"]
-    seed: int = 7  # the corpus is the same to the byte for a seed
+    seed: Seed = 7  # the corpus is the same to the byte for a seed
     development: int = Field(1200, ge=1)  # clips in each split
     validation: int = Field(120, ge=1)
     evaluation: int = Field(200, ge=1)
-    sample_rate: int = Field(16000, ge=8000)  # Hz
-    seconds: tuple[float, float] = (4.0, 8.0)  # a clip's duration is drawn between these
+    sample_rate: int = Field(16000, ge=8000, le=384_000)  # Hz
+    seconds: tuple[Seconds, Seconds] = (4.0, 8.0)  # a clip's duration is drawn between these
     max_events: int = Field(3, ge=1)  # foreground events a clip, at most
     bad_audio: Literal["refuse", "skip"] = "refuse"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SoundscapesDatasetConfig:
+        shortest, longest = self.seconds
+        if shortest > longest:
+            raise ValueError(f"seconds: {shortest:g} is above {longest:g}; give the shortest first")
+        return self
 
 
 class ClothoDatasetConfig(Section):

@@ -116,6 +116,7 @@ class EdtcCaptionerConfig(BaseCaptionerConfig):
                 pretrained=bart.pretrained or bart.tokenizer,
                 section="bart",
                 longest=bart.max_tokens,
+                punctuation=bart.punctuation,
             ),
             reads=ReadsConfig(text=("batches",) if self.twin else ()),
             input=params.features,

@@ -6,8 +6,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Ref, When
+from pipeline.config.fields import Counts, Ref, When
 from pipeline.config.section import Section
+from pipeline.config.spectrogram import (
+    Fft,
+    Hertz,
+    Hop,
+    Mels,
+    SampleRate,
+    Seconds,
+    check_spectrogram,
+)
 from pipeline.weights import Weights
 
 TAGGED = Ref("tagging.encoders", prefix="tagging:")
@@ -21,8 +30,8 @@ class BaseEncoderConfig(Section):
     """
 
     weights: Annotated[Weights, TAGGED] = Weights("hub")
-    window_seconds: float = Field(10.0, gt=0)  # longer clips are cut into windows of this length
-    batch_seconds: float = Field(120.0, gt=0)  # sound in one forward pass, at most (ours)
+    window_seconds: Seconds = 10.0  # longer clips are cut into windows of this length
+    batch_seconds: Seconds = 120.0  # sound in one forward pass, at most (ours)
     views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
 
 
@@ -30,39 +39,56 @@ class PannsEncoderConfig(BaseEncoderConfig):
     module: Literal["panns"]
     model: Literal["cnn14", "cnn10", "wavegram_logmel_cnn14"] = "cnn14"  # EDTC 3.1.1: CNN14
     channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
-    sample_rate: int = 32000  # PANNs
-    n_fft: int = 1024  # PANNs
-    hop: int = 320  # PANNs
-    mels: int = 64  # PANNs
-    fmin: float = 50.0  # PANNs
-    fmax: float = 14000.0  # PANNs
+    sample_rate: SampleRate = 32000  # PANNs
+    n_fft: Fft = 1024  # PANNs
+    hop: Hop = 320  # PANNs
+    mels: Mels = 64  # PANNs
+    fmin: Hertz = 50.0  # PANNs
+    fmax: Hertz = 14000.0  # PANNs
+
+    @model_validator(mode="after")
+    def _bands(self) -> PannsEncoderConfig:
+        check_spectrogram(self, self.sample_rate)
+        return self
 
 
 class HtsatEncoderConfig(BaseEncoderConfig):
     module: Literal["htsat"]
-    embed_dim: int = 96  # of the first stage, doubled by each next (HTSAT-tiny: 96 → 768)
-    depths: tuple[int, ...] = (2, 2, 6, 2)  # HTSAT-tiny
-    heads: tuple[int, ...] = (4, 8, 16, 32)  # HTSAT-tiny
-    window: int = 8  # HTSAT-tiny
-    spec_size: int = 256  # HTSAT: time is folded into a square of this side
-    sample_rate: int = 48000  # LAION-CLAP's HTSAT
-    n_fft: int = 1024
-    hop: int = 480
-    mels: int = 64
-    fmin: float = 50.0
-    fmax: float = 14000.0
+    embed_dim: int = Field(96, ge=1)  # of the first stage, then doubled (HTSAT-tiny: 96 → 768)
+    depths: Counts = (2, 2, 6, 2)  # HTSAT-tiny
+    heads: Counts = (4, 8, 16, 32)  # HTSAT-tiny
+    window: int = Field(8, ge=1)  # HTSAT-tiny
+    spec_size: int = Field(256, ge=4)  # HTSAT: time is folded into a square of this side
+    sample_rate: SampleRate = 48000  # LAION-CLAP's HTSAT
+    n_fft: Fft = 1024
+    hop: Hop = 480
+    mels: Mels = 64
+    fmin: Hertz = 50.0
+    fmax: Hertz = 14000.0
+
+    @model_validator(mode="after")
+    def _bands(self) -> HtsatEncoderConfig:
+        check_spectrogram(self, self.sample_rate)
+        return self
 
 
 class ConvNextEncoderConfig(BaseEncoderConfig):
     module: Literal["convnext"]
-    depths: tuple[int, ...] = (3, 3, 9, 3)  # ConvNeXt-Tiny
-    widths: tuple[int, ...] = (96, 192, 384, 768)  # ConvNeXt-Tiny
-    sample_rate: int = 32000  # Pellegrini et al. 2023
-    n_fft: int = 1024
-    hop: int = 320
-    mels: int = 224  # Pellegrini et al. 2023
-    fmin: float = 50.0
-    fmax: float = 14000.0
+    depths: Counts = (3, 3, 9, 3)  # ConvNeXt-Tiny
+    widths: Counts = (96, 192, 384, 768)  # ConvNeXt-Tiny
+    sample_rate: SampleRate = 32000  # Pellegrini et al. 2023
+    n_fft: Fft = 1024
+    hop: Hop = 320
+    mels: Mels = 224  # Pellegrini et al. 2023
+    fmin: Hertz = 50.0
+    fmax: Hertz = 14000.0
+
+    @model_validator(mode="after")
+    def _bands(self) -> ConvNextEncoderConfig:
+        check_spectrogram(self, self.sample_rate)
+        if len(self.depths) != len(self.widths):
+            raise ValueError("depths and widths must be equally long")
+        return self
 
 
 class ClapEncoderConfig(BaseEncoderConfig):
@@ -76,13 +102,18 @@ class WavCapsEncoderConfig(BaseEncoderConfig):
 
     module: Literal["wavcaps"]
     weights: Weights  # the path of the .pt of WavCaps' retrieval code
-    window_seconds: float = Field(30.0, gt=0)  # WavCaps' settings: max_length
-    sample_rate: int = 32000  # WavCaps' settings, this and the others: those of PANNs
-    n_fft: int = 1024
-    hop: int = 320
-    mels: int = 64
-    fmin: float = 50.0
-    fmax: float = 14000.0
+    window_seconds: Seconds = 30.0  # WavCaps' settings: max_length
+    sample_rate: SampleRate = 32000  # WavCaps' settings, this and the others: those of PANNs
+    n_fft: Fft = 1024
+    hop: Hop = 320
+    mels: Mels = 64
+    fmin: Hertz = 50.0
+    fmax: Hertz = 14000.0
+
+    @model_validator(mode="after")
+    def _bands(self) -> WavCapsEncoderConfig:
+        check_spectrogram(self, self.sample_rate)
+        return self
 
 
 class YamnetEncoderConfig(BaseEncoderConfig):
@@ -90,7 +121,7 @@ class YamnetEncoderConfig(BaseEncoderConfig):
 
     module: Literal["yamnet"]
     weights: Weights  # the path of a yamnet.tflite
-    hop_seconds: float = Field(0.48, gt=0)  # YAMNet's own hop between its 0.975 s patches
+    hop_seconds: Seconds = 0.48  # YAMNet's own hop between its 0.975 s patches
     output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
 
 
@@ -98,8 +129,8 @@ class VggishEncoderConfig(BaseEncoderConfig):
     """VGGish (Hershey et al. 2017): an embedding of each 0.96 s, at 16 kHz (CMU 5.1)."""
 
     module: Literal["vggish"]
-    window_seconds: float = Field(96.0, gt=0)  # whole patches, at 0.96 s and at 1 s
-    hop_seconds: float = Field(0.96, gt=0)  # VGGish; the page of DCASE 2022's task says 1 s
+    window_seconds: Seconds = 96.0  # whole patches, at 0.96 s and at 1 s
+    hop_seconds: Seconds = 0.96  # VGGish; the page of DCASE 2022's task says 1 s
     channels: int = Field(64, ge=2)  # of the first convolution; the last has 8 times as many
     hidden: int = Field(4096, ge=8)  # of the two layers before the last
     width: int = Field(128, ge=4)  # of a frame
@@ -119,18 +150,18 @@ class EventsEncoderConfig(BaseEncoderConfig):
 class LogmelEncoderConfig(BaseEncoderConfig):
     module: Literal["logmel"]
     weights: Weights = Weights("none")
-    sample_rate: int = 44100  # RLSSR 4.1
-    n_fft: int = 1024
+    sample_rate: SampleRate = 44100  # RLSSR 4.1
+    n_fft: Fft = 1024
     # of the Hann window, at most n_fft, which zeros fill on both sides; null: n_fft itself
     win_length: int | None = Field(None, ge=1)
-    hop: int = 512
-    mels: int = 64
-    fmin: float = 50.0
-    fmax: float = 14000.0
-
+    hop: Hop = 512
+    mels: Mels = 64
+    fmin: Hertz = 50.0
+    fmax: Hertz = 14000.0
 
     @model_validator(mode="after")
-    def _window_fits(self) -> LogmelEncoderConfig:
+    def _fits(self) -> LogmelEncoderConfig:
+        check_spectrogram(self, self.sample_rate)
         if self.win_length is not None and self.win_length > self.n_fft:
             raise ValueError(f"win_length {self.win_length} is above n_fft {self.n_fft}")
         return self
@@ -141,8 +172,8 @@ class FbankEncoderConfig(BaseEncoderConfig):
 
     module: Literal["fbank"]
     weights: Weights = Weights("none")
-    sample_rate: int = 16000  # AST
-    mels: int = 128  # AST
+    sample_rate: SampleRate = 16000  # AST
+    mels: Mels = 128  # AST
 
 
 class WaveformEncoderConfig(BaseEncoderConfig):
@@ -150,8 +181,8 @@ class WaveformEncoderConfig(BaseEncoderConfig):
 
     module: Literal["waveform"]
     weights: Weights = Weights("none")
-    sample_rate: int = 32000
-    frame: int = Field(320, ge=1)
+    sample_rate: SampleRate = 32000
+    frame: Hop = 320
 
 
 EncoderConfig = Annotated[

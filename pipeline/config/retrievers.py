@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import TAGGED, EncoderConfig
-from pipeline.config.fields import Names, Ref, When
+from pipeline.config.fields import Names, Ref, When, check_heads
 from pipeline.config.section import Section
+from pipeline.config.spectrogram import Fft, Hertz, Hop, Mels, check_spectrogram
 from pipeline.losses.registry import MARGIN, NEGATIVES, LossName
 from pipeline.weights import Weights
 
@@ -42,11 +43,16 @@ class WavegramTowerConfig(BaseTowerConfig):
 
     module: Literal["wavegram"]
     channels: int = Field(64, ge=4)  # PANNs
-    n_fft: int = 1024  # PANNs; of the log-mel that it makes of the waveform
-    hop: int = 320  # PANNs
-    mels: int = 64  # PANNs
-    fmin: float = 50.0  # PANNs
-    fmax: float = 14000.0  # PANNs
+    n_fft: Fft = 1024  # PANNs; of the log-mel that it makes of the waveform
+    hop: Hop = 320  # PANNs
+    mels: Mels = 64  # PANNs
+    fmin: Hertz = 50.0  # PANNs
+    fmax: Hertz = 14000.0  # PANNs
+
+    @model_validator(mode="after")
+    def _bands(self) -> WavegramTowerConfig:
+        check_spectrogram(self)
+        return self
 
 
 class AstTowerConfig(BaseTowerConfig):
@@ -66,6 +72,9 @@ class AstTowerConfig(BaseTowerConfig):
     def _untagged(self) -> AstTowerConfig:
         if self.weights.kind == "tagging":
             raise ValueError("weights: tagging cannot train an ast; give hub, a path or scratch")
+        check_heads(self.width, self.heads)
+        if self.max_frames < self.patch:
+            raise ValueError(f"max_frames {self.max_frames} is below patch {self.patch}")
         return self
 
 
@@ -117,6 +126,12 @@ class TextTowerConfig(Section):
     width: Annotated[int, SCRATCH] = Field(128, ge=8)
     feed_forward: Annotated[int, SCRATCH] = Field(512, ge=1)
     dropout: Annotated[float, SCRATCH] = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads(self) -> TextTowerConfig:
+        if self.weights.kind == "scratch":
+            check_heads(self.width, self.heads)
+        return self
 
 
 class BiEncoderConfig(Section):

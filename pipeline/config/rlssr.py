@@ -13,7 +13,7 @@ from pipeline.config.captioner_base import (
     Resolved,
 )
 from pipeline.config.encoders import SpecAugmentConfig
-from pipeline.config.fields import Ref
+from pipeline.config.fields import Ref, check_heads
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import WordsConfig
@@ -48,6 +48,7 @@ class RlssrConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RlssrConfig:
+        check_heads(self.width, self.heads)
         place, layers = self.reconstruction.place, self.decoder_layers
         if place is not None and place > layers:
             raise ValueError(f"reconstruction.place {place} is not in 1 to decoder_layers {layers}")

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from annotated_types import Le, Lt
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.errors import EarwitnessError
 
 T = TypeVar("T", bound=BaseModel)
+LARGEST = 1e8  # of every number that says nothing else of its size; no setting means more
 
 
 class Section(BaseModel):
     """A frozen mapping whose unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usable(cls, values: Any) -> Any:
+        """No stage can use a number without end, a truth value as a number, or a zero byte."""
+        for name in cls.model_fields.keys() & values if isinstance(values, dict) else ():
+            value, field = values[name], cls.model_fields[name]
+            bounded = any(isinstance(mark, Le | Lt) for mark in field.metadata)
+            truths = {bool, Any} & {field.annotation, *get_args(field.annotation)}
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(each, str) and "\0" in each:
+                    raise ValueError(f"{name}: has a zero byte; remove it")
+                if isinstance(each, bool) and not truths:
+                    raise ValueError(f"{name}: {str(each).lower()} is neither number nor word")
+                if isinstance(each, float) and not math.isfinite(each):
+                    raise ValueError(f"{name}: {each} is not a finite number")
+                if isinstance(each, int | float) and not bounded and abs(each) > LARGEST:
+                    raise ValueError(f"{name}: give a number of at most {LARGEST:,.0f}")
+        return values
 
 
 def known(
@@ -40,39 +63,54 @@ def parse_section(model: type[T], values: Any, source: str) -> T:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        steps = _without_tags(values, first["loc"])
+        steps, keys = _placed(model, first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"unknown key{nearest(steps[-1], _keys_at(model, values, steps[:-1]))}"
+            message = f"unknown key{nearest(steps[-1], keys)}"
         elif first["type"] == "missing":
             message = "missing; add it"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         at = f"{'.'.join(steps)}: " if steps else ""
-        raise EarwitnessError(f"{source}: {at}{message}{more}") from None
+        whole = f"{at}{message}{more}"
+        if not whole.isprintable():  # a key or a name with a line's end, or half a character
+            whole = repr(whole)[1:-1]
+        raise EarwitnessError(f"{source}: {whole}") from None
 
 
-def _without_tags(values: Any, loc: Sequence[int | str]) -> list[str]:
-    """``loc`` without the steps that pydantic adds for the kind of a discriminated union."""
-    steps = []
-    for position, step in enumerate(loc):
-        inside = isinstance(values, dict) and step in values
-        if inside or isinstance(step, int) or position == len(loc) - 1:
-            steps.append(str(step))
-            values = values[step] if inside else None
-    return steps
+def _placed(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """``loc`` without the steps that pydantic adds for the member of a union, and the fields of the
+    innermost section that it goes through.
+    """
+    steps, keys = [], []
+    node: Any = model
+    for step in loc:
+        members = _members(node)
+        if len(members) > 1:
+            node = members.get(step)
+            continue
+        node = next(iter(members.values()), node)
+        if isinstance(node, type) and issubclass(node, BaseModel):
+            keys = list(node.model_fields)
+            node = node.model_fields[str(step)].annotation if step in keys else None
+        elif get_origin(node) in (dict, tuple, list):
+            node = get_args(node)[get_origin(node) is dict]
+        elif node is not None:  # a union of plain values
+            continue
+        steps.append(str(step))
+    return steps, keys
 
 
-def _keys_at(model: type[BaseModel], values: Any, steps: Sequence[str]) -> list[str]:
-    """The field names that the section at ``steps`` has, by the model's schema."""
-    schema = model.model_json_schema()
-    node = schema
-    for step in steps:
-        node = node.get("properties", {}).get(step) or node["additionalProperties"]
-        values = values[step]
-        if "discriminator" in node:
-            kind = values[node["discriminator"]["propertyName"]]
-            node = {"$ref": node["discriminator"]["mapping"][kind]}
-        node = next((choice for choice in node.get("anyOf", ()) if "$ref" in choice), node)
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    return list(node.get("properties", {}))
+def _members(node: Any) -> dict[Any, type[BaseModel]]:
+    """The sections of a union, by what tells them apart; none where it is not one of sections."""
+    if get_origin(node) is Annotated:
+        node = get_args(node)[0]
+    kinds = get_args(node) if get_origin(node) in (Union, UnionType) else ()
+    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if len(sections) == 1:
+        return {None: sections[0]}
+    return {
+        get_args(field.annotation)[0]: section
+        for section in sections
+        for field in section.model_fields.values()
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    }

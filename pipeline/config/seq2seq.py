@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.captioner_base import (
     BaseCaptionerConfig,
@@ -12,7 +12,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
-from pipeline.config.fields import SOUND, Names, Ref
+from pipeline.config.fields import SOUND, Names, Ref, check_heads
 from pipeline.config.section import Section
 from pipeline.config.tokens import WordsConfig
 
@@ -32,6 +32,12 @@ class Seq2SeqConfig(Section):
     dropout: float = Field(0.2, ge=0, lt=1)  # SJTU's code; of the decoder
     min_count: int = Field(1, ge=1)  # of a word in the training captions, SJTU's code
     max_words: int = Field(20, ge=1)  # SJTU's code
+
+    @model_validator(mode="after")
+    def _heads(self) -> Seq2SeqConfig:
+        if self.decoder == "transformer":
+            check_heads(self.width, self.heads)
+        return self
 
 
 class Seq2SeqSections(Section):

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from pipeline.config.section import Section
 
+Punctuation = Literal["inside", "none"]  # of captions, as subwords
+
 
 class WordsConfig(Section):
-    """Those of the training captions."""
+    """Those of the training captions, as PTB tokens: without punctuation, as SJTU's code."""
 
     kind: Literal["words"] = "words"
     min_count: int  # how often a word must stand in them
@@ -25,6 +27,7 @@ class SubwordsConfig(Section):
     pretrained: str | None  # hub name or path of a model's own, in its place
     section: str  # of params.yaml that names it, for errors
     longest: int  # as above
+    punctuation: Punctuation = "inside"
 
 
 TokensConfig = Annotated[WordsConfig | SubwordsConfig, Field(discriminator="kind")]

@@ -73,11 +73,11 @@ class RetrievalTrainingConfig(OptimisationConfig):
 class RewardsConfig(Section):
     """Weights of the sum that self-critical training raises; a zero is not computed."""
 
-    cider_d: float = 1.0  # SJTU 2.1
-    bleu_4: float = 0.0
-    sbert: float = 0.0  # mean cosine with the references, by scst.sbert
-    repetition: float = 0.0  # is subtracted: share of word pairs that stood before
-    bad_ending: float = 0.0  # is subtracted: 1 where the last word cannot end a sentence
+    cider_d: float = Field(1.0, ge=0)  # SJTU 2.1
+    bleu_4: float = Field(0.0, ge=0)
+    sbert: float = Field(0.0, ge=0)  # mean cosine with the references, by scst.sbert
+    repetition: float = Field(0.0, ge=0)  # is subtracted: share of word pairs that stood before
+    bad_ending: float = Field(0.0, ge=0)  # is subtracted: 1 where no sentence ends so
 
 
 class ScstConfig(OptimisationConfig):

@@ -9,14 +9,15 @@ The sound lies in ``train/``, ``val/`` and ``test/``.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.config.datasets import AudioCapsDatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
-from pipeline.corpora.tables import captioned_rows, captions, is_caption_column, sound_name
+from pipeline.corpora.tables import captions, sound_name
 from pipeline.errors import EarwitnessError
-from pipeline.tables import Row
+from pipeline.tables import Row, caption_columns, captioned_rows
 
 FOLDERS = {"development": "train", "validation": "val", "evaluation": "test"}
 EXCERPT = 10  # seconds: a clip is this long from its start_time
@@ -48,10 +49,15 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     files = files_by_stem(folder)
     header = captioned_rows(path, [])[0].values
     official = "youtube_id" in header
-    one_a_row = sum(map(is_caption_column, header)) == 1
+    one_a_row = len(caption_columns(header)) == 1
+
+    def there(name: str) -> bool:
+        return find_file([name], files) in files.values()
+
     by_path: dict[str, list[str]] = {}
     for row in captioned_rows(path, ["youtube_id", "start_time"] if official else ["file_name"]):
-        names = _official_names(row, path) if official else [sound_name(row, "file_name", path)]
+        own = [] if official else [sound_name(row, "file_name", path, there)]
+        names = own or _official_names(row, path)
         key = f"{folder.name}/{find_file(names, files)}"
         if key in by_path and not one_a_row:
             raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} occurs twice; remove one")
@@ -62,13 +68,13 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
 def _official_names(row: Row, path: Path) -> list[str]:
     """What the sound of a video's excerpt may be called, without its ending, likeliest first."""
     video = sound_name(row, "youtube_id", path)
-    try:
-        start = int(float(row.values["start_time"]))
-    except ValueError:
+    seconds = re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", row.values["start_time"])
+    if seconds is None:
         raise EarwitnessError(
             f"{path}: line {row.line}: start_time {row.values['start_time']!r} is not a number "
             "of seconds; correct the row"
-        ) from None
+        )
+    start = int(seconds[1])
     stems = [f"{video}_{start}", f"{video}_{start}_{start + EXCERPT}"]
     stems += [f"{video}_{1000 * start}_{1000 * (start + EXCERPT)}", video]
     return [name for stem in stems for name in (f"Y{stem}", stem)]

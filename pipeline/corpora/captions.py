@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.config.datasets import CaptionsDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest, check_clips
 from pipeline.corpora.recordings import Recording, clip_ids
-from pipeline.corpora.tables import captioned_rows, captions, sound_name
+from pipeline.corpora.tables import captions, sound_name
+from pipeline.tables import captioned_rows
 
 
 def prepare(

@@ -14,9 +14,9 @@ from pathlib import Path
 from pipeline.config.datasets import ClothoDatasetConfig
 from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, manifest
-from pipeline.corpora.tables import captioned_rows, captions, sound_name
+from pipeline.corpora.tables import captions, exists, sound_name
 from pipeline.errors import EarwitnessError
-from pipeline.tables import read_rows
+from pipeline.tables import captioned_rows, read_rows
 
 Events = Mapping[tuple[str, str], tuple[str, ...]]  # (split, or "" for any; file name) → events
 
@@ -39,16 +39,18 @@ def prepare(
         )
     events = _events(folder / "events.csv")
     recordings = [
-        recording for split, path in found.items() for recording in _split(split, path, events)
+        recording
+        for split, path in found.items()
+        for recording in _split(split, path, folder / split, events)
     ]
     return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
 
 
-def _split(split: str, path: Path, events: Events) -> list[Recording]:
+def _split(split: str, path: Path, folder: Path, events: Events) -> list[Recording]:
     seen: dict[str, int] = {}
     recordings = []
     for row in captioned_rows(path, ["file_name"]):
-        file_name = sound_name(row, "file_name", path)
+        file_name = sound_name(row, "file_name", path, lambda name: exists(folder / name))
         if file_name in seen:
             raise EarwitnessError(
                 f"{path}: {file_name!r} occurs twice, in lines {seen[file_name]} and {row.line}; "
@@ -64,9 +66,14 @@ def _split(split: str, path: Path, events: Events) -> list[Recording]:
 def _events(path: Path) -> Events:
     if not path.exists():
         return {}
+
+    def there(name: str) -> bool:
+        return any(exists(path.parent / split / name) for split in SPLITS)
+
     events: dict[tuple[str, str], tuple[str, ...]] = {}
-    for row in read_rows(path, ["file_name", "event"], short_rows=True):
-        key = (row.values.get("split", ""), sound_name(row, "file_name", path))
+    for row in read_rows(path, ["file_name", "event"]):
+        name = sound_name(row, "file_name", path, there)
+        key = (row.values.get("split", ""), name)
         kinds = [kind.strip() for kind in row.values["event"].split(";")]
         events[key] = tuple(dict.fromkeys([*events.get(key, ()), *filter(None, kinds)]))
     return events

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.config.datasets import MacsDatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
 from pipeline.corpora.tables import checked_name
 from pipeline.errors import EarwitnessError
+from pipeline.yaml_files import read_yaml
 
 TABLE = "MACS.yaml"
 FOLDERS = ("audio", "TAU-urban-acoustic-scenes-2019-development/audio")
@@ -81,15 +81,7 @@ def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
 
 def _entries(path: Path) -> list[Any]:
     """The list ``files``, every scalar as the text that is written: ``1984`` is a caption too."""
-    try:
-        content = YAML(typ="base", pure=True).load(path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise EarwitnessError(f"{path}: line {line} is not UTF-8; save it as UTF-8") from None
-    except YAMLError as error:
-        raise EarwitnessError(
-            f"{path}: not YAML ({' '.join(str(error).split())[:200]}); correct it"
-        ) from None
+    content = read_yaml(path, "correct it", YAML(typ="base", pure=True))
     entries = content.get("files") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise EarwitnessError(f"{path}: no list of files in it; give MACS's own {TABLE}")

@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.files import read_json, write_atomic
 
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+STRICT = ConfigDict(extra="forbid")  # a manifest of another version is not read as this one's
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Clip:
 
     ``digest``: SHA-256 of the sound file; where a recording is replaced, its readers run again.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     clip_id: str
     split: str
@@ -41,6 +47,8 @@ class Manifest:
     where the parameters say so: ``repository / root / clip.path`` is a clip's file. ``skipped``
     holds ``(path, reason)`` of files that could not be used.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     dataset: str
     root: str
@@ -71,27 +79,19 @@ class Manifest:
 
     @staticmethod
     def load(path: Path) -> Manifest:
+        """What :meth:`save` wrote.
+
+        Raises:
+            EarwitnessError: see :func:`pipeline.files.read_json`; or it is none.
+        """
+        rows = read_json(path, "run `dvc repro prepare`")
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            clips = tuple(
-                Clip(
-                    clip_id=row["clip_id"],
-                    split=row["split"],
-                    path=row["path"],
-                    duration=row["duration"],
-                    captions=tuple(row["captions"]),
-                    events=tuple(row["events"]),
-                    digest=row["digest"],
-                )
-                for row in rows["clips"]
-            )
-            skipped = tuple((name, reason) for name, reason in rows["skipped"])
-            return Manifest(rows["dataset"], rows["root"], clips, skipped)
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: no manifest; run `dvc repro prepare`") from None
-        except (ValueError, KeyError, TypeError) as error:
+            return TypeAdapter(Manifest).validate_python(rows)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
             raise EarwitnessError(
-                f"{path}: not a manifest ({error}); run `dvc repro -f prepare`"
+                f"{path}: not a manifest ({place}: {first['msg']}); run `dvc repro -f prepare`"
             ) from None
 
 

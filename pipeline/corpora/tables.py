@@ -1,34 +1,17 @@
-"""What the tables of datasets have in common: captions by column, and names of sound files."""
+"""What the tables of datasets have in common: captions, and names of sound files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import EarwitnessError
-from pipeline.tables import Row, check_columns, read_rows
-
-
-def captioned_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file with ``columns`` and a column ``caption``, or ``caption_1`` ….
-
-    Raises:
-        EarwitnessError: see :func:`pipeline.tables.read_rows`.
-    """
-    rows = read_rows(path, columns, short_rows=True)
-    header = list(rows[0].values)
-    if not any(map(is_caption_column, header)):
-        check_columns(path, header, ["caption_1"])
-    return rows
-
-
-def is_caption_column(name: str) -> bool:
-    return name == "caption" or name.startswith("caption_")
+from pipeline.tables import Row, caption_columns
 
 
 def captions(row: Row, source: Path, file_name: str) -> tuple[str, ...]:
     """A row's captions in the columns' order, without empty ones; none at all is an error."""
-    texts = [" ".join(text.split()) for name, text in row.values.items() if is_caption_column(name)]
+    texts = [" ".join(row.values[name].split()) for name in caption_columns(row.values)]
     if not any(texts):
         raise EarwitnessError(
             f"{source}: line {row.line} ({file_name!r}) has no caption; write one or remove it"
@@ -36,9 +19,26 @@ def captions(row: Row, source: Path, file_name: str) -> tuple[str, ...]:
     return tuple(filter(None, texts))
 
 
-def sound_name(row: Row, column: str, source: Path) -> str:
-    """A row's file name, refused where it is empty or leaves the dataset's folder."""
-    return checked_name(row.values[column], column, f"{source}: line {row.line}")
+def sound_name(
+    row: Row, column: str, source: Path, there: Callable[[str], bool] = lambda name: False
+) -> str:
+    """A row's file name, refused where it is empty or leaves the dataset's folder.
+
+    Args:
+        there: whether there is a file of that name; one with spaces around it keeps them then.
+    """
+    where = f"{source}: line {row.line}"
+    name = checked_name(row.values[column], column, where)
+    spaced = row.spaced.get(column, name)
+    return spaced if spaced != name and there(spaced) else name
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file; there is none whose name is too long for the file system."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def checked_name(name: str, field: str, where: str) -> str:

@@ -18,12 +18,19 @@ class Beams:
     """
 
     def __init__(
-        self, rules: Rules, rows: Tensor, beams: int, length_penalty: float, exact_stop: bool
+        self,
+        rules: Rules,
+        rows: Tensor,
+        beams: int,
+        length_penalty: float,
+        exact_stop: bool,
+        early_stopping: bool,
     ) -> None:
         self.rules = rules
         self.rows = rows
         self.length_penalty = length_penalty
         self.exact_stop = exact_stop
+        self.early_stopping = early_stopping
         self.tokens = rules.empty(rows, beams)
         self.log_probs = torch.full((len(rows), beams), BLOCKED, device=rows.device)
         self.ended_tokens = self.tokens.clone()
@@ -67,12 +74,15 @@ class Beams:
 
         The best live one is judged by its present log-probability, which can only fall, and its
         present length; with ``exact_stop`` and a positive penalty by the greatest length, whose
-        score is the highest.
+        score is the highest. With ``early_stopping``, those too that have K finished ones.
         """
         longest = self.exact_stop and self.length_penalty > 0
         length = self.rules.max_length + 1 if longest else step
         best = self.log_probs[:, 0] / length**self.length_penalty
-        self.done = self.done | (best <= self.ended_scores[:, -1])
+        worst = self.ended_scores[:, -1]  # −inf where fewer than K have finished
+        self.done = self.done | (best <= worst)
+        if self.early_stopping:
+            self.done = self.done | (worst > BLOCKED)
 
     def select(self, clips: Tensor) -> None:
         """Keeps only ``clips`` (B',)."""

@@ -9,7 +9,9 @@ counts the generated tokens and the end; the best K that do not end stay live. A
 best finished hypotheses, and is done when no live one is expected to be better than the worst of
 them. By default a live one is judged as if it ended now with its present log-probability (the rule
 of transformers' ``early_stopping=False``). ``exact_stop`` judges by the best score that any
-continuation could reach: this is never wrong and, with a positive penalty, stops later. A
+continuation could reach: this is never wrong and, with a positive penalty, stops later (their
+``early_stopping="never"``). With ``early_stopping`` a clip is also done as soon as K of its
+hypotheses have finished, whatever the live ones could reach (their ``True``). A
 hypothesis of ``max_length`` tokens must end next, and the probability of that end counts: every
 hypothesis ends in ``end``.
 """
@@ -74,6 +76,7 @@ def search(
     seed: int = 1,
     clips: Tensor | None = None,
     exact_stop: bool = False,
+    early_stopping: bool = False,
 ) -> Hypotheses:
     """Captions of B clips.
 
@@ -88,7 +91,7 @@ def search(
         temperature, top_p: of sampling; they do not change ``log_probs``.
         seed: of sampling: the same draws for the same seed and clip in any batch.
         clips: (B,) int64, each clip's number for its draws; 0 … B − 1 where not given.
-        exact_stop: see the top of this module.
+        exact_stop, early_stopping: see the top of this module.
 
     Raises:
         EarwitnessError: a setting outside its range.
@@ -109,7 +112,7 @@ def search(
 
     running: Beams | Chains
     if method == "beam":
-        running = Beams(rules, rows, beams, length_penalty, exact_stop)
+        running = Beams(rules, rows, beams, length_penalty, exact_stop, early_stopping)
     else:
         running = Chains(rules, rows, beams, greedy if method == "greedy" else sample)
     tokens, log_probs = run_search(stepper, memory, rules, running)

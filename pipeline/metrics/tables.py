@@ -24,13 +24,13 @@ def read_predictions(path: Path, clip_ids: Sequence[str], hint: str) -> list[str
     """
     captions: dict[str, str] = {}
     known = set(clip_ids)
-    for _, row in read_rows(path, ["clip_id", "caption"]):
-        name = row["clip_id"]
+    for row in read_rows(path, ["clip_id", "caption"]):
+        name = row.values["clip_id"]
         if name in captions:
             raise EarwitnessError(f"{path}: clip {name!r} occurs twice; {hint}")
         if name not in known:
             raise EarwitnessError(f"{path}: clip {name!r} is not in the dataset's split; {hint}")
-        captions[name] = row["caption"]
+        captions[name] = row.values["caption"]
     if missing := [name for name in clip_ids if name not in captions]:
         raise EarwitnessError(
             f"{path}: no caption of {missing[0]!r} (and {len(missing) - 1} more clips); {hint}"

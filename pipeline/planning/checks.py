@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
@@ -79,7 +80,7 @@ def check_finetuning(
             trained on; or there are no clips with sound and captions, which rewards compare.
     """
     where, base = f"finetuned.{name}", context.params.finetuned[name].captioner
-    check_reward_weights(scst, where)
+    check_reward_weights(scst, where, context.root)
     if training.validation_share != scst.validation_share:
         raise EarwitnessError(
             f"{where}: {base} is trained with validation_share "
@@ -163,33 +164,37 @@ def _commonest_words(
     )
 
 
-def check_reward_weights(scst: ScstConfig, where: str) -> None:
+def check_reward_weights(scst: ScstConfig, where: str, root: Path) -> None:
     """Refuses rewards whose weights are not on this machine; a hub's are only seen when loaded.
 
     Args:
         where: whose settings these are, such as ``finetuned.transformer-scst``.
+        root: the repository.
 
     Raises:
         EarwitnessError: ``rewards.sbert`` has a weight, and its model is not there.
     """
     if not scst.rewards.sbert or scst.sbert is None:
         return
-    missing = scst.sbert.missing()
+    missing = scst.sbert.missing(root=root)
     if missing:
         raise EarwitnessError(
             f"{where}: rewards.sbert needs scst.sbert, but {missing}, or set rewards.sbert to 0"
         )
 
 
-def check_weights(params: Params) -> None:
+def check_weights(params: Params, root: Path) -> None:
     """Refuses frozen encoders whose weights are a path or a package that is not there.
+
+    Args:
+        root: the repository.
 
     Raises:
         EarwitnessError: so it is, with the parameter that names it.
     """
     for section in ("encoders", "text_encoders"):
         for name, entry in getattr(params, section).items():
-            if missing := entry.weights.missing():
+            if missing := entry.weights.missing(root=root):
                 source = (
                     f", or get {entry.source}" if isinstance(entry, Word2VecEncoderConfig) else ""
                 )

@@ -15,7 +15,7 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     This is the first phase: missing weights are reported before anything is trained.
     """
     params = context.params
-    check_weights(params)
+    check_weights(params, context.root)
     plans: dict[str, Plan] = {}
     for name in params.tagging.encoders:
         encoder = params.encoders[name]

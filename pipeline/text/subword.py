@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokenizers import Regex
 from tokenizers import Tokenizer as Backend
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
+from tokenizers.normalizers import Replace, Strip
+from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
+from pipeline.config.tokens import Punctuation
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.files import read_text, write_atomic
 from pipeline.weights import local_first
 
 BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
@@ -85,12 +90,7 @@ class SubwordTokenizer:
     def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
-        except UnicodeDecodeError as error:
-            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
+        text = read_text(path, "train the captioner again")
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # tokenizers raises the bare class
@@ -105,7 +105,19 @@ def _id(backend: Backend, token: str, source: str) -> int:
     return index
 
 
-def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
+def without_punctuation(backend: Backend) -> None:
+    """Makes a tokenizer leave out ASCII's punctuation, as DCASE 2022's baseline (CMU 5.1) does.
+
+    It is written into the tokenizer's file, so that whoever loads it leaves it out too.
+    """
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    marks = Replace(Regex(f"[{re.escape(string.punctuation)}]"), "")
+    backend.normalizer = Normalizers([marks, Replace(Regex(" +"), " "), Strip(), *own])
+
+
+def train_subword(
+    captions: Sequence[str], vocabulary: int, punctuation: Punctuation = "inside"
+) -> SubwordTokenizer:
     """A byte-level BPE of at most ``vocabulary`` tokens, the special ones included.
 
     The alphabet is that of the captions, not all 256 bytes: a byte that training never saw becomes
@@ -115,7 +127,11 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
     Raises:
         EarwitnessError: no captions, or a vocabulary that cannot hold the alphabet.
     """
-    texts = [text for text in map(normalise, captions) if text]
+    backend = Backend(BPE(unk_token=UNKNOWN))
+    if punctuation == "none":
+        without_punctuation(backend)
+    texts = [_written(backend, text) for text in map(normalise, captions)]
+    texts = [text for text in texts if text]
     if not texts:
         raise EarwitnessError("subword tokenizer: no captions to train on")
     alphabet = {byte for text in texts for byte in f" {text}".encode()}
@@ -124,7 +140,6 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
             f"the vocabulary is {vocabulary}, but the captions have {len(alphabet)} different "
             f"bytes; give at least {len(alphabet) + len(SPECIALS)}"
         )
-    backend = Backend(BPE(unk_token=UNKNOWN))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=True)
     backend.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
@@ -137,7 +152,14 @@ def train_subword(captions: Sequence[str], vocabulary: int) -> SubwordTokenizer:
     return SubwordTokenizer(backend, "subword tokenizer")
 
 
-def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
+def _written(backend: Backend, text: str) -> str:
+    """What a tokenizer reads of a text."""
+    return text if backend.normalizer is None else str(backend.normalizer.normalize_str(text))
+
+
+def pretrained(
+    name_or_path: str, section: str = "bart", punctuation: Punctuation = "inside"
+) -> SubwordTokenizer:
     """The tokenizer of a pretrained BART or GPT-2, by hub name (``facebook/bart-base``) or folder.
 
     A GPT-2 has one token for begin, padding and end: BART's three are added to it.
@@ -162,4 +184,6 @@ def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
     if section == "prefix":
         missing = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
         backend.add_special_tokens(missing)
+    if punctuation == "none":
+        without_punctuation(backend)
     return SubwordTokenizer(backend, name_or_path)

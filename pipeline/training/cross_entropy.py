@@ -117,8 +117,8 @@ def make_tokenizer(tokens: TokensConfig, captions: Sequence[str]) -> Tokenizer:
     if tokens.kind == "words":
         return Vocabulary.train(captions, tokens.min_count)
     if tokens.pretrained is not None:
-        return pretrained(tokens.pretrained, tokens.section)
-    return train_subword(captions, tokens.vocabulary)
+        return pretrained(tokens.pretrained, tokens.section, tokens.punctuation)
+    return train_subword(captions, tokens.vocabulary, tokens.punctuation)
 
 
 def make_batches(

@@ -112,10 +112,6 @@ class Bart(nn.Module):
                     f"tokenizer {tokens.size}, or their special tokens differ; use its tokenizer"
                 )
             return model
-        if settings.width % settings.heads:
-            raise EarwitnessError(
-                f"bart.width {settings.width} is not a multiple of bart.heads {settings.heads}"
-            )
         config = transformers.BartConfig(
             vocab_size=tokens.size,
             d_model=settings.width,

@@ -146,9 +146,6 @@ class TransformerDecoder(WordDecoder):
     Args:
         inputs: W of the encoder; None where it is D, and nothing is projected.
         section: the settings' name, for errors.
-
-    Raises:
-        EarwitnessError: a width that the heads do not divide.
     """
 
     positions: Tensor
@@ -162,10 +159,6 @@ class TransformerDecoder(WordDecoder):
     ) -> None:
         super().__init__()
         width, heads = settings.width, settings.heads
-        if width % heads:
-            raise EarwitnessError(
-                f"{section}.width {width} is not a multiple of {section}.heads {heads}; change one"
-            )
         self.tokens, self.dropout, self.section = tokens, settings.dropout, section
         self.scale = math.sqrt(width)  # of the embeddings
         self.project: nn.Module = nn.Identity()

@@ -55,12 +55,8 @@ class AstTower(SoundTower):
     def __init__(self, settings: AstTowerConfig, input: FbankEncoderConfig) -> None:
         super().__init__()
         self.window, self.stride = settings.max_frames, settings.stride
-        if min(settings.max_frames, input.mels) < settings.patch:
-            raise EarwitnessError(f"ast: max_frames and mels are at least patch {settings.patch}")
-        if settings.width % settings.heads:
-            raise EarwitnessError(
-                f"ast: width {settings.width} is not a multiple of heads {settings.heads}"
-            )
+        if input.mels < settings.patch:
+            raise EarwitnessError(f"ast: mels {input.mels} of its fbank are below its patch")
         config = ASTConfig(
             hidden_size=settings.width,
             num_hidden_layers=settings.layers,

@@ -109,10 +109,6 @@ def _pretrained(location: Path, config: Any) -> Any:
 
 
 def _small_bert(settings: TextTowerConfig, tokens: TextTokens) -> BertConfig:
-    if settings.width % settings.heads:
-        raise EarwitnessError(
-            f"text tower: width {settings.width} is not a multiple of heads {settings.heads}"
-        )
     return BertConfig(
         vocab_size=tokens.size,
         hidden_size=settings.width,
