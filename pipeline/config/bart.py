@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
+from pipeline.config.fields import Outside
 from pipeline.config.section import Section
 
 
 class BartConfig(Section):
     """``pretrained``: a hub name or a path; null trains one of these sizes from scratch."""
 
-    pretrained: str | None = "facebook/bart-base"  # EDTC 3.1.3
+    pretrained: Annotated[str | None, Outside()] = "facebook/bart-base"  # EDTC 3.1.3
     vocabulary: int = Field(3000, ge=64)  # subwords of the tokenizer trained on the captions
     # a BART's own by hub name or path, in the place of that one (CMU 5.1); null: as said above
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, Outside()] = None
     encoder_layers: int = Field(6, ge=0)  # EDTC 3.1.3
     decoder_layers: int = Field(6, ge=1)  # EDTC 3.1.3
     heads: int = Field(12, ge=1)
