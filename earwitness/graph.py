@@ -33,7 +33,7 @@ def read_jobs(root: Path, partly: bool = False) -> dict[str, Job]:
         partly: leave out what a plan would name that is not made yet.
 
     Raises:
-        EarwitnessError: no repository of DVC at ``root``, or a plan is missing and ``partly`` is false.
+        EarwitnessError: no repository of DVC at ``root``, or, unless ``partly``, a plan is missing.
     """
     stages = {
         stage.name: stage

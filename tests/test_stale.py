@@ -35,8 +35,8 @@ PARAMS: dict[str, Any] = {
     "encoders": {},
     "tagging": {"encoders": []},
     "text_encoders": {"w2v": {"module": "word2vec", "weights": "../vectors.txt"}},
-    **dict.fromkeys(("retrievers", "adapted", "captioners", "finetuned", "systems"), {}),
-    **dict.fromkeys(("encoded", "test_sets", "retrieval_test_sets"), []),
+    **{key: {} for key in ("retrievers", "adapted", "captioners", "finetuned", "systems")},
+    **{key: [] for key in ("encoded", "test_sets", "retrieval_test_sets")},
 }
 READING = {f"prepare@{name}" for name in PARAMS["datasets"]}
 
@@ -182,6 +182,6 @@ def test_replaced_weights_are_read_again(project: Project, base: Path) -> None:
     assert "    input weights ../vectors.txt changed" in project.earwitness("why", job).stdout
     assert project.run("repro", "embed") == {plan, job}
     with h5py.File(stored) as file:
-        assert [0.0, 3.0] in file["values"][:].tolist() or [0.0, 1.5] in file["values"][:].tolist()
+        assert file["values"][:].tolist() == [[0, 3]]  # of "a cow": of "a", as cow has none
     vectors.touch()  # content is what counts
     assert project.run("repro", "embed") == set()
