@@ -29,10 +29,8 @@ def main() -> None:
         settings = AudioCapsDatasetConfig(layout="audiocaps", root="set")
 
         def look(memory: Path | None) -> Fingerprint:
-            digests = Digests(memory, time.time_ns() + LATER)
-            found = look_at_dataset(settings, base, digests)
-            digests.save()
-            return found
+            with Digests(memory, time.time_ns() + LATER) as digests:
+                return look_at_dataset(settings, base, digests)
 
         assert look(base / "memory.json") == look(None)
         row = compare(

@@ -69,7 +69,11 @@ class Project:
 
     def run(self, *arguments: str) -> set[str]:
         """The stages that a ``dvc`` command ran, but for the look, which it always runs."""
-        ran = set(re.findall(r"Running stage '(.+?)'", self.dvc(*arguments)))
+        return self.stages(self.dvc(*arguments))
+
+    def stages(self, shown: str) -> set[str]:
+        """As :meth:`run`, of what a ``dvc`` command showed."""
+        ran = set(re.findall(r"Running stage '(.+?)'", shown))
         assert "look" in ran
         return ran - {"look"}
 

@@ -196,10 +196,8 @@ def test_content_is_read_only_where_a_file_changed(tmp_path: Path, read: list[st
         (folder / name).write_text(name)
 
     def look(wait: int = LATER) -> str | None:
-        digests = Digests(memory, time.time_ns() + wait)
-        found = digests.of(folder)
-        digests.save()
-        return found
+        with Digests(memory, time.time_ns() + wait) as digests:
+            return digests.of(folder)
 
     first = look()
     assert sorted(read) == ["a", "b", "c"]
@@ -232,6 +230,28 @@ def test_content_is_read_only_where_a_file_changed(tmp_path: Path, read: list[st
     assert len(read) == 7 * 3
 
 
+def test_a_look_that_was_interrupted_goes_on(tmp_path: Path, read: list[str]) -> None:
+    memory, folder = tmp_path / "memory.json", tmp_path / "set"
+    for name in "abc":
+        sound(folder / name / "1.wav", 1)
+    later = time.time_ns() + LATER
+    with pytest.raises(KeyboardInterrupt), Digests(memory, later) as digests:
+        digests.of(folder / "a")
+        digests.of(folder / "b")
+        raise KeyboardInterrupt
+    with Digests(memory, later) as digests:
+        digests.of(folder / "c")
+        raised = [digests.of(folder / name) for name in "ab"]
+    assert len(read) == 3 and None not in raised
+    with pytest.raises(KeyboardInterrupt), Digests(memory, later) as digests:
+        raise KeyboardInterrupt  # before anything is asked for: nothing is forgotten
+    with Digests(memory, later) as digests:
+        assert [digests.of(folder / name) for name in "ab"] == raised and len(read) == 3
+    with Digests(memory, later) as digests:  # they were not asked for c, which is forgotten
+        digests.of(folder / "c")
+    assert len(read) == 4
+
+
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     """The same files through links are the same fingerprint; hidden folders are no data."""
     plain, linked = tmp_path / "plain", tmp_path / "linked"
@@ -261,9 +281,8 @@ def test_names_of_any_bytes_and_files_that_cannot_be_read(
     name = os.fsdecode(b"lat\xe9.wav")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / name).write_bytes(b"1")
-    digests = Digests(tmp_path / "memory.json", time.time_ns() + LATER)
-    first = digests.of(tmp_path / "set")
-    digests.save()
+    with Digests(tmp_path / "memory.json", time.time_ns() + LATER) as digests:
+        first = digests.of(tmp_path / "set")
     assert Digests(tmp_path / "memory.json").of(tmp_path / "set") == first
 
     def refused(path: Path) -> str:

@@ -111,7 +111,9 @@ def test_the_project_has_every_layout() -> None:
 
 def test_without_an_edit_only_the_look_runs(project: Project) -> None:
     before = fingerprints(project)
-    assert project.run("repro", "prepare") == set()
+    shown = project.dvc("repro", "prepare")
+    assert "nothing outside the repository changed" in shown
+    assert shown.count("Running stage") == shown.count("Running stage 'look':") == 1
     assert fingerprints(project) == before
     assert json.loads(before["made.json"]) == {}  # nothing of it lies outside
     everything = b"".join(before.values()).decode()
@@ -128,7 +130,9 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
         "prepare@mine runs again:",
         "    input ../my data/clotho_captions_validation.csv changed",
     ], found.stderr
-    assert project.run("repro", "prepare") == {"prepare@mine", "prepare@words"}
+    shown = project.dvc("repro", "prepare")
+    assert "dataset mine: clotho_captions_validation.csv changed\n" in shown
+    assert project.stages(shown) == {"prepare@mine", "prepare@words"}
     assert clips(project, "mine")["validation"].captions == ("a cow in the validation",)
     assert clips(project, "words")["a"].captions == ("a cow",)
     assert "up to date" in project.earwitness("why", "prepare@mine").stdout

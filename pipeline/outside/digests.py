@@ -78,6 +78,9 @@ def _state(status: os.stat_result) -> State:
 class Digests:
     """SHA-256 of files, which are remembered from one run to the next.
 
+    They are at the end of a ``with`` block, also of one that was interrupted: what was read by then
+    is not read again.
+
     Args:
         memory: the file that they are remembered in; a broken one is as good as none.
         now: ns, the time of this run.
@@ -89,6 +92,12 @@ class Digests:
         self._known = {} if memory is None else _read(memory)
         self._used: dict[str, tuple[State, str]] = {}
 
+    def __enter__(self) -> Digests:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._save(self._used if kind is None else {**self._known, **self._used})
+
     def of_files(self, root: Path, files: Mapping[str, State]) -> dict[str, str]:
         """SHA-256 of each of :func:`list_files`; :data:`UNREADABLE` for a file that is so."""
         top = os.path.realpath(root)
@@ -99,11 +108,11 @@ class Digests:
             read = threads.map(_sha256, (places[name] for name in changed))
             # most looks take no time, and show nothing
             bar = tqdm(read, root.name, len(changed), disable=None, unit="file", delay=2)
-            fresh = dict(zip(changed, bar, strict=True))
-        for name, digest in fresh.items():
-            if digest != UNREADABLE:
-                self._used[places[name]] = (files[name], digest)
-        return {name: digest or fresh[name] for name, digest in known.items()}
+            for name, digest in zip(changed, bar, strict=True):
+                known[name] = digest
+                if digest != UNREADABLE:
+                    self._used[places[name]] = (files[name], digest)
+        return {name: digest for name, digest in known.items() if digest is not None}
 
     def of(self, path: Path) -> str | None:
         """Of a file, or of a folder's files and their names; None where there are none."""
@@ -111,11 +120,11 @@ class Digests:
         digests = self.of_files(path, files)
         return digest_of(digests) if digests else None
 
-    def save(self) -> None:
+    def _save(self, asked: Mapping[str, tuple[State, str]]) -> None:
         """Remembers those that were asked for; those that are gone are forgotten."""
         old = {
             place: (state, digest)
-            for place, (state, digest) in self._used.items()
+            for place, (state, digest) in asked.items()
             if max(state.modified, state.changed) < self._now - RECENT
         }
         if self._memory is not None and old != self._known:
