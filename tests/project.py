@@ -32,9 +32,7 @@ class Project:
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
-        listed = self.git(
-            "ls-files", "-co", "--exclude-standard", folder=REPOSITORY
-        ).splitlines()
+        listed = self.git("ls-files", "-co", "--exclude-standard", folder=REPOSITORY).splitlines()
         for name in listed:
             if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)

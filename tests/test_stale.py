@@ -34,6 +34,7 @@ PARAMS: dict[str, Any] = {
     },
     "encoders": {},
     "tagging": {"encoders": []},
+    "bart": {"pretrained": "../bart"},
     "text_encoders": {"w2v": {"module": "word2vec", "weights": "../vectors.txt"}},
     **{key: {} for key in ("retrievers", "adapted", "captioners", "finetuned", "systems")},
     **{key: [] for key in ("encoded", "test_sets", "retrieval_test_sets")},
@@ -67,6 +68,8 @@ def make_data(base: Path) -> None:
     macs = "files:\n- filename: park.wav\n  annotations:\n  - sentence: birds sing\n"
     (base / "scenes" / "MACS.yaml").write_text(macs)
     table(base / "words" / "train.csv", [["file_name", "caption"], ["a.wav", "a dog"]])
+    (base / "bart").mkdir()
+    (base / "bart" / "model.safetensors").write_bytes(b"old")
     (base / "vectors.txt").write_text("2 2\na 1 0\ndog 0 1\n")
 
 
@@ -188,4 +191,7 @@ def test_replaced_weights_are_read_again(project: Project, base: Path) -> None:
     with h5py.File(stored) as file:
         assert file["values"][:].tolist() == [[0, 3]]  # of "a cow": of "a", as cow has none
     vectors.touch()  # content is what counts
-    assert project.run("repro", "embed") == set()
+    (base / "bart" / "model.safetensors").write_bytes(b"new")  # which no job reads here
+    shown = project.dvc("repro", "embed")
+    assert "weights ../bart changed\n" in shown and "weights ../vectors" not in shown
+    assert project.stages(shown) == {plan}
