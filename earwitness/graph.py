@@ -14,7 +14,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 PLANS = "data/plans"
-PLANNING = "plan"  # the stage that writes them
+AHEAD = ("look", "plan")  # the stages that decide what runs, and make no data
 
 
 class Job(NamedTuple):
@@ -26,16 +26,19 @@ class Job(NamedTuple):
     sources: tuple[str, ...]  # jobs that write what it reads, in the order of dvc.yaml
 
 
-def read_jobs(root: Path) -> dict[str, Job]:
-    """Job → what it reads and writes, in the order of ``dvc.yaml``; planning is left out.
+def read_jobs(root: Path, partly: bool = False) -> dict[str, Job]:
+    """Job → what it reads and writes, in the order of ``dvc.yaml``, but for :data:`AHEAD`.
+
+    Args:
+        partly: leave out what a plan would name that is not made yet.
 
     Raises:
-        EarwitnessError: no repository of DVC at ``root``, or a plan is missing.
+        EarwitnessError: no repository of DVC at ``root``, or, unless ``partly``, a plan is missing.
     """
     stages = {
         stage.name: stage
         for stage in open_repository(root).index.stages
-        if stage.name.partition("@")[0] != PLANNING
+        if stage.name.partition("@")[0] not in AHEAD
     }
     outputs = {
         name: tuple(_path(out, root) for out in stage.outs) for name, stage in stages.items()
@@ -45,7 +48,7 @@ def read_jobs(root: Path) -> dict[str, Job]:
         depends = [_path(dep, root) for dep in stage.deps]
         plan = next((path for path in depends if path.startswith(f"{PLANS}/")), None)
         inputs = dict.fromkeys(path for path in depends if path != plan)
-        if plan is not None:
+        if plan is not None and not (partly and not (root / plan).exists()):
             inputs |= dict.fromkeys(_planned_inputs(root / plan))
         sources = tuple(
             other

@@ -2,6 +2,7 @@
 
 The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it;
 today's plan is made here, from ``params.yaml`` and what is there. Their difference is the answer.
+So it is with the fingerprint of a dataset's files, which `prepare` depends on (stages/look.py).
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from earwitness.graph import PLANS, Job, open_repository, read_jobs, upstream
 from pipeline.config.params import load_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
+from pipeline.files import read_json
+from pipeline.outside.digests import Digests
+from pipeline.outside.look import changes, look_at_dataset
 from pipeline.planning import PHASES, Context
 
+FINGERPRINTS = "data/inputs/datasets"  # of what `prepare` reads
+LOOKED = "data/partial/look"  # the files that were looked at, and their digests
 CODE = Path(__file__).resolve().parents[1]  # the folder of our packages
 Plan = Mapping[str, Any]  # as JSON
 
@@ -32,7 +38,7 @@ def explain(job: str, root: Path) -> list[str]:
     Raises:
         EarwitnessError: no such job (the nearest is named), or invalid parameters.
     """
-    jobs = read_jobs(root)
+    jobs = read_jobs(root, partly=True)
     if job not in jobs:
         raise EarwitnessError(f"no job '{job}'{nearest(job, jobs)}")
     repository = open_repository(root)
@@ -71,7 +77,9 @@ class _Today:
     """Plans as planning would write them now; each phase is made once, when it is asked for."""
 
     def __init__(self, root: Path) -> None:
-        self.context = Context.read(load_params(root / "params.yaml"), CODE, root)
+        self.root, self.params = root, load_params(root / "params.yaml")
+        looked = root / LOOKED / "weights.json"
+        self.context = Context.read(self.params, CODE, root, looked)
         self.phases: dict[str, dict[str, Any]] = {}
 
     def plan(self, path: str) -> Plan | None:
@@ -82,6 +90,14 @@ class _Today:
         plan = self.phases[phase].get(name)
         return None if plan is None else json.loads(plan.model_dump_json())
 
+    def edits(self, dataset: str, last: Mapping[str, Any]) -> Iterator[str]:
+        """What differs in a dataset's files from its fingerprint ``last``, in words."""
+        settings = self.params.datasets[dataset]
+        digests = Digests(self.root / LOOKED / "datasets" / f"{dataset}.json")
+        now = look_at_dataset(settings, self.root, digests)
+        for change in changes(last, now) if now else ():  # of files that are away, all stays
+            yield f"input {getattr(settings, 'root', '.')}/{change}"
+
 
 def _reasons(
     stage: Any, jobs: Mapping[str, Job], name: str, repository: Any, today: _Today
@@ -89,8 +105,14 @@ def _reasons(
     job = jobs[name]
     for kind, paths in _changed(stage).items():
         for path, state in paths.items():
-            if path != job.plan:
+            if path != job.plan and not _is_fingerprint(path):
                 yield f"{kind} {path}: {state}"
+    for path in filter(_is_fingerprint, job.inputs):
+        last = _last(stage, path, repository)
+        if isinstance(last, str):
+            yield last
+        else:
+            yield from today.edits(PurePosixPath(path).stem, last)
     if job.plan is None:
         return
     try:
@@ -98,17 +120,30 @@ def _reasons(
     except EarwitnessError as error:
         yield f"its plan cannot be made yet: {error}"
         return
-    last = next((dep for dep in stage.deps if dep.def_path == job.plan), None)
-    if last is None or not last.hash_info:
-        yield "it has not run here yet"
-        return
-    cached = Path(repository.cache.local.oid_to_path(last.hash_info.value))
+    last = _last(stage, job.plan, repository)
     if new is None:
         yield "the parameters ask for no such job any more"
-    elif not cached.is_file():
-        yield "DVC's cache no longer has the plan that it last ran with, so nothing can be compared"
+    elif isinstance(last, str):
+        yield last
     else:
-        yield from differences(json.loads(cached.read_text(encoding="utf-8")), new, jobs)
+        yield from differences(last, new, jobs)
+
+
+def _is_fingerprint(path: str) -> bool:
+    return path.startswith(f"{FINGERPRINTS}/")
+
+
+def _last(stage: Any, path: str, repository: Any) -> Plan | str:
+    """What a dependency was when the job last ran, or why that is not known."""
+    last = next((dep for dep in stage.deps if dep.def_path == path), None)
+    if last is None or not last.hash_info:
+        return "it has not run here yet"
+    cached = Path(repository.cache.local.oid_to_path(last.hash_info.value))
+    if not cached.is_file():
+        what = "fingerprint" if _is_fingerprint(path) else "plan"
+        return f"DVC's cache no longer has the {what} that it last ran with, to compare with"
+    found: Plan = read_json(cached, "run `dvc repro`")
+    return found
 
 
 def differences(old: Plan, new: Plan, jobs: Mapping[str, Job]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(os.environ.get("DVC_ROOT", "."))  # the original repository
 PARAMS = Path("params.yaml")
 DATA = Path("data")
+INPUTS = DATA / "inputs"  # fingerprints of what lies outside: datasets/<dataset>.json, weights.json
 CORPORA = DATA / "corpora"  # <dataset>.json
 FEATURES = DATA / "features"  # <dataset>/<encoder>.h5, <dataset>/<retriever>/frames.h5
 INDEX = DATA / "index"  # fingerprints: frozen/<dataset>/<encoder>.json, encoded/<dataset>/…
@@ -24,6 +25,7 @@ SCORES = DATA / "scores"  # <dataset>/<system>.csv: per-clip values
 CURVES = DATA / "curves"  # {encoders,retrievers,captioners}/<name>.csv, for `dvc plots show`
 METRICS = Path("metrics")  # <dataset>/<system>.json, in git
 PARTIAL = ROOT / DATA / "partial"
+LOOKED = PARTIAL / "look"  # the files that were looked at, and their digests
 CHECKPOINTS = ROOT / DATA / "checkpoints"
 SPICE = ROOT / DATA / "tools" / "spice"  # see pipeline/metrics/spice_install.py
 SPICE_CACHE = PARTIAL / "spice"  # parses of captions

@@ -15,7 +15,7 @@ def main(phase: str) -> None:
     """Writes data/plans/<phase>/ by params.yaml and the results of the phases before."""
     params = load_params(paths.PARAMS)
     code = Path(__file__).parents[1]
-    plans = PHASES[phase](Context.read(params, code, Path()))
+    plans = PHASES[phase](Context.read(params, code, Path(), paths.LOOKED / "weights.json"))
     folder = paths.PLANS / phase
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

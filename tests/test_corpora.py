@@ -376,7 +376,6 @@ def test_the_stages_write_a_manifest_or_one_line(tmp_path: Path) -> None:
         "  none: {layout: clotho, root: nowhere}\n"
     )
     with_bad_sound(tmp_path)
-    assert stage(tmp_path, "fetch", "mine").returncode == 0
     done = stage(tmp_path, "prepare", "mine")
     assert done.returncode == 0, done.stderr
     assert "warning: dataset mine: 4 of 6 sound files cannot be used" in done.stderr
@@ -385,7 +384,7 @@ def test_the_stages_write_a_manifest_or_one_line(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: dataset none:") and failed.stderr.count("\n") == 1
     assert not (tmp_path / "data" / "corpora" / "none.json").exists()
-    assert "did you mean 'mine'?" in stage(tmp_path, "fetch", "mnie").stderr
+    assert "did you mean 'mine'?" in stage(tmp_path, "prepare", "mnie").stderr
 
 
 def test_a_queued_experiment_makes_its_sound_in_the_original_repository(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.registry import build_sound_encoder, build_text_encoder, weights_digest
 from pipeline.errors import EarwitnessError
-from pipeline.planning.context import Context
-from pipeline.planning.features import extraction_plans
+from pipeline.planning import PHASES, Context
 
 CAPTIONS = ["a dog barks", "Rain falls.", "A bird (two?), while a dog barks: rain-falls!", "dog"]
 
@@ -256,7 +255,7 @@ def test_wsac_validates_and_plans_with_the_papers_own_clap(
     manifest = Manifest("clotho", "raw", (Clip("a", "development", "a.wav", 4.0, ("a dog",)),))
     context = Context(settings, {"clotho": manifest}, REPOSITORY, tmp_path)
     tokenizer = f"weights {path.parent}"
-    plans = extraction_plans(context)
+    plans = PHASES["extraction"](context)
     sound_plan, text_plan = plans["clotho-clap"], plans["clotho-clap-text"]
     assert isinstance(sound_plan, ExtractionPlan) and isinstance(text_plan, EmbeddingPlan)
     assert sound_plan.encoder.window_seconds == 30.0  # a clip of Clotho is one embedding
@@ -265,6 +264,6 @@ def test_wsac_validates_and_plans_with_the_papers_own_clap(
     assert weights_digest(sound_plan.encoder) == weights_digest(text_plan.encoder)
     before = text_plan.inputs[tokenizer]
     (path.parent / "note.txt").write_text("another tokenizer")
-    changed = extraction_plans(context)["clotho-clap-text"].inputs[tokenizer]
+    changed = PHASES["extraction"](context)["clotho-clap-text"].inputs[tokenizer]
     (path.parent / "note.txt").unlink()
     assert before != changed

@@ -208,13 +208,16 @@ def test_batches_hold_each_clip_once_within_their_bound() -> None:
     assert padded < 1.1 * durations.sum()
 
 
-def test_an_interrupted_run_does_the_rest_alone(tmp_path: Path) -> None:
-    class Stops(Trunk):
-        def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
-            if len(self.batches) == 4:
-                raise KeyboardInterrupt
-            return super().trunk(logmel, lengths)
+class Stops(Trunk):
+    """Is interrupted at its fifth batch."""
 
+    def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
+        if len(self.batches) == 4:
+            raise KeyboardInterrupt
+        return super().trunk(logmel, lengths)
+
+
+def test_an_interrupted_run_does_the_rest_alone(tmp_path: Path) -> None:
     quiet = Trunk()
     run(tmp_path / "quiet", quiet)
     manifest = make_manifest(tmp_path / "raw")
@@ -227,6 +230,21 @@ def test_an_interrupted_run_does_the_rest_alone(tmp_path: Path) -> None:
     _, report = run(tmp_path, rest, manifest)
     assert 0 < report.count < len(DURATIONS)
     assert len(rest.batches) <= len(quiet.batches) - kept
+    assert digest(tmp_path) == digest(tmp_path / "quiet")
+
+
+def test_damaged_parts_are_made_again_to_the_same_bytes(tmp_path: Path) -> None:
+    run(tmp_path / "quiet", Trunk())
+    manifest = make_manifest(tmp_path / "raw")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Stops(), manifest)
+    (parts,) = (tmp_path / "partial").iterdir()
+    kept = sorted(parts.glob("*.values.npy"))
+    assert len(kept) >= 2
+    whole = kept[0].read_bytes()  # of the same shape, but other numbers
+    kept[0].write_bytes(whole[:-200] + bytes(200))
+    kept[1].write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f2', 'shape': (((((")
+    run(tmp_path, Trunk(), manifest)
     assert digest(tmp_path) == digest(tmp_path / "quiet")
 
 

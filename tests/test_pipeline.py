@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPOSITORY
-from ruamel.yaml import YAML
+from project import Project
 from tiny import TINY
 
 from pipeline.planning import PHASES
@@ -27,89 +21,9 @@ AFTER_DECODE = {"evaluate@soundscapes", "rank@soundscapes", "report"}
 AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 
 
-class Project:
-    """A copy of this working tree, committed, with tiny parameters."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / "project"
-        listed = self._git(REPOSITORY, "ls-files", "-co", "--exclude-standard").splitlines()
-        for name in listed:
-            if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(REPOSITORY / name, self.root / name)
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(root / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(root / "global"),
-            "DVC_SYSTEM_CONFIG_DIR": str(root / "system"),
-            "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": "1",
-            "GIT_AUTHOR_NAME": "test",
-            "GIT_AUTHOR_EMAIL": "test@example.invalid",
-            "GIT_COMMITTER_NAME": "test",
-            "GIT_COMMITTER_EMAIL": "test@example.invalid",
-        }
-        self.edit_params(TINY)
-        self._git(self.root, "init", "-q")
-        self.commit("start")
-
-    def edit_params(self, changes: dict[str, Any]) -> None:
-        yaml = YAML()
-        path = self.root / "params.yaml"
-        values = yaml.load(path.read_text(encoding="utf-8")) if changes is not TINY else {}
-        values.update(changes)
-        with path.open("w", encoding="utf-8") as stream:
-            yaml.dump(values, stream)
-
-    def dvc(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
-
-    def run(self, *arguments: str) -> set[str]:
-        """The stages that a ``dvc`` command ran."""
-        return set(re.findall(r"Running stage '(.+?)'", self.dvc(*arguments)))
-
-    def earwitness(
-        self, *arguments: str, folder: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """The command that a person types, run on this copy's code; in its root, or a folder."""
-        return subprocess.run(
-            [sys.executable, "-c", "from earwitness.cli import main; main()", *arguments],
-            cwd=folder or self.root,
-            env={**self.environment, "PYTHONPATH": str(self.root)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    def commit(self, message: str) -> None:
-        self._git(self.root, "add", "-A")
-        self._git(self.root, "commit", "-qm", message, "--allow-empty")
-
-    def _git(self, folder: Path, *arguments: str) -> str:
-        environment = getattr(self, "environment", None)
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("pipeline"))
+    project = Project(tmp_path_factory.mktemp("pipeline"), TINY)
     ran = project.run("repro")
     assert {"train_captioner@edtc", "train_captioner@plain", "extract@soundscapes-panns"} <= ran
     assert {
@@ -182,7 +96,7 @@ def test_the_doctor_says_what_is_there(project: Project) -> None:
     assert "ok    captioner edtc" in done.stdout and "ok    dataset soundscapes" in done.stdout
     project.edit_params({"datasets": {**TINY["datasets"], "mine": MINE}})
     done = project.earwitness("doctor")
-    project._git(project.root, "checkout", "-q", "params.yaml")
+    project.git("checkout", "-q", "params.yaml")
     assert done.returncode == 1 and "MISS  dataset mine" in done.stdout
 
 
@@ -226,7 +140,7 @@ def test_why_says_what_differs_from_the_plan_of_the_last_run(
     assert "before it, train_captioner@edtc runs:" in after
     assert "up to date" in project.earwitness("why", "train_captioner@gru").stdout
     source.write_text(code, encoding="utf-8")
-    project._git(project.root, "checkout", "-q", "params.yaml")
+    project.git("checkout", "-q", "params.yaml")
 
 
 def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
@@ -240,7 +154,7 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
         "metrics/soundscapes/edtc.json",
         "metrics/retrieval/soundscapes/captioned.json",  # ranks by edtc's captions
     }
-    project._git(project.root, "checkout", "-q", ".")
+    project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
     assert project.run("repro") == set()
 
@@ -251,7 +165,7 @@ def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) 
         "finetune@transformer-scst",
         "decode@soundscapes-ensemble",
     }
-    project._git(project.root, "checkout", "-q", ".")
+    project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
 
 
@@ -265,7 +179,7 @@ def test_docstrings_and_the_command_line_rerun_no_training(project: Project) -> 
         path.write_text(re.sub(r'\A"""', '"""Changed. ', path.read_text(encoding="utf-8")))
     (project.root / "earwitness/cli.py").write_text("def main() -> None:\n    print()\n")
     assert project.run("repro") == PLANS
-    project._git(project.root, "checkout", "-q", ".")
+    project.git("checkout", "-q", ".")
     assert project.run("repro") <= PLANS  # DVC remembers these from before
 
 
@@ -274,7 +188,7 @@ def test_an_encoders_module_reruns_that_encoder_alone(project: Project) -> None:
     path.write_text(path.read_text(encoding="utf-8") + "\nADDED = True\n", encoding="utf-8")
     # the features come out the same, so no captioner is trained again
     assert project.run("repro") == PLANS | {"extract@soundscapes-logmel"}
-    project._git(project.root, "checkout", "-q", ".")
+    project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
 
 

@@ -221,6 +221,43 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
     assert plan.model.spec_augment is None
 
 
+@pytest.mark.parametrize(
+    ("setting", "more", "expected"),
+    [
+        ("bart.pretrained", {}, {"edtc", "plain", "cmu"}),
+        ("bart.tokenizer", {}, {"edtc", "plain", "cmu"}),
+        ("prefix.pretrained", {}, {"wsac"}),
+        ("encoders.logmel.weights", {}, {"soundscapes-logmel", "cnn10-minilm", "rlssr"}),
+        (
+            "text_encoders.minilm.weights",
+            {},
+            {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
+        ),
+        ("sound_towers.cnn10.weights", {}, {"cnn10-minilm", "rlssr"}),
+        ("evaluation.sbert", {}, {"soundscapes"}),
+        ("evaluation.fluency", {}, {"soundscapes"}),
+        ("scst.sbert", {"scst.rewards": {"sbert": 1}}, {"transformer-scst"}),
+        ("scst.sbert", {"scst.rewards": {"sbert": 0, "cider_d": 1}}, set()),  # it is not read
+    ],
+)
+def test_weights_replaced_at_their_path_change_only_the_plans_of_what_reads_them(
+    params: Params,
+    manifests: dict[str, Manifest],
+    made: Path,
+    setting: str,
+    more: dict[str, Any],
+    expected: set[str],
+) -> None:
+    weights = made / "weights" / "model.bin"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    own = with_settings(params, {setting: str(weights.parent), **more}, "test")
+    before = all_plans(own, manifests, made)
+    assert not changed(before, all_plans(own, manifests, made))
+    weights.write_bytes(b"new")
+    assert changed(before, all_plans(own, manifests, made)) == expected
+
+
 def test_new_captions_change_text_and_training_but_no_sound(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, str] = {
     GROUND: "",
     "config": "losses",  # of which only the names of the losses
     "corpora": "config",
+    "outside": "config",
     "text": "config",
     "losses": "",
     "encoders": "config text",
@@ -28,10 +29,11 @@ MAY_IMPORT: dict[str, str] = {
     "trained": "config corpora encoders features metrics models text",
     "decoding": "config corpora features models text trained",
     "training": "config corpora decoding encoders features losses metrics models text trained",
-    "planning": "config corpora text",
-    "earwitness": "config corpora decoding encoders features metrics models planning text trained",
-    "stages": "config corpora decoding earwitness encoders features metrics planning trained"
-    " training",
+    "planning": "config corpora outside text",
+    "earwitness": "config corpora decoding encoders features metrics models outside planning text"
+    " trained",
+    "stages": "config corpora decoding earwitness encoders features metrics outside planning"
+    " trained training",
 }
 
 

@@ -196,3 +196,26 @@ def test_a_part_cut_short_or_of_another_width_is_done_again(tmp_path: Path) -> N
         assert parts.missing() == [1, 2]
     with parts.held():
         assert not list((tmp_path / "x").glob(".*"))
+
+
+def test_a_part_that_is_damaged_anywhere_is_done_again(tmp_path: Path) -> None:
+    """Each of its files, emptied or cut, and the arrays with one byte altered, at any place."""
+    parts = Parts(tmp_path / "x", [np.array([0])], WIDTH)
+    with parts.held():
+        parts.save(0, np.arange(4 * WIDTH).reshape(4, WIDTH).astype(np.float16), np.array([4]))
+        assert parts.missing() == []
+        files = sorted((tmp_path / "x").iterdir())
+        assert len(files) == 3
+        for path in files:
+            whole = path.read_bytes()
+            altered = [b"1", b"{}", b"[0, 0]", b"[" * 100_000]
+            if path.suffix == ".npy":
+                for at in range(len(whole)):
+                    altered.append(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+            for damaged in (b"", whole[: len(whole) // 2], *altered):
+                path.write_bytes(damaged)
+                assert parts.missing() == [0], (path.name, damaged)
+            path.unlink()
+            assert parts.missing() == [0]
+            path.write_bytes(whole)
+        assert parts.missing() == []

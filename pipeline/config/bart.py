@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import check_heads
+from pipeline.config.fields import Outside, check_heads
 from pipeline.config.section import Section
 from pipeline.config.tokens import Punctuation
 
@@ -12,10 +14,10 @@ from pipeline.config.tokens import Punctuation
 class BartConfig(Section):
     """``pretrained``: a hub name or a path; null trains one of these sizes from scratch."""
 
-    pretrained: str | None = "facebook/bart-base"  # EDTC 3.1.3
+    pretrained: Annotated[str | None, Outside()] = "facebook/bart-base"  # EDTC 3.1.3
     vocabulary: int = Field(3000, ge=64)  # subwords of the tokenizer trained on the captions
     # a BART's own by hub name or path, in the place of that one (CMU 5.1); null: as said above
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, Outside()] = None
     # inside captions (at their end it is never learned): tokens like others (ours; EDTC does not
     # say), or none of it, as DCASE 2022's baseline, whose numbers CMU's are
     punctuation: Punctuation = "inside"

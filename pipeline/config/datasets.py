@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Seed
+from pipeline.config.fields import Outside, Seed
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import Seconds
 
 
-class SoundscapesDatasetConfig(Section):
+class BaseDatasetConfig(Section):
+    """``reads``: what `prepare` reads below ``root``, files and whole folders; it runs again where
+    any of it changes. A layout that does not say is watched whole.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = (".",)
+
+
+class SoundscapesDatasetConfig(BaseDatasetConfig):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
 
+    reads: ClassVar = ()  # nothing: it is made here
     layout: Literal["soundscapes"]
     seed: Seed = 7  # the corpus is the same to the byte for a seed
     development: int = Field(1200, ge=1)  # clips in each split
@@ -32,39 +41,51 @@ class SoundscapesDatasetConfig(Section):
         return self
 
 
-class ClothoDatasetConfig(Section):
+class ClothoDatasetConfig(BaseDatasetConfig):
     """Any folder in Clotho's layout: ``<split>/*`` and ``clotho_captions_<split>.csv``."""
 
+    reads: ClassVar = (
+        *("development", "validation", "evaluation", "events.csv"),
+        *("clotho_captions_development.csv", "clotho_captions_validation.csv"),
+        "clotho_captions_evaluation.csv",
+    )
     layout: Literal["clotho"]
     root: str  # folder, relative to the repository or absolute
     bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
 
 
-class AudioCapsDatasetConfig(Section):
+class AudioCapsDatasetConfig(BaseDatasetConfig):
     """AudioCaps' CSV layout: ``<split>.csv`` and ``<split>/<name>.wav``."""
 
+    reads: ClassVar = (
+        *("train", "val", "test", "train.csv", "val.csv", "test.csv"),
+        *("audiocaps_train.csv", "audiocaps_val.csv", "audiocaps_test.csv"),
+    )
     layout: Literal["audiocaps"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
 
 
-class MacsDatasetConfig(Section):
+class MacsDatasetConfig(BaseDatasetConfig):
     """MACS (Martin & Mesaros 2021): ``MACS.yaml`` beside the sound of TAU Urban Acoustic Scenes."""
 
+    reads: ClassVar = ("MACS.yaml", "audio", "TAU-urban-acoustic-scenes-2019-development/audio")
     layout: Literal["macs"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
 
 
-class CaptionsDatasetConfig(Section):
+class CaptionsDatasetConfig(BaseDatasetConfig):
     """Captions without sound, one CSV file a split: for text-only training (WSAC)."""
 
+    reads: ClassVar = ()  # but for these tables
     layout: Literal["captions"]
     root: str
-    development: str  # file below root, with file_name, and caption or caption_1 …
-    validation: str | None = None
-    evaluation: str | None = None
+    # file below root, with file_name, and caption or caption_1 …
+    development: Annotated[str, Outside("root")]
+    validation: Annotated[str | None, Outside("root")] = None
+    evaluation: Annotated[str | None, Outside("root")] = None
 
 
 DatasetConfig = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Counts, Ref, When
+from pipeline.config.fields import Counts, Outside, Ref, When
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import (
     Fft,
@@ -232,7 +232,8 @@ class WavCapsTextEncoderConfig(BaseTextEncoderConfig):
 
     module: Literal["wavcaps_text"]
     weights: Weights  # the path of the .pt of WavCaps' retrieval code
-    tokenizer: str = "google-bert/bert-base-uncased"  # on the hub, or a folder; WavCaps' settings
+    # on the hub, or a folder; WavCaps' settings
+    tokenizer: Annotated[str, Outside()] = "google-bert/bert-base-uncased"
     pooling: Literal["tokens", "mean"] = "mean"
 
 

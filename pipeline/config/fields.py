@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
@@ -72,6 +73,18 @@ class When:
         if self.several:
             return len(value) > 1
         return str(value) in self.values if self.values else bool(value)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The field names a file or a folder that lies outside the repository and may change any time.
+
+    ``below``: the field that names the folder that it lies in. Without it, the value may also be a
+    model's name on a hub: it is a path where something of that name is there. Fields of the type
+    ``Weights`` say so by their type.
+    """
+
+    below: str = ""
 
 
 def marker(field: FieldInfo, kind: type[M]) -> M | None:

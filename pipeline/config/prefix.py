@@ -12,7 +12,7 @@ from pipeline.config.captioner_base import (
     FindTower,
     Resolved,
 )
-from pipeline.config.fields import SOUND, TEXT, Names, Ref, check_heads
+from pipeline.config.fields import SOUND, TEXT, Names, Outside, Ref, check_heads
 from pipeline.config.reads import Moment, ReadsConfig
 from pipeline.config.section import Section
 from pipeline.config.tokens import Punctuation, SubwordsConfig
@@ -24,7 +24,7 @@ class PrefixConfig(Section):
     ``pretrained``: a GPT-2 by hub name or path; null trains one of these sizes from scratch.
     """
 
-    pretrained: str | None = None  # WSAC 4.2: from scratch
+    pretrained: Annotated[str | None, Outside()] = None  # WSAC 4.2: from scratch
     vocabulary: int = Field(3000, ge=64)  # subwords trained on the captions; code: BERT's 30,522
     # inside captions (at their end it is never learned; WSAC's code: there too): tokens like others
     # (WSAC's code), or none of it

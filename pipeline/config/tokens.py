@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.config.fields import Outside
 from pipeline.config.section import Section
 
 Punctuation = Literal["inside", "none"]  # of captions, as subwords
@@ -24,7 +25,7 @@ class SubwordsConfig(Section):
 
     kind: Literal["subwords"] = "subwords"
     vocabulary: int  # of the BPE
-    pretrained: str | None  # hub name or path of a model's own, in its place
+    pretrained: Annotated[str | None, Outside()]  # hub name or path of a model's own, in its place
     section: str  # of params.yaml that names it, for errors
     longest: int  # as above
     punctuation: Punctuation = "inside"

@@ -58,6 +58,14 @@ CLOTHO: dict[str, SplitFiles] = {
 }
 
 
+def is_fetched(root: Path, splits: Mapping[str, SplitFiles] = CLOTHO) -> bool:
+    """Whether ``root`` has all that :func:`fetch_clotho` would download."""
+    return all(
+        (root / split).is_dir() and all((root / table.name).exists() for table in files.tables)
+        for split, files in splits.items()
+    )
+
+
 def fetch_clotho(
     root: Path,
     base_url: str = ZENODO,

@@ -7,8 +7,10 @@ never depends on earlier runs, so a run that was continued gives a byte-identica
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features.store import Header, Index, write_store
-from pipeline.files import replacing
+from pipeline.files import replacing, write_json
 from pipeline.lock import exclusive
 
 BLOCK_FRAMES = 1 << 16  # written together
@@ -54,15 +56,24 @@ class Parts:
             yield self
 
     def missing(self) -> list[int]:
-        """The parts that are missing or incomplete."""
-        return [part for part in range(len(self._entries)) if self._load(part) is None]
+        """The parts that are missing, incomplete or damaged."""
+        return [
+            part
+            for part in range(len(self._entries))
+            if not self._intact(part) or self._load(part) is None
+        ]
 
     def save(self, part: int, values: NDArray[np.float16], lengths: NDArray[np.int64]) -> None:
         """Writes (frames, D) values of a part's entries, in the part's order, and their lengths."""
         arrays: tuple[NDArray[Any], ...] = (lengths, values)
+        sums = []
         for path, array in zip(self._paths(part), arrays, strict=True):
-            with replacing(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
+            stream = io.BytesIO()
+            np.save(stream, array, allow_pickle=False)
+            with replacing(path) as temporary:
+                temporary.write_bytes(stream.getbuffer())
+            sums.append(zlib.crc32(stream.getbuffer()))
+        write_json(self._sums_path(part), sums)  # last: a part without them is incomplete
 
     def assemble(self, path: Path, header: Header, ids: Sequence[str]) -> Index:
         """Joins all parts into one feature file."""
@@ -99,6 +110,17 @@ class Parts:
     def _paths(self, part: int) -> tuple[Path, Path]:
         name = f"{part:06d}"
         return self._folder / f"{name}.lengths.npy", self._folder / f"{name}.values.npy"
+
+    def _sums_path(self, part: int) -> Path:
+        return self._folder / f"{part:06d}.crc32.json"
+
+    def _intact(self, part: int) -> bool:
+        """Whether both files are what :meth:`save` wrote, to the byte."""
+        try:
+            sums = json.loads(self._sums_path(part).read_bytes())
+            return sums == [zlib.crc32(path.read_bytes()) for path in self._paths(part)]
+        except (OSError, ValueError, RecursionError):
+            return False
 
     def _loaded(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         loaded = self._load(part)

@@ -62,7 +62,7 @@ def _captioner_plan(context: Context, name: str) -> CaptionerPlan:
 
 
 def _inputs(context: Context, dataset: str, found: Resolved[CaptionerModel]) -> dict[str, str]:
-    """Digests of captions, features and weights."""
+    """Digests of captions, features and weights that are trained here."""
     sound_dataset = found.sound_dataset or dataset
     read = (dataset, sound_dataset) if found.model.reads.sound else (dataset,)
     inputs = {corpus(each): captions(context.manifests[each].clips) for each in read}
@@ -71,7 +71,7 @@ def _inputs(context: Context, dataset: str, found: Resolved[CaptionerModel]) -> 
     if found.model.reads.sound:
         inputs |= context.features(sound_dataset, found.features)
     if found.tower:
-        inputs |= context.weights(found.tower.settings.weights, found.tower.weights)
+        inputs |= context.trained(found.tower.weights)
     return inputs
 
 
@@ -91,8 +91,6 @@ def _finetuning_plan(context: Context, name: str) -> FinetuningPlan:
     dataset = captioner.dataset
     inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
     inputs |= context.features(dataset, found.features)
-    if scst.rewards.sbert and scst.sbert:
-        inputs |= context.weights(scst.sbert)
     return FinetuningPlan(
         name=name,
         inputs=inputs,

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.config.hardware import DeviceConfig
 from pipeline.config.params import Params
+from pipeline.config.plans import Plan
 from pipeline.config.retrievers import SoundTowerConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
+from pipeline.outside.digests import Digests
+from pipeline.outside.named import named_files
 from pipeline.planning.code import code_digests
-from pipeline.weights import Weights
+
+P = TypeVar("P", bound=Plan)
 
 # registries import every entry; a job names the one that it uses
 REGISTRIES = frozenset(
@@ -38,12 +42,19 @@ class Context:
     manifests: Mapping[str, Manifest]  # by dataset
     code_root: Path  # the folder that holds our packages
     root: Path  # the repository; all paths in plans are below it
+    digests: Digests = field(default_factory=Digests)
 
     @classmethod
-    def read(cls, params: Params, code_root: Path, root: Path) -> Context:
-        """With the manifests that ``prepare`` wrote."""
+    def read(
+        cls, params: Params, code_root: Path, root: Path, looked: Path | None = None
+    ) -> Context:
+        """With the manifests that ``prepare`` wrote.
+
+        Args:
+            looked: where ``stages/look.py`` remembers the digests of weights.
+        """
         manifests = {name: Manifest.load(root / corpus(name)) for name in params.datasets}
-        return cls(params, manifests, code_root, root)
+        return cls(params, manifests, code_root, root, Digests(looked))
 
     def code(self, stage: str, modules: Iterable[str] = ()) -> dict[str, str]:
         """Digests of what a stage runs.
@@ -69,20 +80,22 @@ class Context:
     def model(self, kind: str, name: str) -> dict[str, str]:
         """Digest of a trained model, by path; ``kind``: captioners or retrievers."""
         path = f"{MODELS}/{kind}/{name}"
-        return {path: files_digest(self.root / path) or "not made yet"}
+        return {path: self.digests.of(self.root / path) or "not made yet"}
 
-    def weights(self, named: Weights | str, trained: str | None = None) -> dict[str, str]:
-        """Digest of weights, or their name where their files are not on this machine.
+    def trained(self, path: str | None) -> dict[str, str]:
+        """Digest of the weights that the tagging stage trains; none where it does not."""
+        if path is None:
+            return {}
+        digest = self.digests.of(self.root / path)
+        if digest is None:
+            raise EarwitnessError(f"{path}: weights not trained yet; run `dvc repro tagging`")
+        return {path: digest}
 
-        Args:
-            trained: path of those that the tagging stage trains.
-        """
-        if trained is None:
-            path = Path(str(named))
-            return {f"weights {named}": files_digest(self.root / path) or str(named)}
-        if not (self.root / trained).is_file():
-            raise EarwitnessError(f"{trained}: weights not trained yet; run `dvc repro tagging`")
-        return {trained: files_digest(self.root / trained) or ""}
+    def with_files(self, plan: P) -> P:
+        """The plan, with a digest of every file or folder that its settings name."""
+        digests = {name: self.digests.of(self.root / name) for name in named_files(plan)}
+        found = {f"weights {name}": each for name, each in digests.items() if each is not None}
+        return plan.model_copy(update={"inputs": {**plan.inputs, **found}})
 
     def encoder_weights(self, name: str) -> str | None:
         """Of an encoder that the tagging stage trained, or of the tagger whose events it gives."""
@@ -128,14 +141,6 @@ def captions(clips: Iterable[Clip]) -> str:
 
 def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
-
-
-def files_digest(path: Path) -> str | None:
-    """Of a file, or of a folder's files and their names; None where there are none."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    if not all(file.is_file() for file in files):
-        return None
-    return digest([[file.relative_to(path).as_posix(), sha256(file)] for file in files])
 
 
 def _tagged(encoder: str | None) -> str | None:

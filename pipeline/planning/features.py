@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.planning.checks import check_weights
@@ -49,7 +48,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
             trained = context.encoder_weights(name)
             plans[f"{dataset}-{name}"] = ExtractionPlan(
                 name=name,
-                inputs={corpus(dataset): sounds, **context.weights(encoder.weights, trained)},
+                inputs={corpus(dataset): sounds, **context.trained(trained)},
                 code=context.code("extract", encoder_modules(params, name)),
                 hardware=device(params),
                 dataset=dataset,
@@ -59,12 +58,9 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
             )
         captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
         for name, text in params.text_encoders.items():
-            inputs = {corpus(dataset): captions, **context.weights(text.weights)}
-            if isinstance(text, WavCapsTextEncoderConfig):
-                inputs |= context.weights(text.tokenizer)
             plans[f"{dataset}-{name}"] = EmbeddingPlan(
                 name=name,
-                inputs=inputs,
+                inputs={corpus(dataset): captions},
                 code=context.code("embed", [f"encoders.{text.module}"]),
                 hardware=device(params),
                 dataset=dataset,

@@ -75,9 +75,7 @@ def _retriever_plan(
         inputs[corpus(dataset)] = captions(context.manifests[dataset].clips)
         inputs |= context.features(dataset, (*sound.features, *text.features))
     if sound.kind == "tower":
-        inputs |= context.weights(sound.tower.weights, sound.weights)
-    if text.kind == "tower":
-        inputs |= context.weights(text.tower.weights)
+        inputs |= context.trained(sound.weights)
     return RetrieverPlan(
         name=name,
         inputs=inputs,

@@ -1,0 +1,68 @@
+"""Looks at what lies outside the repository: ``python -m stages.look``; DVC always runs it.
+
+What it finds decides what runs again: `prepare` of the datasets whose files changed, and planning
+where weights did. Where nothing of something is on this machine, its last fingerprint stays, as
+what was made of it is still good.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pipeline.config.datasets import ClothoDatasetConfig, DatasetConfig
+from pipeline.config.params import load_params
+from pipeline.corpora.fetch import fetch_clotho, is_fetched
+from pipeline.outside.digests import Digests
+from pipeline.outside.look import changes, look_at_dataset, look_at_models, read_last, write
+from pipeline.outside.named import dataset_files, model_files
+from stages import paths
+from stages.run import run
+
+
+def main() -> None:
+    """Writes data/inputs/: a fingerprint of each dataset's files, and one of all weights by path.
+
+    Downloads Clotho to its root first, where its ``fetch`` is true.
+    """
+    params = load_params(paths.PARAMS)
+    for path in (paths.INPUTS / "datasets").glob("*.json"):
+        if path.stem not in params.datasets:
+            path.unlink()
+    changed = []
+    for name, settings in params.datasets.items():
+        changed += [f"dataset {name}: {line}" for line in _dataset(name, settings)]
+    with Digests(paths.LOOKED / "weights.json") as digests:
+        found = look_at_models(params, Path(), digests)
+    last = read_last(paths.INPUTS / "weights.json")
+    away = {name: last[name] for name in model_files(params) if name in {*last} - {*found}}
+    for name in away:
+        _warn(f"weights {name}: not there; what was made with them stays")
+    changed += [f"weights {line}" for line in changes(last, found | away)]
+    write(paths.INPUTS / "weights.json", found | away)
+    print("\n".join(changed) or "nothing outside the repository changed")
+
+
+def _dataset(name: str, settings: DatasetConfig) -> list[str]:
+    """What changed, in words."""
+    path = paths.INPUTS / "datasets" / f"{name}.json"
+    last = read_last(path)
+    if isinstance(settings, ClothoDatasetConfig) and settings.fetch:
+        root = paths.ROOT / settings.root
+        if (root.exists() or not last) and not is_fetched(root):
+            fetch_clotho(root)
+    with Digests(paths.LOOKED / "datasets" / f"{name}.json") as digests:
+        found = look_at_dataset(settings, paths.ROOT, digests)
+    if last and not found and dataset_files(settings):
+        _warn(f"dataset {name}: none of its files are there; what was made of them stays")
+        found = last
+    write(path, found)
+    return changes(last, found)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)
