@@ -120,13 +120,19 @@ def _curves(curves: Mapping[str, Rows], column: str, label: str) -> str:
 
 
 def _captions(rows: Rows, references: Mapping[str, Sequence[str]]) -> str:
-    ranked = sorted(rows, key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
+    """The best and the worst by CIDEr-D; the first where CIDEr-D could not be made."""
+    scored = all(row.get("cider_d") for row in rows)
+    ranked = [*rows]
+    if scored:
+        ranked.sort(key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
     shown = ranked if len(ranked) <= 2 * SHOWN else ranked[:SHOWN] + ranked[-SHOWN:]
     body = "".join(
-        f"<tr><td>{html.escape(row['clip_id'])}<td>{float(row['cider_d']):.2f}"
-        f"<td class=text>{html.escape(row['caption'])}"
+        f"<tr><td>{html.escape(row['clip_id'])}<td>"
+        + (f"{float(row['cider_d']):.2f}" if scored else "")
+        + f"<td class=text>{html.escape(row['caption'])}"
         f"<br><small>{html.escape(references[row['clip_id']][0])}</small>"
         for row in shown
     )
     head = "<tr><th>clip<th>CIDEr-D<th>caption, and one reference"
-    return f"<p>The best and the worst by CIDEr-D.<table>{head}{body}</table>"
+    which = "The best and the worst by CIDEr-D" if scored else "The first and the last"
+    return f"<p>{which}.<table>{head}{body}</table>"
