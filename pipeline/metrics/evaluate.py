@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,9 +141,8 @@ def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
             scores.put(f"bleu_{order}", values)
         scores.put("rouge_l", rouge_l(*chosen))
         if id(chosen.references) not in cooked:
-            cooked[id(chosen.references)] = _attempt(
-                ("cider_d",), result, lambda references=chosen.references: CiderD(references)
-            )
+            make = partial(CiderD, chosen.references)
+            cooked[id(chosen.references)] = _attempt(("cider_d",), result, make)
         if (scorer := cooked[id(chosen.references)]) is not None:
             scores.put("cider_d", scorer.score(chosen.candidates))
         words = diversity(chosen.candidates)
