@@ -15,7 +15,9 @@ Rows = list[dict[str, str]]
 SHOWN = 8  # captions at each end
 CURVE = "validation_cider_d"
 RETRIEVAL_CURVE = "validation_map10"
-BOTH_WAYS = ("r1", "r5", "r10", "map10", "median_rank")  # in the order of papers
+BOTH_WAYS = (  # in the order of papers
+    *("r1", "r5", "r10", "recall1", "recall5", "recall10", "map10", "median_rank"),
+)
 RETRIEVAL = ("N", "captions", *(f"{way}_{name}" for way in ("t2a", "a2t") for name in BOTH_WAYS))
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }

@@ -140,7 +140,8 @@ def test_a_caption_without_a_score_takes_no_others_with_it(
     own, good = result.scores["own"], result.scores["good"]
     assert own.corpus["spice"] == pytest.approx(0.3) and own.corpus["spice_clips"] == 2
     cider_d = own.clips["cider_d"]
-    np.testing.assert_allclose(own.clips["spider"], (cider_d + [0.4, np.nan, 0.2]) / 2)
+    halves = (cider_d + np.array([0.4, np.nan, 0.2])) / 2
+    np.testing.assert_allclose(own.clips["spider"], halves)
     assert own.corpus["spider"] == pytest.approx((cider_d[0] + 0.4 + cider_d[2] + 0.2) / 4)
     assert result.incomplete["spice"] == "not of own clip 2 (301 words)"
     assert "spice" not in result.missing and "spice_clips" not in good.corpus

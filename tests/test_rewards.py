@@ -181,7 +181,7 @@ def test_every_reward_has_its_weight() -> None:
 
 def test_one_clip_is_no_corpus_for_cider_d() -> None:
     """All its rewards would be 0, so that nothing would be learned, in silence."""
-    with pytest.raises(EarwitnessError, match="CIDEr-D of 1 clip: .* weights are log 1 = 0"):
+    with pytest.raises(EarwitnessError, match=r"CIDEr-D of 1 clip: .* weights are log 1 = 0"):
         Reward([["a dog barks", "dogs bark"]], ScstConfig(), "cpu")
 
 
