@@ -178,7 +178,8 @@ def _run_java(
 def _combine(result: Evaluated) -> None:
     """SPIDEr, of the systems and clips that have both of its parts."""
     if lacking := [part for part in ("cider_d", "spice") if part in result.missing]:
-        result.missing["spider"] = f"it needs {' and '.join(lacking)}"
+        reasons = (f"{part} ({result.missing[part]})" for part in lacking)
+        result.missing["spider"] = f"it needs {' and '.join(reasons)}"
     if "spice" in result.incomplete:
         result.incomplete["spider"] = "it needs spice"
     for scores in result.scores.values():
