@@ -24,6 +24,7 @@ from pipeline.text import ptb
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_BETWEEN = "next"  # see `_tokenize`
 _BREAKING = 8  # captions that may break a program before it is itself the one at fault
 
 Item = TypeVar("Item", bound=Hashable)
@@ -191,16 +192,20 @@ def tokenize(java: Path | None, captions: Sequence[str], folder: Path) -> list[s
 
 def _tokenize(java: Path | None, lines: Sequence[str], folder: Path) -> list[str]:
     source = folder / "captions.txt"
+    # The program reads on beyond a line: a letter loses its stop where the next line begins with
+    # "A", and "no." keeps it before a number. So a word stands between any two captions.
     # half a surrogate pair, which Python may hold, becomes a question mark
-    source.write_text("".join(f"{line}\n" for line in lines), "utf-8", errors="replace")
+    text = "".join(f"{line}\n{_BETWEEN}\n" for line in lines)
+    source.write_text(text, "utf-8", errors="replace")
     jar = jars() / "tokenizer" / "stanford-corenlp-3.4.1.jar"
     arguments = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
     arguments += ["-preserveLines", "-lowerCase", str(source)]
     with started(java, arguments, memory="512M", seconds=600, folder=folder) as process:
         out, _ = process.communicate()
     found = out.split("\n")[:-1]
-    if len(found) != len(lines):
-        raise JavaError(f"the tokenizer gave {len(found)} lines for {len(lines)} captions")
+    if found[1::2] != [_BETWEEN] * len(lines) or len(found) != 2 * len(lines):
+        raise JavaError(f"the tokenizer gave {len(found)} lines for {2 * len(lines)}")
     return [
-        " ".join(word for word in line.split() if word not in ptb.PUNCTUATION) for line in found
+        " ".join(word for word in line.split() if word not in ptb.PUNCTUATION)
+        for line in found[::2]
     ]
