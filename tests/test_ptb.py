@@ -126,7 +126,7 @@ def test_mangled_captions_nearly_all_equal_java(shared_data: Path, tmp_path: Pat
             letters.insert(draw.randrange(len(letters) + 1), draw.choice(MANGLE))
         captions.append("".join(letters))
     pairs = zip(ptb.tokenize(captions), by_java(captions, tmp_path), strict=True)
-    assert sum(mine == theirs for mine, theirs in pairs) >= 0.985 * len(captions)
+    assert sum(mine == theirs for mine, theirs in pairs) >= 0.995 * len(captions)
 
 
 def test_line_breaks_and_controls_do_not_shift_captions(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _rules() -> tuple[_Rule, ...]:
         _rule(rf"(?:[dlnoDLNO]{_APOSTROPHE}{_LETTER}|[A-HJ-XZ]{_APOSTROPHE}[a-z]){_ALNUM}*"),
         _rule(rf"[dloDLO]{_QUOTE_IN_WORD}{_ALNUM}+"),
         _rule(rf"{_LETTER}+[aeiouyAEIOUY]{_QUOTE_IN_WORD}[aeiouA-Z]{_LETTER}*"),
-        _rule(rf"({_LETTER}{_ALNUM}+\.)[,;]"),
+        _rule(rf"({_LETTER}{_ALNUM}+\.)[,;:]"),
         _rule(rf"(?:{_words(_DROPPED_G)}){_APOSTROPHE}", flags=re.IGNORECASE),
         _rule(
             rf"[mM]a{_APOSTROPHE}am|c(?:'mon|{_APOSTROPHE}est)|cap{_APOSTROPHE}n",
