@@ -130,6 +130,8 @@ def score(
     scores = scoring.score(table.candidates, table.references, root=root, **settings)
     for metric, reason in scores.missing.items():
         print(f"left out: {metric}: {reason}", file=sys.stderr)
+    for metric, reason in scores.incomplete.items():
+        print(f"incomplete: {metric}: {reason}", file=sys.stderr)
     if per_clip is not None:
         write_clips(per_clip, table.labels, scores.clips)
     print(json.dumps(scores.corpus, indent=1))

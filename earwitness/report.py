@@ -15,7 +15,9 @@ Rows = list[dict[str, str]]
 SHOWN = 8  # captions at each end
 CURVE = "validation_cider_d"
 RETRIEVAL_CURVE = "validation_map10"
-BOTH_WAYS = ("r1", "r5", "r10", "map10", "median_rank")  # in the order of papers
+BOTH_WAYS = (  # in the order of papers
+    *("r1", "r5", "r10", "recall1", "recall5", "recall10", "map10", "median_rank"),
+)
 RETRIEVAL = ("N", "captions", *(f"{way}_{name}" for way in ("t2a", "a2t") for name in BOTH_WAYS))
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
@@ -120,13 +122,19 @@ def _curves(curves: Mapping[str, Rows], column: str, label: str) -> str:
 
 
 def _captions(rows: Rows, references: Mapping[str, Sequence[str]]) -> str:
-    ranked = sorted(rows, key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
+    """The best and the worst by CIDEr-D; the first where CIDEr-D could not be made."""
+    scored = all(row.get("cider_d") for row in rows)
+    ranked = [*rows]
+    if scored:
+        ranked.sort(key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
     shown = ranked if len(ranked) <= 2 * SHOWN else ranked[:SHOWN] + ranked[-SHOWN:]
     body = "".join(
-        f"<tr><td>{html.escape(row['clip_id'])}<td>{float(row['cider_d']):.2f}"
-        f"<td class=text>{html.escape(row['caption'])}"
+        f"<tr><td>{html.escape(row['clip_id'])}<td>"
+        + (f"{float(row['cider_d']):.2f}" if scored else "")
+        + f"<td class=text>{html.escape(row['caption'])}"
         f"<br><small>{html.escape(references[row['clip_id']][0])}</small>"
         for row in shown
     )
     head = "<tr><th>clip<th>CIDEr-D<th>caption, and one reference"
-    return f"<p>The best and the worst by CIDEr-D.<table>{head}{body}</table>"
+    which = "The best and the worst by CIDEr-D" if scored else "The first and the last"
+    return f"<p>{which}.<table>{head}{body}</table>"

@@ -25,6 +25,7 @@ class CaptionScores:
     corpus: dict[str, float]  # of all clips; their number N and the vocabulary too
     clips: dict[str, NDArray[np.float64]]  # (N,) each, in the order given
     missing: dict[str, str]  # metric → why it was left out
+    incomplete: dict[str, str]  # metric → which clips have NaN, and why; the corpus is the others
     tokenizer: str  # which one made the tokens
 
 
@@ -56,7 +57,9 @@ def score(
     settings = parse_section(EvaluationConfig, {**own.model_dump(), **evaluation}, "evaluation")
     result = evaluate({"candidates": candidates}, references, settings, find_tools(spice))
     found = result.scores["candidates"]
-    return CaptionScores(found.corpus, found.clips, result.missing, result.tokenizer)
+    return CaptionScores(
+        found.corpus, found.clips, result.missing, result.incomplete, result.tokenizer
+    )
 
 
 def _settings(root: str | Path | None) -> tuple[EvaluationConfig, Path | None]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.cider_d import CiderD, UnweightedError
 
 WORDS = [
     "a",
@@ -138,9 +138,23 @@ def test_constant_is_the_score_of_a_caption_given_to_every_row() -> None:
     np.testing.assert_allclose(scorer.score_constant(candidates), expected, atol=1e-12)
 
 
-def test_one_row_scores_nothing_as_in_pycocoevalcap() -> None:
-    """Every n-gram is in every document: all weights are log 1 = 0."""
-    assert CiderD([["a dog barks"]]).score(["a dog barks"]).corpus == 0.0
+@pytest.mark.parametrize(
+    "references", [[["a dog barks"]], [["a dog barks", "rain"]] * 3, [["a dog"], ["a dog", "dog"]]]
+)
+def test_rows_that_cannot_be_told_apart_are_refused(references: list[list[str]]) -> None:
+    """Every weight is log 1 = 0: even a reference itself would score 0, as in pycocoevalcap."""
+    itself = {row: [captions[0]] for row, captions in enumerate(references)}
+    assert Cider().compute_score(dict(enumerate(references)), itself)[0] == 0
+    with pytest.raises(UnweightedError, match=f"CIDEr-D of {len(references)} clips?: each n-gram"):
+        CiderD(references)
+
+
+def test_one_word_that_differs_is_enough() -> None:
+    references = [["a dog"], ["a cat"]]
+    mine = CiderD(references).score(["a dog", "a dog"])
+    expected = [written_out("a dog", row, references) for row in references]
+    np.testing.assert_allclose(mine.clips, expected, atol=1e-12)
+    assert mine.clips[0] > 0 == mine.clips[1]
 
 
 def test_refuses_a_row_without_references() -> None:

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.metrics import java
@@ -119,10 +121,85 @@ def test_meteor_of_several_systems_in_one_run(program: Path, tmp_path: Path) -> 
         },
         tmp_path,
     )
-    assert found["both"].corpus == found["same"].corpus > 0
-    assert found["half"].clips.tolist() == [found["both"].clips[0], 0.0]
-    assert found["odd"].clips.shape == (1,)
-    assert found["last"].corpus == found["last"].clips[0] > found["both"].clips[0]
+    scores = found.scores
+    assert scores["both"].corpus == scores["same"].corpus > 0
+    assert scores["half"].clips.tolist() == [scores["both"].clips[0], 0.0]
+    assert scores["odd"].clips.shape == (1,)
+    assert scores["last"].corpus == scores["last"].clips[0] > scores["both"].clips[0]
+    assert found.unscored == {}
+
+
+DIES_AT_BAD = f"""exec {sys.executable} -c '
+import sys
+for line in sys.stdin:
+    if "bad" in line: print("Exception: bad", file=sys.stderr); sys.exit(1)
+    parts = line.strip().split(" ||| ")
+    if parts[0] == "SCORE": print(len(parts[-1]), flush=True)
+    else: print(*parts[1:], sum(map(int, parts[1:])), sep=chr(10), flush=True)
+'"""
+
+
+def test_a_caption_that_ends_meteor_takes_no_others_with_it(tmp_path: Path) -> None:
+    """A stand-in that scores a caption by its length, and dies at a word."""
+    said = ["one", "a bad one", "three", *["x" * n for n in range(6, 30)]]
+    sets = {"own": ScoredSet(said, [["a"]] * len(said)), "all": ScoredSet(["bad"], [["b"]])}
+    found = meteor(script(tmp_path, DIES_AT_BAD), sets, tmp_path)
+    lengths = [np.nan if "bad" in text else len(text) for text in said]
+    np.testing.assert_array_equal(found.scores["own"].clips, lengths)
+    assert found.scores["own"].corpus == np.nansum(lengths)
+    assert np.isnan(found.scores["all"].corpus)
+    reason = "METEOR ended with code 1 (Exception: bad)"
+    assert found.unscored == {("a bad one", ("a",)): reason, ("bad", ("b",)): reason}
+
+
+def test_a_program_that_fails_at_everything_is_not_tried_for_ever() -> None:
+    runs = []
+
+    def run(part: Sequence[str]) -> list[int]:
+        runs.append(len(part))
+        raise java.JavaError("ended with code 1")
+
+    with pytest.raises(java.JavaError, match="code 1"):
+        java.separated([str(number) for number in range(1024)], run)
+    assert len(runs) < 40
+    runs.clear()
+
+    def slow(part: Sequence[str]) -> list[int]:
+        runs.append(len(part))
+        raise java.SlowJavaError("stopped after 1 s")
+
+    with pytest.raises(java.SlowJavaError):
+        java.separated(["a", "b"], slow)
+    assert runs == [2]
+
+
+def test_a_caption_that_breaks_the_tokenizer_is_tokenized_here(tmp_path: Path) -> None:
+    breaks = script(
+        tmp_path,
+        """for last; do :; done
+grep -qi bad "$last" && exit 1
+tr A-Z a-z < "$last" """,
+    )
+    captions = ["A Dog", "a BAD (one)", "Rain"]
+    assert java.tokenize(breaks, captions, tmp_path) == ["a dog", "a bad -lrb- one -rrb-", "rain"]
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "de_DE.UTF-8"])
+def test_paths_with_other_letters_in_any_locale(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locale: str
+) -> None:
+    """Java reads its arguments in the locale's encoding: "é" was a question mark to it."""
+    installed = tmp_path / "Récordings (2) ж" / "pycocoevalcap"
+    shutil.copytree(java.jars() / "tokenizer", installed / "tokenizer")
+    (installed / "meteor").symlink_to(java.jars() / "meteor")
+    work = tmp_path / "übung"
+    work.mkdir()
+    monkeypatch.setattr(java, "jars", lambda: installed)
+    monkeypatch.setattr("pipeline.metrics.meteor.jars", lambda: installed)
+    monkeypatch.setenv("LC_ALL", locale)
+    assert java.tokenize(program, ["Ein Café, naïve"], work) == ["ein café naïve"]
+    if locale == "C":  # one start of METEOR takes seconds
+        assert meteor(program, SETS, work).scores["one"].corpus == pytest.approx(0.3, abs=0.25)
 
 
 @pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler to check it with")

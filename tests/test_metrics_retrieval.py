@@ -14,6 +14,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.metrics import retrieval
 from pipeline.metrics.retrieval import (
     Embeddings,
+    Ties,
     chance_scores,
     ensemble_ranks,
     matrix_ranks,
@@ -22,30 +23,38 @@ from pipeline.metrics.retrieval import (
 )
 
 
-def reference(similarity: list[list[float]], relevant: list[set[int]]) -> dict[str, float]:
-    """One direction, query by query: sort, with an irrelevant item first among equals."""
-    firsts, averages = [], []
+def reference(
+    similarity: list[list[float]], relevant: list[set[int]], ties: Ties
+) -> dict[str, float]:
+    """One direction, query by query: sort, an irrelevant or a later item first among equals."""
+    firsts, averages, shares = [], [], []
     for row, right in zip(similarity, relevant, strict=True):
         if not right:
             continue
         order = sorted(range(len(row)), key=lambda i: (-row[i], i in right))
+        if ties == "listed":  # DCASE 2022's measure(), with a sort that is stable
+            order = np.argsort(row, kind="stable")[::-1].tolist()
         hits = [rank for rank, item in enumerate(order, start=1) if item in right]
         firsts.append(hits[0])
         precisions = [(n / rank) for n, rank in enumerate(hits, start=1) if rank <= 10]
         averages.append(sum(precisions) / min(len(right), 10))
+        shares.append([sum(rank <= k for rank in hits) / len(right) for k in (1, 5, 10)])
     recalls = {f"r{k}": fmean(first <= k for first in firsts) for k in (1, 5, 10)}
+    recalls |= {f"recall{k}": fmean(s[at] for s in shares) for at, k in enumerate((1, 5, 10))}
     return recalls | {"map10": fmean(averages), "median_rank": median(firsts)}
 
 
-def both_ways(similarity: Tensor, clip_of: Tensor) -> dict[str, float]:
+def both_ways(similarity: Tensor, clip_of: Tensor, ties: Ties = "last") -> dict[str, float]:
     owner = clip_of.tolist()
     own = [{clip} for clip in owner]
     captions = [
         {i for i, clip in enumerate(owner) if clip == column}
         for column in range(similarity.shape[1])
     ]
-    t2a = reference(similarity.tolist(), own)
-    a2t = reference(similarity.T.tolist(), captions)
+    t2a = reference(similarity.tolist(), own, ties)
+    a2t = reference(similarity.T.tolist(), captions, ties)
+    for k in (1, 5, 10):  # one relevant clip: nothing new
+        assert t2a.pop(f"recall{k}") == t2a[f"r{k}"]
     return {f"t2a_{k}": v for k, v in t2a.items()} | {f"a2t_{k}": v for k, v in a2t.items()}
 
 
@@ -59,15 +68,18 @@ def drawn(captions: int, clips: int, levels: int, seed: int) -> tuple[Tensor, Te
 
 @pytest.mark.parametrize("levels", [1, 3, 40, 1_000_000])
 @pytest.mark.parametrize("block", [1, 64, 1 << 22])
+@pytest.mark.parametrize("ties", ["last", "listed"])
 def test_scores_are_those_of_the_obvious_way(
-    levels: int, block: int, monkeypatch: pytest.MonkeyPatch
+    levels: int, block: int, ties: Ties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrieval, "BLOCK", block)
     for seed, (captions, clips) in enumerate([(60, 23), (5, 40), (80, 3), (1, 1)]):
         similarity, owner = drawn(captions, clips, levels, seed)
         similarity[torch.arange(0, captions, 2), owner[::2]] += 0.5  # some are right
-        found = ranking_scores(similarity, owner)
-        assert found == pytest.approx(both_ways(similarity, owner), abs=1e-12)
+        before = similarity.clone()
+        found = ranking_scores(similarity, owner, ties)
+        assert found == pytest.approx(both_ways(similarity, owner, ties), abs=1e-12)
+        assert torch.equal(similarity, before)
 
 
 def test_average_precision_is_scikit_learns() -> None:
@@ -88,6 +100,16 @@ def test_ties_do_not_flatter() -> None:
     ranks = matrix_ranks(torch.ones(20, 4), owner)
     assert ranks.clip.tolist() == [4] * 20
     assert sorted(ranks.caption[owner == 0].tolist()) == [16, 17, 18, 19, 20]
+
+
+def test_ties_as_the_official_code_lists_them() -> None:
+    """Of equally similar clips the last is ranked first, as `numpy.argsort(row)[::-1]` has it."""
+    owner = torch.arange(8) % 4
+    ranks = matrix_ranks(torch.ones(8, 4), owner, "listed")
+    assert ranks.clip.tolist() == [4, 3, 2, 1] * 2
+    assert ranks.caption.tolist() == [8, 7, 6, 5, 4, 3, 2, 1]
+    found = ranking_scores(torch.ones(8, 4), owner, "listed")
+    assert found["a2t_r5"] == 1 and found["a2t_recall5"] == (1 + 1 / 2 * 3) / 4
 
 
 def whole_numbers(*shape: int, seed: int) -> Tensor:

@@ -39,6 +39,21 @@ def test_constant_without_validation_is_chosen_on_training() -> None:
     assert constant_caption(TRAINING, None) == constant_caption(TRAINING, TRAINING)
 
 
+def test_constant_of_a_validation_split_of_one_clip_is_chosen_on_training() -> None:
+    """CIDEr-D of one clip cannot be made: the first caption would win, whatever it says."""
+    training = [TRAINING[1], TRAINING[0], *TRAINING[2:], ["a loud car passes", "a car passes by"]]
+    chosen = constant_caption(training, [["a dog barks"]])
+    assert chosen == constant_caption(training, training) != training[0][0]
+
+
+def test_too_few_clips_leave_yardsticks_out_with_the_reason() -> None:
+    splits = (("development", TRAINING[0]), ("evaluation", TRAINING[1]))
+    clips = tuple(Clip(s, s, f"{s}.wav", 1.0, tuple(row)) for s, row in splits)
+    found, absent = yardsticks(Manifest("set", ".", clips), "evaluation", {})
+    assert list(found) == ["yardstick_human"]
+    assert "CIDEr-D of 1 clip" in absent["yardstick_constant"]
+
+
 def test_consensus_agrees_best_with_the_others() -> None:
     tokens = [tokenize(row) for row in TRAINING]
     chosen = consensus_captions(TRAINING, [0, 2])

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from earwitness.report import page, read_scores
+from pipeline.corpora.manifest import Clip, Manifest
 
 
 class Tables(HTMLParser):
@@ -58,6 +59,14 @@ def test_retrieval_has_a_table_a_dataset_with_chance_last(tmp_path: Path) -> Non
         ["z", "9", "45", "0.100", "0.300", "7.500"],
         ["yardstick_chance", "9", "45", "0.100", "0.010", "7.500"],
     ]
+
+
+def test_captions_without_cider_d_are_still_shown() -> None:
+    """As of a test set of one clip, of which it cannot be made."""
+    manifests = {"toy": Manifest("toy", ".", (Clip("c", "evaluation", "c.wav", 1.0, ("rain",)),))}
+    rows = {"toy": {"edtc": [{"clip_id": "c", "caption": "it rains", "bleu_1": "0.5"}]}}
+    text = page({}, rows, manifests, {})
+    assert "<td>c<td><td class=text>it rains<br><small>rain" in text and "CIDEr-D." not in text
 
 
 def test_retrievers_have_curves_of_their_own() -> None:

@@ -179,10 +179,17 @@ def test_every_reward_has_its_weight() -> None:
     assert set(TERMS) == set(RewardsConfig.model_fields)
 
 
+def test_one_clip_is_no_corpus_for_cider_d() -> None:
+    """All its rewards would be 0, so that nothing would be learned, in silence."""
+    with pytest.raises(EarwitnessError, match=r"CIDEr-D of 1 clip: .* weights are log 1 = 0"):
+        Reward([["a dog barks", "dogs bark"]], ScstConfig(), "cpu")
+
+
 def test_absent_weights_are_one_line() -> None:
     for weights in ("no/such/folder", "package:no_such_package"):
         with pytest.raises(EarwitnessError) as caught:
-            Reward([["a"]], ScstConfig(rewards=RewardsConfig(sbert=1.0), sbert=weights), "cpu")
+            settings = ScstConfig(rewards=RewardsConfig(sbert=1.0), sbert=weights)
+            Reward([["a"], ["b"]], settings, "cpu")
         assert "\n" not in str(caught.value) and weights.removeprefix("package:") in str(
             caught.value
         )

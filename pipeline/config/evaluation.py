@@ -62,3 +62,5 @@ class EvaluationConfig(Section):
     fluency_threshold: Annotated[float, When("fluency")] = Field(0.9, gt=0, lt=1)  # FENSE
     # FENSE: score × (1 − 0.9)
     fluency_penalty: Annotated[float, When("fluency")] = Field(0.9, ge=0, le=1)
+    # of equally similar items a relevant one is last, or as DCASE 2022's code lists them
+    ties: Literal["last", "listed"] = "last"  # see pipeline/metrics/retrieval.py

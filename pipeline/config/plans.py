@@ -163,5 +163,6 @@ class RankingPlan(ComputingPlan):
     """Rank a split's clips by its captions, and the other way; ``name`` is the dataset's."""
 
     split: str
+    ties: Literal["last", "listed"] = "last"
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
     captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

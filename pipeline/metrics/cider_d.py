@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import EarwitnessError
 from pipeline.metrics.types import ClipScores, Values, averaged
 
 ORDERS = 4  # n-grams of 1 to 4 words
@@ -22,6 +23,10 @@ SCALE = 10.0
 
 Ints = NDArray[np.int64]
 Sentence = Sequence[Hashable]  # words, or token ids
+
+
+class UnweightedError(EarwitnessError):
+    """CIDEr-D cannot be made: no n-gram tells one row of references from another."""
 
 
 class _Grams(NamedTuple):
@@ -53,6 +58,9 @@ class CiderD:
 
     Raises:
         ValueError: no rows, or one without references.
+        UnweightedError: each n-gram of ``document_frequency`` is in all of its rows, as it is where
+            there is one row only: then all weights are log 1 = 0, and so is every score, even that
+            of a reference itself.
     """
 
     def __init__(
@@ -157,6 +165,11 @@ class CiderD:
             weight, norm = _weighted(cooked, idf, self._log_documents, size)
             starts = np.searchsorted(cooked.sentence, np.arange(size + 1))
             self._orders.append(_Cooked(known, idf, cooked, weight, norm, starts))
+        if any(map(any, corpus)) and not any((order.idf > 0).any() for order in self._orders):
+            raise UnweightedError(
+                f"CIDEr-D of {_plural(len(corpus), 'clip')}: each n-gram is in the references of "
+                "all, so that all weights are log 1 = 0; give clips with different references"
+            )
 
     def _numbered(self, sentences: Sequence[Sentence]) -> tuple[Ints, Ints]:
         """The numbers of all words, one sentence after another, and (S,) lengths; new words too."""
@@ -186,6 +199,10 @@ class CiderD:
             known = np.unique(key) if cooking else self._orders[order].known
             number = _places(known, key)
             yield known, _counted(sentence[start], number)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _split(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +24,13 @@ from pipeline.metrics.cider_d import CiderD
 from pipeline.metrics.diversity import diversity
 from pipeline.metrics.fense import fense
 from pipeline.metrics.meteor import meteor
+from pipeline.metrics.results import Evaluated, Scores
 from pipeline.metrics.rouge_l import rouge_l
 from pipeline.metrics.spice import spice
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.spider import spider
 from pipeline.metrics.spider_fl import spider_fl
-from pipeline.metrics.types import ClipScores, ScoredSet, Values, averaged
+from pipeline.metrics.types import ClipScores, Found, ScoredSet, Values, averaged
 from pipeline.text import ptb
 
 T = TypeVar("T")
@@ -50,28 +52,6 @@ def find_tools(spice: Path | None, spice_cache: Path | None = None, device: str 
     found = str(resolve_device(device))
     spice = spice if spice is not None and ready(spice) else None
     return Tools(java.installed_java(), spice, spice_cache, device=found)
-
-
-@dataclass
-class Scores:
-    """One system's values by metric."""
-
-    corpus: dict[str, float]  # N and the vocabulary's size too
-    clips: dict[str, Values] = field(default_factory=dict)  # (N,) each
-
-    def put(self, name: str, scores: ClipScores) -> None:
-        self.corpus[name] = scores.corpus
-        self.clips[name] = scores.clips
-
-    def get(self, name: str) -> ClipScores:
-        return ClipScores(self.corpus[name], self.clips[name])
-
-
-@dataclass
-class Evaluated:
-    scores: dict[str, Scores]  # by system
-    missing: dict[str, str]  # metric that was left out → why
-    tokenizer: str  # the one that made the tokens
 
 
 def evaluate(
@@ -102,7 +82,7 @@ def evaluate_sets(
     """As :func:`evaluate`, but each system may have its own references."""
     for name, chosen in sets.items():
         _check(name, chosen)
-    result = Evaluated({name: Scores({}) for name in sets}, {}, "")
+    result = Evaluated({name: Scores({}) for name in sets}, {}, {}, "")
     with tempfile.TemporaryDirectory(prefix="earwitness-") as folder:
         tokens = _tokenized(sets, tools, Path(folder), result)
         _count_words(tokens, result)
@@ -153,7 +133,7 @@ def _tokenized(
 
 def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
     """The metrics that need only the tokens."""
-    cooked: dict[int, CiderD] = {}
+    cooked: dict[int, CiderD | None] = {}
     for name, chosen in tokens.items():
         scores = result.scores[name]
         scores.corpus["N"] = len(chosen.candidates)
@@ -161,8 +141,10 @@ def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
             scores.put(f"bleu_{order}", values)
         scores.put("rouge_l", rouge_l(*chosen))
         if id(chosen.references) not in cooked:
-            cooked[id(chosen.references)] = CiderD(chosen.references)
-        scores.put("cider_d", cooked[id(chosen.references)].score(chosen.candidates))
+            make = partial(CiderD, chosen.references)
+            cooked[id(chosen.references)] = _attempt(("cider_d",), result, make)
+        if (scorer := cooked[id(chosen.references)]) is not None:
+            scores.put("cider_d", scorer.score(chosen.candidates))
         words = diversity(chosen.candidates)
         scores.corpus["vocabulary"] = words.vocabulary
         scores.put("mean_length", words.mean_length)
@@ -177,18 +159,31 @@ def _run_java(
     result: Evaluated,
 ) -> None:
     seconds = tools.java_seconds
-    _put(("meteor",), result, lambda: meteor(tools.java, tokens, folder, seconds=seconds))
-    if not settings.spice:
-        result.missing |= dict.fromkeys(("spice", "spider"), "evaluation.spice is false")
-        return
-    parses = tools.spice_cache
-    _put(
-        ("spice", "spider"),
-        result,
-        lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
+    _put_found(
+        "meteor", tokens, result, lambda: meteor(tools.java, tokens, folder, seconds=seconds)
     )
+    if settings.spice:
+        parses = tools.spice_cache
+        _put_found(
+            "spice",
+            tokens,
+            result,
+            lambda: spice(tools.java, tools.spice, tokens, folder, cache=parses, seconds=seconds),
+        )
+    else:
+        result.missing["spice"] = "evaluation.spice is false"
+    _combine(result)
+
+
+def _combine(result: Evaluated) -> None:
+    """SPIDEr, of the systems and clips that have both of its parts."""
+    if lacking := [part for part in ("cider_d", "spice") if part in result.missing]:
+        reasons = (f"{part} ({result.missing[part]})" for part in lacking)
+        result.missing["spider"] = f"it needs {' and '.join(reasons)}"
+    if "spice" in result.incomplete:
+        result.incomplete["spider"] = "it needs spice"
     for scores in result.scores.values():
-        if "spice" in scores.clips:
+        if {"cider_d", "spice"} <= scores.clips.keys():
             scores.put("spider", spider(scores.get("cider_d"), scores.get("spice")))
 
 
@@ -255,6 +250,15 @@ def _detected(
     found = fluency.error_probabilities(detector, flat)
     ends = np.cumsum([len(chosen.candidates) for chosen in tokens.values()])[:-1]
     return detector.suffix, dict(zip(tokens, np.split(found, ends), strict=True))
+
+
+def _put_found(
+    metric: str, tokens: Mapping[str, ScoredSet], result: Evaluated, make: Callable[[], Found]
+) -> None:
+    """Every system's score, and which of its clips lack it."""
+    found = _attempt((metric,), result, make)
+    if found is not None:
+        result.put_found(metric, tokens, found)
 
 
 def _put(

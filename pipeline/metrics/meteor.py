@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.metrics.java import JavaError, jars, started
-from pipeline.metrics.types import ClipScores, ScoredSet
+from pipeline.metrics.java import JavaError, SlowJavaError, jars, separated, started
+from pipeline.metrics.types import ClipScores, Found, Pair, ScoredSet, pairs_of
 
 
 def meteor(
     java: Path | None, sets: Mapping[str, ScoredSet], folder: Path, *, seconds: float = 3600
-) -> dict[str, ClipScores]:
-    """METEOR of several systems in one run; equal pairs of candidate and references run once.
+) -> Found:
+    """METEOR of several systems; equal pairs of candidate and references run once.
+
+    A pair that breaks the program is unscored.
 
     Args:
         sets: a system's name → its N tokenized candidates and their references.
@@ -27,23 +29,72 @@ def meteor(
     Raises:
         JavaError: see :func:`pipeline.metrics.java.started`.
     """
-    lines = {
-        name: [_line(*pair) for pair in zip(*chosen, strict=True)] for name, chosen in sets.items()
-    }
-    unique = [*dict.fromkeys(line for asked in lines.values() for line in asked)]
+    try:
+        return Found(_run(java, sets, folder, seconds, {}), {})
+    except SlowJavaError:
+        raise
+    except JavaError:
+        reasons = _breaking(java, sets, folder, seconds)
+        return Found(_run(java, sets, folder, seconds, reasons), reasons)
+
+
+def _breaking(
+    java: Path | None, sets: Mapping[str, ScoredSet], folder: Path, seconds: float
+) -> dict[Pair, str]:
+    """The pairs that end the program, and its words."""
+
+    def counted(pairs: Sequence[Pair]) -> list[str]:
+        with _program(java, folder, seconds) as process:
+            return _statistics(process, pairs)
+
+    pairs = dict.fromkeys(pair for chosen in sets.values() for pair in pairs_of(chosen))
+    _, broken = separated([*pairs], counted)
+    return {pair: f"METEOR {why}" for pair, why in broken.items()}
+
+
+def _run(
+    java: Path | None,
+    sets: Mapping[str, ScoredSet],
+    folder: Path,
+    seconds: float,
+    left_out: Mapping[Pair, str],
+) -> dict[str, ClipScores]:
+    """All systems' scores without the pairs ``left_out``, by one process."""
+    rows = {name: pairs_of(chosen) for name, chosen in sets.items()}
+    unique = dict.fromkeys(pair for row in rows.values() for pair in row if pair not in left_out)
+    with _program(java, folder, seconds) as process:
+        statistics = dict(zip(unique, _statistics(process, [*unique]), strict=True))
+        return {
+            name: _scores(process, [statistics.get(pair) for pair in row])
+            for name, row in rows.items()
+        }
+
+
+@contextmanager
+def _program(java: Path | None, folder: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
     jar = jars() / "meteor" / "meteor-1.5.jar"
     # the serial collector: half the memory of the default one, and no slower
     arguments = ["-XX:+UseSerialGC", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     with started(java, arguments, memory="1G", seconds=seconds, folder=folder) as process:
-        statistics = dict(zip(unique, _ask(process, unique, len(unique)), strict=True))
-        scores = {}
-        for name, asked in lines.items():
-            question = " ||| ".join(["EVAL", *(statistics[line] for line in asked)])
-            *clips, corpus = map(float, _ask(process, [question], len(asked) + 1))
-            scores[name] = ClipScores(corpus, np.array(clips))
+        yield process
         assert process.stdin is not None
         process.stdin.close()
-    return scores
+
+
+def _statistics(process: subprocess.Popen[str], pairs: Sequence[Pair]) -> list[str]:
+    return _ask(process, [_line(*pair) for pair in pairs], len(pairs))
+
+
+def _scores(process: subprocess.Popen[str], statistics: Sequence[str | None]) -> ClipScores:
+    """Of one system, by each clip's statistics; the corpus value is of their sums."""
+    clips = np.full(len(statistics), np.nan)
+    good = [line for line in statistics if line is not None]
+    if not good:
+        return ClipScores(float("nan"), clips)
+    answers = _ask(process, [" ||| ".join(["EVAL", *good])], len(good) + 1)
+    *values, corpus = map(float, answers)
+    clips[[line is not None for line in statistics]] = values
+    return ClipScores(corpus, clips)
 
 
 def _line(candidate: str, references: Sequence[str]) -> str:

@@ -1,14 +1,20 @@
 """Ranks and scores of retrieval both ways: text → audio (t2a) and audio → text (a2t).
 
 In text → audio a caption has one relevant clip; in audio → text all captions of a clip are
-relevant. Ties never improve a score: an irrelevant item of equal similarity is ranked first. M
-captions, N clips, D width.
+relevant. M captions, N clips, D width.
+
+Equally similar items are ranked in one of two ways:
+
+- ``last``, the default: ties never improve a score; irrelevant items are ranked first.
+- ``listed``, as the official code does (``numpy.argsort(similarity)[::-1]`` in DCASE's baseline of
+  2022 and in Mei et al. 2022): the item later in the list is ranked first, relevant or not. (Their
+  sort is not stable, so that its order within long ties may be another.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +29,7 @@ BLOCK = 1 << 22  # similarities that are compared at once: 16 MB
 WHOLE = 1 << 25  # similarities that are held at once, from one product: 128 MB
 
 Block = Callable[[slice], Tensor]
+Ties = Literal["last", "listed"]  # see the module
 
 
 class Embeddings(NamedTuple):
@@ -59,32 +66,33 @@ class Ranks(NamedTuple):
     caption: Tensor
 
 
-def ranking_scores(similarity: Tensor, clip_of: Tensor) -> dict[str, float]:
+def ranking_scores(similarity: Tensor, clip_of: Tensor, ties: Ties = "last") -> dict[str, float]:
     """Scores of a similarity matrix: see :func:`scores`.
 
     Args:
         similarity: (M, N).
         clip_of: (M,) int64, each caption's clip.
+        ties: how equally similar items are ranked; see the module.
 
     Raises:
         EarwitnessError: a similarity is not finite.
     """
-    return scores(matrix_ranks(similarity, clip_of), clip_of)
+    return scores(matrix_ranks(similarity, clip_of, ties), clip_of)
 
 
-def matrix_ranks(similarity: Tensor, clip_of: Tensor) -> Ranks:
+def matrix_ranks(similarity: Tensor, clip_of: Tensor, ties: Ties = "last") -> Ranks:
     """Ranks by a similarity matrix, (M, N); ``clip_of`` (M,) int64."""
     captions, clips = similarity.shape
     return _ranks(
         lambda rows: similarity[rows],
         lambda columns: similarity[:, columns].T.clone(memory_format=torch.contiguous_format),
         clip_of,
-        captions,
-        clips,
+        (captions, clips),
+        ties,
     )
 
 
-def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
+def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor, ties: Ties = "last") -> Ranks:
     """Ranks by the mean of the members' similarities (SJTU 3).
 
     These are computed at once, or where that is too large in blocks, for each direction again.
@@ -92,16 +100,17 @@ def ensemble_ranks(members: Sequence[Embeddings], clip_of: Tensor) -> Ranks:
     Args:
         members: embeddings of one or several retrievers, of the same captions and clips.
         clip_of: (M,) int64, each caption's clip.
+        ties: how equally similar items are ranked; see the module.
     """
     captions, clips = len(members[0].captions), len(members[0].clips)
     if captions * clips <= WHOLE:
-        return matrix_ranks(mean_similarity(members, slice(None)), clip_of)
+        return matrix_ranks(mean_similarity(members, slice(None)), clip_of, ties)
     return _ranks(
         lambda rows: mean_similarity(members, rows),
         lambda columns: mean_similarity([member.turned() for member in members], columns),
         clip_of,
-        captions,
-        clips,
+        (captions, clips),
+        ties,
     )
 
 
@@ -123,7 +132,10 @@ def mean_similarity(members: Sequence[Embeddings], rows: slice) -> Tensor:
 def scores(ranks: Ranks, clip_of: Tensor) -> dict[str, float]:
     """R@1, R@5, R@10, mAP@10 and median rank both ways, as fractions of 1.
 
-    R@k: the share of queries with a relevant item among the first k. mAP@10: the mean of
+    R@k (``a2t_r10``): the share of queries with a relevant item among the first k, as in Mei et al.
+    2022 and LAION's CLAP. Of a clip, which has several captions, also the share of them that are
+    among the first k (``a2t_recall10``), as in the code of DCASE 2022's baseline; of a caption,
+    which has one clip, both are the same. mAP@10: the mean of
     AP@10 = Σ over relevant items at rank r ≤ 10 of (relevant ones up to r) / r, over
     min(relevant, 10), as torchmetrics and DCASE have it. The median is of the first relevant
     item's rank. Clips without captions are ranked, but are not queries.
@@ -136,7 +148,9 @@ def scores(ranks: Ranks, clip_of: Tensor) -> dict[str, float]:
     nth = np.arange(len(order)) - np.repeat(begins, counts) + 1  # of its clip's captions
     precision = np.where(ranked <= CUTOFF, nth / ranked, 0.0)
     average = np.add.reduceat(precision, begins) / np.minimum(counts, CUTOFF)
-    return result | _direction("a2t", ranked[begins], average)
+    result |= _direction("a2t", ranked[begins], average)
+    shares = {k: np.add.reduceat((ranked <= k) * 1.0, begins) / counts for k in RECALLS}
+    return result | {f"a2t_recall{k}": float(share.mean()) for k, share in shares.items()}
 
 
 def _direction(
@@ -148,8 +162,11 @@ def _direction(
     return result | {f"{name}_map{CUTOFF}": float(average.mean()), f"{name}_median_rank": median}
 
 
-def _ranks(rows: Block, columns: Block, clip_of: Tensor, captions: int, clips: int) -> Ranks:
+def _ranks(
+    rows: Block, columns: Block, clip_of: Tensor, shape: tuple[int, int], ties: Ties
+) -> Ranks:
     """``rows`` gives (m, N) of some captions; ``columns`` (n, M) of some clips, overwritten."""
+    captions, clips = shape
     if clip_of.shape != (captions,) or captions == 0:
         raise ValueError(f"{tuple(clip_of.shape)} clips of {captions} captions")
     if int(clip_of.min()) < 0 or int(clip_of.max()) >= clips:
@@ -158,11 +175,26 @@ def _ranks(rows: Block, columns: Block, clip_of: Tensor, captions: int, clips: i
     for part in blocks(captions, clips):
         block = _finite(rows(part))
         relevant = block.gather(1, clip_of[part, None])
-        clip[part] = torch.count_nonzero(block >= relevant, dim=1)  # counts itself
-    return Ranks(clip, _caption_ranks(columns, clip_of, clips))
+        ahead = _ahead(block, relevant, clip_of[part, None], ties)
+        clip[part] = ahead if ties == "last" else ahead + 1  # `last` counts the item itself
+    return Ranks(clip, _caption_ranks(columns, clip_of, clips, ties))
 
 
-def _caption_ranks(columns: Block, clip_of: Tensor, clips: int) -> Tensor:
+def _ahead(block: Tensor, relevant: Tensor, place: Tensor, ties: Ties) -> Tensor:
+    """(m,) how many items of ``block`` (m, n) come before the relevant one.
+
+    With ``last`` it counts itself where it is in the block.
+
+    Args:
+        relevant: (m, 1) its similarity. place: (m, 1) its index among the n items.
+    """
+    if ties == "last":
+        return torch.count_nonzero(block >= relevant, dim=1)
+    later = torch.arange(block.shape[1], device=block.device) > place
+    return torch.count_nonzero((block > relevant) | ((block == relevant) & later), dim=1)
+
+
+def _caption_ranks(columns: Block, clip_of: Tensor, clips: int, ties: Ties) -> Tensor:
     """(M,) rank of each caption in its clip's ranking; ``columns`` gives (n, M)."""
     captions = len(clip_of)
     order = torch.argsort(clip_of, stable=True)
@@ -176,8 +208,9 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int) -> Tensor:
         relevant = block[row, column]
         block[row, column] = -torch.inf
         for chunk in blocks(end - begin, captions):
-            ahead = block[row[chunk]] >= relevant[chunk, None]
-            before[begin:end][chunk] = torch.count_nonzero(ahead, dim=1)
+            before[begin:end][chunk] = _ahead(
+                block[row[chunk]], relevant[chunk, None], column[chunk, None], ties
+            )
     sorted_ = order[torch.argsort(owner * (captions + 1) + before)]
     return _ranked(sorted_, clip_of, before[torch.argsort(order)])
 
@@ -218,7 +251,8 @@ def chance_scores(clip_of: Tensor, clips: int) -> dict[str, float]:
     """
     relevant = np.unique(clip_of.cpu().numpy(), return_counts=True)[1]
     one = np.ones(1, dtype=np.int64)
-    return _chance("t2a", one, clips) | _chance("a2t", relevant, len(clip_of))
+    shares = {f"a2t_recall{k}": min(k / len(clip_of), 1.0) for k in RECALLS}
+    return _chance("t2a", one, clips) | _chance("a2t", relevant, len(clip_of)) | shares
 
 
 def _chance(name: str, relevant: NDArray[np.int64], items: int) -> dict[str, float]:

@@ -153,7 +153,8 @@ class Reward:
         device: of the sbert term.
 
     Raises:
-        EarwitnessError: the weights of the sbert term are not available.
+        EarwitnessError: the weights of the sbert term are not available; or CIDEr-D of these
+            references cannot be made, such as of one clip, and is asked for.
     """
 
     def __init__(

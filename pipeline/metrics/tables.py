@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing, write_json
-from pipeline.metrics.evaluate import Evaluated
+from pipeline.metrics.results import Evaluated
 from pipeline.metrics.types import Values
 from pipeline.tables import read_rows
 
@@ -66,12 +66,19 @@ def write_scores(
 def write_clips(
     path: Path, labels: Mapping[str, Sequence[str]], values: Mapping[str, Values]
 ) -> None:
-    """One row a clip: its labels, then each metric's value at full precision."""
-    columns: list[Sequence[object]] = [*labels.values(), *(v.tolist() for v in values.values())]
+    """One row a clip: its labels, then each metric's value at full precision.
+
+    A value that could not be made (NaN) is an empty cell.
+    """
+    columns: list[Sequence[object]] = [*labels.values(), *map(_cells, values.values())]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*labels, *values])
         writer.writerows(zip(*columns, strict=True))
+
+
+def _cells(values: Values) -> list[object]:
+    return ["" if value != value else value for value in values.tolist()]
 
 
 def table(result: Evaluated) -> str:
@@ -86,6 +93,7 @@ def table(result: Evaluated) -> str:
         line = "  ".join(f"{cell:>{c}}" for cell, c in zip(cells, columns, strict=True))
         lines.append(f"{metric:<{width}}{line}")
     lines += [f"left out: {metric}: {reason}" for metric, reason in sorted(result.missing.items())]
+    lines += [f"incomplete: {metric}: {why}" for metric, why in sorted(result.incomplete.items())]
     return "\n".join([*lines, f"tokens: {result.tokenizer}"])
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.cider_d import CiderD, UnweightedError
 from pipeline.metrics.types import ScoredSet
 from pipeline.text import ptb
 
@@ -41,7 +41,7 @@ def yardsticks(
     for name, make in makers.items():
         try:
             made[PREFIX + name] = make()
-        except Unmakeable as error:
+        except (Unmakeable, UnweightedError) as error:
             absent[PREFIX + name] = str(error)
     return made, absent
 
@@ -93,12 +93,18 @@ def constant_caption(
 
     Args:
         training: a row of captions a clip, all of them candidates.
-        validation: the rows that they are scored on; ``training`` itself where there are none.
-            Never the evaluation split: a yardstick must not see it.
+        validation: the rows that they are scored on; ``training`` itself where there are none, or
+            too few for CIDEr-D. Never the evaluation split: a yardstick must not see it.
+
+    Raises:
+        UnweightedError: there are too few for CIDEr-D in both.
     """
     captions = [*dict.fromkeys(caption for row in training for caption in row)]
-    scored = [ptb.tokenize(row) for row in (validation or training)]
-    return captions[int(CiderD(scored).score_constant(ptb.tokenize(captions)).argmax())]
+    try:
+        scorer = CiderD([ptb.tokenize(row) for row in (validation or training)])
+    except UnweightedError:
+        scorer = CiderD([ptb.tokenize(row) for row in training])
+    return captions[int(scorer.score_constant(ptb.tokenize(captions)).argmax())]
 
 
 def nearest_captions(
@@ -125,7 +131,11 @@ def joined(encoders: Sequence[Vectors]) -> Vectors:
 
 
 def consensus_captions(rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> dict[int, str]:
-    """Of each row in ``chosen`` the caption that scores best against the row's other captions."""
+    """Of each row in ``chosen`` the caption that scores best against the row's other captions.
+
+    Raises:
+        UnweightedError: a row has several captions, but there are too few rows for CIDEr-D.
+    """
     tokens = [ptb.tokenize(row) for row in rows]
     pairs = [(row, at) for row in chosen for at in range(len(rows[row]))]
     many = [(row, at) for row, at in pairs if len(rows[row]) > 1]

@@ -102,6 +102,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         code=context.code("rank", entries),
         hardware=device(params),
         split=params.evaluation.split,
+        ties=params.evaluation.ties,
         systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
         captioned=captioned,
     )

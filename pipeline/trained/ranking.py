@@ -136,7 +136,7 @@ def rank_systems(
         ]
     ranked = {}
     for system, embeddings in similar.items():
-        ranks = ensemble_ranks(embeddings, queries.clip_of)
+        ranks = ensemble_ranks(embeddings, queries.clip_of, plan.ties)
         ranked[system] = Ranked(embeddings, ranks, scores(ranks, queries.clip_of))
     return ranked
 
