@@ -21,6 +21,12 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import shown
 from pipeline.pieces import Piece, Pieces
 
+# of files that can be decoded; a dataset's sound may have another of these than its table says, and
+# of several the first is taken
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aif", ".aiff", ".aifc", ".wave"),
+    *(".w64", ".rf64", ".caf", ".au", ".snd", ".mp2", ".mp1", ".mpga", ".bwf", ".voc", ".sph"),
+)
 RATES = (1_000, 1_000_000)  # Hz; a rate outside of these is a broken header
 # an MP3's header counts the encoder's delay and padding too: a few frames
 MPEG_SLACK = 4

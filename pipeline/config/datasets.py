@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pipeline.config.section import Section
 
+LONGEST_MINUTES = 120.0  # of a recording: two hours at 16 kHz are 460 MB, some of it twice
+
 
 class SoundscapesDatasetConfig(Section):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
@@ -29,6 +31,7 @@ class ClothoDatasetConfig(Section):
     layout: Literal["clotho"]
     root: str  # folder, relative to the repository or absolute
     bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)  # a longer file is not decoded
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
 
 
@@ -38,6 +41,7 @@ class AudioCapsDatasetConfig(Section):
     layout: Literal["audiocaps"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
 
 class MacsDatasetConfig(Section):
@@ -46,6 +50,7 @@ class MacsDatasetConfig(Section):
     layout: Literal["macs"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
 
 class CaptionsDatasetConfig(Section):

@@ -41,7 +41,8 @@ def prepare(
     recordings = [
         recording for split, path in found.items() for recording in _split(split, path, events)
     ]
-    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
+    longest = settings.longest_minutes
+    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
 
 
 def _split(split: str, path: Path, events: Events) -> list[Recording]:
