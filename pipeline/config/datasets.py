@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.section import Section
-
-LONGEST_MINUTES = 120.0  # of a recording: two hours at 16 kHz are 460 MB, some of it twice
+from pipeline.limits import LONGEST_MINUTES
 
 
 class SoundscapesDatasetConfig(Section):

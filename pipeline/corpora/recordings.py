@@ -18,10 +18,10 @@ from typing import Literal
 from tqdm import tqdm
 
 from pipeline import audio
-from pipeline.config.datasets import LONGEST_MINUTES
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256, shown
+from pipeline.limits import LONGEST_MINUTES
 from pipeline.sound_file import SUFFIXES
 
 
