@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
-from pipeline.sound_file import MPEG_SLACK, RATES, Decoders, opened
+from pipeline.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
 
 Samples = NDArray[np.float32]
 
@@ -87,7 +87,7 @@ def probe(sound: Path | Waveform, longest: float = math.inf) -> float:
     return verify(sound, longest)
 
 
-def _is_counted(decoder: soundfile.SoundFile) -> bool:
+def _is_counted(decoder: Decoder) -> bool:
     return not decoder.subtype.startswith("MPEG") and 0 < decoder.frames < UNKNOWN
 
 
@@ -186,7 +186,7 @@ def _limit(longest: float) -> str:
     return f"at most {longest / 60:g} are read: cut it, or raise longest_minutes"
 
 
-def _decoded(path: Path, decoder: soundfile.SoundFile, before: float) -> Iterator[Samples]:
+def _decoded(path: Path, decoder: Decoder, before: float) -> Iterator[Samples]:
     """(n,) blocks of one decoder; ``before``: the seconds of those before it."""
     frames = max(1, BLOCK_VALUES // decoder.channels)
     buffer = np.empty((min(frames, max(1, decoder.frames)), decoder.channels), np.float32)

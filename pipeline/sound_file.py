@@ -31,7 +31,20 @@ RATES = (1_000, 1_000_000)  # Hz; a rate outside of these is a broken header
 # an MP3's header counts the encoder's delay and padding too: a few frames
 MPEG_SLACK = 4
 APPLE_DOUBLE = b"\x00\x05\x16\x07"  # of a companion ._x that macOS leaves on other systems' disks
-Decoders = Sequence[soundfile.SoundFile]
+
+
+class Decoder(soundfile.SoundFile):
+    """libsndfile, read from front to end.
+
+    soundfile would seek behind each block that it has read, where it already is; a FLAC whose
+    length is unknown, as pipes make it, cannot do that.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+Decoders = Sequence[Decoder]
 
 
 @contextmanager
@@ -117,10 +130,10 @@ def _chain(
     return opened
 
 
-def _decoder(source: int | bytes | Pieces, stack: ExitStack) -> soundfile.SoundFile | None:
+def _decoder(source: int | bytes | Pieces, stack: ExitStack) -> Decoder | None:
     """libsndfile's, closed at the end of ``stack``; None where it knows no such sound."""
     try:
-        return stack.enter_context(soundfile.SoundFile(source, closefd=False))
+        return stack.enter_context(Decoder(source, closefd=False))
     except (soundfile.SoundFileError, TypeError):  # TypeError: headerless .raw
         return None
 
@@ -144,7 +157,7 @@ def _mended(
 
 
 def _mpeg_streams(
-    path: Path, found: list[mpeg.Stretch], stop: int, whole: soundfile.SoundFile | None
+    path: Path, found: list[mpeg.Stretch], stop: int, whole: Decoder | None
 ) -> list[list[Piece]]:
     """Streams of the frames alone; none where ``whole``, the file as it is, is read completely."""
     if not found:

@@ -262,6 +262,18 @@ def test_relatives_of_wav_too(
         load(tmp_path, "cut", content[: len(content) // 2], 16000)
 
 
+def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """As `flac -` writes it to a pipe: no samples in total, and no digest of them."""
+    samples, content = pcm("FLAC")
+    total = int.from_bytes(content[18:26])
+    assert total & (1 << 36) - 1 == len(samples)
+    content = content[:18] + (total >> 36 << 36).to_bytes(8) + bytes(16) + content[42:]
+    np.testing.assert_array_equal(load(tmp_path, "pipe.flac", content, 16000), samples)
+    (tmp_path / "pipe.flac").write_bytes(content)
+    with pytest.raises(EarwitnessError, match=r"too long; at most 0\.005 are read"):
+        audio.verify(tmp_path / "pipe.flac", longest=0.3)
+
+
 # --- names ------------------------------------------------------------------------------------
 
 
