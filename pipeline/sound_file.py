@@ -120,9 +120,7 @@ def _decoders(path: Path, file: int, stack: ExitStack) -> Decoders:
     return [whole]
 
 
-def _chain(
-    path: Path, file: int, streams: Sequence[Sequence[Piece]], stack: ExitStack
-) -> Decoders:
+def _chain(path: Path, file: int, streams: Sequence[Sequence[Piece]], stack: ExitStack) -> Decoders:
     decoders = [_decoder(Pieces(file, pieces), stack) for pieces in streams]
     opened = [decoder for decoder in decoders if decoder is not None]
     if len(opened) < len(decoders):
