@@ -92,15 +92,12 @@ def inside(root: Path, name: str, source: str) -> Path:
 def leads_inside(name: str) -> bool:
     """Whether a relative path stays below where it begins, and is a path that can be."""
     path = PurePosixPath(name)
-    return not (path.is_absolute() or ".." in path.parts or "\0" in name or not _encodes(name))
+    return not (path.is_absolute() or ".." in path.parts or "\0" in name) and is_unicode(name)
 
 
-def _encodes(name: str) -> bool:
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:  # half of a pair, which no file system has
-        return False
-    return True
+def is_unicode(text: str) -> bool:
+    """Whether a file can hold the text: no half of a surrogate pair is in it."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def shown(path: Path | str) -> str:

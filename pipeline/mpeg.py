@@ -18,6 +18,7 @@ from pipeline.pieces import Piece
 
 BLOCK = 1 << 20  # bytes that are looked at together
 LONGEST_FRAME = 4096  # bytes; no bit rate gives longer ones
+BEHIND = 4 * LONGEST_FRAME  # bytes that are kept, to go back to from the end of a chain
 FIRST_WITHIN = 1 << 20  # bytes that may stand before the first frame, beside tags
 # two headers belong to one sound where these bits agree: sync, version, layer and sample rate
 FORMAT_BITS = 0xFFFE0C00
@@ -138,8 +139,9 @@ class _Window:
     def hold(self, at: int, size: int) -> int:
         """Where byte ``at`` is in ``block``, which then holds ``size`` more, or up to the end."""
         if not self.base <= at <= at + size <= self.base + len(self.block):
-            wanted = max(0, min(max(BLOCK, size), self.stop - at))
-            self.base, self.block = at, os.pread(self.file, wanted, at) if wanted else b""
+            self.base = max(0, at - BEHIND)
+            wanted = max(0, min(at + max(BLOCK, size), self.stop) - self.base)
+            self.block = os.pread(self.file, wanted, self.base)
         return at - self.base
 
     def header(self, at: int) -> int:

@@ -9,6 +9,7 @@ import struct
 import sys
 import threading
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -375,18 +376,15 @@ def test_libmpg123_keeps_its_lines_to_itself(
         (tmp_path / f"{number}.mp3").write_bytes(content)
 
     def verify(number: int) -> None:
-        try:
+        with suppress(EarwitnessError):
             audio.verify(tmp_path / f"{number}.mp3")
-        except EarwitnessError as error:
-            print(f"error: {error}", file=sys.stderr)
 
     threads = [threading.Thread(target=verify, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    captured = capfd.readouterr().err
-    assert all(line.startswith("error: ") for line in captured.splitlines())
+    assert capfd.readouterr().err == ""
     with silent_c_code():
         print("of Python", file=sys.stderr)
         ctypes.CDLL(None).perror(b"of C, unheard")

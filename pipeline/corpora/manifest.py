@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import leads_inside, write_atomic
+from pipeline.files import is_unicode, leads_inside, write_atomic
 
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -109,6 +109,11 @@ def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
             raise EarwitnessError(f"{source}: {clip.clip_id!r} occurs twice; remove one row")
         if not leads_inside(clip.path):
             raise EarwitnessError(f"{source}: path {clip.path!r} leaves the dataset's folder")
+        if not all(map(is_unicode, (*clip.captions, *clip.events))):
+            raise EarwitnessError(
+                f"{source}: a caption or event of {clip.clip_id!r} has half a character (a lone "
+                "surrogate); correct it"
+            )
         seen.add(clip.clip_id)
         checked.append(clip)
     return tuple(checked)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pipeline import audio
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
-from pipeline.files import sha256, shown
+from pipeline.files import leads_inside, sha256, shown
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.sound_file import SUFFIXES
 
@@ -66,6 +66,10 @@ def manifest(
     Raises:
         EarwitnessError: sound that cannot be used with ``refuse``, or a split without any that can.
     """
+    for recording in recordings:
+        if not leads_inside(recording.path):
+            path = shown(recording.path)
+            raise EarwitnessError(f"dataset {name}: path '{path}' leaves {root}; correct the row")
     recordings = _located(recordings, base / root)
     paths = [base / root / recording.path for recording in recordings]
     longest = 60 * longest_minutes
