@@ -163,15 +163,15 @@ def _mpeg_streams(
     if whole is None:
         framed = sum(one.stop - one.start for one in found)
         return [*mpeg.streams(found)] if 2 * framed >= stop - found[0].start else []
-    if len(found) == 1:
-        (one,) = found
-        if one.declared is not None and one.declared >= one.frames:
-            return []
-        if one.frames * one.samples_a_frame == whole.frames:
-            return []
+    one, there = found[0], found[0].frames * found[0].samples_a_frame
+    if len(found) == 1 and whole.frames == there:
+        return []
+    told = one.declared is not None and one.declared >= one.frames
+    if len(found) == 1 and told and whole.frames >= there - MPEG_SLACK * one.samples_a_frame:
+        return []  # less the encoder's delay and padding, which an info frame tells too
     lost = mpeg.frames_lost(found)
     if lost > MPEG_SLACK:
-        seconds = lost * found[0].samples_a_frame / found[0].sample_rate
+        seconds = lost * one.samples_a_frame / one.sample_rate
         raise EarwitnessError(
             f"{shown(path)}: truncated or damaged: {seconds:.2f} s fewer are in it than its header "
             "says; replace it"

@@ -110,6 +110,14 @@ def test_a_whole_mp3_is_read_as_libsndfile_reads_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(load(tmp_path, name, other), whole(content))
 
 
+def test_a_xing_frame_that_libsndfile_overlooks_is_not_believed(tmp_path: Path) -> None:
+    content = mp3()
+    at = content.index(b"Xing")
+    moved = content[:at] + bytes(15) + content[at : frame(content) - 15]  # where stereo has it
+    samples = load(tmp_path, "moved.mp3", moved + content[frame(content) :])
+    assert_begins(samples, whole(content))
+
+
 def test_an_mp3_that_begins_in_mid_frame_loses_that_frame_alone(tmp_path: Path) -> None:
     content = mp3()
     bare = content[frame(content) :]
