@@ -17,6 +17,7 @@ from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption, predict
 from pipeline.decoding.text_memory import TextMemory, open_memory, read_sound
 from pipeline.errors import EarwitnessError
+from pipeline.limits import LONGEST_MINUTES
 from pipeline.tensors import Padded, pad_arrays
 from pipeline.trained.captioner import load_captioner
 
@@ -66,6 +67,7 @@ class CaptioningSystem:
         sample_rate: int | None = None,
         candidates: int | None = None,
         seed: int | None = None,
+        longest_minutes: float = LONGEST_MINUTES,
         **decoding: Any,
     ) -> list[Caption]:
         """A caption for each sound, in their order.
@@ -75,6 +77,7 @@ class CaptioningSystem:
             sample_rate: of the arrays, in Hz; needed where there are some.
             candidates: so many of the other hypotheses, best first; None: all that were found.
             seed: of the decoding method ``sample``; None: the repository's.
+            longest_minutes: a longer file is refused, before it takes memory.
             decoding: settings of the section ``decoding`` for this call, such as ``beams=8``.
 
         Raises:
@@ -89,19 +92,23 @@ class CaptioningSystem:
                 "best; ask for at most so many, or raise beams"
             )
         draws = self.seed if seed is None else seed
-        batches = self._batches(read_sounds(sounds, sample_rate), settings.batch)
+        read = read_sounds(sounds, sample_rate)
+        batches = self._batches(read, settings.batch, longest_minutes)
         return [
             caption._replace(candidates=caption.candidates[:candidates])
             for batch in predict(self.ensemble, batches, settings, draws)
             for caption in batch
         ]
 
-    def _batches(self, sounds: Sounds, size: int) -> Iterator[list[tuple[Padded, ...]]]:
+    def _batches(
+        self, sounds: Sounds, size: int, longest_minutes: float
+    ) -> Iterator[list[tuple[Padded, ...]]]:
         """M × E × (B, T, D), ``size`` sounds at a time."""
         members = self.ensemble.captioners
         own = [[(m.plan.dataset, feature) for feature in m.plan.features] for m in members]
         wanted = [feature for features in own for feature in features]
-        for made in self.features.chunks(sounds, wanted, max(CHUNK // size, 1) * size):
+        chunk = max(CHUNK // size, 1) * size
+        for made in self.features.chunks(sounds, wanted, chunk, longest_minutes):
             for member, features in zip(members, own, strict=True):
                 widths = [made[feature][0].shape[1] for feature in features]
                 member.check_widths(widths, member.plan.features)

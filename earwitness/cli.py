@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.errors import EarwitnessError
+from pipeline.limits import LONGEST_MINUTES
 
 app = typer.Typer(
     help="Audio captioning and search by text: `dvc repro` trains and scores, these are tools "
@@ -27,6 +28,9 @@ Root = Annotated[
         "this folder, else the one installed",
     ),
 ]
+LongestMinutes = Annotated[
+    float, typer.Option(help="longer files are left out, before they take memory", min=0.0)
+]
 
 
 @app.command()
@@ -36,19 +40,21 @@ def caption(
         str, typer.Option(help="a system of params.yaml, or a captioner's folder")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="write a CSV here as well")] = None,
+    longest_minutes: LongestMinutes = LONGEST_MINUTES,
     root: Root = None,
 ) -> None:
     """Caption sound files with a trained system."""
     from earwitness.captioning import CaptioningSystem
     from earwitness.inputs import decodable
+    from pipeline.files import writable
 
     captioner = CaptioningSystem.load(system or None, root=root)
-    sound, failed = decodable(files)
-    captions = captioner.caption(sound)
-    rows = [(path, found.text) for path, found in zip(sound, captions, strict=True)]
-    width = max((len(str(path)) for path, _ in rows), default=0)
-    for path, text in rows:
-        print(f"{path!s:<{width}}  {text}")
+    sound, failed = decodable(files, longest_minutes)
+    captions = captioner.caption(sound, longest_minutes=longest_minutes)
+    rows = [(writable(path), found.text) for path, found in zip(sound, captions, strict=True)]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
     if out is not None:
         _write_table(out, ("file", "caption"), rows)
     _report_failed(failed)
@@ -63,23 +69,26 @@ def search(
     ] = "",
     top: Annotated[int, typer.Option(help="so many of the best", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="write a CSV of all of them here")] = None,
+    longest_minutes: LongestMinutes = LONGEST_MINUTES,
     root: Root = None,
 ) -> None:
     """Find the sound files that a sentence describes, best first, with a trained retriever."""
     from earwitness.inputs import decodable, sound_files
     from earwitness.retrieval import RetrievalSystem
+    from pipeline.files import writable
 
     retriever = RetrievalSystem.load(system or None, root=root)
     text = retriever.embed_text([query])
     found, empty = sound_files(files)
-    sound, failed = decodable(found)
-    scores = retriever.similarity(text, retriever.embed_audio(sound))[0].tolist()
-    pairs = zip(sound, scores, strict=True)
+    sound, failed = decodable(found, longest_minutes)
+    embeddings = retriever.embed_audio(sound, longest_minutes=longest_minutes)
+    scores = retriever.similarity(text, embeddings)[0].tolist()
+    pairs = zip(map(writable, sound), scores, strict=True)
     rows = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
-    for path, score in rows[:top]:
-        print(f"{score:6.3f}  {path}")
+    for name, score in rows[:top]:
+        print(f"{score:6.3f}  {name}")
     if out is not None:
-        _write_table(out, ("file", "score"), [(path, f"{score:.6f}") for path, score in rows])
+        _write_table(out, ("file", "score"), [(name, f"{score:.6f}") for name, score in rows])
     _report_failed([*empty, *failed])
 
 

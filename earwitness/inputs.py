@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline import audio
 from pipeline.errors import EarwitnessError
+from pipeline.files import shown
+from pipeline.sound_file import SUFFIXES
 
 Sound = str | os.PathLike[str] | NDArray[Any]
-SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"))
+# sound that libsndfile does not know: it is found too, so that its absence is told
+OTHER_SOUND = frozenset(
+    (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ape", ".wv", ".mka", ".ac3", ".dsf", ".tta", ".mpc")
+)
+SEARCHED = OTHER_SOUND.union(SUFFIXES)
 
 
 def read_sounds(sounds: Sequence[Sound], sample_rate: int | None) -> list[Path | audio.Waveform]:
@@ -38,17 +44,17 @@ def read_sounds(sounds: Sequence[Sound], sample_rate: int | None) -> list[Path |
     return read
 
 
-def decodable(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def decodable(files: Sequence[Path], longest_minutes: float) -> tuple[list[Path], list[str]]:
     """The files that can be decoded, and the reasons of those that cannot, a line each."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        problems = [*pool.map(_problem, files)]
+        problems = [*pool.map(lambda path: _problem(path, 60 * longest_minutes), files)]
     sound = [path for path, problem in zip(files, problems, strict=True) if problem is None]
     return sound, [problem for problem in problems if problem is not None]
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path, longest: float) -> str | None:
     try:
-        audio.verify(path)
+        audio.verify(path, longest)
     except EarwitnessError as error:
         return str(error)
     return None
@@ -57,26 +63,42 @@ def _problem(path: Path) -> str | None:
 def sound_files(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The files, each once, with those of folders in their place; and the folders without any.
 
-    A folder is searched to its depth, in order of name; what is hidden, and files without a sound
-    file's ending, are passed over.
+    A folder is searched to its depth, in order of name, linked folders too, each once; what is
+    hidden, and files without a sound file's ending, are passed over.
     """
     found: list[Path] = []
-    empty = []
+    problems: list[str] = []
     for path in files:
-        own = _walk(path) if path.is_dir() else [path]
+        if not path.is_dir():
+            found.append(path)
+            continue
+        own = _walk(path, problems)
         found += own
         if not own:
-            empty.append(f"{path}: no sound files in this folder ({' '.join(sorted(SUFFIXES))})")
-    return [*dict.fromkeys(found)], empty
+            endings = " ".join(sorted(SUFFIXES))
+            problems.append(f"{shown(path)}: no sound files in this folder ({endings})")
+    return [*dict.fromkeys(found)], problems
 
 
-def _walk(folder: Path) -> list[Path]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
+def _walk(top: Path, problems: list[str]) -> list[Path]:
+    """Sound files below a folder; what cannot be looked into is added to ``problems``."""
+
+    def failed(error: OSError) -> None:
+        problems.append(f"{shown(error.filename)}: cannot be read ({error.strerror})")
+
+    found: list[Path] = []
+    waiting, seen = [top], set()
+    for start in waiting:  # which grows: links come last, so a folder has the name where it is
+        for place, folders, names in os.walk(start, onerror=failed):
+            if (own := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(own)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
+            found += [Path(place, name) for name in names if _is_sound(name)]
     return sorted(found)
+
+
+def _is_sound(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in SEARCHED

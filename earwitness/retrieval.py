@@ -17,6 +17,7 @@ from earwitness.sound_features import SoundFeatures
 from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
+from pipeline.limits import LONGEST_MINUTES
 from pipeline.metrics.retrieval import mean_similarity
 from pipeline.trained.readers import StoredTextReader
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
@@ -72,12 +73,19 @@ class RetrievalSystem:
         """D of each retriever, in the order in which an embedding has them."""
         return tuple(member.width for member in self.members)
 
-    def embed_audio(self, sounds: Sequence[Sound], *, sample_rate: int | None = None) -> Rows:
+    def embed_audio(
+        self,
+        sounds: Sequence[Sound],
+        *,
+        sample_rate: int | None = None,
+        longest_minutes: float = LONGEST_MINUTES,
+    ) -> Rows:
         """(N, ΣD) float32 embeddings of N sounds, in their order.
 
         Args:
             sounds: files, or arrays (samples,) or (channels, samples) of floats, full scale ±1.
             sample_rate: of the arrays, in Hz; needed where there are some.
+            longest_minutes: a longer file is refused, before it takes memory.
 
         Raises:
             EarwitnessError: a sound cannot be used (the message names it), or an encoder that is
@@ -86,7 +94,8 @@ class RetrievalSystem:
         own = [[(m.plan.datasets[0], name) for name in m.sound.features] for m in self.members]
         wanted = [feature for features in own for feature in features]
         rows = [torch.zeros(0, sum(self.widths))]
-        for made in self._features.chunks(read_sounds(sounds, sample_rate), wanted, CHUNK):
+        read = read_sounds(sounds, sample_rate)
+        for made in self._features.chunks(read, wanted, CHUNK, longest_minutes):
             parts = [
                 member.embed_sound(
                     member.sound.arrays([made[feature] for feature in features])

@@ -33,25 +33,29 @@ class SoundFeatures:
 
     def __init__(self, repository: Repository, device: torch.device) -> None:
         self._repository, self._device = repository, device
-        self._encoders: dict[Feature, Callable[[Sounds], Entries]] = {}
+        self._encoders: dict[Feature, Callable[[Sounds, float], Entries]] = {}
         self._retrievers: dict[str, TrainedRetriever] = {}
 
     def chunks(
-        self, sounds: Sounds, features: Sequence[Feature], size: int
+        self, sounds: Sounds, features: Sequence[Feature], size: int, longest_minutes: float
     ) -> Iterator[dict[Feature, Entries]]:
         """``features`` of ``size`` sounds at a time.
 
         Raises:
-            EarwitnessError: a sound or an encoder that cannot be used, or no such feature.
+            EarwitnessError: a sound or an encoder that cannot be used, a file that is too long, or
+                no such feature.
         """
+        longest = 60 * longest_minutes
         with tqdm(total=len(sounds), unit="sound", disable=None) as bar:
             for at in range(0, len(sounds), size):
                 chunk = sounds[at : at + size]
                 made: dict[Feature, Entries] = {}
-                yield {feature: self._make(feature, chunk, made) for feature in features}
+                yield {feature: self._make(feature, chunk, made, longest) for feature in features}
                 bar.update(len(chunk))
 
-    def _make(self, feature: Feature, sounds: Sounds, made: dict[Feature, Entries]) -> Entries:
+    def _make(
+        self, feature: Feature, sounds: Sounds, made: dict[Feature, Entries], longest: float
+    ) -> Entries:
         """One feature; ``made`` are those that are there, and gets the new ones."""
         if feature not in made:
             dataset, name = feature
@@ -59,13 +63,13 @@ class SoundFeatures:
             if part:
                 retriever = self._retriever(maker)
                 names = retriever.sound.features
-                read = [self._make((dataset, each), sounds, made) for each in names]
+                read = [self._make((dataset, each), sounds, made, longest) for each in names]
                 made[feature] = retriever_feature(retriever, read, part)
             else:
-                made[feature] = self._encoder(feature)(sounds)
+                made[feature] = self._encoder(feature)(sounds, longest)
         return made[feature]
 
-    def _encoder(self, feature: Feature) -> Callable[[Sounds], Entries]:
+    def _encoder(self, feature: Feature) -> Callable[[Sounds, float], Entries]:
         """The frozen encoder, with the settings and weights that its dataset was extracted with."""
         if feature not in self._encoders:
             name = "-".join(feature)
@@ -75,7 +79,9 @@ class SoundFeatures:
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
             seconds = settings.window_seconds, settings.batch_seconds
-            self._encoders[feature] = lambda sounds: encode_sounds(sounds, encoder, *seconds)
+            self._encoders[feature] = lambda sounds, longest: encode_sounds(
+                sounds, encoder, *seconds, longest
+            )
         return self._encoders[feature]
 
     def _retriever(self, name: str) -> TrainedRetriever:

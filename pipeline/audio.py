@@ -7,13 +7,12 @@ is wrong with it, how to fix it. Silence is accepted.
 
 from __future__ import annotations
 
-import struct
+import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -21,14 +20,16 @@ import soxr
 from numpy.typing import NDArray
 
 from pipeline.errors import EarwitnessError
+from pipeline.files import shown
+from pipeline.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
 
 Samples = NDArray[np.float32]
 
 BLOCK_VALUES = 1 << 20  # samples times channels read at once: 4 MB
-RATES = (1_000, 1_000_000)  # Hz; a rate outside of these is a broken header
-UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # data sizes that streaming writers put into a WAV's header
-# an MP3's header counts the encoder's delay and padding too: a few frames of 1152 samples
-MP3_SLACK = 4 * 1152
+UNKNOWN = 1 << 40  # a count of frames that libsndfile does not know is higher
+# 16-bit integers that someone stored as floats, without scaling, reach this; what is louder is in
+# no unit of sound, and overflows in a mean or in a feature's float16
+LOUDEST = 32768.0
 
 
 @dataclass(frozen=True)
@@ -63,53 +64,64 @@ def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
         )
     if not RATES[0] <= sample_rate <= RATES[1]:
         raise EarwitnessError(f"{name}: sample_rate {sample_rate} Hz, which no recording has")
+    check_values(samples, name, "give finite ones")
     mono = np.atleast_2d(samples.astype(np.float32)).mean(axis=0)
-    if not np.isfinite(mono).all():
-        raise EarwitnessError(f"{name}: has samples that are NaN or infinite")
     return Waveform(name, mono, sample_rate)
 
 
-def probe(sound: Path | Waveform) -> float:
+def probe(sound: Path | Waveform, longest: float = math.inf) -> float:
     """The duration in seconds; of a file by its header where it is reliable, else by decoding.
 
     Raises:
-        EarwitnessError: the file is missing, empty, not audio, has no samples, or is a WAV
-            that is shorter than its header says. :func:`verify` finds broken contents.
+        EarwitnessError: the file is missing, empty, not audio, has no samples, lasts more than
+            ``longest`` seconds, or is shorter than its header says. :func:`verify` finds broken
+            contents.
     """
     if isinstance(sound, Waveform):
         return len(sound.samples) / sound.sample_rate
-    with _opened(sound) as file:
-        if file.format != "MP3" and 0 < file.frames < 1 << 40:
-            return float(file.frames / file.samplerate)
-    return verify(sound)
+    with opened(sound) as decoders:
+        if all(_is_counted(decoder) for decoder in decoders):
+            seconds = sum(decoder.frames for decoder in decoders) / decoders[0].samplerate
+            if seconds <= longest:
+                return seconds
+    return verify(sound, longest)
 
 
-def verify(path: Path) -> float:
+def _is_counted(decoder: Decoder) -> bool:
+    return not decoder.subtype.startswith("MPEG") and 0 < decoder.frames < UNKNOWN
+
+
+def verify(path: Path, longest: float = math.inf) -> float:
     """A file's duration in seconds, after checking that every sample decodes and is finite.
+
+    It takes no memory beyond a block.
 
     Raises:
         EarwitnessError: as :func:`load`.
     """
-    with _opened(path) as sound:
-        return sum(len(block) for block in _mono_blocks(path, sound)) / sound.samplerate
+    with opened(path) as decoders:
+        done = sum(len(block) for block in _mono_blocks(path, decoders, longest))
+        return done / decoders[0].samplerate
 
 
-def load(sound: Path | Waveform, sample_rate: int) -> Samples:
+def load(sound: Path | Waveform, sample_rate: int, longest: float = math.inf) -> Samples:
     """A whole file or array as one channel, the mean of all, at ``sample_rate`` Hz.
 
     Returns:
         (samples,) float32, at least one, full scale ±1.
 
     Raises:
-        EarwitnessError: the file is missing, empty, not audio, shorter than its header says, has
-            no samples, or has samples that are not finite.
+        EarwitnessError: the file is missing, empty, not audio, shorter than its header says, lasts
+            more than ``longest`` seconds, has no samples, or has samples that are not finite or
+            larger than any unit of sound gives.
     """
     if isinstance(sound, Waveform):
         starts = range(0, len(sound.samples), BLOCK_VALUES)
         blocks = (sound.samples[at : at + BLOCK_VALUES] for at in starts)
         return _resampled(blocks, sound.sample_rate, sample_rate)
-    with _opened(sound) as file:
-        return _resampled(_mono_blocks(sound, file), file.samplerate, sample_rate)
+    with opened(sound) as decoders:
+        mono = _mono_blocks(sound, decoders, longest)
+        return _resampled(mono, decoders[0].samplerate, sample_rate)
 
 
 def _resampled(blocks: Iterable[Samples], given: int, wanted: int) -> Samples:
@@ -153,90 +165,60 @@ def fit(samples: Samples, length: int, pad: Literal["zero", "repeat"] = "zero") 
     return np.pad(samples, (0, length - len(samples)))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    _check_bytes(path)
-    try:
-        sound = soundfile.SoundFile(str(path))
-    except (soundfile.SoundFileError, TypeError):  # TypeError: headerless .raw
-        raise EarwitnessError(
-            f"{path}: not sound that can be decoded (WAV, FLAC, OGG and MP3 can); convert it"
-        ) from None
-    with sound:
-        if not RATES[0] <= sound.samplerate <= RATES[1]:
-            raise EarwitnessError(
-                f"{path}: its header says {sound.samplerate} Hz, which no recording has; replace it"
-            )
-        yield sound
+def _mono_blocks(path: Path, decoders: Decoders, longest: float) -> Iterator[Samples]:
+    """(n,) blocks of the mean of all channels; raises where values are missing or impossible."""
+    rate = decoders[0].samplerate
+    known = sum(decoder.frames for decoder in decoders if decoder.frames < UNKNOWN) / rate
+    if known > longest:
+        raise EarwitnessError(f"{shown(path)}: {known / 60:.1f} minutes long; {_limit(longest)}")
+    done = 0
+    for decoder in decoders:
+        for mono in _decoded(path, decoder, done / rate):
+            done += len(mono)
+            if done > longest * rate:
+                raise EarwitnessError(f"{shown(path)}: too long; {_limit(longest)}")
+            yield mono
+    if not done:
+        raise EarwitnessError(f"{shown(path)}: has a header but no samples; replace it")
 
 
-def _mono_blocks(path: Path, sound: soundfile.SoundFile) -> Iterator[Samples]:
-    """(n,) blocks of the mean of all channels; raises where values are not finite or missing."""
-    frames = max(1, BLOCK_VALUES // sound.channels)
-    buffer = np.empty((min(frames, max(1, sound.frames)), sound.channels), np.float32)
+def _limit(longest: float) -> str:
+    return f"at most {longest / 60:g} are read: cut it, or raise longest_minutes"
+
+
+def _decoded(path: Path, decoder: Decoder, before: float) -> Iterator[Samples]:
+    """(n,) blocks of one decoder; ``before``: the seconds of those before it."""
+    frames = max(1, BLOCK_VALUES // decoder.channels)
+    buffer = np.empty((min(frames, max(1, decoder.frames)), decoder.channels), np.float32)
     done = 0
     while True:
         try:
-            block = sound.read(out=buffer)
+            block = decoder.read(out=buffer)
         except soundfile.SoundFileError as error:
             reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
             raise EarwitnessError(
-                f"{path}: truncated or damaged after {done / sound.samplerate:.2f} s "
-                f"({reason}); replace it"
+                f"{shown(path)}: truncated or damaged after "
+                f"{before + done / decoder.samplerate:.2f} s ({reason}); replace it"
             ) from None
         if not len(block):
             break
-        mono = block[:, 0].copy() if sound.channels == 1 else block.mean(axis=1)
-        if not np.isfinite(mono).all():
-            raise EarwitnessError(f"{path}: has samples that are NaN or infinite; replace it")
+        check_values(block, shown(path), "replace it")
         done += len(block)
-        yield mono
-    _check_complete(path, sound, done)
-
-
-def _check_complete(path: Path, sound: soundfile.SoundFile, done: int) -> None:
-    if not done:
-        raise EarwitnessError(f"{path}: has a header but no samples; replace it")
-    slack = MP3_SLACK if sound.format == "MP3" else 0
-    if sound.frames < 1 << 40 and done + slack < sound.frames:
+        yield block[:, 0].copy() if decoder.channels == 1 else block.mean(axis=1)
+    # an MP3's header counts the encoder's delay and padding too
+    slack = MPEG_SLACK * 1152 if decoder.subtype.startswith("MPEG") else 0
+    if decoder.frames < UNKNOWN and done + slack < decoder.frames:
         raise EarwitnessError(
-            f"{path}: truncated: its header says {sound.frames / sound.samplerate:.2f} s, "
-            f"{done / sound.samplerate:.2f} s are in it; replace it"
+            f"{shown(path)}: truncated: its header says {decoder.frames / decoder.samplerate:.2f} "
+            f"s, {done / decoder.samplerate:.2f} s are in it; replace it"
         )
 
 
-def _check_bytes(path: Path) -> None:
-    """Finds what is wrong with a file before decoding, for a clearer message."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise EarwitnessError(f"{path}: not a file; give a sound file")
-        if not size:
-            raise EarwitnessError(f"{path}: empty file (0 bytes); replace it")
-        with path.open("rb") as stream:
-            end = _wav_data_end(stream)
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; check the name") from None
-    except OSError as error:
-        raise EarwitnessError(f"{path}: cannot be read ({error.strerror})") from None
-    if end is not None and end > size:
-        raise EarwitnessError(
-            f"{path}: truncated WAV: its header says {end} bytes, the file has {size}; replace it"
-        )
-
-
-def _wav_data_end(stream: BinaryIO) -> int | None:
-    """The byte at which a WAV's samples end by its header; None for other files or an unknown size.
-
-    This is needed because libsndfile reads a truncated WAV without an error.
-    """
-    head = stream.read(12)
-    if head[:4] not in (b"RIFF", b"RIFX") or head[8:] != b"WAVE":
-        return None
-    form = "<4sI" if head[:4] == b"RIFF" else ">4sI"
-    while len(head := stream.read(8)) == 8:
-        name, size = struct.unpack(form, head)
-        if name == b"data":
-            return None if size in UNKNOWN_SIZE else stream.tell() + size
-        stream.seek(size + size % 2, 1)  # chunks are padded to an even length
-    return None
+def check_values(samples: NDArray[Any], name: str, hint: str) -> None:
+    """Refuses samples that are not finite, or too large for any unit of sound."""
+    lowest, highest = float(samples.min()), float(samples.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise EarwitnessError(f"{name}: has samples that are NaN or infinite; {hint}")
+    loudest = max(-lowest, highest)
+    if loudest > LOUDEST:
+        raise EarwitnessError(f"{name}: has samples of {loudest:.4g}, full scale is 1; scale it")

@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import EarwitnessError
@@ -143,11 +143,40 @@ def _finite(text: str) -> float:
 
 
 def inside(root: Path, name: str, source: str) -> Path:
-    """``root / name``, refused where it leaves ``root``; ``source`` is the file that named it."""
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
+    """``root / name``, refused where the name leads out of ``root``; ``source`` is what named it.
+
+    Links are the user's own: one that lies below ``root`` may lead anywhere.
+    """
+    if not leads_inside(name):
         raise EarwitnessError(f"{source}: path {name!r} leaves {root}; correct the row")
-    return path
+    return root / name
+
+
+def leads_inside(name: str) -> bool:
+    """Whether a relative path stays below where it begins, and is a path that can be."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\0" in name) and is_unicode(name)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a file can hold the text: no half of a surrogate pair is in it."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+def shown(path: Path | str) -> str:
+    """A path as one line for any file or terminal: ``\\xe9`` for a byte that is no UTF-8."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in writable(path)
+    )
+
+
+def writable(path: Path | str) -> str:
+    """A path as text that is UTF-8: ``\\xe9`` for a byte that is not."""
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def sha256(path: Path) -> str:

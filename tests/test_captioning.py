@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from tiny_repository import FEATURES, MELS, SECONDS, make_repository
 from typer.testing import CliRunner
 
@@ -78,6 +82,28 @@ def test_what_cannot_be_heard_is_told_and_the_rest_captioned(
     assert second.startswith("error: ") and "none.wav" in second
     done = CliRunner().invoke(app, ["caption", files[0], *options])
     assert done.exit_code == 1 and done.stdout == ""
+
+
+def test_odd_names_and_odd_values_do_not_end_a_run(repository: Path, tmp_path: Path) -> None:
+    good = (repository / "sounds/1.wav").read_bytes()
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9.wav")
+    Path(odd).write_bytes(good)
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.array([0, 3e38], np.float32), 16000, subtype="FLOAT")
+    out = tmp_path / "captions.csv"
+    files = [str(loud), odd, str(repository / "sounds/1.wav")]
+    options = ["--system", "three", "--root", str(repository), "--out", str(out)]
+    done = CliRunner().invoke(app, ["caption", *files, *options])
+    assert done.exit_code == 1
+    with out.open(encoding="utf-8") as stream:
+        first, second = csv.DictReader(stream)
+    assert first["file"] == f"{tmp_path}/lat\\xe9.wav" and second["file"] == files[2]
+    assert first["caption"] == second["caption"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [first["file"], files[2]]
+    (error,) = done.stderr.splitlines()
+    assert error.startswith(f"error: {loud}: has samples of 3e+38")
+    done = CliRunner().invoke(app, ["caption", files[2], *options, "--longest-minutes", "0.001"])
+    assert done.exit_code == 1 and "at most 0.001 are read" in done.stderr and not done.stdout
 
 
 def test_what_a_person_can_mend(repository: Path) -> None:

@@ -21,11 +21,16 @@ from pipeline.config.datasets import (
     CaptionsDatasetConfig,
     ClothoDatasetConfig,
     DatasetConfig,
+    MacsDatasetConfig,
 )
+from pipeline.config.encoders import LogmelEncoderConfig
+from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import SAFE_ID, Clip, Manifest
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.registry import CORPORA, prepare
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
+from pipeline.features.extraction import extract
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -223,6 +228,98 @@ def test_a_split_without_usable_sound_is_an_error(tmp_path: Path) -> None:
         pytest.raises(EarwitnessError, match=r"none of the sound of split evaluation"),
     ):
         clotho(tmp_path)
+
+
+CONVERTED = {  # what a table says → what is on the disk
+    "loud.wav": "loud.WAV",
+    "flat.wav": "flat.flac",
+    "none": "none.ogg",
+    "a.b": "a.b.wav",
+    "caf\u00e9.wav": "cafe\u0301.wav",
+    "cafe\u0301 2.wav": "caf\u00e9 2.WAV",
+    "both.wav": "both.wav",
+    "mp3.wav": "mp3.mp3",
+}
+
+
+def converted_folder(folder: Path) -> None:
+    for name in CONVERTED.values():
+        write_sound(folder / name)
+    write_sound(folder / "both.flac")  # which no row means
+    write_sound(folder / "mp3.aiff")  # MP3 comes first
+
+
+@pytest.mark.filterwarnings("error")
+def test_sound_that_was_converted_or_renamed_is_found(tmp_path: Path) -> None:
+    """In each layout; a name that is there exactly is taken before another."""
+    root = tmp_path / "set"
+    rows = [[name, f"It is {number}"] for number, name in enumerate(CONVERTED)]
+    write_csv(root / "clotho_captions_evaluation.csv", ["file_name", "caption"], rows)
+    write_csv(root / "test.csv", ["file_name", "caption"], rows)
+    entries = [
+        f"- filename: '{name}'\n  annotations: [{{sentence: '{caption}'}}]\n"
+        for name, caption in rows
+    ]
+    (root / "MACS.yaml").write_text("files:\n" + "".join(entries), encoding="utf-8")
+    for folder in ("evaluation", "test", "audio"):
+        converted_folder(root / folder)
+    macs = MacsDatasetConfig(layout="macs", root="set")
+    for manifest, folder in (
+        (clotho(tmp_path), "evaluation"),
+        (audiocaps(tmp_path), "test"),
+        (prepare("set", macs, tmp_path, Path("data/raw"), progress=False), "audio"),
+    ):
+        found = {clip.captions[0]: clip.path for clip in manifest.clips}
+        assert found == {
+            f"It is {number}": f"{folder}/{name}" for number, name in enumerate(CONVERTED.values())
+        }
+
+
+def test_a_file_is_one_rows_alone(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    names = ["a.flac", "a.wav", "b.wav"]
+    rows = [[name, name] for name in names]
+    write_csv(root / "clotho_captions_evaluation.csv", ["file_name", "caption"], rows)
+    for name in ("a.flac", "b.WAV", "b.Wav"):
+        write_sound(root / "evaluation" / name)
+    with pytest.warns(UserWarning, match="2 of 3"):
+        manifest = clotho(tmp_path)
+    assert [clip.path for clip in manifest.clips] == ["evaluation/a.flac"]
+    missing = "not there; check the name"
+    assert manifest.skipped == (("evaluation/a.wav", missing), ("evaluation/b.wav", missing))
+
+
+def test_sound_that_is_too_long_is_listed(tmp_path: Path) -> None:
+    clotho_folder(tmp_path / "set", ["a.wav"])
+    write_sound(tmp_path / "set" / "development" / "b.wav", 1.3)
+    table = tmp_path / "set" / "clotho_captions_development.csv"
+    table.write_text(table.read_text() + "b.wav,B,\n")
+    with pytest.warns(UserWarning, match="1 of 2"):
+        manifest = clotho(tmp_path, longest_minutes=0.02)
+    ((name, problem),) = manifest.skipped
+    assert name == "development/b.wav" and "at most 0.02 are read" in problem
+    assert len(clotho(tmp_path).clips) == 2
+
+
+def test_linked_recordings_and_splits_are_the_datasets_own(tmp_path: Path) -> None:
+    """From `prepare` to what `extract` decodes."""
+    clotho_folder(tmp_path / "set", ["a.wav", "b.wav"])
+    away = (tmp_path / "set" / "development").rename(tmp_path / "away")
+    (tmp_path / "set" / "development").symlink_to(away)
+    (away / "a.wav").rename(tmp_path / "one.wav")
+    (away / "a.wav").symlink_to(tmp_path / "one.wav")
+    manifest = clotho(tmp_path)
+    assert not manifest.skipped
+    encoder = LogmelEncoderConfig(module="logmel", sample_rate=8000, n_fft=256, fmax=4000.0)
+    plan = ExtractionPlan(
+        name="logmel", inputs={}, code={}, dataset="set", encoder=encoder,
+        spec_augment=None, weights=None,
+    )  # fmt: skip
+    index, _ = extract(
+        manifest, tmp_path / "set", build_sound_encoder(encoder, None), "", plan,
+        tmp_path / "partial", tmp_path / "features.h5",
+    )  # fmt: skip
+    assert index.ids == index.entries == 2
 
 
 # --- AudioCaps --------------------------------------------------------------------------------

@@ -102,6 +102,19 @@ def test_hostile_tables_say_what_is_wrong(tmp_path: Path, yaml: str | bytes, rea
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("yaml", "reason"),
+    [
+        ('{filename: "b\\uD800.wav", annotations: [{sentence: x}]}', r"b\\ud800\.wav' leaves"),
+        ('{filename: a.wav, annotations: [{sentence: "\\uD800"}]}', "'a' has half a character"),
+    ],
+)
+def test_text_that_no_file_can_hold_is_refused(tmp_path: Path, yaml: str, reason: str) -> None:
+    with pytest.raises(EarwitnessError, match=reason) as caught:
+        macs(tmp_path, f"files:\n- {yaml}\n", names="a.wav")
+    assert str(caught.value).isprintable()
+
+
 def test_what_is_not_there_is_named_with_where_to_get_it(tmp_path: Path) -> None:
     settings = MacsDatasetConfig(layout="macs", root="set")
     with pytest.raises(EarwitnessError, match=r"no MACS\.yaml in .*records/5114771"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -175,6 +176,65 @@ def test_what_is_no_sound_is_told_and_the_rest_is_found(repository: Path, tmp_pa
         "empty", "broken.wav", "named.txt", "gone.wav",
     ]  # fmt: skip
     assert all("\n" not in reason for reason in failed)
+
+
+def test_every_sound_in_a_folder_is_found_or_told(repository: Path, tmp_path: Path) -> None:
+    """Every container, linked folders once each, loops; what is no sound stays out."""
+    samples, rate = soundfile.read(repository / "sounds" / "a.wav")
+    kinds = {
+        "a.w64": "W64", "b.caf": "CAF", "c.au": "AU", "d.aifc": "AIFF", "e.wave": "WAV",
+        "f.rf64": "RF64", "g.aif": "AIFF", "h.OGG": "OGG", "i.snd": "AU",
+    }  # fmt: skip
+    folder, away = tmp_path / "found", tmp_path / "away"
+    for place in (folder / "inner", away / "deep", folder / ".hidden"):
+        place.mkdir(parents=True)
+    for name, kind in kinds.items():
+        soundfile.write(folder / name, samples, rate, format=kind)
+    for name in ("._a.wav", "music.m4a", "cover.jpg", ".hidden/x.wav"):
+        (folder / name).write_bytes(b"no sound")
+    soundfile.write(away / "deep" / "z.wav", samples, rate)
+    (folder / "a linked").symlink_to(away)
+    (folder / "inner" / "again").symlink_to(away / "deep")
+    (folder / "inner" / "loop").symlink_to(folder)
+    (away / "loop").symlink_to(away)
+    found, failed = search(repository, "low", str(folder))
+    assert sorted(path.relative_to(folder).as_posix() for path, _ in found) == sorted(
+        [*kinds, "a linked/deep/z.wav"]
+    )
+    scores = [score for path, score in found if path.suffix != ".OGG"]
+    assert max(scores) - min(scores) < 1e-3
+    assert [reason.split(": ")[0] for reason in failed] == [str(folder / "music.m4a")]
+
+
+def test_one_bad_file_does_not_end_a_search(repository: Path, tmp_path: Path) -> None:
+    good = (repository / "sounds" / "a.wav").read_bytes()
+    contents = {b"lat\xe9.wav": good, b"plain.wav": good, b"bad\xff.wav": good[:999]}
+    for name, content in contents.items():
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    loud = np.array([0, 3e38], np.float32)
+    soundfile.write(tmp_path / "loud.wav", loud, RATE, subtype="FLOAT")
+    found, failed = search(repository, "low", str(tmp_path))
+    names = {path.name: score for path, score in found}
+    assert names.keys() == {"lat\\xe9.wav", "plain.wav"}
+    assert names["lat\\xe9.wav"] == pytest.approx(names["plain.wav"], abs=1e-5)
+    assert [reason.split(": ")[0].rpartition("/")[2] for reason in failed] == [
+        "bad\\xff.wav", "loud.wav",
+    ]  # fmt: skip
+
+
+def test_what_is_too_long_is_told(repository: Path, tmp_path: Path) -> None:
+    with soundfile.SoundFile(tmp_path / "silence.flac", "w", 1000, 1) as file:
+        for _ in range(20):
+            file.write(np.zeros(1_000_000))
+    found, (reason,) = search(repository, "low", str(tmp_path), "sounds")
+    assert len(found) == len(PITCHES)
+    assert reason.endswith("333.3 minutes long; at most 120 are read: cut it, or raise "
+                           "longest_minutes")  # fmt: skip
+    retriever = searching.RetrievalSystem.load("one", root=repository)
+    with pytest.raises(EarwitnessError, match="at most 120 are read"):
+        retriever.embed_audio([tmp_path / "silence.flac"])
+    with pytest.raises(EarwitnessError, match=r"at most 0\.005 are read"):
+        retriever.embed_audio([repository / "sounds" / "a.wav"], longest_minutes=0.005)
 
 
 def test_mistakes_are_one_line(repository: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.config.fields import Outside, Seed
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import Seconds
+from pipeline.limits import LONGEST_MINUTES
 
 
 class BaseDatasetConfig(Section):
@@ -52,6 +53,7 @@ class ClothoDatasetConfig(BaseDatasetConfig):
     layout: Literal["clotho"]
     root: str  # folder, relative to the repository or absolute
     bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)  # a longer file is not decoded
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
 
 
@@ -65,6 +67,7 @@ class AudioCapsDatasetConfig(BaseDatasetConfig):
     layout: Literal["audiocaps"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
 
 class MacsDatasetConfig(BaseDatasetConfig):
@@ -74,6 +77,7 @@ class MacsDatasetConfig(BaseDatasetConfig):
     layout: Literal["macs"]
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
 
 class CaptionsDatasetConfig(BaseDatasetConfig):

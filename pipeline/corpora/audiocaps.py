@@ -42,7 +42,8 @@ def prepare(
         raise EarwitnessError(
             f"dataset {name}: no train.csv, val.csv or test.csv in {folder}; correct its root"
         )
-    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
+    longest = settings.longest_minutes
+    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
 
 
 def _split(split: str, path: Path, folder: Path) -> list[Recording]:

@@ -43,7 +43,8 @@ def prepare(
         for split, path in found.items()
         for recording in _split(split, path, folder / split, events)
     ]
-    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
+    longest = settings.longest_minutes
+    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
 
 
 def _split(split: str, path: Path, folder: Path, events: Events) -> list[Recording]:

@@ -52,7 +52,8 @@ def prepare(
         Recording(SPLIT, f"{folder}/{find_file([file_name], files)}", captions, tags)
         for file_name, captions, tags in _rows(table)
     ]
-    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress)
+    longest = settings.longest_minutes
+    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:

@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json, write_atomic
+from pipeline.files import is_unicode, leads_inside, read_json, write_atomic
 
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -107,9 +107,13 @@ def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
             raise EarwitnessError(f"{source}: clip id {clip.clip_id!r} is not safe as a file name")
         if clip.clip_id in seen:
             raise EarwitnessError(f"{source}: {clip.clip_id!r} occurs twice; remove one row")
-        path = PurePosixPath(clip.path)
-        if path.is_absolute() or ".." in path.parts:
+        if not leads_inside(clip.path):
             raise EarwitnessError(f"{source}: path {clip.path!r} leaves the dataset's folder")
+        if not all(map(is_unicode, (*clip.captions, *clip.events))):
+            raise EarwitnessError(
+                f"{source}: a caption or event of {clip.clip_id!r} has half a character (a lone "
+                "surrogate); correct it"
+            )
         seen.add(clip.clip_id)
         checked.append(clip)
     return tuple(checked)

@@ -10,7 +10,8 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -19,9 +20,9 @@ from tqdm import tqdm
 from pipeline import audio
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
-from pipeline.files import sha256
-
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+from pipeline.files import leads_inside, sha256, shown
+from pipeline.limits import LONGEST_MINUTES
+from pipeline.sound_file import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,33 @@ def manifest(
     base: Path,
     bad_audio: Literal["refuse", "skip"],
     progress: bool = True,
+    longest_minutes: float = LONGEST_MINUTES,
 ) -> Manifest:
     """Decodes every recording, in threads, and keeps those without a fault.
+
+    A recording that has another ending than the table says, or another form of its letters, is
+    found: see :func:`find_file`.
 
     Args:
         name: the dataset's.
         root: folder of the dataset, relative to ``base`` or absolute.
         bad_audio: stop at sound that cannot be used, or list it in ``Manifest.skipped``.
         progress: show a bar on a terminal.
+        longest_minutes: longer sound cannot be used.
 
     Raises:
         EarwitnessError: sound that cannot be used with ``refuse``, or a split without any that can.
     """
+    for recording in recordings:
+        if not leads_inside(recording.path):
+            path = shown(recording.path)
+            raise EarwitnessError(f"dataset {name}: path '{path}' leaves {root}; correct the row")
+    recordings = _located(recordings, base / root)
     paths = [base / root / recording.path for recording in recordings]
+    longest = 60 * longest_minutes
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         quiet = None if progress else True
-        results = threads.map(_decode, paths)
+        results = threads.map(lambda path: _decode(path, longest), paths)
         decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))
     skipped = [
         (recording.path, one.problem)
@@ -111,11 +123,11 @@ def _safe(stem: str) -> str:
     return name[:80] or "clip"
 
 
-def _decode(path: Path) -> _Decoded:
+def _decode(path: Path, longest: float) -> _Decoded:
     try:
-        return _Decoded(audio.verify(path), sha256(path))
+        return _Decoded(audio.verify(path, longest), sha256(path))
     except EarwitnessError as error:
-        return _Decoded(problem=str(error).removeprefix(f"{path}: "))
+        return _Decoded(problem=str(error).removeprefix(f"{shown(path)}: "))
 
 
 def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total: int) -> None:
@@ -133,17 +145,43 @@ def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total
     )
 
 
-def files_by_stem(folder: Path) -> Mapping[str, str]:
-    """Stem → name of the sound files in a folder; of several endings the first in SUFFIXES."""
+def _located(recordings: Sequence[Recording], root: Path) -> list[Recording]:
+    """The recordings with the names that their files have; what is not there keeps its own.
+
+    A file that one row names exactly is not another row's too.
+    """
+    files = cache(lambda folder: files_by_stem(root / folder))
+    there = [os.path.lexists(root / recording.path) for recording in recordings]
+    taken = {each.path for each, exact in zip(recordings, there, strict=True) if exact}
+    located = []
+    for recording, exact in zip(recordings, there, strict=True):
+        path = PurePosixPath(recording.path)
+        if not exact:
+            found = str(path.with_name(find_file([path.name], files(path.parent))))
+            if found not in taken:
+                taken.add(found)
+                recording = replace(recording, path=found)
+        located.append(recording)
+    return located
+
+
+def files_by_stem(folder: Path) -> Mapping[str, Sequence[str]]:
+    """Stem, in composed letters (NFC) → the names of a folder's sound files with that stem."""
     if not folder.is_dir():
         return {}
-    names = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    names.sort(key=lambda name: (-SUFFIXES.index(PurePosixPath(name).suffix.lower()), name))
-    return {PurePosixPath(name).stem: name for name in names}
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(_composed(path.stem), []).append(path.name)
+    return found
 
 
-def find_file(names: Sequence[str], files: Mapping[str, str]) -> str:
+def find_file(names: Sequence[str], files: Mapping[str, Sequence[str]]) -> str:
     """The file that one of ``names`` means, where people have converted or renamed the sound.
+
+    Of several with the same stem it is the one of exactly that name; else of that name in composed
+    or decomposed letters; else with that ending in other capitals; else with another ending, the
+    first in SUFFIXES. Where two are equally near, none is meant.
 
     Args:
         names: what the file may be called, with its ending or without, likeliest first; where no
@@ -153,6 +191,25 @@ def find_file(names: Sequence[str], files: Mapping[str, str]) -> str:
     for name in names:
         path = PurePosixPath(name)
         stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        if len(path.parts) == 1 and stem in files:
-            return files[stem]
+        if len(path.parts) == 1 and (found := _nearest(name, files.get(_composed(stem), ()))):
+            return found
     return names[0]
+
+
+def _nearest(name: str, files: Sequence[str]) -> str | None:
+    """The one file that is nearest to ``name``, of those with its stem; None where two are."""
+
+    def distance(file: str) -> tuple[bool, bool, bool, int]:
+        ending = PurePosixPath(file).suffix.lower()
+        same = _composed(file) == _composed(name)
+        near = PurePosixPath(name).suffix.lower() == ending
+        return file != name, not same, not near, SUFFIXES.index(ending)
+
+    ranked = sorted(files, key=distance)
+    if len(ranked) > 1 and distance(ranked[0]) == distance(ranked[1]):
+        return None
+    return ranked[0] if ranked else None
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

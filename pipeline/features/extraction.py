@@ -6,6 +6,7 @@ byte-identical file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,14 +85,21 @@ def encode_sounds(
     encoder: SoundEncoder,
     window_seconds: float,
     batch_seconds: float,
+    longest: float = math.inf,
 ) -> list[NDArray[np.float16]]:
     """Any files and arrays as a feature file would hold them: (T, D) each, in order.
 
+    Args:
+        longest: seconds; a file that lasts longer is refused.
+
     Raises:
-        EarwitnessError: a file cannot be decoded, values do not fit float16, or the GPU has too
-            little memory.
+        EarwitnessError: a file cannot be decoded or is too long, values do not fit float16, or the
+            GPU has too little memory.
     """
-    recordings = [DecodedRecording(str(sound), sound, audio.probe(sound)) for sound in sounds]
+    recordings = [
+        DecodedRecording(str(sound), sound, audio.probe(sound, longest), longest)
+        for sound in sounds
+    ]
     settings = PassSettings(window_seconds, batch_seconds)
     batches = make_batches([clip.duration for clip in recordings], settings)
     work = [[recordings[clip] for clip in batch] for batch in batches]

@@ -111,4 +111,4 @@ def _load(recording: DecodedRecording, sample_rate: int) -> audio.Samples:
             f"{recording.sound}: gone since the dataset was prepared;"
             " put it back, or run `dvc repro -f prepare`"
         )
-    return audio.load(recording.sound, sample_rate)
+    return audio.load(recording.sound, sample_rate, recording.longest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class DecodedRecording:
     name: str
     sound: Path | audio.Waveform
     duration: float
+    longest: float = math.inf  # seconds; a file that lasts longer is refused
 
 
 @dataclass(frozen=True)
