@@ -28,7 +28,10 @@ def main() -> int:
                 results.append(result)
                 if options.show or bad([result]):
                     kind, detail = result.outcome
-                    print(f"{kind}: {loader.name} {result.number} ({result.file}): {detail}", flush=True)
+                    print(
+                        f"{kind}: {loader.name} {result.number} ({result.file}): {detail}",
+                        flush=True,
+                    )
     print(table(results))
     return 1 if bad(results) else 0
 

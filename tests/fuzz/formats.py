@@ -30,7 +30,20 @@ def hdf5_changed(draw: Random, path: Path, outside: Path) -> None:
 def _change_attribute(draw: Random, file: h5py.File, name: str, outside: Path) -> None:
     nested = "[" * 100_000
     others: tuple[Any, ...] = (
-        *(None, -1, 0, 2**62, 1.5, float("nan"), float("inf"), "", "x" * 60_000, nested, "{}", "[]"),
+        *(
+            None,
+            -1,
+            0,
+            2**62,
+            1.5,
+            float("nan"),
+            float("inf"),
+            "",
+            "x" * 60_000,
+            nested,
+            "{}",
+            "[]",
+        ),
         *(np.zeros(0), np.zeros((3, 3)), np.bytes_(b"\xff\xfe"), True, h5py.Empty("f"), "NaN"),
         *(np.array([1, 2]), "null", '{"a": NaN}', np.array(["a", "b"], "S1"), file.ref, 1j),
         *(json.dumps({"path": str(outside)}), np.zeros(2, [("a", "i4"), ("b", "f8")])),
@@ -205,7 +218,9 @@ def zip_changed(draw: Random, path: Path, outside: Path) -> None:
     info, content = members[number]
     match draw.randrange(6):
         case 0:
-            info.filename = draw.choice(("../outside/x", "/x", "a\0b", "x" * 5000, "", info.filename))
+            info.filename = draw.choice(
+                ("../outside/x", "/x", "a\0b", "x" * 5000, "", info.filename)
+            )
         case 1:
             info.external_attr, content = LINK, str(outside / "canary.json").encode()
         case 2:
@@ -286,7 +301,9 @@ def http_changed(draw: Random, data: bytes, outside: Path) -> bytes:
             body = draw.choice(sizes)
         case 5:
             lines += [
-                draw.choice((b"Content-Range: bytes x", b"Content-Range: bytes 5-", b"X: " * 30_000))
+                draw.choice(
+                    (b"Content-Range: bytes x", b"Content-Range: bytes 5-", b"X: " * 30_000)
+                )
             ] * draw.choice((1, 200))
         case 6:
             body = b"<html>not the file</html>"

@@ -20,7 +20,18 @@ Change = Callable[[Random, bytes, Path], bytes]
 
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40)
 NUMBERS += ((1 << 63) - 1, 1 << 63, (1 << 64) - 1)
-WORDS = ("", " ", "\0", "a" * 5000, "../outside/canary", "é\u0301\u200b", "NaN", "-1", "\r", "1e999")
+WORDS = (
+    "",
+    " ",
+    "\0",
+    "a" * 5000,
+    "../outside/canary",
+    "é\u0301\u200b",
+    "NaN",
+    "-1",
+    "\r",
+    "1e999",
+)
 DEEP = "\u2603deep"  # stands for nesting that json.dumps could not write
 
 

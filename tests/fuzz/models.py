@@ -8,8 +8,13 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers import models as token_models
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.encoders import sentence
@@ -116,7 +121,9 @@ def load_detector(home: Path) -> None:
 TRAINED = {"model.safetensors": SAFETENSORS, "*.json": JSON}
 LOADERS = (
     Loader("trained captioners", make_captioners, load_trained_captioner, TRAINED),
-    Loader("trained retrievers", make_retrievers, lambda home: load_retriever(home, "cpu"), TRAINED),
+    Loader(
+        "trained retrievers", make_retrievers, lambda home: load_retriever(home, "cpu"), TRAINED
+    ),
     Loader("pretrained folders", make_bart, load_bart, TRAINED),
     Loader("sentence encoders", make_sentence, load_sentence, {**TRAINED, "*/*.json": JSON}),
     Loader("fluency detectors", make_detector, load_detector, {"*.ckpt": TORCH, "*.txt": TEXT}),

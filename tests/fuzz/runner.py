@@ -29,7 +29,7 @@ from tests.fuzz.case import (
 )
 
 BUSY = 20.0  # seconds of computing that no case may take
-IDLE = 8.0  # seconds in which a case that has not ended must have computed a tenth
+IDLE = 5.0  # seconds that a case may wait for something
 FORK = multiprocessing.get_context("fork")  # the libraries are loaded once
 
 
@@ -42,9 +42,7 @@ class Result(NamedTuple):
     outcome: Outcome
 
 
-def run_loader(
-    loader: Loader, numbers: Sequence[int], seed: int, folder: Path
-) -> Iterator[Result]:
+def run_loader(loader: Loader, numbers: Sequence[int], seed: int, folder: Path) -> Iterator[Result]:
     """The cases of one loader, below ``folder``, which is new."""
     good, outside = folder / "good", folder / "outside"
     good.mkdir(parents=True)
@@ -123,10 +121,11 @@ def _results(loader: Loader, receiver: Connection, pid: int) -> Iterator[Result]
 
 
 def _outcome(receiver: Connection, pid: int) -> Outcome:
-    began, computed = time.monotonic(), _cpu_seconds(pid)
+    began, computed = time.monotonic(), _process(pid)[1]
     while not receiver.poll(0.25):
-        waited, took = time.monotonic() - began, _cpu_seconds(pid) - computed
-        if took > BUSY or (waited > IDLE and took < waited / 10 and not _swamped(waited)):
+        state, seconds = _process(pid)
+        took, waited = seconds - computed, time.monotonic() - began
+        if took > BUSY or (waited > IDLE and took < 1 and state == "S"):
             return Outcome("hang", f"{waited:.0f} s, computing {took:.0f} s")
     try:
         outcome: Outcome = receiver.recv()
@@ -135,22 +134,21 @@ def _outcome(receiver: Connection, pid: int) -> Outcome:
     return outcome
 
 
-def _swamped(waited: float) -> bool:
-    """Whether other work may be why a case computed little."""
-    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1) and waited < 4 * IDLE
-
-
-def _cpu_seconds(pid: int) -> float:
+def _process(pid: int) -> tuple[str, float]:
+    """Its state, ``S`` where it waits and ``R`` where it computes or would, and seconds of CPU."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return "X", 0.0
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def table(results: Sequence[Result]) -> str:
     """One line a loader, in Markdown."""
-    lines = ["| loader | inputs | " + " | ".join(KINDS) + " |", "|---|" + "---:|" * (len(KINDS) + 1)]
+    lines = [
+        "| loader | inputs | " + " | ".join(KINDS) + " |",
+        "|---|" + "---:|" * (len(KINDS) + 1),
+    ]
     loaders = list(dict.fromkeys(result.loader for result in results))
     for name in [*loaders, ""]:
         own = [r.outcome.kind for r in results if name in ("", r.loader)]

@@ -25,7 +25,9 @@ from tests.fuzz.harm import CSV, JSON, YAML
 from tests.plans import captioner_plan
 
 CLIPS = ("a", "b", "c")
-SCORE = "file_name,candidate,caption_1,caption_2\na.wav,a dog,a dog barks,dogs\nb.wav,rain,it rains,\n"
+SCORE = (
+    "file_name,candidate,caption_1,caption_2\na.wav,a dog,a dog barks,dogs\nb.wav,rain,it rains,\n"
+)
 
 
 def make_params(good: Path) -> None:

@@ -61,8 +61,10 @@ def make_answer(good: Path) -> None:
     (good / "whole/answer").write_bytes(head.encode() + CONTENT)
     (good / "rest").mkdir()
     (good / "rest/got.part").write_bytes(CONTENT[:1000])
-    head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-2999/3000\r\n"
-    (good / "rest/answer").write_bytes(f"{head}Content-Length: 2000\r\n\r\n".encode() + CONTENT[1000:])
+    head = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-2999/3000\r\n"
+    (good / "rest/answer").write_bytes(
+        f"{head}Content-Length: 2000\r\n\r\n".encode() + CONTENT[1000:]
+    )
 
 
 @contextmanager
