@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import sys
 import warnings
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.encoders.spectrogram import LogMel, front_end
-from pipeline.errors import EarwitnessError
-from pipeline.files import read_json
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import check_file, read_json
+from pipeline.state_dicts import check_numbers
 
 if TYPE_CHECKING:
     from pipeline.config.encoders import (
@@ -52,29 +51,29 @@ def read_state(location: Path) -> dict[str, Tensor]:
         EarwitnessError: the file is neither, or holds more than tensors.
     """
     path = state_file(location)
+    check_file(path, "give a file of weights")
     with path.open("rb") as stream:
         head = stream.read(9)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        try:
+        with one_line(path, "get it again", "broken safetensors"):
             return load_file(path)
-        except SafetensorError as error:
-            raise EarwitnessError(f"{path}: broken safetensors ({error})") from None
     try:
         with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the error says enough
             values: Any = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise _unread(path, error) from None
     for key in ("model", "state_dict"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
     tensors = isinstance(values, Mapping) and all(
-        isinstance(value, Tensor) for value in values.values()
+        isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+        for value in values.values()
     )
     if not tensors:
-        raise EarwitnessError(f"{path}: holds no dictionary of tensors; save one as safetensors")
+        raise EarwitnessError(f"{path}: no dictionary of plain tensors; save one as safetensors")
     return {str(key): value for key, value in values.items()}
 
 
@@ -125,6 +124,7 @@ def load_state(
         if state[name].shape != tensor.shape:
             found, wanted = tuple(state[name].shape), tuple(tensor.shape)
             raise _unfit(source, f"{name} is {found}, these settings need {wanted}")
+        check_numbers(name, state[name], tensor, str(source), "get the file again")
     for name in state:
         known = name in expected or name.startswith(tuple(optional))
         if not known and state[name].is_floating_point():
@@ -213,16 +213,6 @@ def load_trained(
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, renamed(state, names), location, unused)
     return state
-
-
-@contextmanager
-def one_line(source: Path | str) -> Iterator[None]:
-    """Turns a library's error about the files at ``source`` into one line."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise EarwitnessError(f"{source}: cannot be loaded ({line})") from None
 
 
 @contextmanager

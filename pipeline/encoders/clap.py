@@ -16,7 +16,7 @@ from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
@@ -94,7 +94,7 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap needs a folder written by save_pretrained")
-    with checkpoints.one_line(location):
+    with one_line(location):
         config = ClapConfig.from_pretrained(location, local_files_only=True)
         extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
     encoder = ClapEncoder(config, extractor, settings.window_seconds)

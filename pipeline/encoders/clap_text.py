@@ -14,7 +14,7 @@ from pipeline.config.encoders import ClapTextEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.sources import Hub
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
 
@@ -54,7 +54,7 @@ def build(settings: ClapTextEncoderConfig, location: Path, device: str) -> ClapT
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap_text needs a folder written by save_pretrained")
-    with checkpoints.one_line(location):
+    with one_line(location):
         text: Any = ClapConfig.from_pretrained(location, local_files_only=True).text_config
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)
     model = ClapTextModelWithProjection(text)

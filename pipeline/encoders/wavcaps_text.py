@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertModel
 
 from pipeline.config.encoders import WavCapsTextEncoderConfig
-from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.bert import bert_config
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.weights import local_first
 
 HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
@@ -32,7 +31,7 @@ class TextSide(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        with checkpoints.one_line(checkpoint.source):
+        with one_line(checkpoint.source):
             try:
                 config = bert_config(checkpoint.state, BERT)
             except KeyError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.metrics.types import ClipScores, ScoredSet, averaged
 from pipeline.weights import Weights
 
@@ -42,7 +42,6 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    from pipeline.encoders.checkpoints import one_line
     from pipeline.encoders.sources import Hub, locate
 
     folder = locate(weights, "sbert", Hub(repository=_REPOSITORY))

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as Backend
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -20,8 +21,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import read_text, write_atomic
 from pipeline.weights import local_first
 
 BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
@@ -85,16 +86,10 @@ class SubwordTokenizer:
     def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: not there; train the captioner again") from None
-        except UnicodeDecodeError as error:
-            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
-        try:
+        hint = "train the captioner again"
+        text = read_text(path, hint)
+        with one_line(path, hint, "not a tokenizer"):
             backend = Backend.from_str(text)
-        except Exception as error:  # tokenizers raises the bare class
-            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
         return SubwordTokenizer(backend, str(path))
 
 
@@ -147,18 +142,15 @@ def pretrained(name_or_path: str, section: str = "bart") -> SubwordTokenizer:
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = local_first(
-            lambda local: AutoTokenizer.from_pretrained(name_or_path, local_files_only=local),
-            name_or_path,
+    def load(local: bool) -> Any:
+        return AutoTokenizer.from_pretrained(
+            name_or_path, local_files_only=local, trust_remote_code=False
         )
+
+    hint = "give a folder that has one, or null to train from scratch"
+    with one_line(f"{section}.pretrained", hint, f"no tokenizer '{name_or_path}'"):
+        tokenizer = local_first(load, name_or_path)
         backend = Backend.from_str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"{section}.pretrained: no tokenizer '{name_or_path}' ({reason}); "
-            "give a folder that has one, or null to train from scratch"
-        ) from None
     if section == "prefix":
         missing = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
         backend.add_special_tokens(missing)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor, nn
 
 from pipeline.config.plans import Plan
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_json, write_atomic, write_json
 from pipeline.state_dicts import load_weights, read_weights, save_weights
 
@@ -58,11 +58,8 @@ def load_trained(
         raise EarwitnessError(f"{folder}: no {kind}; run `dvc repro {STAGES[kind]}`")
     hint = f"delete {folder} and run `dvc repro {STAGES[kind]}`"
     plan, form = plan_type.load(folder / PLAN, hint), read_json(folder / FORM, hint)
-    try:
+    with one_line(folder / FORM, hint, f"not a {kind}'s form"):
         trained = build(plan, form)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(f"{folder / FORM}: not a {kind}'s form ({reason}); {hint}") from None
     load_weights(trained.model, read_weights(folder / WEIGHTS, hint), str(folder / WEIGHTS))
     trained.model.eval()
     return trained

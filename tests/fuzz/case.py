@@ -151,7 +151,7 @@ def _loaded(loader: Loader, home: Path) -> Outcome:
         text = str(error)
         if len(text) > LINE or len(text.splitlines()) != 1 or _controls(text):
             return Outcome("untidy", f"not one line: {text[:300]!r}")
-        short_of_memory = "alloc" in text.lower() or "memoryerror" in text.lower()
+        short_of_memory = "allocate" in text or "not enough memory" in text
         return Outcome("memory" if short_of_memory else "refused", text)
     except MemoryError as error:
         return Outcome("memory", _where(error))
