@@ -81,10 +81,14 @@ def _receive(url: str, part: Path, progress: bool) -> _Failure | None:
                 return None
         reason = "the connection closed early"
     except HTTPError as error:
-        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{before}":
+        if (
+            error.code == 416
+            and before
+            and error.headers.get("Content-Range") == f"bytes */{before}"
+        ):
             return None  # the part was the whole file already
         if error.code == 416:
-            part.unlink()  # longer than the file: begin again
+            part.unlink(missing_ok=True)  # longer than the file: begin again
         reason = f"the server says {error.code} {' '.join(str(error.reason).split())[:200]}"
         permanent = error.code in PERMANENT and error.code not in TEMPORARY
     except (URLError, HTTPException, OSError, ValueError) as error:

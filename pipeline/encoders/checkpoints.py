@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import warnings
@@ -217,14 +218,22 @@ def load_trained(
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Hides transformers' progress bar of loaded tensors unless stderr is a terminal."""
-    from transformers.utils import logging
+    """Hides what transformers and sentence-transformers log of a folder that does not fit: that is
+    an error of one line. Their progress bar is hidden too, unless stderr is a terminal.
+    """
+    from transformers.utils import logging as bars
 
-    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
+    levels = [logger.level for logger in loggers]
+    hidden = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        if hidden:
+            bars.disable_progress_bar()
         yield
     finally:
-        logging.enable_progress_bar()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if hidden:
+            bars.enable_progress_bar()

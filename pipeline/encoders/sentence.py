@@ -68,4 +68,6 @@ def build(settings: Settings, location: Path, device: str) -> SentenceTextEncode
         raise EarwitnessError(f"{location}: not a folder of a sentence-transformers model")
     with one_line(location), checkpoints.quiet_loading():
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
-    return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)
+        encoder = SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)
+        encoder.encode(["a sound"])  # modules that do not fit each other are only seen now
+    return encoder

@@ -181,11 +181,13 @@ def _tokenizer(path: Path, model_type: str) -> Tokenizer:
 
     words, whole = path.parent / "vocab.txt", path.parent / "tokenizer.json"
     hint = "put the vocab.txt of its model beside it"
-    if words.is_file():
+    if words.exists():
+        check_file(words, hint)
         with one_line(words, hint, "not a vocabulary"):
             made = BertWordPieceTokenizer(str(words), lowercase=True).to_str()
             tokenizer = Tokenizer.from_str(made)
-    elif whole.is_file():
+    elif whole.exists():
+        check_file(whole, hint)
         with one_line(whole, hint, "not a tokenizer"):
             tokenizer = Tokenizer.from_file(str(whole))
     else:

@@ -7,6 +7,7 @@ in the user's cache, from which a second clone on the machine takes them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -197,7 +198,7 @@ def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
                 raise zipfile.BadZipFile(f"{entry.name} is far larger than {jar.megabytes} MB")
             shutil.copyfileobj(entry, target, 1 << 20)
     except OSError as error:
-        if error.errno is not None:  # of the disk, not of the archive
+        if error.errno not in (None, errno.EINVAL):  # of the disk, not of the archive
             raise
         raise _broken(whole, url, error) from None
     except Exception as error:  # a damaged archive may raise anything

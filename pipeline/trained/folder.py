@@ -58,8 +58,29 @@ def load_trained(
         raise EarwitnessError(f"{folder}: no {kind}; run `dvc repro {STAGES[kind]}`")
     hint = f"delete {folder} and run `dvc repro {STAGES[kind]}`"
     plan, form = plan_type.load(folder / PLAN, hint), read_json(folder / FORM, hint)
+    tensors = read_weights(folder / WEIGHTS, hint)
     with one_line(folder / FORM, hint, f"not a {kind}'s form"):
+        _check_sizes(form, sum(tensor.numel() for tensor in tensors.values()))
         trained = build(plan, form)
-    load_weights(trained.model, read_weights(folder / WEIGHTS, hint), str(folder / WEIGHTS))
+    load_weights(trained.model, tensors, str(folder / WEIGHTS))
     trained.model.eval()
     return trained
+
+
+def check_widths(values: Any, count: int | None = None) -> tuple[int, ...]:
+    """The widths of features as a form has them; anything else is a ValueError."""
+    widths = tuple(values)
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(f"widths {values}")
+    if count is not None and len(widths) != count:
+        raise ValueError(f"{len(widths)} widths of {count} features")
+    return widths
+
+
+def _check_sizes(form: Any, weights: int) -> None:
+    """Refuses a number that is larger than all of the model, before memory is taken for it."""
+    if isinstance(form, dict | list):
+        for value in form.values() if isinstance(form, dict) else form:
+            _check_sizes(value, weights)
+    elif isinstance(form, int | float) and not -weights <= form <= weights:
+        raise ValueError(f"a size of {form} in a model of {weights} numbers")

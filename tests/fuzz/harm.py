@@ -141,7 +141,21 @@ def other_value(draw: Random, value: Any, outside: Path) -> Any:
     """Something of another type or size than ``value``."""
     secret = str(outside / "canary.json")
     others = (
-        *(None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**30, -(10**400), 2**63),
+        *(
+            None,
+            True,
+            -1,
+            0,
+            1.5,
+            float("nan"),
+            float("inf"),
+            10**30,
+            -(10**400),
+            2**63,
+            10**9,
+            3 * 10**8,
+            10**5,
+        ),
         *("", "\0", "\ud800", "x" * 5000, secret, "../outside/canary", DEEP, [], {}, [[]]),
         *([value, value], {"x": value}, [None] * 3, str(value), {"": None}),
     )

@@ -13,6 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 import h5py
+import huggingface_hub.constants
 import numpy as np
 import soundfile
 
@@ -98,6 +99,7 @@ def _work(
     """In its own process: the cases one after another."""
     home, outside = folder / "home", folder / "outside"
     os.chdir(folder)
+    huggingface_hub.constants.HF_HUB_OFFLINE = True  # what is not here is not asked for
     output = Output(folder.with_suffix(".said"))
     limit_memory()
     watches = (Watch(outside, Watch.OPEN | Watch.WRITE), Watch(folder, Watch.WRITE))
