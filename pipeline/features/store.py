@@ -234,8 +234,9 @@ def _block(file: h5py.File, name: str, dtype: Any, dimensions: int, path: Path) 
     A link, a virtual data set or one with external storage would be read from any file that its
     writer chose, and one that announces more than the file has would fill the memory with zeros.
     """
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link, which is refused" if name in file else f"no {name}")
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a link, which is refused" if link else f"no {name}")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{name} is a {type(dataset).__name__.lower()}")

@@ -100,7 +100,7 @@ def load_captioner(folder: Path, device: str | torch.device = "auto") -> Trained
     def build(plan: CaptionerPlan, form: dict[str, Any]) -> TrainedCaptioner:
         tokenizer, tokens = tokenizers.load(folder), TokenIds(**form["tokens"])
         check_tokens(tokenizer, tokens)
-        widths = check_widths(form["widths"], len(plan.features))
+        widths = check_widths(form["widths"], plan.features)
         inputs = Inputs(plan.features, widths)
         model = planned_captioner(plan, inputs, tokens, form["configuration"])
         model.to(resolve_device(device))

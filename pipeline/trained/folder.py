@@ -6,7 +6,7 @@ does not say; ``plan.json``; ``curves.csv`` of the training; and a tokenizer, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -67,13 +67,13 @@ def load_trained(
     return trained
 
 
-def check_widths(values: Any, count: int | None = None) -> tuple[int, ...]:
-    """The widths of features as a form has them; anything else is a ValueError."""
+def check_widths(values: Any, features: Sequence[str]) -> tuple[int, ...]:
+    """The widths of ``features`` as a form has them; anything else is a ValueError."""
     widths = tuple(values)
     if not all(type(width) is int and width > 0 for width in widths):
         raise ValueError(f"widths {values}")
-    if count is not None and len(widths) != count:
-        raise ValueError(f"{len(widths)} widths of {count} features")
+    if len(widths) != len(features):
+        raise ValueError(f"{len(widths)} widths of {len(features)} features")
     return widths
 
 

@@ -130,7 +130,8 @@ def load_retriever(folder: Path, device: str | torch.device = "auto") -> Trained
 
     def build(plan: RetrieverPlan, form: dict[str, Any]) -> TrainedRetriever:
         place = resolve_device(device)
-        sound, stored = check_widths(form["sound"]), check_widths(form["text"])
+        sound = check_widths(form["sound"], plan.sound.features)
+        stored = check_widths(form["text"], plan.text.features)
         text = load_text(plan, folder, stored, form["network"], place)
         return build_retriever(plan, sound, text, place, pretrained=False)
 
