@@ -114,7 +114,21 @@ def load_state(
         optional: prefixes of names that ``module`` may lack, such as a classifier's.
 
     Raises:
-        EarwitnessError: a tensor is missing, unknown or of another shape; it is named.
+        EarwitnessError: as :func:`check_state` says.
+    """
+    check_state(module, state, source, optional)
+    expected = module.state_dict()
+    module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
+
+
+def check_state(
+    module: nn.Module, state: Mapping[str, Tensor], source: Path, optional: Sequence[str] = ()
+) -> None:
+    """Checks that ``state`` fits ``module``, which may be on the device ``meta``: a broken
+    configuration's sizes would take memory elsewhere. Arguments are those of :func:`load_state`.
+
+    Raises:
+        EarwitnessError: a tensor is missing, unknown, of another shape, or not finite; it is named.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():
@@ -130,7 +144,6 @@ def load_state(
         known = name in expected or name.startswith(tuple(optional))
         if not known and state[name].is_floating_point():
             raise _unfit(source, f"{name} is not part of this model")
-    module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
 
 
 def renamed(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
@@ -214,6 +227,21 @@ def load_trained(
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, renamed(state, names), location, unused)
     return state
+
+
+def check_folder(location: Path) -> None:
+    """Refuses a model's folder that has pipes or devices in it, which a library might read."""
+    for path in location.rglob("*") if location.is_dir() else ():
+        if not path.is_dir():
+            check_file(path, "remove it")
+
+
+@contextmanager
+def reading(location: Path) -> Iterator[None]:
+    """A library reads the files of a model's folder: quietly, and its errors become one line."""
+    check_folder(location)
+    with one_line(location), quiet_loading():
+        yield
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderCon
 from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.sources import Hub
-from pipeline.errors import EarwitnessError, one_line
+from pipeline.errors import EarwitnessError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,8 +66,8 @@ def build(settings: Settings, location: Path, device: str) -> SentenceTextEncode
 
     if not location.is_dir():
         raise EarwitnessError(f"{location}: not a folder of a sentence-transformers model")
-    with one_line(location), checkpoints.quiet_loading():
+    with checkpoints.reading(location):
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
         encoder = SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)
-        encoder.encode(["a sound"])  # modules that do not fit each other are only seen now
+    encoder.try_out(location)
     return encoder

@@ -88,18 +88,17 @@ def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> Wa
             f" {checkpoint.source} has {vocabulary}; set `tokenizer` to the one it was trained with"
             " (WavCaps: google-bert/bert-base-uncased)"
         )
-    return WavCapsTextEncoder(settings, side, tokenizer, device)
+    encoder = WavCapsTextEncoder(settings, side, tokenizer, device)
+    encoder.try_out(f"{checkpoint.source} with {settings.tokenizer}")
+    return encoder
 
 
 def _tokenizer(name: str) -> Any:
     """BERT's tokenizer, from a folder or by hub name."""
-    try:
-        return local_first(
-            lambda local: AutoTokenizer.from_pretrained(name, local_files_only=local), name
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise EarwitnessError(
-            f"wavcaps_text: no tokenizer '{name}' ({reason}); set `tokenizer` to a folder with"
-            " the files of bert-base-uncased"
-        ) from None
+
+    def load(local: bool) -> Any:
+        return AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+
+    hint = "set `tokenizer` to a folder with the files of bert-base-uncased"
+    with one_line("wavcaps_text", hint, f"no tokenizer '{name}'"):
+        return local_first(load, name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from pipeline.encoders.checkpoints import quiet_loading
+from pipeline.encoders.checkpoints import check_folder, quiet_loading
 from pipeline.errors import one_line
 from pipeline.weights import local_first
 
@@ -42,6 +43,8 @@ def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any)
         )
 
     hint = "give a folder with model.safetensors, or null to train from scratch"
-    with one_line(f"{section}.pretrained", hint, f"no weights '{name_or_path}'"), quiet_loading():
+    problem = f"no weights '{name_or_path}'"
+    check_folder(Path(name_or_path))
+    with one_line(f"{section}.pretrained", hint, problem), quiet_loading():
         model, report = local_first(load, name_or_path)
     return PretrainedModel(model, sorted(report["missing_keys"]), report["mismatched_keys"])

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binary, models, sound, texts, web
+from tests.fuzz import binary, encoders, models, sound, texts, web
 
-LOADERS = (*sound.LOADERS, *texts.LOADERS, *binary.LOADERS, *models.LOADERS, *web.LOADERS)
+LOADERS = (
+    *sound.LOADERS,
+    *texts.LOADERS,
+    *binary.LOADERS,
+    *models.LOADERS,
+    *encoders.LOADERS,
+    *web.LOADERS,
+)

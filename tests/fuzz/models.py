@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -17,16 +18,23 @@ from transformers import (
 )
 
 from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.retrievers import TextTowerConfig
+from pipeline.config.sides import TextTowerSide
+from pipeline.config.training import TrainingConfig
+from pipeline.corpora.manifest import Clip
 from pipeline.encoders import sentence
 from pipeline.metrics import fluency
 from pipeline.models.pretrained import load_pretrained
+from pipeline.tensors import TokenIds
 from pipeline.text import subword
-from pipeline.trained.captioner import load_captioner
-from pipeline.trained.retriever import load_retriever
+from pipeline.trained.captioner import TrainedCaptioner, load_captioner
+from pipeline.trained.readers import new_text
+from pipeline.trained.retriever import build_retriever, load_retriever
 from tests.fuzz.case import Loader
 from tests.fuzz.formats import SAFETENSORS, TORCH
 from tests.fuzz.harm import JSON, TEXT
-from tests.tiny_captioners import make_captioner
+from tests.plans import build, captioner_plan
+from tests.tiny_captioners import CAPTIONS, make_captioner
 from tests.tiny_retrievers import save_retriever
 
 WORDS = ("<s>", "<pad>", "</s>", "<unk>", "a", "dog", "barks", "[CLS]", "[SEP]", "[PAD]", "[UNK]")
@@ -36,6 +44,30 @@ def make_captioners(good: Path) -> None:
     for decoder in ("transformer", "gru"):
         (good / decoder).mkdir()
         make_captioner("x", "panns", 6, decoder).save(good / decoder, "step\n1\n")
+
+    sizes = {
+        "layers": 1, "heads": 2, "width": 16, "mapping_width": 8, "vocabulary": 64,
+    }  # fmt: skip
+    save_captioner(good / "prefix", "prefix", {"prefix": sizes})
+    small = {"encoder_layers": 1, "decoder_layers": 1, "heads": 2, "feed_forward": 16}
+    sections = {
+        "features": {"frames": 4, "width": 16},
+        "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16},
+        "translator": small,
+        "bart": {**small, "pretrained": None, "vocabulary": 64, "width": 16},
+    }
+    save_captioner(good / "edtc", "edtc", sections)
+
+
+def save_captioner(folder: Path, architecture: str, sections: dict[str, Any]) -> None:
+    """With a subword tokenizer, and random weights."""
+    entry = {"architecture": architecture, "features": ("panns",), "text": "minilm"}
+    plan = captioner_plan(entry, sections, TrainingConfig())
+    tokenizer = subword.train_subword(CAPTIONS, 64)
+    tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
+    folder.mkdir()
+    model = build(plan, [6], tokens, 6).eval()
+    TrainedCaptioner(plan, model, tokenizer, (6,)).save(folder, "step\n1\n")
 
 
 def load_trained_captioner(home: Path) -> None:
@@ -52,6 +84,16 @@ def make_retrievers(good: Path) -> None:
     (good / "data/models/retrievers/x").rename(good / "x")
     for folder in ("data/models/retrievers", "data/models", "data"):
         (good / folder).rmdir()
+    sizes = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 8, "vocabulary": 64}
+    plan = load_retriever(good / "x", "cpu").plan.model_copy(
+        update={"text": TextTowerSide(tower=TextTowerConfig(weights="scratch", **sizes))}
+    )
+    clips = [Clip(str(i), "development", "", 0, (text,)) for i, text in enumerate(CAPTIONS)]
+    cpu = torch.device("cpu")
+    reader = new_text(plan, [clips], (), cpu)
+    (good / "tower").mkdir()
+    built = build_retriever(plan, (6, 4), reader, cpu, pretrained=True)
+    built.save(good / "tower", "step\n1\n")
 
 
 def make_tokenizer(folder: Path) -> None:

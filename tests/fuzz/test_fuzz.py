@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import EarwitnessError
+from tests.fuzz import runner
 from tests.fuzz.case import Loader
 from tests.fuzz.harm import BYTES
 from tests.fuzz.loaders import LOADERS
@@ -63,7 +65,7 @@ def refuse(home: Path) -> None:
 
 
 HARMS: dict[str, list[Callable[[Path], object]]] = {
-    "traceback": [lambda home: {}["x"], lambda home: os.abort()],
+    "traceback": [lambda home: {}["x"], lambda home: os.kill(os.getpid(), signal.SIGKILL)],
     "hang": [lambda home: time.sleep(60), wait],
     "memory": [fill, lambda home: bytes(5 << 30)],
     "outside": [read_outside, write_outside, write_beside],
@@ -77,9 +79,10 @@ HARMS: dict[str, list[Callable[[Path], object]]] = {
     ("kind", "harm"), [(kind, harm) for kind, harms in HARMS.items() for harm in harms]
 )
 def test_each_kind_of_harm_is_seen(
-    kind: str, harm: Callable[[Path], object], tmp_path: Path
+    kind: str, harm: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a loader that does it for any input but the good one."""
+    monkeypatch.setattr(runner, "IDLE", 1.0)
 
     def make(good: Path) -> None:
         (good / "one").mkdir()

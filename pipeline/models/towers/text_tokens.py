@@ -9,6 +9,7 @@ from typing import Protocol
 from tokenizers import Tokenizer as Backend
 
 from pipeline.config.retrievers import TextTowerConfig
+from pipeline.encoders import checkpoints
 from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_text, write_atomic
@@ -81,7 +82,7 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
     from transformers import AutoTokenizer
 
     location = located(settings)
-    with one_line(location):
+    with checkpoints.reading(location):
         tokenizer = AutoTokenizer.from_pretrained(
             location, local_files_only=True, trust_remote_code=False
         )
