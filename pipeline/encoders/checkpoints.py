@@ -246,7 +246,7 @@ def reading(location: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Hides what transformers and sentence-transformers log of a folder that does not fit: that is
+    """Hides what transformers and sentence-transformers say of a folder that does not fit: that is
     an error of one line. Their progress bar is hidden too, unless stderr is a terminal.
     """
     from transformers.utils import logging as bars
@@ -259,7 +259,9 @@ def quiet_loading() -> Iterator[None]:
             logger.setLevel(logging.ERROR)
         if hidden:
             bars.disable_progress_bar()
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

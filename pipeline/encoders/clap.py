@@ -16,7 +16,7 @@ from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
