@@ -81,14 +81,19 @@ def _receive(url: str, part: Path, progress: bool) -> _Failure | None:
                 return None
         reason = "the connection closed early"
     except HTTPError as error:
-        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{before}":
+        if (
+            error.code == 416
+            and before
+            and error.headers.get("Content-Range") == f"bytes */{before}"
+        ):
             return None  # the part was the whole file already
         if error.code == 416:
-            part.unlink()  # longer than the file: begin again
-        reason = f"the server says {error.code} {error.reason}"
+            part.unlink(missing_ok=True)  # longer than the file: begin again
+        reason = f"the server says {error.code} {' '.join(str(error.reason).split())[:200]}"
         permanent = error.code in PERMANENT and error.code not in TEMPORARY
     except (URLError, HTTPException, OSError, ValueError) as error:
-        reason = f"no connection ({getattr(error, 'reason', error)})"
+        words = " ".join(str(getattr(error, "reason", error)).split())[:200]
+        reason = f"no connection ({words or type(error).__name__})"
     return _Failure(reason, permanent, _size(part) > before)
 
 
@@ -100,6 +105,8 @@ def _store(response: HTTPResponse, part: Path, before: int, progress: bool) -> b
     if not resumed:
         before = 0  # the server sends the whole file again
     length = response.headers.get("Content-Length")
+    if length is not None and not (length.isascii() and length.isdigit()):
+        raise ValueError(f"the server gives a length of {length!r}")
     total = None if length is None else before + int(length)
     name = part.name.removesuffix(".part")
     quiet = None if progress else True

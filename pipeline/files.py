@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, reason
 
 TEXT_BYTES = 512 << 20  # of a manifest of 400,000 clips, and more; its values take several times it
 
@@ -61,6 +61,22 @@ def replace_folder(source: Path, target: Path) -> None:
         target.rename(old)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_file(path: Path, hint: str) -> None:
+    """Refuses what is no regular file: a folder, and a pipe or a device, which may never end.
+
+    Raises:
+        EarwitnessError: so it is, or it is not there; ``hint`` says what to do.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise EarwitnessError(f"{path}: not there; {hint}") from None
+    except (OSError, ValueError) as error:
+        raise EarwitnessError(f"{path}: cannot be read ({reason(error)}); {hint}") from None
+    if not stat.S_ISREG(mode):
+        raise EarwitnessError(f"{path}: not a regular file; {hint}")
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.errors import EarwitnessError
-from pipeline.files import replacing
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import check_file, replacing
+
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -29,7 +30,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     """Copies what :func:`weights` gave into a module of the same architecture.
 
     Raises:
-        EarwitnessError: a name or a shape does not match.
+        EarwitnessError: a name or a shape does not match, or a number is not finite.
     """
     expected = weights(module)
     if unmatched := sorted(expected.keys() ^ tensors.keys()):
@@ -46,7 +47,24 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
                     f"{source}: {name} is {tuple(tensors[name].shape)}, "
                     f"the model's {tuple(tensor.shape)}; train it again, or correct the plan"
                 )
+            check_numbers(name, tensors[name], tensor, source, "train it again")
             tensor.copy_(tensors[name])
+
+
+def check_numbers(name: str, found: Tensor, expected: Tensor, source: str, hint: str) -> None:
+    """Refuses a tensor that is not finite, or has no real numbers where the model has.
+
+    Raises:
+        EarwitnessError: so it is.
+    """
+    if not expected.is_floating_point():
+        return
+    if found.dtype not in REAL:
+        kind = str(found.dtype).removeprefix("torch.")
+        raise EarwitnessError(f"{source}: {name} is {kind}, not real numbers; {hint}")
+    # the sum is not finite where a value is not, and takes no memory of the tensor's size
+    if not (found.sum(dtype=torch.float64).isfinite() or found.isfinite().all()):
+        raise EarwitnessError(f"{source}: {name} has NaN or infinity; {hint}")
 
 
 def save_weights(
@@ -59,9 +77,6 @@ def save_weights(
 
 def read_weights(path: Path, hint: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file; ``hint`` says what to do when it is missing or broken."""
-    try:
+    check_file(path, hint)
+    with one_line(path, hint, "not safetensors"):
         return load_file(path)
-    except FileNotFoundError:
-        raise EarwitnessError(f"{path}: not there; {hint}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise EarwitnessError(f"{path}: not safetensors ({error}); {hint}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -317,3 +318,85 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "c").write_text("new")
     assert [file.name for file in path.iterdir()] == ["c"]
     assert {entry.name for entry in tmp_path.iterdir()} == {"model", ".model.big~running"}
+
+
+# --- checkpoints that were altered --------------------------------------------------------------
+
+
+def saved_state(folder: Path) -> tuple[Path, Tiny, torch.optim.Optimizer]:
+    """The state of a model after one step."""
+    model = Tiny()
+    optimizer = torch.optim.AdamW(model.parameters())
+    batch = next(TinyBatches().epoch(0))
+    model.loss(batch).total.backward()
+    optimizer.step()
+    with Checkpoints(folder, "tiny", "0a") as checkpoints:
+        checkpoints.save(model, optimizer, Progress(3, [0.5], [{"loss": 1.0}]), improved=True)
+    return folder / "tiny-0a" / STATE, model, optimizer
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("best", "../../secret.safetensors"),  # outside of the job's folder
+        ("best", "state.safetensors"),
+        ("best", 3),
+        ("step", "3"),
+        ("scores", ["x"]),
+        ("scores", 5),
+        ("curves", [["loss", 1.0]]),
+        ("curves", [{"loss": None}]),
+        ("more", 1),
+    ],
+)
+def test_altered_progress_is_one_line(tmp_path: Path, key: str, value: object) -> None:
+    path, model, optimizer = saved_state(tmp_path)
+    progress = {"step": 3, "scores": [0.5], "curves": [], "best": None, key: value}
+    save_weights(load_file(path), path, {"progress": json.dumps(progress)})
+    reason = r"not a checkpoint .*; delete .*"
+    with (
+        Checkpoints(tmp_path, "tiny", "0a") as checkpoints,
+        pytest.raises(EarwitnessError, match=reason) as raised,
+    ):
+        checkpoints.restore(model, optimizer)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer.0.exp_avg", torch.zeros(3)),  # of another shape than its parameter
+        ("optimizer.999.exp_avg", torch.zeros(3)),
+        ("optimizer.x.exp_avg", torch.zeros(3)),
+        ("optimizer.x", torch.zeros(3)),
+        ("random.cpu", torch.zeros(3)),
+        ("random.cpu", torch.zeros(5056, dtype=torch.uint8)[:7]),
+        ("model.fast.bias", torch.full((WIDTH,), float("nan"))),
+        ("model.fast.bias", torch.full((WIDTH,), float("inf"))),
+        ("model.fast.bias", torch.zeros(WIDTH, dtype=torch.int32)),
+    ],
+)
+def test_an_altered_tensor_is_one_line(tmp_path: Path, name: str, value: Tensor) -> None:
+    path, model, optimizer = saved_state(tmp_path)
+    progress = {"progress": json.dumps({"step": 3, "scores": [], "curves": [], "best": None})}
+    save_weights({**load_file(path), name: value}, path, progress)
+    with (
+        Checkpoints(tmp_path, "tiny", "0a") as checkpoints,
+        pytest.raises(EarwitnessError, match=r"state\.safetensors: ") as raised,
+    ):
+        checkpoints.restore(model, optimizer)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_what_is_no_file_of_weights_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.safetensors"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "loop":
+            path.symlink_to(path.name)
+    with pytest.raises(EarwitnessError, match=r"x\.safetensors: .*; train again"):
+        read_weights(path, "train again")

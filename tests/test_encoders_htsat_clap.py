@@ -306,3 +306,25 @@ def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EarwitnessError) as raised:
         build_sound_encoder(settings, None)
     assert "\n" not in str(raised.value) and str(tmp_path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("preprocessor_config.json", "hop_length", 128.5),
+        ("preprocessor_config.json", "fft_window_size", "x"),
+        ("preprocessor_config.json", "max_length_s", 10**12),
+        ("preprocessor_config.json", "sampling_rate", 0),
+        ("config.json", "projection_dim", 10**9),  # 256 GB, if it were believed
+        ("config.json", "projection_dim", -1),
+    ],
+)
+def test_altered_sizes_are_one_line(tmp_path: Path, file: str, key: str, value: Any) -> None:
+    save_clap(tmp_path)
+    settings = ClapEncoderConfig(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
+    build_sound_encoder(settings, None)
+    values = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**values, key: value}))
+    with pytest.raises(EarwitnessError, match=str(tmp_path)) as raised:
+        build_sound_encoder(settings, None)
+    assert "\n" not in str(raised.value) and "memory" not in str(raised.value)

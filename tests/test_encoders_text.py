@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +133,26 @@ def test_a_missing_package_and_a_folder_without_a_model_are_refused(tmp_path: Pa
         with pytest.raises(EarwitnessError) as raised:
             build_text_encoder(SentenceEncoderConfig(module="sentence", weights=weights))
         assert "\n" not in str(raised.value)
+
+
+def test_a_folder_whose_parts_do_not_fit_is_one_line(instructor: Path, tmp_path: Path) -> None:
+    """Each of them loads; only a caption shows that they make no encoder."""
+    folder = tmp_path / "model"
+    shutil.copytree(instructor, folder)
+    settings = InstructorEncoderConfig(module="instructor", weights=str(folder))
+    build_text_encoder(settings)
+    modules = json.loads((folder / "modules.json").read_text())
+    for wrong in ([modules[0], modules[2]], modules[1:]):
+        (folder / "modules.json").write_text(json.dumps(wrong))
+        with pytest.raises(EarwitnessError, match=f"{folder}: cannot ") as raised:
+            build_text_encoder(settings)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_pipe_in_a_models_folder_is_refused(instructor: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(instructor, folder)
+    (folder / "modules.json").unlink()
+    os.mkfifo(folder / "modules.json")
+    with pytest.raises(EarwitnessError, match=r"modules\.json: not a regular file"):
+        build_text_encoder(InstructorEncoderConfig(module="instructor", weights=str(folder)))

@@ -26,6 +26,7 @@ from pipeline.config.encoders import (
     YamnetEncoderConfig,
 )
 from pipeline.config.params import parse_params
+from pipeline.encoders.panns import PannsEncoder
 from pipeline.encoders.registry import (
     build_sound_encoder,
     build_text_encoder,
@@ -327,3 +328,70 @@ def test_a_path_needs_no_hub(tmp_path: Path) -> None:
     path.write_bytes(b"model")
     settings = YamnetEncoderConfig(module="yamnet", weights=str(path))
     assert weights_digest(settings) == hashlib.sha256(b"model").hexdigest()
+
+
+def tiny_state() -> tuple[PannsEncoderConfig, dict[str, torch.Tensor]]:
+    settings = PannsEncoderConfig(weights="./x", **PANNS)
+    torch.manual_seed(0)
+    module = PannsEncoder(settings)
+    names = [name for name in module.state_dict() if not name.startswith("logmel.")]
+    return settings, {name: module.state_dict()[name].contiguous() for name in names}
+
+
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (float("nan"), "has NaN or infinity"),
+        (float("-inf"), "has NaN or infinity"),
+        (torch.int64, "is int64, not real numbers"),
+        (torch.bool, "is bool, not real numbers"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(
+    tmp_path: Path, form: str, value: Any, reason: str
+) -> None:
+    settings, state = tiny_state()
+    name = "conv_block2.conv1.weight"
+    if isinstance(value, float):
+        state[name][0, 0, 0, 0] = value
+    else:
+        state[name] = state[name].to(value)
+    path = tmp_path / f"x.{form}"
+    save_file(state, path) if form == "safetensors" else torch.save({"model": state}, path)
+    settings = settings.model_copy(update={"weights": Weights.parse(str(path))})
+    with pytest.raises(EarwitnessError, match=rf"{name} {reason}; get the file again"):
+        build_sound_encoder(settings, None)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_weights_cut_anywhere_are_one_line(tmp_path: Path, form: str) -> None:
+    settings, state = tiny_state()
+    path = tmp_path / "x.weights"
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
+    content = path.read_bytes()
+    settings = settings.model_copy(update={"weights": Weights.parse(str(path))})
+    for size in {*range(0, 200, 7), *range(0, len(content), len(content) // 40)}:
+        path.write_bytes(content[:size])
+        with pytest.raises(EarwitnessError) as raised:
+            build_sound_encoder(settings, None)
+        assert "\n" not in str(raised.value) and str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(4, 4).to_sparse(),
+        torch.zeros(4, 4, device="meta"),
+        torch.zeros(4, 4, dtype=torch.complex64),
+    ],
+)
+def test_tensors_of_another_kind_are_one_line(tmp_path: Path, tensor: torch.Tensor) -> None:
+    settings, state = tiny_state()
+    torch.save({**state, "bn0.weight": tensor}, tmp_path / "x.pth")
+    settings = settings.model_copy(update={"weights": Weights.parse(str(tmp_path / "x.pth"))})
+    with pytest.raises(EarwitnessError, match=r"x\.pth: "):
+        build_sound_encoder(settings, None)

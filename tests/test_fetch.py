@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -237,3 +239,120 @@ def test_zenodos_files_are_those_of_clotho_2_1() -> None:
         remotes = (files.audio, *files.tables)
         assert all(split in remote.name and len(remote.md5) == 32 for remote in remotes)
     assert len({r.md5 for files in CLOTHO.values() for r in (files.audio, *files.tables)}) == 9
+
+
+# --- archives and answers that someone else made ----------------------------------------------
+
+
+def sound_archive(folder: Path, **settings: str) -> Path:
+    py7zr = pytest.importorskip("py7zr", reason="py7zr unpacks Clotho's archives")
+    path = folder / "x.7z"
+    with py7zr.SevenZipFile(path, "w", **settings) as opened:
+        opened.writestr(CONTENT[:300], "validation/a.wav")
+    return path
+
+
+def refused(path: Path, reason: str) -> None:
+    """In one line, with nothing unpacked and nothing left."""
+    with pytest.raises(EarwitnessError, match=reason) as raised:
+        unpack(path, "validation", path.parent)
+    assert "\n" not in str(raised.value)
+    assert [found.name for found in path.parent.iterdir()] == ["x.7z"]
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_any_byte_of_an_archive_may_be_wrong(tmp_path: Path, part: int) -> None:
+    """Refused in one line, or unpacked as it was: some bytes mean nothing to the content."""
+    path = sound_archive(tmp_path)
+    good = path.read_bytes()
+    for at in range(part, len(good), 8):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x55]) + good[at + 1 :])
+        try:
+            unpack(path, "validation", tmp_path)
+        except EarwitnessError as error:
+            assert "\n" not in str(error)
+            assert [found.name for found in tmp_path.iterdir()] == ["x.7z"]
+        else:
+            assert [f.read_bytes() for f in tmp_path.rglob("*.wav")] == [CONTENT[:300]], at
+            shutil.rmtree(tmp_path / "validation")
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    refused(sound_archive(tmp_path, password="secret"), "encrypted; unpack it yourself")
+
+
+@pytest.mark.parametrize("name", ["validation/" + "n" * 300, "validation/" + "n" * 5000])
+def test_too_long_a_name_in_an_archive_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.7z").write_bytes(archive(tmp_path, {name: b"x"}))
+    refused(tmp_path / "x.7z", "cannot be unpacked .*name too long")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path: Path) -> None:
+    members = {"validation/a": b"x", "validation/a/b": b"x"}
+    (tmp_path / "x.7z").write_bytes(archive(tmp_path, members))
+    refused(tmp_path / "x.7z", "cannot be unpacked")
+    (tmp_path / "x.7z").write_bytes(archive(tmp_path, {"validation": b"x"}))
+    refused(tmp_path / "x.7z", "holds no folder validation")
+
+
+def test_a_link_in_an_archive_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    py7zr = pytest.importorskip("py7zr", reason="py7zr unpacks Clotho's archives")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.wav").symlink_to("/etc/passwd")
+    home = tmp_path / "home"
+    home.mkdir()
+    with py7zr.SevenZipFile(home / "x.7z", "w") as opened:
+        opened.writeall(tmp_path / "in", "validation")
+    monkeypatch.setattr(py7zr.SevenZipFile, "extractall", lambda *_: pytest.fail("unpacked"))
+    refused(home / "x.7z", r"a\.wav' is a link")
+
+
+def test_an_archive_that_swells_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "x.7z").write_bytes(archive(tmp_path, {"validation/zeros.wav": bytes(6_000_000)}))
+    assert (tmp_path / "x.7z").stat().st_size < 20_000
+    refused(tmp_path / "x.7z", "6000000 bytes unpacked, far more than sound packs to")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_archive_file_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "x.7z").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "x.7z")
+    refused(tmp_path / "x.7z", "not a regular file")
+
+
+@pytest.mark.parametrize("length", ["x", "-5", "1.5", "1_0", ""])
+@pytest.mark.parametrize("md5_known", [True, False])
+def test_a_length_that_is_wrong_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str, md5_known: bool
+) -> None:
+    """Whatever the server says of the length, half a file never passes for the file."""
+    sent = Handler.send_header
+    monkeypatch.setattr(
+        Handler,
+        "send_header",
+        lambda self, key, value: sent(self, key, length if key == "Content-Length" else value),
+    )
+    with serving({"sound.bin": CONTENT}) as server:
+        server.cuts = [1000] * 5
+        digest = md5(CONTENT) if md5_known else None
+        with pytest.raises(EarwitnessError, match="run again") as raised:
+            download(f"{server.address}/sound.bin", tmp_path / "x", digest, progress=False, pause=0)
+    assert "\n" not in str(raised.value) and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("status", [416, 301, 999])
+def test_a_strange_status_is_one_line(tmp_path: Path, status: int) -> None:
+    """416 without having been asked for a part; redirection to itself and to nowhere."""
+    with serving({"sound.bin": CONTENT}) as server:
+        server.status = status
+        with pytest.raises(EarwitnessError, match=str(status)) as raised:
+            get(server, tmp_path / "sound.bin")
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_a_page_in_place_of_the_file_is_removed(tmp_path: Path) -> None:
+    page = {"sound.bin": b"<html>please log in</html>"}
+    with serving(page) as server, pytest.raises(EarwitnessError, match=r"MD5 .* removed"):
+        get(server, tmp_path / "sound.bin")
+    assert not list(tmp_path.iterdir())

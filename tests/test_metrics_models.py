@@ -150,3 +150,36 @@ def test_wrong_checkpoints_are_one_line(
         with pytest.raises(EarwitnessError, match=reason) as caught:
             fluency.load(str(path), "cpu")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("vocab.txt", b"\xff\xfe", "vocab.txt: not a vocabulary"),
+        ("vocab.txt", b"[UNK]\na\n", "vocab.txt: not a vocabulary"),  # without [CLS] and [SEP]
+        ("vocab.txt", None, "vocab.txt: not a regular file"),
+        ("tokenizer.json", b"{", "tokenizer.json: not a tokenizer"),
+    ],
+)
+def test_a_broken_tokenizer_beside_a_detector_is_one_line(
+    checkpoint: tuple[Path, FenseClassifier], name: str, content: bytes | None, reason: str
+) -> None:
+    path, _ = checkpoint
+    (path.parent / "vocab.txt").unlink()
+    if content is None:
+        (path.parent / name).mkdir()
+    else:
+        (path.parent / name).write_bytes(content)
+    with pytest.raises(EarwitnessError, match=reason) as caught:
+        fluency.load(str(path), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_detector_is_refused(
+    checkpoint: tuple[Path, FenseClassifier],
+) -> None:
+    path, _ = checkpoint
+    with (path.parent / "vocab.txt").open("a") as vocabulary:
+        vocabulary.write("onemore\n")
+    with pytest.raises(EarwitnessError, match="has 30522 tokens, the tokenizer beside it 30523"):
+        fluency.load(str(path), "cpu")

@@ -525,6 +525,8 @@ def test_errors_of_the_user(
     torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
         load_retriever(tmp_path)
+    weights = contents(trained["scratch"][0])["model.safetensors"]
+    (tmp_path / "model.safetensors").write_bytes(weights)
     (tmp_path / "model.json").write_text('{"sound": [24]}')
     with pytest.raises(EarwitnessError, match="not a retriever's form"):
         load_retriever(tmp_path)

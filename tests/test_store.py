@@ -149,7 +149,7 @@ def test_chunked_values_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["values"]
         file.create_dataset("values", data=values(), chunks=(2, WIDTH))
-    with pytest.raises(EarwitnessError, match="not one float16 block"):
+    with pytest.raises(EarwitnessError, match="values is not one block"):
         FeatureStore.open(path)
 
 
@@ -219,3 +219,122 @@ def test_a_part_that_is_damaged_anywhere_is_done_again(tmp_path: Path) -> None:
             assert parts.missing() == [0]
             path.write_bytes(whole)
         assert parts.missing() == []
+
+
+# --- files that someone else wrote ------------------------------------------------------------
+
+SECRET = np.full((LENGTHS.sum(), WIDTH), 42, np.float16)  # of a file that may not be read
+
+
+def replaced(path: Path, name: str) -> h5py.File:
+    """A good file, open to be changed, without one of its data sets."""
+    write(path)
+    file = h5py.File(path, "r+")
+    del file[name]
+    return file
+
+
+def secret(folder: Path, name: str) -> Path:
+    path = folder / "secret.h5"
+    content = {"values": SECRET, "offsets": np.array([0, 3, 3, 8, 9, 11, 18])}
+    with h5py.File(path, "w") as file:
+        file[name] = content.get(name, np.array([b"a", b"b", b"c"]))
+    return path
+
+
+@pytest.mark.parametrize("name", ["values", "offsets", "ids"])
+@pytest.mark.parametrize("way", ["link", "relative link", "storage", "virtual"])
+def test_data_of_another_file_are_refused(tmp_path: Path, name: str, way: str) -> None:
+    far = secret(tmp_path, name)
+    with h5py.File(far) as file:
+        shape, dtype, at = file[name].shape, file[name].dtype, file[name].id.get_offset()
+    with replaced(tmp_path / "x.h5", name) as file:
+        match way:
+            case "link" | "relative link":
+                file[name] = h5py.ExternalLink(far.name if "relative" in way else far, f"/{name}")
+            case "storage":
+                size = int(np.prod(shape)) * dtype.itemsize
+                file.create_dataset(name, shape, dtype, external=[(far, at, size)])
+            case "virtual":
+                layout = h5py.VirtualLayout(shape, dtype)
+                layout[...] = h5py.VirtualSource(far, name, shape)
+                file.create_virtual_dataset(name, layout)
+    with h5py.File(tmp_path / "x.h5") as file:  # plain h5py reads the secret
+        assert file[name].shape == shape
+    with pytest.raises(EarwitnessError, match=rf"{name} .*which is refused.*; delete it"):
+        FeatureStore.open(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("name", ["values", "offsets", "ids"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (h5py.SoftLink("/values"), "is a link"),
+        ("loop", "is a link"),
+        ("group", "is a group"),
+        (np.zeros((4, 4, 4), np.float16), "is float16 of"),
+        (np.zeros(7, np.complex64), "is complex64 of"),
+        (np.array(["a", "b"], h5py.string_dtype()), "is object of"),
+        (np.zeros(7, [("a", "f2")]), r"is \[.* of \(7,\)"),
+    ],
+)
+def test_another_thing_in_a_data_sets_place_is_one_line(
+    tmp_path: Path, name: str, content: object, reason: str
+) -> None:
+    with replaced(tmp_path / "x.h5", name) as file:
+        if isinstance(content, str) and content == "group":
+            file.create_group(name)
+        elif isinstance(content, str):
+            file["other"] = h5py.SoftLink(f"/{name}")
+            file[name] = h5py.SoftLink("/other")
+        elif isinstance(content, h5py.SoftLink) and name == "values":
+            file[name] = h5py.SoftLink("/offsets")
+        else:
+            file[name] = content
+    with pytest.raises(EarwitnessError, match=rf"no feature file \({name} {reason}") as raised:
+        FeatureStore.open(tmp_path / "x.h5")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("chunks", [True, None])
+@pytest.mark.parametrize(("name", "dtype"), [("ids", "S6"), ("offsets", "i8"), ("values", "f2")])
+def test_a_size_beyond_the_file_takes_no_memory(
+    tmp_path: Path, name: str, dtype: str, chunks: bool | None
+) -> None:
+    """Fill values are zeros that the file does not have: 8 TB of them here."""
+    with replaced(tmp_path / "x.h5", name) as file:
+        shape = (10**12, 1) if name == "values" else (10**12,)
+        file.create_dataset(name, shape, dtype, chunks=chunks)
+    with pytest.raises(EarwitnessError, match=f"{name} is not one block within the file"):
+        FeatureStore.open(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("settings", "[" * 100_000),
+        ("settings", "[]"),
+        ("settings", 3),
+        ("views", 2.0),
+        ("views", np.array([2, 2])),
+        ("views", h5py.Empty("i8")),
+        ("frame_seconds", np.nan),
+        ("frame_seconds", "x"),
+        ("encoder", 3),
+        ("weights", np.zeros(2, [("a", "i4")])),
+        ("format_version", "1"),
+    ],
+)
+def test_an_attribute_of_another_kind_is_one_line(tmp_path: Path, name: str, value: object) -> None:
+    write(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(EarwitnessError, match=r"no feature file \(.*\); delete it") as raised:
+        FeatureStore.open(tmp_path / "x.h5")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_id_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "x.h5", HEADER, ["a", "a", "b"], LENGTHS, WIDTH, [values()])
+    with pytest.raises(EarwitnessError, match="an id occurs twice"):
+        FeatureStore.open(tmp_path / "x.h5")

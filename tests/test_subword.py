@@ -106,7 +106,7 @@ def test_errors_are_one_line(tmp_path: Path):
     with pytest.raises(EarwitnessError, match="not a tokenizer"):
         SubwordTokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(EarwitnessError, match="not a tokenizer"):
+    with pytest.raises(EarwitnessError, match="not UTF-8"):
         SubwordTokenizer.load(tmp_path)
     with pytest.raises(EarwitnessError, match="no tokenizer") as caught:
         pretrained(str(tmp_path / "nothing"))

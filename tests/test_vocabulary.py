@@ -135,7 +135,7 @@ def test_saved_and_loaded_as_a_tokenizer(tmp_path: Path):
         ("[]", "does not begin with <pad>"),
         ('["<pad>", "<end>", "<start>", "<unk>", "rain"]', "does not begin with <pad>"),
         ('["<pad>", "<start>", "<end>", "<unk>", "rain", "rain"]', "'rain' is there twice"),
-        ("\udcff", "not JSON"),
+        ("\udcff", "not UTF-8"),
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: str, reason: str):

@@ -105,6 +105,14 @@ def test_its_digest_is_the_files(file: Path) -> None:
         (b"0 3\n", "says that it holds no vectors"),
         (FORMS["binary"][:-2], "it ends before its 6 words"),
         (FORMS["text"].replace(b"6 3", b"9 3"), "it ends before its 9 words"),
+        # counts that would take terabytes
+        (FORMS["binary"].replace(b"6 3", b"99999999999 3"), "it ends before its 99999999999 words"),
+        (FORMS["binary"].replace(b"6 3", b"6 99999999999"), "it ends before its 6 words"),
+        (FORMS["text"].replace(b"6 3", b"-6 3"), "says that it holds no vectors"),
+        (FORMS["text"].replace(b"6 3", b"5 3"), "it goes on after its 5 words"),
+        (FORMS["binary"].replace(b"6 3", b"5 3"), "it goes on after its 5 words"),
+        # bytes added in the middle, so that words begin in vectors
+        (FORMS["binary"][:40] + b"\nx \n" + FORMS["binary"][40:], "damaged|goes on"),
     ],
 )
 def test_what_is_no_such_file_is_one_line(
@@ -116,3 +124,24 @@ def test_what_is_no_such_file_is_one_line(
     with pytest.raises(EarwitnessError, match=message) as raised:
         build_text_encoder(Word2VecEncoderConfig(module="word2vec", weights=str(path)))
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FORMS["text"].replace(b"0.25 4.0 -1.0", b"0.25 4.0 x"),
+        FORMS["text"].replace(b"0.25 4.0 -1.0", b"0.25 4.0"),
+        FORMS["text"].replace(b"0.25 4.0 -1.0", b"0.25 4.0 -1.0 3.0"),
+        FORMS["text"].replace(b"0.25 4.0 -1.0", b"0.25 nan -1.0"),
+        FORMS["text"].replace(b"0.25 4.0 -1.0", b"0.25 4.0 1e999"),
+        FORMS["binary"].replace(struct.pack("<f", 4.0), struct.pack("<f", np.nan)),
+        FORMS["binary"].replace(struct.pack("<f", 4.0), struct.pack("<f", -np.inf)),
+    ],
+)
+def test_a_vector_that_is_not_finite_numbers_is_one_line(tmp_path: Path, content: bytes) -> None:
+    assert content not in FORMS.values()
+    (tmp_path / "x").write_bytes(content)
+    vectors = WordVectors(tmp_path / "x")
+    assert vectors.find("dog") is not None
+    with pytest.raises(EarwitnessError, match="the vector of 'barks' is not 3 finite numbers"):
+        vectors.find("barks")

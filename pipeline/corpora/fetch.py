@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.download import download
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import check_file
 from pipeline.lock import exclusive
 
+LARGER, SMALL = 50, 100_000  # how much larger unpacked sound may be, and bytes to begin with
 ZENODO = "https://zenodo.org/records/4783391/files"
 
 
@@ -106,31 +108,48 @@ def unpack(archive: Path, folder: str, root: Path) -> None:
     """Unpacks the one folder that a 7z archive holds to ``root / folder``, in one step.
 
     Raises:
-        EarwitnessError: py7zr is not installed, or the archive is broken, holds no such folder, or
-            has a member that is a link or leaves the folder.
+        EarwitnessError: py7zr is not installed, or the archive is broken, encrypted, holds no such
+            folder, needs more room than there is, or has a member that is a link, leaves the
+            folder, or is far larger than any sound would be.
     """
-    py7zr = _unpacker(archive)
+    py7zr, hint = _unpacker(archive), "remove it and run again"
+    check_file(archive, hint)
     aside = root / f".unpack-{folder}"
     shutil.rmtree(aside, ignore_errors=True)  # left by a killed run
     try:
-        with py7zr.SevenZipFile(archive) as opened:
-            for name in opened.getnames():
-                path = PurePosixPath(name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise EarwitnessError(f"{archive}: member {name!r} leaves its folder; refused")
-            opened.extractall(aside)
-        link = next((path for path in aside.rglob("*") if path.is_symlink()), None)
+        with one_line(archive, hint, "cannot be unpacked"):
+            with py7zr.SevenZipFile(archive) as opened:
+                _check_members(archive, opened, root)
+                opened.extractall(aside)
+            link = next((path for path in aside.rglob("*") if path.is_symlink()), None)
         if link is not None:
             raise EarwitnessError(f"{archive}: member {link.name!r} is a link; refused")
         if not (aside / folder).is_dir():
             raise EarwitnessError(f"{archive}: holds no folder {folder}; unpack it yourself")
-        (aside / folder).replace(root / folder)
-    except (py7zr.exceptions.ArchiveError, EOFError, ValueError) as error:
-        raise EarwitnessError(
-            f"{archive}: cannot be unpacked ({error}); remove it and run again"
-        ) from None
+        with one_line(root / folder, "move away what is there", "cannot be put in place"):
+            (aside / folder).replace(root / folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_members(archive: Path, opened: Any, root: Path) -> None:
+    """Refuses what may not be unpacked, before anything is written."""
+    if opened.needs_password():
+        raise EarwitnessError(f"{archive}: encrypted; unpack it yourself")
+    for name in opened.getnames():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise EarwitnessError(f"{archive}: member {name!r} leaves its folder; refused")
+    for member in opened.files:
+        if member.is_symlink or member.is_junction:
+            raise EarwitnessError(f"{archive}: member {member.filename!r} is a link; refused")
+    size = sum(member.uncompressed for member in opened.files)
+    if size > LARGER * (archive.stat().st_size + SMALL):
+        raise EarwitnessError(
+            f"{archive}: {size} bytes unpacked, far more than sound packs to; refused"
+        )
+    if size > (free := shutil.disk_usage(root).free):
+        raise EarwitnessError(f"{archive}: needs {size} bytes, {root} has {free}; make room")
 
 
 def _unpacker(archive: Path) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.errors import one_line
 
 
 class BatchedTextEncoder(TextEncoder):
@@ -23,6 +25,17 @@ class BatchedTextEncoder(TextEncoder):
     @abstractmethod
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """B captions → (B, L, D) embeddings and (B, L) bool, true for those to keep."""
+
+    def try_out(self, source: Path | str) -> None:
+        """Embeds a caption: a tokenizer and a network that do not fit each other show only now.
+
+        Raises:
+            EarwitnessError: so they are; ``source`` is where they come from.
+        """
+        with one_line(source, "get its files again", "cannot embed a caption"):
+            values = self.encode(["a dog barks"]).values
+            if values.shape[1:] != (self.width,) or not np.isfinite(values).all():
+                raise ValueError(f"gives {values.shape}, not finite numbers of width {self.width}")
 
     @torch.inference_mode()
     def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:

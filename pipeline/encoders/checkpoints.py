@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import logging
 import re
 import sys
 import warnings
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.encoders.spectrogram import LogMel, front_end
-from pipeline.errors import EarwitnessError
-from pipeline.files import read_json
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import check_file, read_json
+from pipeline.state_dicts import check_numbers
 
 if TYPE_CHECKING:
     from pipeline.config.encoders import (
@@ -52,29 +52,29 @@ def read_state(location: Path) -> dict[str, Tensor]:
         EarwitnessError: the file is neither, or holds more than tensors.
     """
     path = state_file(location)
+    check_file(path, "give a file of weights")
     with path.open("rb") as stream:
         head = stream.read(9)
     if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        try:
+        with one_line(path, "get it again", "broken safetensors"):
             return load_file(path)
-        except SafetensorError as error:
-            raise EarwitnessError(f"{path}: broken safetensors ({error})") from None
     try:
         with torch.serialization.safe_globals(_arrays()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the error says enough
             values: Any = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise _unread(path, error) from None
     for key in ("model", "state_dict"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
     tensors = isinstance(values, Mapping) and all(
-        isinstance(value, Tensor) for value in values.values()
+        isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+        for value in values.values()
     )
     if not tensors:
-        raise EarwitnessError(f"{path}: holds no dictionary of tensors; save one as safetensors")
+        raise EarwitnessError(f"{path}: no dictionary of plain tensors; save one as safetensors")
     return {str(key): value for key, value in values.items()}
 
 
@@ -114,7 +114,21 @@ def load_state(
         optional: prefixes of names that ``module`` may lack, such as a classifier's.
 
     Raises:
-        EarwitnessError: a tensor is missing, unknown or of another shape; it is named.
+        EarwitnessError: as :func:`check_state` says.
+    """
+    check_state(module, state, source, optional)
+    expected = module.state_dict()
+    module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
+
+
+def check_state(
+    module: nn.Module, state: Mapping[str, Tensor], source: Path, optional: Sequence[str] = ()
+) -> None:
+    """Checks that ``state`` fits ``module``, which may be on the device ``meta``: a broken
+    configuration's sizes would take memory elsewhere. Arguments are those of :func:`load_state`.
+
+    Raises:
+        EarwitnessError: a tensor is missing, unknown, of another shape, or not finite; it is named.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():
@@ -125,11 +139,11 @@ def load_state(
         if state[name].shape != tensor.shape:
             found, wanted = tuple(state[name].shape), tuple(tensor.shape)
             raise _unfit(source, f"{name} is {found}, these settings need {wanted}")
+        check_numbers(name, state[name], tensor, str(source), "get the file again")
     for name in state:
         known = name in expected or name.startswith(tuple(optional))
         if not known and state[name].is_floating_point():
             raise _unfit(source, f"{name} is not part of this model")
-    module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
 
 
 def renamed(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
@@ -215,26 +229,41 @@ def load_trained(
     return state
 
 
+def check_folder(location: Path) -> None:
+    """Refuses a model's folder that has pipes or devices in it, which a library might read."""
+    for path in location.rglob("*") if location.is_dir() else ():
+        if not path.is_dir():
+            check_file(path, "remove it")
+
+
 @contextmanager
-def one_line(source: Path | str) -> Iterator[None]:
-    """Turns a library's error about the files at ``source`` into one line."""
-    try:
+def reading(location: Path) -> Iterator[None]:
+    """A library reads the files of a model's folder: quietly, and its errors become one line."""
+    check_folder(location)
+    with one_line(location), quiet_loading():
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise EarwitnessError(f"{source}: cannot be loaded ({line})") from None
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Hides transformers' progress bar of loaded tensors unless stderr is a terminal."""
-    from transformers.utils import logging
+    """Hides what transformers and sentence-transformers say of a folder that does not fit: that is
+    an error of one line. Their progress bar is hidden too, unless stderr is a terminal.
+    """
+    from transformers.utils import logging as bars
 
-    if sys.stderr.isatty() or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
+    levels = [logger.level for logger in loggers]
+    hidden = bars.is_progress_bar_enabled() and not sys.stderr.isatty()
     try:
-        yield
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        if hidden:
+            bars.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        logging.enable_progress_bar()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if hidden:
+            bars.enable_progress_bar()

@@ -16,10 +16,13 @@ from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
+# of the extractor's numbers, the largest that make sense
+WHOLE = {"sampling_rate": 10**6, "fft_window_size": 10**6, "hop_length": 10**6}
+WHOLE |= {"feature_size": 10**4, "nb_max_samples": 10**8}
 SHORTER_MELS = 4  # a model with fusion reads four spectrograms: here four times the same
 
 
@@ -94,10 +97,19 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap needs a folder written by save_pretrained")
-    with checkpoints.one_line(location):
+    with checkpoints.reading(location):
         config = ClapConfig.from_pretrained(location, local_files_only=True)
         extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
-    encoder = ClapEncoder(config, extractor, settings.window_seconds)
+        for name, most in WHOLE.items():
+            value = getattr(extractor, name)
+            if not (isinstance(value, int) and 0 < value <= most):
+                raise ValueError(f"{name} is {value}")
+        with torch.device("meta"):
+            planned = ClapAudioModelWithProjection(config.audio_config)  # type: ignore[arg-type]
     unused = ("text_model.", "text_projection.", "logit_scale_")
-    checkpoints.load_state(encoder.model, checkpoints.read_state(location), location, unused)
+    state = checkpoints.read_state(location)
+    checkpoints.check_state(planned, state, location, unused)
+    with one_line(location):
+        encoder = ClapEncoder(config, extractor, settings.window_seconds)
+    checkpoints.load_state(encoder.model, state, location, unused)
     return encoder

@@ -14,7 +14,7 @@ from pipeline.config.encoders import ClapTextEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.sources import Hub
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
 
@@ -54,10 +54,17 @@ def build(settings: ClapTextEncoderConfig, location: Path, device: str) -> ClapT
     """The encoder with the weights of a ClapModel's folder."""
     if not location.is_dir():
         raise EarwitnessError(f"{location}: clap_text needs a folder written by save_pretrained")
-    with checkpoints.one_line(location):
+    with checkpoints.reading(location):
         text: Any = ClapConfig.from_pretrained(location, local_files_only=True).text_config
         tokenizer = AutoTokenizer.from_pretrained(location, local_files_only=True)
-    model = ClapTextModelWithProjection(text)
+        with torch.device("meta"):
+            planned = ClapTextModelWithProjection(text)
     unused = ("audio_model.", "audio_projection.", "logit_scale_")
-    checkpoints.load_state(model, checkpoints.read_state(location), location, unused)
-    return ClapTextEncoder(settings, model, tokenizer, device)
+    state = checkpoints.read_state(location)
+    checkpoints.check_state(planned, state, location, unused)
+    with one_line(location):
+        model = ClapTextModelWithProjection(text)
+        checkpoints.load_state(model, state, location, unused)
+        encoder = ClapTextEncoder(settings, model, tokenizer, device)
+    encoder.try_out(location)
+    return encoder

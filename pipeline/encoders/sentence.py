@@ -66,6 +66,8 @@ def build(settings: Settings, location: Path, device: str) -> SentenceTextEncode
 
     if not location.is_dir():
         raise EarwitnessError(f"{location}: not a folder of a sentence-transformers model")
-    with checkpoints.one_line(location), checkpoints.quiet_loading():
+    with checkpoints.reading(location):
         model = SentenceTransformer(str(location), device=device, local_files_only=True)
-    return SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)
+        encoder = SentenceTextEncoder(settings, model.eval().requires_grad_(False), device)
+    encoder.try_out(location)
+    return encoder

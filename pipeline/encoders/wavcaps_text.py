@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BertModel
 
 from pipeline.config.encoders import WavCapsTextEncoderConfig
-from pipeline.encoders import checkpoints
 from pipeline.encoders.batching import BatchedTextEncoder
 from pipeline.encoders.bert import bert_config
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.weights import local_first
 
 HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
@@ -32,7 +31,7 @@ class TextSide(nn.Module):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        with checkpoints.one_line(checkpoint.source):
+        with one_line(checkpoint.source):
             try:
                 config = bert_config(checkpoint.state, BERT)
             except KeyError as error:
@@ -89,18 +88,17 @@ def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> Wa
             f" {checkpoint.source} has {vocabulary}; set `tokenizer` to the one it was trained with"
             " (WavCaps: google-bert/bert-base-uncased)"
         )
-    return WavCapsTextEncoder(settings, side, tokenizer, device)
+    encoder = WavCapsTextEncoder(settings, side, tokenizer, device)
+    encoder.try_out(f"{checkpoint.source} with {settings.tokenizer}")
+    return encoder
 
 
 def _tokenizer(name: str) -> Any:
     """BERT's tokenizer, from a folder or by hub name."""
-    try:
-        return local_first(
-            lambda local: AutoTokenizer.from_pretrained(name, local_files_only=local), name
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise EarwitnessError(
-            f"wavcaps_text: no tokenizer '{name}' ({reason}); set `tokenizer` to a folder with"
-            " the files of bert-base-uncased"
-        ) from None
+
+    def load(local: bool) -> Any:
+        return AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+
+    hint = "set `tokenizer` to a folder with the files of bert-base-uncased"
+    with one_line("wavcaps_text", hint, f"no tokenizer '{name}'"):
+        return local_first(load, name)

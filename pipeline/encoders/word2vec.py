@@ -88,11 +88,16 @@ class WordVectors:
         self.width = self._form.width
         # 16 bytes a word; a dictionary of 3 million words would take half a gigabyte
         places = np.fromiter(self._places(), dtype=np.dtype((np.int64, 2)), count=self._form.words)
+        self._check_end()
         self._hashes, order = np.unique(places[:, 0], return_index=True)  # the first of equals
         self._starts = places[order, 1]
 
     def find(self, word: str) -> NDArray[np.float32] | None:
-        """(D,) the word's vector; None if the file lacks the word."""
+        """(D,) the word's vector; None if the file lacks the word.
+
+        Raises:
+            EarwitnessError: the vector is not D finite numbers.
+        """
         wanted = word.encode()
         at = int(np.searchsorted(self._hashes, hash(wanted)))
         if at == len(self._hashes) or self._hashes[at] != hash(wanted):
@@ -101,9 +106,16 @@ class WordVectors:
         after = start + len(wanted)
         if self._bytes[start : after + 1] != wanted + b" ":
             return None
-        if not self._form.text:
-            return np.frombuffer(self._bytes, "<f4", self.width, after + 1).astype(np.float32)
-        return np.array(self._line(after).split(), np.float32)
+        try:
+            if self._form.text:
+                vector = np.array(self._line(after).split(), np.float32)
+            else:
+                vector = np.frombuffer(self._bytes, "<f4", self.width, after + 1).astype("f4")
+        except ValueError:
+            vector = np.zeros(0, np.float32)
+        if vector.shape != (self.width,) or not np.isfinite(vector).all():
+            raise self._unfit(f"the vector of {word!r} is not {self.width} finite numbers")
+        return vector
 
     def _places(self) -> Iterator[tuple[int, int]]:
         """Each word's hash and the byte where it starts, in the file's order."""
@@ -114,9 +126,16 @@ class WordVectors:
             space = data.find(b" ", at, at + LINE)
             if space < 0:
                 raise self._unfit(f"it ends before its {form.words} words")
-            end = self._end(space)
-            yield hash(data[at:space]), at
-            at = end
+            if data.find(b"\n", at, space) >= 0:
+                raise self._unfit(f"it is damaged at byte {at}: a word has a line's end in it")
+            start, at = at, self._end(space)
+            self._last = at
+            yield hash(data[start:space]), start
+
+    def _check_end(self) -> None:
+        """Refuses what goes on behind the last word: a file that was altered, or another format."""
+        if self._last < len(self._bytes) and self._bytes[self._last : self._last + LINE].strip():
+            raise self._unfit(f"it goes on after its {self._form.words} words")
 
     def _end(self, space: int) -> int:
         """The byte after a word's vector."""
@@ -137,7 +156,11 @@ class WordVectors:
         if words < 1 or width < 1:
             raise self._unfit("its first line says that it holds no vectors")
         start = self._bytes.find(b"\n") + 1
-        return Form(words, width, self._is_text(start, width), start)
+        form = Form(words, width, self._is_text(start, width), start)
+        # a word is a letter, a space and D numbers at least: " 0" in text
+        if words * (2 + width * (2 if form.text else 4)) > len(self._bytes) + words:
+            raise self._unfit(f"it ends before its {words} words of {width} numbers")
+        return form
 
     def _is_text(self, start: int, width: int) -> bool:
         try:

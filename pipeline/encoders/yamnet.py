@@ -18,7 +18,8 @@ from pipeline.config.encoders import YamnetEncoderConfig
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import check_file
 from pipeline.tensors import Padded
 
 HUB = Hub(by_hand="a yamnet.tflite")
@@ -80,22 +81,22 @@ class _Interpreter:
     def __init__(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        try:
-            with warnings.catch_warnings():  # it warns that inner tensors are for debugging
-                warnings.simplefilter("ignore")
-                self.model: Any = Interpreter(
-                    str(path), experimental_preserve_all_tensors=True, num_threads=1
-                )
+        hint = "get it again"
+        check_file(path, hint)
+        with one_line(path, hint, "not a LiteRT model"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that inner tensors are for debugging
+            self.model: Any = Interpreter(
+                str(path), experimental_preserve_all_tensors=True, num_threads=1
+            )
             self.model.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            line = " ".join(str(error).split())[:120]
-            raise EarwitnessError(f"{path}: not a LiteRT model ({line})") from None
         inputs, outputs = self.model.get_input_details(), self.model.get_output_details()
         named = [t for t in self.model.get_tensor_details() if t["name"].endswith(EMBEDDING)]
         if list(inputs[0]["shape"]) != [PATCH] or not named:
             raise EarwitnessError(f"{path}: a LiteRT model, but not YAMNet of {PATCH} samples")
         self.input, self.scores = inputs[0]["index"], outputs[0]["index"]
         self.embedding = named[0]["index"]
+        with one_line(path, hint, "not a LiteRT model that runs"):
+            self.run(np.zeros((1, PATCH), np.float32))
 
     def run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 15600) → (N, 1024 + 521); LiteRT takes one patch a call."""

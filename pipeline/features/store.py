@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.section import Section
 from pipeline.corpora.manifest import Clip
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import replacing, write_json
 
 MAKE_ANEW = "delete it and run `dvc repro`"
@@ -132,18 +132,14 @@ class FeatureStore:
         """Opens and checks ``<dataset>/<encoder>.h5`` or ``<dataset>/<retriever>/frames.h5``.
 
         Raises:
-            EarwitnessError: missing, cut short, of another format, or inconsistent.
+            EarwitnessError: missing, cut short, of another format, inconsistent, or with data that
+                lie in other files.
         """
         if not path.is_file():
             raise EarwitnessError(f"{path}: no features; run `dvc repro`")
-        try:
-            with h5py.File(path, "r") as file:
-                return _read(file, path)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise EarwitnessError(
-                f"{path}: cut short, or no feature file ({reason}); {MAKE_ANEW}"
-            ) from None
+        broken = one_line(path, MAKE_ANEW, "cut short, or no feature file")
+        with broken, h5py.File(path, "r") as file:
+            return _read(file, path)
 
     @property
     def width(self) -> int:
@@ -193,26 +189,64 @@ def open_stores(folder: Path, names: Iterable[str]) -> list[FeatureStore]:
 
 def _read(file: h5py.File, path: Path) -> FeatureStore:
     """Everything of an open file, checked; what is wrong is a ValueError."""
-    version = file.attrs["format_version"]
+    header = _header(file.attrs)
+    ids = tuple(name.decode() for name in _block(file, "ids", "S", 1, path)[:].tolist())
+    offsets = _block(file, "offsets", np.int64, 1, path)[:]
+    dataset = _block(file, "values", np.float16, 2, path)
+    if len(offsets) != len(ids) * header.views + 1:
+        raise ValueError(f"{len(offsets)} offsets for {len(ids)} ids of {header.views} views")
+    if offsets[0] != 0 or offsets[-1] != len(dataset) or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError("offsets do not rise from 0 to the number of frames")
+    if len(set(ids)) < len(ids):
+        raise ValueError("an id occurs twice")
+    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path))
+
+
+def _header(attributes: h5py.AttributeManager) -> Header:
+    version = _attribute(attributes, "format_version", np.integer)
     if version != FORMAT_VERSION:
         raise ValueError(f"format version {version}, not {FORMAT_VERSION}")
     header = Header(
-        encoder=str(file.attrs["encoder"]),
-        settings=json.loads(file.attrs["settings"]),
-        weights=str(file.attrs["weights"]),
-        frame_seconds=float(file.attrs["frame_seconds"]),
-        views=int(file.attrs["views"]),
+        encoder=_attribute(attributes, "encoder", str),
+        settings=json.loads(_attribute(attributes, "settings", str)),
+        weights=_attribute(attributes, "weights", str),
+        frame_seconds=float(_attribute(attributes, "frame_seconds", np.floating)),
+        views=int(_attribute(attributes, "views", np.integer)),
     )
-    ids = tuple(name.decode() for name in file["ids"][:])
-    offsets = file["offsets"][:]
-    dataset = file["values"]
-    if dataset.dtype != np.float16 or dataset.ndim != 2 or dataset.chunks is not None:
-        raise ValueError("values is not one float16 block of two dimensions")
-    if header.views < 1 or offsets.dtype != np.int64 or len(offsets) != len(ids) * header.views + 1:
-        raise ValueError(f"{len(offsets)} offsets for {len(ids)} ids of {header.views} views")
-    if offsets[0] != 0 or offsets[-1] != len(dataset) or (np.diff(offsets) < 0).any():
-        raise ValueError("offsets do not rise from 0 to the number of frames")
-    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path))
+    if not isinstance(header.settings, dict):
+        raise ValueError("settings is no mapping")
+    if header.views < 1 or not 0 <= header.frame_seconds < np.inf:
+        raise ValueError(f"{header.views} views of frames of {header.frame_seconds} s")
+    return header
+
+
+def _attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
+    """One value of a ``kind``; anything else is a ValueError."""
+    value = attributes[name] if attributes.get_id(name).shape == () else None
+    if not isinstance(value, kind):
+        raise ValueError(f"attribute {name} is {type(value).__name__}")
+    return value
+
+
+def _block(file: h5py.File, name: str, dtype: Any, dimensions: int, path: Path) -> h5py.Dataset:
+    """A data set that is one block of this very file; anything else is a ValueError.
+
+    A link, a virtual data set or one with external storage would be read from any file that its
+    writer chose, and one that announces more than the file has would fill the memory with zeros.
+    """
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a link, which is refused" if link else f"no {name}")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is a {type(dataset).__name__.lower()}")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} lies in other files, which is refused")
+    if dataset.ndim != dimensions or not (dataset.dtype == dtype or dataset.dtype.kind == dtype):
+        raise ValueError(f"{name} is {dataset.dtype} of {dataset.shape}")
+    if dataset.chunks is not None or dataset.nbytes > path.stat().st_size:
+        raise ValueError(f"{name} is not one block within the file")
+    return dataset
 
 
 def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[np.float16]:

@@ -7,7 +7,6 @@ probabilities. Its checkpoint is a dictionary of `model_type`, `num_classes` and
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import EarwitnessError
-from pipeline.files import sha256
+from pipeline.errors import EarwitnessError, one_line, reason
+from pipeline.files import check_file, sha256
 from pipeline.metrics.types import Values
+from pipeline.state_dicts import check_numbers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,11 +78,17 @@ def load(weights: str, device: str) -> Detector:
     model = ErrorDetector(_encoder(state, path), len(ERRORS))
     # older transformers saved this buffer with the weights
     state = {name: value for name, value in state.items() if not name.endswith("position_ids")}
-    try:
+    with one_line(path, "give a checkpoint in FENSE's format"):
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise _unfit(path, " ".join(str(error).split())[:160]) from None
+    for name, tensor in model.state_dict().items():
+        check_numbers(name, tensor, tensor, str(path), "get the file again")
     tokenizer = _tokenizer(path, model_type)
+    known = model.encoder.config.vocab_size
+    if tokenizer.get_vocab_size() > known:
+        raise EarwitnessError(
+            f"{path}: has {known} tokens, the tokenizer beside it {tokenizer.get_vocab_size()}; "
+            "put the one beside it that it was trained with"
+        )
     return Detector(model.eval().to(device), tokenizer, _suffix(path))
 
 
@@ -139,10 +145,11 @@ def _downloaded(name: str) -> Path:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """The weights, and the name of the model whose tokenizer they need."""
+    check_file(path, "give a checkpoint")
     try:
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise _unfit(path, " ".join(str(error).split())[:120]) from None
+    except Exception as error:  # a damaged file may raise anything
+        raise _unfit(path, reason(error)) from None
     if not isinstance(saved, Mapping) or not isinstance(saved.get("state_dict"), Mapping):
         raise _unfit(path, "no state_dict in it")
     state = {str(name): value for name, value in saved["state_dict"].items()}
@@ -163,6 +170,8 @@ def _encoder(state: Mapping[str, Tensor], path: Path) -> BertModel:
         return BertModel(bert_config(state, "encoder."))
     except KeyError as error:
         raise _unfit(path, f"no {error.args[0]} in it") from None
+    except Exception as error:  # tensors of shapes that no BERT has
+        raise _unfit(path, reason(error)) from None
 
 
 def _tokenizer(path: Path, model_type: str) -> Tokenizer:
@@ -170,20 +179,20 @@ def _tokenizer(path: Path, model_type: str) -> Tokenizer:
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
 
-    if (path.parent / "vocab.txt").is_file():
-        tokenizer = Tokenizer.from_str(
-            BertWordPieceTokenizer(str(path.parent / "vocab.txt"), lowercase=True).to_str()
-        )
-    elif (path.parent / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(path.parent / "tokenizer.json"))
+    words, whole = path.parent / "vocab.txt", path.parent / "tokenizer.json"
+    hint = "put the vocab.txt of its model beside it"
+    if words.exists():
+        check_file(words, hint)
+        with one_line(words, hint, "not a vocabulary"):
+            made = BertWordPieceTokenizer(str(words), lowercase=True).to_str()
+            tokenizer = Tokenizer.from_str(made)
+    elif whole.exists():
+        check_file(whole, hint)
+        with one_line(whole, hint, "not a tokenizer"):
+            tokenizer = Tokenizer.from_file(str(whole))
     else:
-        try:
+        with one_line(path, hint, f"no tokenizer '{model_type}'"):
             tokenizer = Tokenizer.from_pretrained(model_type)
-        except Exception as error:  # the library raises a bare Exception
-            reason = " ".join(str(error).split())[:120]
-            raise EarwitnessError(
-                f"{path}: no tokenizer '{model_type}' ({reason}); put its vocab.txt beside it"
-            ) from None
     tokenizer.enable_truncation(_TOKENS)
     tokenizer.enable_padding()
     return tokenizer

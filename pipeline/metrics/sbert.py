@@ -42,7 +42,7 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    from pipeline.encoders.checkpoints import one_line
+    from pipeline.encoders.checkpoints import reading
     from pipeline.encoders.sources import Hub, locate
 
     folder = locate(weights, "sbert", Hub(repository=_REPOSITORY))
@@ -50,7 +50,7 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
     if not sys.stderr.isatty():
         disable_progress_bar()  # that of transformers, which lasts a moment
-    with one_line(folder):
+    with reading(folder):
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
 
 

@@ -7,13 +7,13 @@ in the user's cache, from which a second clone on the machine takes them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +22,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from pipeline.download import download
-from pipeline.errors import EarwitnessError
-from pipeline.files import replacing, sha256
+from pipeline.errors import EarwitnessError, reason
+from pipeline.files import check_file, replacing, sha256
 from pipeline.metrics.java import jars
 
 Say = Callable[[str], None]
@@ -62,7 +62,8 @@ _SECONDS = 1200  # for one download by Maven
 def ready(folder: Path) -> bool:
     """Whether SPICE can run from ``folder``: all jars exist, and CoreNLP's are complete."""
     shipped = all((folder / name).is_file() for name in _shipped())
-    return shipped and all(zipfile.is_zipfile(folder / "lib" / jar.name) for jar in CORENLP)
+    lib = folder / "lib"
+    return shipped and all(_is_zip(lib / jar.name) for jar in CORENLP)
 
 
 def install(
@@ -100,9 +101,14 @@ def _shipped() -> list[str]:
 
 def _right(path: Path, jar: _Jar) -> bool:
     """Whether ``path`` is that jar, in all its bytes or at least in all its entries."""
-    if not zipfile.is_zipfile(path):  # missing, or truncated
+    if not _is_zip(path):
         return False
     return sha256(path) == jar.sha256 or _content(path) == jar.content
+
+
+def _is_zip(path: Path) -> bool:
+    """False where it is missing or truncated."""
+    return path.is_file() and zipfile.is_zipfile(path)
 
 
 def _content(path: Path) -> str:
@@ -116,7 +122,7 @@ def _content(path: Path) -> str:
                 with archive.open(name) as entry:
                     digest = hashlib.file_digest(entry, "sha256").hexdigest()  # type: ignore[arg-type]
                 total.update(f"{name} {digest}\n".encode())
-    except (zipfile.BadZipFile, zlib.error):
+    except Exception:  # a damaged archive may raise anything
         return ""
     return total.hexdigest()
 
@@ -180,6 +186,7 @@ def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     if not whole.exists():
         download(url, whole, tries=1)
+    check_file(whole, "delete it")
     try:
         with (
             zipfile.ZipFile(whole) as archive,
@@ -187,12 +194,22 @@ def _from_archive(jar: _Jar, cache: Path, say: Say, url: str | None) -> None:
             replacing(cache / jar.name) as temporary,
             temporary.open("wb") as target,
         ):
+            if archive.getinfo(entry.name).file_size > 2 * jar.megabytes << 20:
+                raise zipfile.BadZipFile(f"{entry.name} is far larger than {jar.megabytes} MB")
             shutil.copyfileobj(entry, target, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        whole.unlink()
-        raise EarwitnessError(f"{url} is broken ({error}); it was deleted") from None
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # of the disk, not of the archive
+            raise
+        raise _broken(whole, url, error) from None
+    except Exception as error:  # a damaged archive may raise anything
+        raise _broken(whole, url, error) from None
     if all((cache / each.name).is_file() for each in CORENLP):
         whole.unlink()
+
+
+def _broken(whole: Path, url: str, error: Exception) -> EarwitnessError:
+    whole.unlink()
+    return EarwitnessError(f"{url} is broken ({reason(error)}); it was deleted")
 
 
 def main(

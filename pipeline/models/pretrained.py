@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 
-from pipeline.errors import EarwitnessError
+from pipeline.encoders.checkpoints import check_folder, quiet_loading
+from pipeline.errors import one_line
 from pipeline.weights import local_first
 
 
@@ -41,12 +42,9 @@ def load_pretrained(kind: Any, name_or_path: str, section: str, **settings: Any)
             **settings,
         )
 
-    try:
+    hint = "give a folder with model.safetensors, or null to train from scratch"
+    problem = f"no weights '{name_or_path}'"
+    check_folder(Path(name_or_path))
+    with one_line(f"{section}.pretrained", hint, problem), quiet_loading():
         model, report = local_first(load, name_or_path)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"{section}.pretrained: no weights '{name_or_path}' ({reason}); give a folder with "
-            "model.safetensors, or null to train from scratch"
-        ) from None
     return PretrainedModel(model, sorted(report["missing_keys"]), report["mismatched_keys"])

@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex
 from tokenizers import Tokenizer as Backend
@@ -25,7 +26,7 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
 from pipeline.config.tokens import Punctuation
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_text, write_atomic
 from pipeline.weights import local_first
 
@@ -90,11 +91,10 @@ class SubwordTokenizer:
     def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        text = read_text(path, "train the captioner again")
-        try:
+        hint = "train the captioner again"
+        text = read_text(path, hint)
+        with one_line(path, hint, "not a tokenizer"):
             backend = Backend.from_str(text)
-        except Exception as error:  # tokenizers raises the bare class
-            raise EarwitnessError(f"{path}: not a tokenizer ({error})") from None
         return SubwordTokenizer(backend, str(path))
 
 
@@ -169,18 +169,15 @@ def pretrained(
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = local_first(
-            lambda local: AutoTokenizer.from_pretrained(name_or_path, local_files_only=local),
-            name_or_path,
+    def load(local: bool) -> Any:
+        return AutoTokenizer.from_pretrained(
+            name_or_path, local_files_only=local, trust_remote_code=False
         )
+
+    hint = "give a folder that has one, or null to train from scratch"
+    with one_line(f"{section}.pretrained", hint, f"no tokenizer '{name_or_path}'"):
+        tokenizer = local_first(load, name_or_path)
         backend = Backend.from_str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(
-            f"{section}.pretrained: no tokenizer '{name_or_path}' ({reason}); "
-            "give a folder that has one, or null to train from scratch"
-        ) from None
     if section == "prefix":
         missing = [name for name in (BEGIN, PAD, END) if backend.token_to_id(name) is None]
         backend.add_special_tokens(missing)

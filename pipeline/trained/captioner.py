@@ -21,7 +21,8 @@ from pipeline.models.captioners.base import Captioner, Inputs, Learning, Saved
 from pipeline.tensors import TokenIds
 from pipeline.text import tokenizer as tokenizers
 from pipeline.text.tokenizer import Tokenizer
-from pipeline.trained.folder import load_trained, save_trained
+from pipeline.text.vocabulary import Vocabulary
+from pipeline.trained.folder import check_widths, load_trained, save_trained
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ def planned_captioner(
         raise EarwitnessError(f"captioner {plan.name}: {error}") from None
 
 
+def check_tokens(tokenizer: Tokenizer, tokens: TokenIds) -> None:
+    """Refuses a tokenizer that is not the one that a model was trained with.
+
+    A pretrained network may have more tokens than its tokenizer; it never generates those.
+    """
+    special = (tokenizer.begin, tokenizer.pad, tokenizer.end)
+    words = isinstance(tokenizer, Vocabulary) and tokenizer.size < tokens.size
+    if words or tokenizer.size > tokens.size or special != tokens[1:]:
+        raise ValueError(f"the model has {tokens}, its tokenizer {tokenizer.size} tokens")
+
+
 def load_captioner(folder: Path, device: str | torch.device = "auto") -> TrainedCaptioner:
     """What :meth:`TrainedCaptioner.save` wrote, in evaluation mode on ``device``.
 
@@ -86,10 +98,12 @@ def load_captioner(folder: Path, device: str | torch.device = "auto") -> Trained
     """
 
     def build(plan: CaptionerPlan, form: dict[str, Any]) -> TrainedCaptioner:
-        widths = tuple(form["widths"])
-        inputs, tokens = Inputs(plan.features, widths), TokenIds(**form["tokens"])
+        tokenizer, tokens = tokenizers.load(folder), TokenIds(**form["tokens"])
+        check_tokens(tokenizer, tokens)
+        widths = check_widths(form["widths"], plan.features)
+        inputs = Inputs(plan.features, widths)
         model = planned_captioner(plan, inputs, tokens, form["configuration"])
         model.to(resolve_device(device))
-        return TrainedCaptioner(plan, model, tokenizers.load(folder), widths)
+        return TrainedCaptioner(plan, model, tokenizer, widths)
 
     return load_trained("captioner", folder, CaptionerPlan, build)

@@ -6,14 +6,14 @@ does not say; ``plan.json``; ``curves.csv`` of the training; and a tokenizer, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from pipeline.config.plans import Plan
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_json, write_atomic, write_json
 from pipeline.state_dicts import load_weights, read_weights, save_weights
 
@@ -58,11 +58,29 @@ def load_trained(
         raise EarwitnessError(f"{folder}: no {kind}; run `dvc repro {STAGES[kind]}`")
     hint = f"delete {folder} and run `dvc repro {STAGES[kind]}`"
     plan, form = plan_type.load(folder / PLAN, hint), read_json(folder / FORM, hint)
-    try:
+    tensors = read_weights(folder / WEIGHTS, hint)
+    with one_line(folder / FORM, hint, f"not a {kind}'s form"):
+        _check_sizes(form, sum(tensor.numel() for tensor in tensors.values()))
         trained = build(plan, form)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EarwitnessError(f"{folder / FORM}: not a {kind}'s form ({reason}); {hint}") from None
-    load_weights(trained.model, read_weights(folder / WEIGHTS, hint), str(folder / WEIGHTS))
+    load_weights(trained.model, tensors, str(folder / WEIGHTS))
     trained.model.eval()
     return trained
+
+
+def check_widths(values: Any, features: Sequence[str]) -> tuple[int, ...]:
+    """The widths of ``features`` as a form has them; anything else is a ValueError."""
+    widths = tuple(values)
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(f"widths {values}")
+    if len(widths) != len(features):
+        raise ValueError(f"{len(widths)} widths of {len(features)} features")
+    return widths
+
+
+def _check_sizes(form: Any, weights: int) -> None:
+    """Refuses a number that is larger than all of the model, before memory is taken for it."""
+    if isinstance(form, dict | list):
+        for value in form.values() if isinstance(form, dict) else form:
+            _check_sizes(value, weights)
+    elif isinstance(form, int | float) and not -weights <= form <= weights:
+        raise ValueError(f"a size of {form} in a model of {weights} numbers")

@@ -21,7 +21,7 @@ from pipeline.metrics.retrieval import Embeddings
 from pipeline.models.biencoder import BiEncoder, build_biencoder
 from pipeline.models.towers.base import SoundTower
 from pipeline.state_dicts import weights
-from pipeline.trained.folder import load_trained, save_trained
+from pipeline.trained.folder import check_widths, load_trained, save_trained
 from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import FeatureReader, TextReader, load_text
 
@@ -130,7 +130,9 @@ def load_retriever(folder: Path, device: str | torch.device = "auto") -> Trained
 
     def build(plan: RetrieverPlan, form: dict[str, Any]) -> TrainedRetriever:
         place = resolve_device(device)
-        text = load_text(plan, folder, tuple(form["text"]), form["network"], place)
-        return build_retriever(plan, tuple(form["sound"]), text, place, pretrained=False)
+        sound = check_widths(form["sound"], plan.sound.features)
+        stored = check_widths(form["text"], plan.text.features)
+        text = load_text(plan, folder, stored, form["network"], place)
+        return build_retriever(plan, sound, text, place, pretrained=False)
 
     return load_trained("retriever", folder, RetrieverPlan, build)

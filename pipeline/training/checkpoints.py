@@ -21,11 +21,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.lock import exclusive
 from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
 
 STATE = "state.safetensors"
+BEST = re.compile(r"best-\d+\.safetensors")
 
 
 @dataclass
@@ -132,30 +133,51 @@ class Checkpoints:
         if not path.exists():
             return Progress()
         tensors = read_weights(path, self._hint)
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        try:
-            progress = Progress(**json.loads(header["progress"]))
-        except (KeyError, ValueError, TypeError) as error:
-            raise EarwitnessError(f"{path}: not a checkpoint ({error}); {self._hint}") from None
+        broken = one_line(path, self._hint, "not a checkpoint")
+        with broken, safe_open(path, framework="pt") as file:
+            progress = _progress((file.metadata() or {})["progress"])
         load_weights(model, _under("model", tensors), str(path))
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under("optimizer", tensors).items():
-            index, key = name.split(".", 1)
-            states.setdefault(int(index), {})[key] = tensor
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": states, "param_groups": groups})
-        _set_random_states(_under("random", tensors))
+        with one_line(path, self._hint, "not a checkpoint"):
+            _load_optimizer(optimizer, _under("optimizer", tensors))
+            _set_random_states(_under("random", tensors))
         return progress
 
     def best(self, progress: Progress) -> dict[str, Tensor]:
         """The weights of the best validation."""
-        path = self.folder / (progress.best or "")
+        path = self.folder / (progress.best or "no best weights")
         return read_weights(path, self._hint)
 
     def remove(self) -> None:
         """Removes all of them, when the job is done."""
         shutil.rmtree(self.folder)
+
+
+def _progress(text: str) -> Progress:
+    """What :meth:`Checkpoints.save` wrote of it; anything else is a ValueError or a TypeError."""
+    progress = Progress(**json.loads(text))
+    numbers = [
+        progress.step,
+        *progress.scores,
+        *(v for row in progress.curves for v in row.values()),
+    ]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("progress has other values than numbers")
+    if progress.best is not None and not BEST.fullmatch(progress.best):
+        raise ValueError(f"{progress.best!r} is no name of weights")
+    return progress
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Each tensor is of its parameter's shape, or one number; anything else is a ValueError."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        if tensor.ndim and tensor.shape != parameters[int(index)].shape:
+            raise ValueError(f"optimizer.{name} is {tuple(tensor.shape)}")
+        states.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

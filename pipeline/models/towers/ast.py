@@ -18,7 +18,7 @@ from pipeline.config.encoders import FbankEncoderConfig
 from pipeline.config.retrievers import AstTowerConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.sources import Hub
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_json
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
@@ -188,7 +188,7 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
             f" tower has AudioSet's {MEAN} and {DEVIATION}; take other weights"
         )
     fields = {"max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride"}
-    with checkpoints.one_line(folder / "config.json"):
+    with one_line(folder / "config.json"):
         return ASTConfig(**{name: config[name] for name in fields & config.keys()})
 
 

@@ -60,7 +60,7 @@ def text_network(settings: TextTowerConfig, tokens: TextTokens) -> dict[str, Any
         config = _small_bert(settings, tokens)
     else:
         location = located(settings)
-        with checkpoints.one_line(location):
+        with checkpoints.reading(location):
             config = AutoConfig.from_pretrained(
                 location, local_files_only=True, trust_remote_code=False
             )
@@ -88,7 +88,7 @@ def build_text_tower(
 
 
 def _pretrained(location: Path, config: Any) -> Any:
-    with checkpoints.one_line(location), checkpoints.quiet_loading():
+    with checkpoints.reading(location):
         with torch.device("meta"):
             architecture = type(AutoModel.from_config(config, trust_remote_code=False))
         # read by us, so that nothing is unpickled

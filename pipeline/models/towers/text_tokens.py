@@ -11,8 +11,8 @@ from tokenizers import Tokenizer as Backend
 from pipeline.config.retrievers import TextTowerConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.sources import Hub, locate
-from pipeline.errors import EarwitnessError
-from pipeline.files import write_atomic
+from pipeline.errors import EarwitnessError, one_line
+from pipeline.files import read_text, write_atomic
 from pipeline.text import subword
 from pipeline.text.subword import FILE
 
@@ -64,13 +64,10 @@ class PretrainedTokens:
     def load(folder: Path) -> PretrainedTokens:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        try:
-            backend = Backend.from_str(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise EarwitnessError(f"{path}: no such file; train the retriever again") from None
-        except Exception as error:  # tokenizers raises the bare class
-            reason = " ".join(str(error).split())[:200]
-            raise EarwitnessError(f"{path}: not a tokenizer ({reason})") from None
+        hint = "train the retriever again"
+        text = read_text(path, hint)
+        with one_line(path, hint, "not a tokenizer"):
+            backend = Backend.from_str(text)
         return PretrainedTokens(backend, str(path))
 
 
@@ -85,7 +82,7 @@ def make_tokens(settings: TextTowerConfig, captions: Sequence[str]) -> TextToken
     from transformers import AutoTokenizer
 
     location = located(settings)
-    with checkpoints.one_line(location):
+    with checkpoints.reading(location):
         tokenizer = AutoTokenizer.from_pretrained(
             location, local_files_only=True, trust_remote_code=False
         )
