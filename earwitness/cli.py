@@ -42,6 +42,7 @@ def caption(
     from earwitness.captioning import CaptioningSystem
     from earwitness.inputs import decodable
 
+    _check_place(out)
     captioner = CaptioningSystem.load(system or None, root=root)
     sound, failed = decodable(files)
     captions = captioner.caption(sound)
@@ -69,6 +70,7 @@ def search(
     from earwitness.inputs import decodable, sound_files
     from earwitness.retrieval import RetrievalSystem
 
+    _check_place(out)
     retriever = RetrievalSystem.load(system or None, root=root)
     text = retriever.embed_text([query])
     found, empty = sound_files(files)
@@ -123,15 +125,18 @@ def score(
     """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
     from earwitness import scoring
     from pipeline.config.params import load_params
+    from pipeline.files import delivering
     from pipeline.metrics.tables import write_clips
 
+    _check_place(per_clip)
     table = scoring.read_captions(file)
     settings = load_params(params).evaluation.model_dump() if params is not None else {}
     scores = scoring.score(table.candidates, table.references, root=root, **settings)
     for metric, reason in scores.missing.items():
         print(f"left out: {metric}: {reason}", file=sys.stderr)
     if per_clip is not None:
-        write_clips(per_clip, table.labels, scores.clips)
+        with delivering(per_clip) as temporary:
+            write_clips(temporary, table.labels, scores.clips)
     print(json.dumps(scores.corpus, indent=1))
 
 
@@ -174,10 +179,18 @@ def doctor(root: Root = None) -> None:
     raise typer.Exit(1 if missing else 0)
 
 
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from pipeline.files import replacing
+def _check_place(path: Path | None) -> None:
+    """Refuses a path that cannot be written at once, not after the work."""
+    from pipeline.files import check_place
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    if path is not None:
+        check_place(path)
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from pipeline.files import delivering
+
+    with delivering(path) as whole, whole.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(rows)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,74 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def delivering(path: Path) -> Iterator[Path]:
+    """As :func:`replacing`, for a path that a person gave.
+
+    What a link leads to is written, and the link stays. A device or a pipe is written to, in one
+    go, and never replaced.
+
+    Raises:
+        EarwitnessError: see :func:`check_place`; or the device takes no more.
+    """
+    check_place(path)
+    try:
+        if _is_stream(path):
+            with tempfile.TemporaryDirectory() as folder:
+                whole = Path(folder) / "whole"
+                yield whole
+                sys.stdout.flush()  # the device may be the same terminal
+                with path.open("ab", buffering=0) as stream:
+                    stream.write(whole.read_bytes())
+        else:
+            with replacing(Path(os.path.realpath(path))) as temporary:
+                yield temporary
+    except OSError as error:
+        raise _not_writable(path, error) from None
+
+
+def check_place(path: Path) -> None:
+    """Refuses a path where no file can be written; makes nothing, so it can be asked beforehand.
+
+    Raises:
+        EarwitnessError: it is a folder, it is below a file, or it may not be written.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        if real.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if real.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_stream(path):
+            return
+        above = real.parent
+        while not above.exists() and above != above.parent:
+            above = above.parent
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file")
+        if len(os.fsencode(real.name)) > os.pathconf(above, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{above} may not be written")
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    except ValueError as error:  # a NUL in the name
+        raise EarwitnessError(f"{path}: cannot be written ({error}); give another path") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """A device, a pipe or a socket; so are the names of open files, such as ``/dev/stdout``."""
+    if not path.exists():
+        return False
+    named_open = Path(os.path.realpath(path.parent)).is_relative_to("/proc")
+    return named_open or path.parent == Path("/dev") or not (path.is_file() or path.is_dir())
+
+
+def _not_writable(path: Path, error: OSError) -> EarwitnessError:
+    reason = error.strerror or str(error)
+    return EarwitnessError(f"{path}: cannot be written ({reason}); give another path")
 
 
 @contextmanager
