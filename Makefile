@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 .DELETE_ON_ERROR:
 
 repro: $(STAMP) spice
+	$(BIN)/python -m earwitness doctor --repair
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc metrics show
 

@@ -7,13 +7,22 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from pipeline.errors import EarwitnessError
+from pipeline.errors import reported
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Audio captioning and search by text: `dvc repro` trains and scores, these are tools "
     "around it.",
     no_args_is_help=True,
@@ -167,11 +176,22 @@ def why(
 
 
 @app.command()
-def doctor(root: Root = None) -> None:
+def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="only repair what a killed DVC left; `make repro` begins so"),
+    ] = False,
+    root: Root = None,
+) -> None:
     """Say what of Java, SPICE, CUDA, weights and data is there, and how to get the rest."""
     from earwitness.doctor import examine
+    from earwitness.repair import repaired
     from earwitness.repository import find_repository
 
+    if repair:
+        for found in repaired(find_repository(root).root):
+            print(f"repaired  {found}")
+        return
     missing = 0
     for finding in examine(find_repository(root)):
         missing += not finding.there
@@ -205,9 +225,5 @@ def _report_failed(reasons: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point: an :class:`EarwitnessError` is one line and exit code 1."""
-    try:
-        app()
-    except EarwitnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    """Entry point; see :func:`pipeline.errors.reported`."""
+    app()

@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+What is being written has a name that begins with ``.`` and holds ``~``: DVC passes over it
+(.dvcignore), so what a killed writer leaves is in no digest.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,27 @@ from pipeline.errors import EarwitnessError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, moved into its place if the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    prefix = f".{path.name[:40]}~{os.getpid()}~"  # see writer_of
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except Exception as error:
+        error.add_note(str(path))  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writer_of(path: Path) -> int | None:
+    """The process that writes a temporary file of :func:`replacing`; None: it is none."""
+    match path.name.split("~"):
+        case [name, process, _] if name.startswith(".") and process.isdecimal():
+            return int(process)
+    return None
 
 
 @contextmanager
@@ -133,6 +149,12 @@ def write_atomic(path: Path, text: str) -> None:
     """Writes UTF-8 text in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes in one step."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,7 +11,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+
+import earwitness  # noqa: F401 - before torch, as every process of ours does
+
+import torch  # isort: skip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

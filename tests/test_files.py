@@ -34,7 +34,8 @@ def score(table: Path, out: Path) -> subprocess.CompletedProcess[str]:
     settings = table.with_name("settings.yaml")
     write_json(settings, TINY)  # JSON is YAML
     return subprocess.run(
-        [sys.executable, "-m", "earwitness", "score", table, "--per-clip", out, "--params", settings],
+        [sys.executable, "-m", "earwitness", "score", table, "--per-clip", out,
+         "--params", settings],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_a_device_stays_a_device_for_root(tmp_path: Path, table: Path) -> None:
         pytest.skip("devices cannot be opened in this folder")
     deliver(null)
     assert stat.S_ISCHR(null.stat().st_mode)
-    with pytest.raises(EarwitnessError, match="full: cannot be written .No space left"):
+    with pytest.raises(EarwitnessError, match="full: cannot be written"):
         deliver(full)
     assert stat.S_ISCHR(full.stat().st_mode)
     assert score(table, null).returncode == 0
