@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: repro test bench spice clean
+.PHONY: repro test bench kills spice clean
 .DELETE_ON_ERROR:
 
 repro: $(STAMP) spice
@@ -16,6 +16,10 @@ test: $(STAMP) spice
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ruff check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# stages and DVC, killed at random moments; what stands at the end must be the same bytes
+kills: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m kills 300
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -160,7 +160,7 @@ def test_the_committed_lock_comes_back_and_a_conflict_is_a_persons(tmp_path: Pat
     toy = Toy(tmp_path)
     toy.commit()
     before = toy.lock.read_bytes()
-    toy.lock.write_bytes(before[: before.index(b"md5") + 2])
+    toy.lock.write_bytes(before[: before.index(b"md5:") + 3])
     assert [*repaired(toy.root)] == [f"dvc.lock, cut off: {COMMITTED}"]
     assert toy.lock.read_bytes() == before and "up to date" in toy.dvc("repro")
     conflict = b"<<<<<<< HEAD\n" + before + b"=======\n>>>>>>> other\n"
