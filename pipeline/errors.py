@@ -44,11 +44,14 @@ class EarwitnessError(Exception):
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def reported(place: str = "") -> Iterator[None]:
     """Ends the process with one line where its user, or its machine, is the reason.
 
     An :class:`EarwitnessError`, and what the machine refuses (:func:`refusal`): exit code 1.
     Ctrl-C: 130. Everything else is a bug and keeps its traceback.
+
+    Args:
+        place: named where a full disk does not say which it is.
     """
     try:
         yield
@@ -57,28 +60,35 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         _end("interrupted: run it again to go on", INTERRUPTED)
     except Exception as error:
-        line = refusal(error)
+        line = refusal(error, place)
         if line is None:
             raise
         _end(f"error: {line}", 1)
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, place: str = "") -> str | None:
     """One line, if the machine's disk, rights, memory or limits are the reason; else None.
 
     Args:
         error: its file is named if it has one, or the first note that was added to it.
+        place: named if neither is there, and it is about a disk.
     """
     said: BaseException | None = error
     while said is not None:
         code = _code(said)
         if code in _HINTS:
-            notes = getattr(said, "__notes__", getattr(error, "__notes__", []))
-            where = getattr(said, "filename", None) or (notes[0] if notes else "")
-            place = f"{os.fsdecode(where)}: " if isinstance(where, str | bytes) and where else ""
-            return f"{place}{os.strerror(code)}; {_HINTS[code]}"
+            return f"{_where(said, code, place)}{os.strerror(code)}; {_HINTS[code]}"
         said = said.__cause__ or said.__context__
     return None
+
+
+def _where(error: BaseException, code: int, place: str) -> str:
+    named = getattr(error, "filename", None)
+    if isinstance(named, str | bytes):
+        return f"{os.fsdecode(named)}: "
+    if notes := getattr(error, "__notes__", None):
+        return f"{notes[0]}: "
+    return f"{place}: " if place and code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
 
 
 def _code(error: BaseException) -> int:

@@ -24,25 +24,38 @@ from pipeline.errors import EarwitnessError
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, moved into its place if the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name[:40]}~{os.getpid()}~"  # see writer_of
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name[:40]}~{os.getpid()}~"  # see writer_of
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of writing name ``path``: a full disk names nothing, others the temporary file."""
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        yield
     except Exception as error:
-        error.add_note(str(path))  # a full disk does not say where
+        if isinstance(error, OSError):
+            named = error.filename
+            if named is None or (isinstance(named, str) and "~" in Path(named).name):
+                error.filename = str(path)
+        else:
+            error.add_note(str(path))
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def writer_of(path: Path) -> int | None:
     """The process that writes a temporary file of :func:`replacing`; None: it is none."""
-    match path.name.split("~"):
+    match path.name.rsplit("~", 2):
         case [name, process, _] if name.startswith(".") and process.isdecimal():
             return int(process)
     return None
@@ -122,17 +135,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     What a killed writer left is removed, so there may be only one writer at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}~*"):
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}~"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        replace_folder(temporary, path)
-    finally:
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}~*"):
             shutil.rmtree(leftover)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}~"))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            replace_folder(temporary, path)
+        finally:
+            for leftover in path.parent.glob(f".{path.name}~*"):
+                shutil.rmtree(leftover)
 
 
 def replace_folder(source: Path, target: Path) -> None:

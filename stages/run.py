@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +21,7 @@ _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 
 class _Stage(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
-        with reported():
+        with reported(str(Path.cwd())):
             return super().invoke(ctx)
 
 

@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ CHAIN = "stages:\n" + "".join(
     f"  s{n}: {{cmd: cp f{n} f{n + 1}, deps: [f{n}], outs: [f{n + 1}]}}\n" for n in range(LENGTH)
 )
 PLAN = "plan"
+LOG = "kills.log"  # what a run said
 
 
 class Job(NamedTuple):
@@ -137,7 +139,7 @@ def import_all() -> None:
     import sentence_transformers  # noqa: F401
 
 
-def fork(job: Job, root: Path) -> int:
+def fork(job: Job, root: Path, log: Path) -> int:
     """Starts the stage in ``root``, as its command does; its process id."""
     process = os.fork()
     if process:
@@ -146,15 +148,13 @@ def fork(job: Job, root: Path) -> int:
     try:
         os.setsid()
         os.chdir(root)
-        log = os.open("kills.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for stream in (1, 2):
-            os.dup2(log, stream)
+        sys.stdout = sys.stderr = log.open("w", encoding="utf-8", buffering=1)
         sys.argv = [job.stage, *job.arguments]
         run(importlib.import_module(f"stages.{job.stage}").main)
     except SystemExit as ended:
         code = int(ended.code or 0)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -168,12 +168,18 @@ def remove(root: Path, job: Job) -> None:
             path.unlink(missing_ok=True)
 
 
+def attempt(job: Job, root: Path, log: Path) -> tuple[int, str]:
+    """Runs it to its end: exit code, and what it said."""
+    code = os.waitstatus_to_exitcode(os.waitpid(fork(job, root, log), 0)[1])
+    return code, log.read_text(encoding="utf-8")
+
+
 def finish(job: Job, root: Path) -> float:
     """Runs it whole; seconds."""
     remove(root, job)
     began = time.monotonic()
-    code = os.waitstatus_to_exitcode(os.waitpid(fork(job, root), 0)[1])
-    assert code == 0, f"{job} ended with {code}:\n" + (root / "kills.log").read_text()[-3000:]
+    code, said = attempt(job, root, root / LOG)
+    assert code == 0, f"{job} ended with {code}:\n{said[-3000:]}"
     return time.monotonic() - began
 
 
@@ -191,7 +197,7 @@ def kill_stages(root: Path, kills: int, dice: random.Random, say: Callable[[str]
         more = min(dice.choice((1, 1, 2, 3)), kills - made)
         while more:
             remove(project.root, job)
-            process = fork(job, project.root)
+            process = fork(job, project.root, project.root / LOG)
             time.sleep(dice.uniform(0, seconds[job]))
             os.kill(process, signal.SIGKILL)  # a zombie at worst: it is not waited for yet
             killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
@@ -220,7 +226,7 @@ class Killable:
 
     def start(self) -> subprocess.Popen[str]:
         self.said += repaired(self.root)
-        with (self.root / "kills.log").open("w", encoding="utf-8") as log:
+        with (self.root / LOG).open("w", encoding="utf-8") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dvc", "repro", *self.targets],
                 cwd=self.root, env=self.environment, stdout=log, stderr=log, text=True,
@@ -230,7 +236,7 @@ class Killable:
     def finish(self) -> float:
         began = time.monotonic()
         code = self.start().wait()
-        said = (self.root / "kills.log").read_text(encoding="utf-8")
+        said = (self.root / LOG).read_text(encoding="utf-8")
         assert code == 0, f"dvc repro ended with {code}:\n{said[-3000:]}"
         return time.monotonic() - began
 
