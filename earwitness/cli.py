@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import reported
+from pipeline.refusals import reported
 
 
 class _Commands(TyperGroup):
@@ -225,5 +225,5 @@ def _report_failed(reasons: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point; see :func:`pipeline.errors.reported`."""
+    """Entry point; see :func:`pipeline.refusals.reported`."""
     app()

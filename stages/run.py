@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from pipeline.errors import reported
+from pipeline.refusals import reported
 
 _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 
@@ -26,7 +26,7 @@ class _Stage(TyperCommand):
 
 
 def run(command: Callable[..., Any]) -> None:
-    """Runs a stage's function as a command; see :func:`pipeline.errors.reported`."""
+    """Runs a stage's function as a command; see :func:`pipeline.refusals.reported`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(cls=_Stage)(command)
     app()

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from conftest import REPOSITORY
-from test_pipeline import Project
+from project import Project
 from tiny import TINY
 
 from earwitness.repair import repaired
@@ -284,9 +284,16 @@ def kill_dvc(
     return compared
 
 
+def own_dvc(root: Path) -> dict[str, str]:
+    """The environment of a DVC that keeps all that it has below ``root``."""
+    own = {f"DVC_{name.upper()}_DIR": str(root / name) for name in ("site_cache", "global_config")}
+    system = {"DVC_SYSTEM_CONFIG_DIR": str(root / "system"), "DVC_NO_ANALYTICS": "1"}
+    return {**os.environ, **own, **system}
+
+
 def chain(root: Path) -> Killable:
     """A repository whose stages copy a file, each the one before it."""
-    environment = Project.settings(root)
+    environment = own_dvc(root)
     folder = root / "chain"
     folder.mkdir(parents=True)
     (folder / "dvc.yaml").write_text(CHAIN, encoding="utf-8")

@@ -19,10 +19,10 @@ from earwitness.repair import repaired
 AT_WORK = "import stages, time; print('at work', flush=True); time.sleep(60)"
 
 
-def test_dvc_killed_five_times_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_dvc_killed_three_times_ends_with_the_same_bytes(tmp_path: Path) -> None:
     said: list[str] = []
-    assert kill_dvc(chain(tmp_path), 5, random.Random(4), said.append, "chain") >= 2
-    assert said[-1].startswith("chain: 5 kills") or "5 kills" in said[1]
+    assert kill_dvc(chain(tmp_path), 3, random.Random(4), said.append, "chain") >= 1
+    assert said[1].startswith("chain: 3 kills, ")
 
 
 def ended(process: int) -> bool:
@@ -56,7 +56,7 @@ def test_a_stage_ends_with_the_dvc_that_started_it(by_dvc: bool) -> None:
         assert ended(stage)
     else:
         time.sleep(0.3)
-        assert not psutil.Process(stage).status() == psutil.STATUS_ZOMBIE
+        assert psutil.Process(stage).status() != psutil.STATUS_ZOMBIE
         psutil.Process(stage).kill()
 
 

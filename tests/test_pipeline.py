@@ -30,23 +30,14 @@ AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 class Project:
     """A copy of this working tree, committed, with tiny parameters."""
 
-    def __init__(self, root: Path, params: dict[str, Any] = TINY) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root / "project"
         listed = self._git(REPOSITORY, "ls-files", "-co", "--exclude-standard").splitlines()
         for name in listed:
             if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, self.root / name)
-        self.environment = self.settings(root)
-        (self.root / "params.yaml").write_text("{}\n", encoding="utf-8")
-        self.edit_params(params)
-        self._git(self.root, "init", "-q")
-        self.commit("start")
-
-    @staticmethod
-    def settings(root: Path) -> dict[str, str]:
-        """The environment of a DVC that has only its own; ``root`` is a folder for it."""
-        return {
+        self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_SITE_CACHE_DIR": str(root / "site"),
@@ -59,11 +50,14 @@ class Project:
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
+        self.edit_params(TINY)
+        self._git(self.root, "init", "-q")
+        self.commit("start")
 
     def edit_params(self, changes: dict[str, Any]) -> None:
         yaml = YAML()
         path = self.root / "params.yaml"
-        values = yaml.load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8")) if changes is not TINY else {}
         values.update(changes)
         with path.open("w", encoding="utf-8") as stream:
             yaml.dump(values, stream)

@@ -23,12 +23,12 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from kills import JOBS, PLAN, SMALL, Job, attempt, finish, import_all, remove, same, snapshot
+from project import Project
 from safetensors.torch import save_file
-from test_pipeline import Project
 
 from earwitness.repair import repaired
-from pipeline.errors import refusal, reported
 from pipeline.files import replacing
+from pipeline.refusals import refusal, reported
 
 TRIED = [job for job in JOBS if job.stage not in ("evaluate", "report")]  # Java takes long
 HEAVY = [job for job in TRIED if job.stage != PLAN]

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from dvc.dvcfile import LOCK_FILE, Lockfile
 from dvc.repo import Repo
+from kills import own_dvc
 
 from earwitness.doctor import examine
 from earwitness.repair import leftovers, repaired, running_dvc
@@ -37,13 +38,7 @@ class Toy:
     def __init__(self, root: Path) -> None:
         self.root = root / "é (2)"
         self.root.mkdir()
-        self.environment = {
-            **os.environ,
-            "DVC_SITE_CACHE_DIR": str(root / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(root / "global"),
-            "DVC_SYSTEM_CONFIG_DIR": str(root / "system"),
-            "DVC_NO_ANALYTICS": "1",
-        }
+        self.environment = own_dvc(root)
         (self.root / "dvc.yaml").write_text(STAGES, encoding="utf-8")
         (self.root / "params.yaml").write_text("wait: 0\n", encoding="utf-8")
         self.git("init", "-q")
