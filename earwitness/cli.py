@@ -52,6 +52,7 @@ def caption(
     from earwitness.inputs import decodable
 
     _check_place(out)
+    _limit_threads(system, root)
     captioner = CaptioningSystem.load(system or None, root=root)
     sound, failed = decodable(files)
     captions = captioner.caption(sound)
@@ -80,6 +81,7 @@ def search(
     from earwitness.retrieval import RetrievalSystem
 
     _check_place(out)
+    _limit_threads(system, root)
     retriever = RetrievalSystem.load(system or None, root=root)
     text = retriever.embed_text([query])
     found, empty = sound_files(files)
@@ -197,6 +199,14 @@ def doctor(
         missing += not finding.there
         print(f"{'ok  ' if finding.there else 'MISS'}  {finding.what:<34}  {finding.detail}")
     raise typer.Exit(1 if missing else 0)
+
+
+def _limit_threads(system: str, root: Path | None) -> None:
+    """As ``hardware.threads`` of the repository says."""
+    from earwitness.repository import find_repository, model_folder
+    from pipeline.threads import limit
+
+    limit(find_repository(root, model_folder(system or None)).params().hardware.threads)
 
 
 def _check_place(path: Path | None) -> None:

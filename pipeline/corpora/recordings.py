@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 import warnings
@@ -20,6 +19,7 @@ from pipeline import audio
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
+from pipeline.threads import share
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
@@ -61,7 +61,7 @@ def manifest(
         EarwitnessError: sound that cannot be used with ``refuse``, or a split without any that can.
     """
     paths = [base / root / recording.path for recording in recordings]
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(share(32)) as threads:
         quiet = None if progress else True
         results = threads.map(_decode, paths)
         decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))

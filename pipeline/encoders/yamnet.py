@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
+from pipeline.threads import share
 
 HUB = Hub(by_hand="a yamnet.tflite")
 SAMPLE_RATE = 16000  # YAMNet
@@ -42,7 +42,7 @@ class YamnetEncoder(SoundEncoder):
         self.hop = round(settings.hop_seconds * SAMPLE_RATE)
         self.sample_rate, self.width = SAMPLE_RATE, WIDTHS[settings.output]
         self.frame_seconds = self.hop / SAMPLE_RATE
-        self.workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self.workers = share(32)
         self.interpreters: list[_Interpreter] = [_Interpreter(path)]
         self.lock = threading.Lock()
 
