@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from pipeline.refusals import reported
+from pipeline.refusals import reported, show_any_text
 
 
 class _Commands(TyperGroup):
@@ -236,4 +236,5 @@ def _report_failed(reasons: Sequence[str]) -> None:
 
 def main() -> None:
     """Entry point; see :func:`pipeline.refusals.reported`."""
+    show_any_text()
     app()

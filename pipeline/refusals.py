@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
@@ -58,6 +59,13 @@ def reported(place: str = "") -> Iterator[None]:
         if line is None:
             raise
         _end(f"error: {line}", 1)
+
+
+def show_any_text() -> None:
+    """A letter that the terminal's locale lacks is shown as its code, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def refusal(error: BaseException, place: str = "") -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from pipeline.refusals import reported
+from pipeline.refusals import reported, show_any_text
 
 _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 
@@ -35,6 +35,7 @@ def run(command: Callable[..., Any]) -> None:
 def begin() -> None:
     """What every stage does first, before its slow imports."""
     sys.excepthook = _excepthook
+    show_any_text()
     if "DVC_STAGE" in os.environ and sys.platform == "linux":
         # a stage that outlived a killed DVC would write over what the next one makes
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)

@@ -123,7 +123,7 @@ def too_many_open() -> None:
     try:
         with ExitStack() as opened:
             for _ in range(99):
-                opened.enter_context(Path(os.devnull).open())
+                opened.enter_context(Path(os.devnull).open(encoding="utf-8"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
