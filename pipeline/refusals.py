@@ -50,15 +50,21 @@ def reported(place: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except EarwitnessError as error:
-        _end(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        _end("interrupted: run it again to go on", INTERRUPTED)
-    except Exception as error:
-        line = refusal(error, place)
+    except (Exception, KeyboardInterrupt) as error:
+        line = ending(error, place)
         if line is None:
             raise
-        _end(f"error: {line}", 1)
+        print(line, file=sys.stderr)
+        code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        raise SystemExit(code) from None
+
+
+def ending(error: BaseException, place: str = "") -> str | None:
+    """What a process says of an error at its end; None: it is a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted: run it again to go on"
+    line = str(error) if isinstance(error, EarwitnessError) else refusal(error, place)
+    return None if line is None else f"error: {line}"
 
 
 def show_any_text() -> None:
@@ -103,8 +109,3 @@ def _code(error: BaseException) -> int:
     if found := _NUMBER.search(text):
         return int(found[found.lastindex or 1])
     return next((code for words, code in _TEXTS.items() if words in text), 0)
-
-
-def _end(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
-    raise SystemExit(code) from None

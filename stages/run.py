@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from pipeline.refusals import reported, show_any_text
+from pipeline.refusals import ending, reported, show_any_text
 
 _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 
@@ -44,8 +44,9 @@ def begin() -> None:
 def _excepthook(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Ctrl-C while a stage is still importing."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted: run it again to go on", file=sys.stderr)
-    else:
+    """While a stage is still importing: Ctrl-C, or too little memory even for that."""
+    line = ending(error)
+    if line is None:
         sys.__excepthook__(kind, error, traceback)
+    else:
+        print(line, file=sys.stderr)

@@ -203,3 +203,14 @@ def test_ctrl_c_is_one_line(module: str) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "interrupted: run it again to go on\n")
+
+
+@pytest.mark.parametrize("command", [["stages.evaluate", "x"], ["earwitness", "caption", "x.wav"]])
+def test_too_little_memory_to_begin_is_one_line(command: list[str]) -> None:
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 400000; exec "$0" -m "$@"', sys.executable, *command],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Cannot allocate memory; close other programs")
+    assert done.stderr.count("\n") == 1
