@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: repro test fuzz bench spice clean
+.PHONY: repro test bench fuzz kills spice clean
 .DELETE_ON_ERROR:
 
 repro: $(STAMP) spice
+	$(BIN)/python -m earwitness doctor --repair
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc metrics show
 
@@ -19,6 +20,10 @@ test: $(STAMP) spice
 # 2,400 hostile inputs over all loaders, in a few minutes; docs/reliability.md says what is promised
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
+# stages and DVC, killed at random moments; what stands at the end must be the same bytes
+kills: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m kills 300
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

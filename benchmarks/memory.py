@@ -58,7 +58,7 @@ class Peak:
 
 def anonymous() -> int:
     """Anonymous memory in bytes, as Linux counts it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from earwitness.process import set_up
+
 if TYPE_CHECKING:
     from earwitness.captioning import CaptioningSystem
     from earwitness.loading import load
@@ -24,6 +26,8 @@ __all__ = [
     "load",
     "score",
 ]
+
+set_up()
 
 
 def __getattr__(name: str) -> object:

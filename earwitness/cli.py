@@ -7,14 +7,23 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
+from pipeline.refusals import reported, show_any_text
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Audio captioning and search by text: `dvc repro` trains and scores, these are tools "
     "around it.",
     no_args_is_help=True,
@@ -48,6 +57,8 @@ def caption(
     from earwitness.inputs import decodable
     from pipeline.files import writable
 
+    _check_place(out)
+    _limit_threads(system, root)
     captioner = CaptioningSystem.load(system or None, root=root)
     sound, failed = decodable(files, longest_minutes)
     captions = captioner.caption(sound, longest_minutes=longest_minutes)
@@ -77,6 +88,8 @@ def search(
     from earwitness.retrieval import RetrievalSystem
     from pipeline.files import writable
 
+    _check_place(out)
+    _limit_threads(system, root)
     retriever = RetrievalSystem.load(system or None, root=root)
     text = retriever.embed_text([query])
     found, empty = sound_files(files)
@@ -132,8 +145,10 @@ def score(
     """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
     from earwitness import scoring
     from pipeline.config.params import load_params
+    from pipeline.files import delivering
     from pipeline.metrics.tables import write_clips
 
+    _check_place(per_clip)
     table = scoring.read_captions(file)
     settings = load_params(params).evaluation.model_dump() if params is not None else {}
     scores = scoring.score(table.candidates, table.references, root=root, **settings)
@@ -142,7 +157,8 @@ def score(
     for metric, reason in scores.incomplete.items():
         print(f"incomplete: {metric}: {reason}", file=sys.stderr)
     if per_clip is not None:
-        write_clips(per_clip, table.labels, scores.clips)
+        with delivering(per_clip) as temporary:
+            write_clips(temporary, table.labels, scores.clips)
     print(json.dumps(scores.corpus, indent=1))
 
 
@@ -173,11 +189,22 @@ def why(
 
 
 @app.command()
-def doctor(root: Root = None) -> None:
+def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="only repair what a killed DVC left; `make repro` begins so"),
+    ] = False,
+    root: Root = None,
+) -> None:
     """Say what of Java, SPICE, CUDA, weights and data is there, and how to get the rest."""
     from earwitness.doctor import examine
+    from earwitness.repair import repaired
     from earwitness.repository import find_repository
 
+    if repair:
+        for found in repaired(find_repository(root).root):
+            print(f"repaired  {found}")
+        return
     missing = 0
     for finding in examine(find_repository(root)):
         missing += not finding.there
@@ -185,10 +212,26 @@ def doctor(root: Root = None) -> None:
     raise typer.Exit(1 if missing else 0)
 
 
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from pipeline.files import replacing
+def _limit_threads(system: str, root: Path | None) -> None:
+    """As ``hardware.threads`` of the repository says."""
+    from earwitness.repository import find_repository, model_folder
+    from pipeline.threads import limit
 
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    limit(find_repository(root, model_folder(system or None)).params().hardware.threads)
+
+
+def _check_place(path: Path | None) -> None:
+    """Refuses a path that cannot be written at once, not after the work."""
+    from pipeline.files import check_place
+
+    if path is not None:
+        check_place(path)
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from pipeline.files import delivering
+
+    with delivering(path) as whole, whole.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -203,9 +246,6 @@ def _report_failed(reasons: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Entry point: an :class:`EarwitnessError` is one line and exit code 1."""
-    try:
-        app()
-    except EarwitnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    """Entry point; see :func:`pipeline.refusals.reported`."""
+    show_any_text()
+    app()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from earwitness.repair import leftovers, running_dvc
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
@@ -22,6 +24,7 @@ class Finding(NamedTuple):
 
 def examine(repository: Repository) -> Iterator[Finding]:
     """Looks at everything a run could need; reads, and changes nothing."""
+    yield from _dvc(repository.root)
     yield _cuda()
     yield from _java(repository)
     try:
@@ -39,6 +42,17 @@ def examine(repository: Repository) -> Iterator[Finding]:
             folder = repository.data / "models" / f"{kind}s" / name
             there = (folder / "model.safetensors").is_file()
             yield Finding(f"{kind} {name}", there, str(folder) if there else "run `dvc repro`")
+
+
+def _dvc(root: Path) -> Iterator[Finding]:
+    if live := running_dvc(root):
+        yield Finding("DVC", True, f"running: {live}")
+        return
+    found = [*leftovers(root)]
+    for each in found:
+        yield Finding("DVC, killed", False, f"{each.what}; run `earwitness doctor --repair`")
+    if not found:
+        yield Finding("DVC", True, "no killed run is in its way")
 
 
 def _cuda() -> Finding:

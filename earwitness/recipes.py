@@ -23,7 +23,7 @@ from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_text, write_atomic
+from pipeline.files import delivering, read_text
 
 NAMES = "names"  # {text: minilm}: what "$text" stands for, else for "text"; "$dataset" is known
 REMOVE = "$remove"  # as a key, takes away all that the overlays below have there
@@ -92,7 +92,8 @@ def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
     if params.exists():
         notes = params_file.own_notes(params_file.read(params), _comments(folder))
         params_file.add_notes(values, notes)
-    write_atomic(params, params_file.text(values))
+    with delivering(params) as whole:
+        whole.write_text(params_file.text(values), encoding="utf-8")
 
 
 def _check_shape(values: CommentedMap, source: str) -> None:

@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from pipeline.errors import EarwitnessError
+from pipeline.threads import limit
 
 F = TypeVar("F", bound=Callable[..., object])
 
 
 def set_up(device: str, threads: int | Literal["auto"]) -> torch.device:
-    """Sets the number of threads of this process, and gives the device of its job; called first.
+    """Limits the threads of this process, and gives the device of its job; called first.
 
     Raises:
         EarwitnessError: see :func:`resolve_device`.
     """
-    if threads != "auto":
-        torch.set_num_threads(threads)
+    limit(threads)
     return resolve_device(device)
 
 

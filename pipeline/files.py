@@ -1,13 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+What is being written has a name that begins with ``.`` and holds ``~``: DVC passes over it
+(.dvcignore), so what a killed writer leaves is in no digest.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,16 +28,109 @@ TEXT_BYTES = 512 << 20  # of a manifest of 400,000 clips, and more; its values t
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, moved into its place if the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{path.name[:40]}~{os.getpid()}~"  # see writer_of
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of writing name ``path``: a full disk names nothing, others the temporary file."""
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        if isinstance(error, OSError):
+            named = error.filename
+            if named is None or (isinstance(named, str) and "~" in Path(named).name):
+                error.filename = str(path)
+        else:
+            error.add_note(str(path))
+        raise
+
+
+def writer_of(path: Path) -> int | None:
+    """The process that writes a temporary file of :func:`replacing`; None: it is none."""
+    match path.name.rsplit("~", 2):
+        case [name, process, _] if name.startswith(".") and process.isdecimal():
+            return int(process)
+    return None
+
+
+@contextmanager
+def delivering(path: Path) -> Iterator[Path]:
+    """As :func:`replacing`, for a path that a person gave.
+
+    What a link leads to is written, and the link stays. A device or a pipe is written to, in one
+    go, and never replaced.
+
+    Raises:
+        EarwitnessError: see :func:`check_place`; or the device takes no more.
+    """
+    check_place(path)
+    try:
+        if _is_stream(path):
+            with tempfile.TemporaryDirectory() as folder:
+                whole = Path(folder) / "whole"
+                yield whole
+                sys.stdout.flush()  # the device may be the same terminal
+                with path.open("ab", buffering=0) as stream:
+                    stream.write(whole.read_bytes())
+        else:
+            with replacing(Path(os.path.realpath(path))) as temporary:
+                yield temporary
+    except OSError as error:
+        raise _not_writable(path, error) from None
+
+
+def check_place(path: Path) -> None:
+    """Refuses a path where no file can be written; makes nothing, so it can be asked beforehand.
+
+    Raises:
+        EarwitnessError: it is a folder, it is below a file, or it may not be written.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        if real.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if real.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_stream(path):
+            return
+        above = real.parent
+        while not above.exists() and above != above.parent:
+            above = above.parent
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file")
+        if len(os.fsencode(real.name)) > os.pathconf(above, "PC_NAME_MAX"):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{above} may not be written")
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    except ValueError as error:  # a NUL in the name
+        raise EarwitnessError(f"{path}: cannot be written ({error}); give another path") from None
+
+
+def _is_stream(path: Path) -> bool:
+    """A device, a pipe or a socket; so are the names of open files, such as ``/dev/stdout``."""
+    if not path.exists():
+        return False
+    named_open = Path(os.path.realpath(path.parent)).is_relative_to("/proc")
+    return named_open or path.parent == Path("/dev") or not (path.is_file() or path.is_dir())
+
+
+def _not_writable(path: Path, error: OSError) -> EarwitnessError:
+    reason = error.strerror or str(error)
+    return EarwitnessError(f"{path}: cannot be written ({reason}); give another path")
 
 
 @contextmanager
@@ -40,17 +139,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     What a killed writer left is removed, so there may be only one writer at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}~*"):
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}~"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        replace_folder(temporary, path)
-    finally:
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}~*"):
             shutil.rmtree(leftover)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}~"))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            replace_folder(temporary, path)
+        finally:
+            for leftover in path.parent.glob(f".{path.name}~*"):
+                shutil.rmtree(leftover)
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -83,6 +183,12 @@ def write_atomic(path: Path, text: str) -> None:
     """Writes UTF-8 text in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes in one step."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,6 @@
 """One file a stage; each is a command that DVC runs."""
 
-import os
+import earwitness  # noqa: F401 - which sets the process up, before torch is loaded
+from stages.run import begin
 
-# before torch is loaded: threads that spin while they wait slow every other job on the machine
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+begin()

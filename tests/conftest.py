@@ -11,8 +11,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
+
+import earwitness  # noqa: F401 - before torch, as every process of ours does
+
+import torch  # isort: skip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

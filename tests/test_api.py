@@ -348,7 +348,7 @@ def test_names_that_are_wrong(repository: Path, tmp_path: Path) -> None:
 def test_sounds_that_cannot_be_used_are_named(
     repository: Path, given: Any, rate: int | None, reason: str
 ) -> None:
-    Path("broken.wav").write_text("no sound")
+    Path("broken.wav").write_text("no sound", encoding="utf-8")
     for use in (
         captioner(repository, "alone").caption,
         earwitness.RetrievalSystem.load("towers", root=repository, device="cpu").embed_audio,
@@ -408,13 +408,13 @@ def test_scores_are_those_of_pycocoevalcap_and_of_the_command_line(
     rows += [
         (c, *own, *[""] * (3 - len(own))) for c, own in zip(CANDIDATES, REFERENCES, strict=True)
     ]
-    with Path("file.csv").open("w", newline="") as stream:
+    with Path("file.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
     arguments = ["score", "file.csv", "--per-clip", "clips.csv", "--root", str(repository)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and json.loads(done.stdout) == found.corpus
     assert "left out: spice: evaluation.spice is false" in done.stderr
-    with Path("clips.csv").open() as stream:
+    with Path("clips.csv").open(encoding="utf-8") as stream:
         clips = [*csv.DictReader(stream)]
     assert [float(row["cider_d"]) for row in clips] == found.clips["cider_d"].tolist()
     other = repository / "other.yaml"

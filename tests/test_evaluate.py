@@ -267,7 +267,7 @@ def test_a_file_as_people_have_them(tmp_path: Path) -> None:
 
 def predictions(path: Path, rows: list[tuple[str, str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
+    with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["clip_id", "caption", "log_prob"])
         writer.writerows([*row, "-1.0"] for row in rows)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from finetuning_toy import make_base, make_data, stores
 
 from pipeline.config.evaluation import DecodingConfig
@@ -151,22 +147,3 @@ def test_one_captioner_has_its_own_precision(
     sounds = [stores(tmp_path, "gru")] * 2
     caption_clips(Ensemble(members), sounds, clips, DecodingConfig(max_length=8), "both")
     assert seen == expected
-
-
-@pytest.mark.parametrize(
-    ("said", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
-)
-def test_a_stages_threads_wait_passively_unless_set_otherwise(
-    said: dict[str, str], policy: str
-) -> None:
-    """By what OpenMP itself reports when torch loads it."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", "import stages.decode, torch; torch.ones(1)"],
-        cwd=REPOSITORY,
-        env={**inherited, "OMP_DISPLAY_ENV": "true", **said},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr

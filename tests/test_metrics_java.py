@@ -89,7 +89,7 @@ def test_a_killed_parent_takes_its_java_with_it(tmp_path: Path) -> None:
 
     def gone() -> str:
         state = Path(f"/proc/{child}/stat")
-        return "yes" if not state.exists() or " Z " in state.read_text() else ""
+        return "yes" if not state.exists() or " Z " in state.read_text(encoding="utf-8") else ""
 
     assert _soon(gone) == "yes"
 

@@ -311,13 +311,13 @@ def test_what_is_fetched_is_fetched_before_the_look(
     monkeypatch.setattr(look, "fetch_clotho", fetch)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     Path("params.yaml").write_text(
-        "encoders: {}\ndatasets: {clotho: {layout: clotho, root: set, fetch: true}}\n"
+        "encoders: {}\ndatasets: {clotho: {layout: clotho, root: set, fetch: true}}\n", encoding="utf-8"
     )
     found = Path("data/inputs/datasets/clotho.json")
 
     def looked() -> Any:
         look.main()
-        return json.loads(found.read_text())
+        return json.loads(found.read_text(encoding="utf-8"))
 
     first = looked()
     assert len(calls) == 1 and len(first) == 6

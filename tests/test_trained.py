@@ -33,7 +33,7 @@ def captioner(tmp_path: Path) -> Path:
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """A size that is believed ends in "not enough memory" rather than with the machine."""
-    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (used + LEFT, limits[1]))
     yield
@@ -41,11 +41,11 @@ def little_memory() -> Iterator[None]:
 
 
 def altered(path: Path, keys: tuple[Any, ...], value: Any) -> None:
-    content = node = json.loads(path.read_text())
+    content = node = json.loads(path.read_text(encoding="utf-8"))
     for key in keys[:-1]:
         node = node[key]
     node[keys[-1]] = value
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,13 @@ def with_captioner(**changes: Any) -> dict[str, Any]:
 def test_planning_refuses(
     root: Path, monkeypatch: Any, capsys: Any, phase: str, given: dict[str, Any], message: str
 ) -> None:
-    Path("params.yaml").write_text(json.dumps(given))
+    Path("params.yaml").write_text(json.dumps(given), encoding="utf-8")
     assert told(plan, (phase,), monkeypatch, capsys) == f"error: {message}\n"
     assert not Path("data/plans").exists()
 
 
 def test_planning_refuses_a_clap_of_two_widths(root: Path, monkeypatch: Any, capsys: Any) -> None:
-    Path("params.yaml").write_text(json.dumps(values()))
+    Path("params.yaml").write_text(json.dumps(values()), encoding="utf-8")
     wide = Path("data/index/encoded/soundscapes/cnn10-minilm/sound.json")
     write_json(wide, {"sha256": "", "width": 512})
     assert told(plan, ("captioners",), monkeypatch, capsys) == (
@@ -108,7 +108,7 @@ def test_planning_refuses_captions_without_a_memory(
     root: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     """The training captions are the memory: none to train on is none to remember."""
-    Path("params.yaml").write_text(json.dumps(values()))
+    Path("params.yaml").write_text(json.dumps(values()), encoding="utf-8")
     save_manifest("words", SPLITS[1:])
     error = told(plan, ("captioners",), monkeypatch, capsys)
     assert error.startswith("error: dataset words has no split 'development'; it has: evaluation")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 import warnings
@@ -23,6 +22,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import leads_inside, sha256, shown
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.sound_file import SUFFIXES
+from pipeline.threads import share
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def manifest(
     recordings = _located(recordings, base / root)
     paths = [base / root / recording.path for recording in recordings]
     longest = 60 * longest_minutes
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(share(32)) as threads:
         quiet = None if progress else True
         results = threads.map(lambda path: _decode(path, longest), paths)
         decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from pipeline.corpora.synthesis.scenes import Level, Scene, Sounding, draw_scene
 from pipeline.corpora.synthesis.signals import Signal, loudest, noise
 from pipeline.files import replace_folder
 from pipeline.lock import exclusive
+from pipeline.threads import share
 
 CAPTIONS = 5  # a clip, as in Clotho
 # root mean square of the loudest twentieth of a second, full scale 1; faint events stay 12 dB above
@@ -61,7 +61,7 @@ def prepare(
         for split in SPLITS:
             (partial / split).mkdir(parents=True)
         jobs = [(split, n) for split in SPLITS for n in range(getattr(settings, split))]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(share(8)) as threads:
             made = threads.map(lambda job: _write(partial, settings, *job), jobs)
             quiet = None if progress else True
             clips = tuple(tqdm(made, name, len(jobs), disable=quiet, unit="clip"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import check_file
 from pipeline.tensors import Padded
+from pipeline.threads import share
 
 HUB = Hub(by_hand="a yamnet.tflite")
 SAMPLE_RATE = 16000  # YAMNet
@@ -43,7 +43,7 @@ class YamnetEncoder(SoundEncoder):
         self.hop = round(settings.hop_seconds * SAMPLE_RATE)
         self.sample_rate, self.width = SAMPLE_RATE, WIDTHS[settings.output]
         self.frame_seconds = self.hop / SAMPLE_RATE
-        self.workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        self.workers = share(32)
         self.interpreters: list[_Interpreter] = [_Interpreter(path)]
         self.lock = threading.Lock()
 

@@ -18,6 +18,7 @@ from pipeline.features.prefetch import prefetch
 from pipeline.features.throughput import Clock, Report
 from pipeline.features.windows import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
 from pipeline.tensors import Padded
+from pipeline.threads import share
 
 R = TypeVar("R")
 
@@ -46,7 +47,7 @@ def encode(
     clock = Clock(device_of(encoder))
     start = time.perf_counter()
     with (
-        ThreadPoolExecutor(THREADS) as decoders,
+        ThreadPoolExecutor(share(THREADS)) as decoders,
         ThreadPoolExecutor(DEPTH) as cutters,
         ThreadPoolExecutor(1) as unpacker,
     ):

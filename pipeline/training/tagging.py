@@ -31,6 +31,7 @@ from pipeline.encoders.tagging import TaggingModel, save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import padded_rows
 from pipeline.files import inside, write_atomic, write_json
+from pipeline.threads import share
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import Save, run_job
 from pipeline.training.loop import Task, curves_csv, epoch_generator
@@ -208,7 +209,8 @@ def make_logmels(
 
     threads = torch.get_num_threads()
     # one thread of torch in each of these: more would wait for each other
-    with ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    workers = share(THREADS)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         made = list(tqdm(pool.map(transform, clips), f"{split} log-mels", len(clips), disable=None))
     torch.set_num_threads(threads)
     number = {name: index for index, name in enumerate(classes)}

@@ -139,7 +139,7 @@ def _outcome(receiver: Connection, pid: int) -> Outcome:
 def _process(pid: int) -> tuple[str, float]:
     """Its state, ``S`` where it waits and ``R`` where it computes or would, and seconds of CPU."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
         return "X", 0.0
     return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
