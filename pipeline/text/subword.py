@@ -90,7 +90,7 @@ class SubwordTokenizer:
     def load(folder: Path) -> SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
-        text = read_text(path, "train the captioner again")
+        text = read_text(path, "train the captioner again", made="a tokenizer")
         try:
             backend = Backend.from_str(text)
         except Exception as error:  # tokenizers raises the bare class
