@@ -195,12 +195,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_text(path: Path, hint: str, limit: int = TEXT_BYTES) -> str:
+def read_text(path: Path, hint: str, limit: int = TEXT_BYTES, made: str = "") -> str:
     """The UTF-8 text of a regular file, without a byte order mark.
 
     Args:
         hint: what to do where the file is missing, or is none that can be read.
         limit: of its size, in bytes.
+        made: what a file that nobody edits is, such as ``a tokenizer``; else it is to be saved
+            as UTF-8.
 
     Raises:
         EarwitnessError: it is not there, not a regular file (a folder, a pipe and a device are
@@ -226,7 +228,9 @@ def read_text(path: Path, hint: str, limit: int = TEXT_BYTES) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise EarwitnessError(f"{path}: line {line} is not UTF-8; save it as UTF-8") from None
+        problem = f"line {line} is not UTF-8"
+        whole = f"not {made} ({problem}); {hint}" if made else f"{problem}; save it as UTF-8"
+        raise EarwitnessError(f"{path}: {whole}") from None
 
 
 def read_json(path: Path, hint: str) -> Any:
@@ -236,7 +240,7 @@ def read_json(path: Path, hint: str) -> Any:
         EarwitnessError: see :func:`read_text`; or it is not JSON, is nested too deep, names a key
             twice, or has a number that is not finite.
     """
-    text = read_text(path, hint)
+    text = read_text(path, hint, made="JSON")
     try:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite

@@ -469,4 +469,4 @@ def test_the_package_is_a_command(elsewhere: Path) -> None:
     command = [sys.executable, "-m", "earwitness", "score", "none.csv"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "error: none.csv: cannot be read (No such file or directory)\n"
+    assert done.stderr == "error: none.csv: not there; give a CSV file with a header and rows\n"

@@ -311,7 +311,8 @@ def test_what_is_fetched_is_fetched_before_the_look(
     monkeypatch.setattr(look, "fetch_clotho", fetch)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     Path("params.yaml").write_text(
-        "encoders: {}\ndatasets: {clotho: {layout: clotho, root: set, fetch: true}}\n", encoding="utf-8"
+        "encoders: {}\ndatasets: {clotho: {layout: clotho, root: set, fetch: true}}\n",
+        encoding="utf-8",
     )
     found = Path("data/inputs/datasets/clotho.json")
 

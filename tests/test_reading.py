@@ -6,14 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earwitness import params_file
+from earwitness.scoring import read_captions
+from pipeline.config.params import load_params
+from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, read_text
+from pipeline.text.subword import SubwordTokenizer
+from pipeline.text.vocabulary import Vocabulary
 from tests.conftest import REPOSITORY
 
 JSON = st.recursive(
@@ -61,6 +68,32 @@ def test_what_is_no_file_is_one_line_and_never_waits(tmp_path: Path, name: str) 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{name}: {reason}") or f"({reason})" in done.stdout
     assert done.stdout.count("\n") == 1 and done.stdout.endswith("; give a file\n")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "endless"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(load_params, params_file.read, read_captions, Manifest.load),
+        *(Vocabulary.load, SubwordTokenizer.load),
+    ],
+)
+def test_every_reader_of_text_asks_first_what_it_opens(
+    tmp_path: Path, kind: str, read: Callable[[Path], object]
+) -> None:
+    """Each of the two files that hold a tokenizer is called by its own name."""
+    for name in ("vocabulary.json", "tokenizer.json"):
+        path = tmp_path / name
+        match kind:
+            case "folder":
+                path.mkdir()
+            case "pipe":
+                os.mkfifo(path)
+            case _:
+                path.symlink_to("/dev/zero")
+    whole = read in (Vocabulary.load, SubwordTokenizer.load)
+    with pytest.raises(EarwitnessError, match=r"json: cannot be read \(it is a (folder|pipe or a)"):
+        read(tmp_path if whole else path)
 
 
 def test_text_is_without_its_byte_order_mark(tmp_path: Path) -> None:

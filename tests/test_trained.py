@@ -33,7 +33,8 @@ def captioner(tmp_path: Path) -> Path:
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """A size that is believed ends in "not enough memory" rather than with the machine."""
-    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[5]) * resource.getpagesize()
+    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[5]
+    used = int(pages) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (used + LEFT, limits[1]))
     yield

@@ -92,7 +92,7 @@ class SubwordTokenizer:
         """What :meth:`save` wrote."""
         path = folder / FILE
         hint = "train the captioner again"
-        text = read_text(path, hint)
+        text = read_text(path, hint, made="a tokenizer")
         with one_line(path, hint, "not a tokenizer"):
             backend = Backend.from_str(text)
         return SubwordTokenizer(backend, str(path))

@@ -105,7 +105,7 @@ def in_its_place(draw: Random, path: Path, outside: Path) -> None:
         case 4:
             path.write_bytes(b"")
         case 5:
-            path.write_text("<!DOCTYPE html><html><body>404 not found</body></html>\n", encoding="utf-8")
+            path.write_bytes(b"<!DOCTYPE html><html><body>404 not found</body></html>\n")
 
 
 def json_changed(draw: Random, data: bytes, outside: Path) -> bytes:
