@@ -121,11 +121,13 @@ def _decoders(path: Path, file: int, stack: ExitStack) -> Decoders:
 
 
 def _chain(path: Path, file: int, streams: Sequence[Sequence[Piece]], stack: ExitStack) -> Decoders:
-    decoders = [_decoder(Pieces(file, pieces), stack) for pieces in streams]
-    opened = [decoder for decoder in decoders if decoder is not None]
-    if len(opened) < len(decoders):
-        raise _not_sound(path)
-    return opened
+    decoders = []
+    for pieces in streams:
+        decoder = _decoder(Pieces(file, pieces), stack)
+        if decoder is None:
+            raise _not_sound(path)
+        decoders.append(decoder)
+    return decoders
 
 
 def _decoder(source: int | bytes | Pieces, stack: ExitStack) -> Decoder | None:
