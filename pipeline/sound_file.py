@@ -168,8 +168,8 @@ def _mpeg_streams(
     one, there = found[0], found[0].frames * found[0].samples_a_frame
     if len(found) == 1 and whole.frames == there:
         return []
-    told = one.declared is not None and one.declared >= one.frames
-    if len(found) == 1 and told and whole.frames >= there - MPEG_SLACK * one.samples_a_frame:
+    declared = one.declared is not None and one.declared >= one.frames
+    if len(found) == 1 and declared and whole.frames >= there - MPEG_SLACK * one.samples_a_frame:
         return []  # less the encoder's delay and padding, which an info frame tells too
     lost = mpeg.frames_lost(found)
     if lost > MPEG_SLACK:
