@@ -9,6 +9,7 @@ differs it is given a stream of the frames alone, behind a Xing frame of our own
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ FIRST_WITHIN = 1 << 20  # bytes that may stand before the first frame, beside ta
 # two headers belong to one sound where these bits agree: sync, version, layer and sample rate
 FORMAT_BITS = 0xFFFE0C00
 CHAIN = 3  # frames in a row that are no coincidence
+# of a frame, with a layer, a bit rate and a sample rate that there are, or of a tag
+_RATES = b"".join(rb"\x%x0-\x%xb" % (rate, rate) for rate in range(1, 15))
+_BEGINNING = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][" + _RATES + rb"]|ID3")
 INFO_TAGS = (b"Xing", b"Info", b"VBRI")
 _KBITS = {  # (version is MPEG-1, layer) → kbit/s by the header's index, from 1
     (True, 1): range(32, 449, 32),
@@ -162,9 +166,8 @@ def _next_chain(window: _Window, at: int, last: int) -> int | None:
         if _is_chain(window, at):
             return at
         local = window.hold(at, 10)
-        behind = max(local + 1, len(window.block))
-        places = (window.block.find(sign, local + 1) for sign in (b"\xff", b"ID3"))
-        at = window.base + min((place for place in places if place >= 0), default=behind)
+        found = _BEGINNING.search(window.block, local + 1)
+        at = window.base + (found.start() if found else max(local + 1, len(window.block) - 2))
     return None
 
 

@@ -121,11 +121,13 @@ def _decoders(path: Path, file: int, stack: ExitStack) -> Decoders:
 
 
 def _chain(path: Path, file: int, streams: Sequence[Sequence[Piece]], stack: ExitStack) -> Decoders:
-    decoders = [_decoder(Pieces(file, pieces), stack) for pieces in streams]
-    opened = [decoder for decoder in decoders if decoder is not None]
-    if len(opened) < len(decoders):
-        raise _not_sound(path)
-    return opened
+    decoders = []
+    for pieces in streams:
+        decoder = _decoder(Pieces(file, pieces), stack)
+        if decoder is None:
+            raise _not_sound(path)
+        decoders.append(decoder)
+    return decoders
 
 
 def _decoder(source: int | bytes | Pieces, stack: ExitStack) -> Decoder | None:
@@ -166,8 +168,8 @@ def _mpeg_streams(
     one, there = found[0], found[0].frames * found[0].samples_a_frame
     if len(found) == 1 and whole.frames == there:
         return []
-    told = one.declared is not None and one.declared >= one.frames
-    if len(found) == 1 and told and whole.frames >= there - MPEG_SLACK * one.samples_a_frame:
+    declared = one.declared is not None and one.declared >= one.frames
+    if len(found) == 1 and declared and whole.frames >= there - MPEG_SLACK * one.samples_a_frame:
         return []  # less the encoder's delay and padding, which an info frame tells too
     lost = mpeg.frames_lost(found)
     if lost > MPEG_SLACK:

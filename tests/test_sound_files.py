@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import time
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_a_change_of_channels_is_read(tmp_path: Path) -> None:
     assert len(samples) == pytest.approx(2 * SECONDS * 44100, abs=8 * 1152)
     second = samples[-4 * 44100 - 3000 : -3 * 44100 - 3000]  # noise, where one channel is quiet
     assert np.sqrt(np.mean(second**2)) > 0.01
+
+
+@pytest.mark.parametrize("junk", [b"\xff", b"\0", b"ID3\3\0\0\0\0\0\0"])
+def test_long_junk_behind_the_frames_takes_no_time(tmp_path: Path, junk: bytes) -> None:
+    content = mp3()
+    bare = content[frame(content) :]
+    start = time.process_time()
+    samples = load(tmp_path, "junk.mp3", bare + junk * (500_000 // len(junk)))
+    assert time.process_time() - start < 5
+    assert_begins(samples, whole(content))
 
 
 # --- Ogg --------------------------------------------------------------------------------------
