@@ -369,6 +369,14 @@ def test_audiocaps_with_file_names(tmp_path: Path) -> None:
     assert manifest.clips[1].captions == ("1", "2", "3", "4", "5")
 
 
+def test_a_files_own_spaces_are_kept_in_audiocaps_too(tmp_path: Path) -> None:
+    rows = [[" Ya.wav", "A dog"], [" Yb.wav", "A cat"]]
+    write_csv(tmp_path / "set" / "train.csv", ["file_name", "caption"], rows)
+    write_sound(tmp_path / "set" / "train" / " Ya.wav")
+    write_sound(tmp_path / "set" / "train" / "Yb.wav")  # the table's space, not the file's
+    assert [clip.path for clip in audiocaps(tmp_path).clips] == ["train/ Ya.wav", "train/Yb.wav"]
+
+
 def test_audiocaps_sound_that_youtube_lost_is_counted(tmp_path: Path) -> None:
     write_csv(
         tmp_path / "set" / "train.csv", ["file_name", "caption"], [["Ya.wav", "A"], ["Yb.wav", "B"]]

@@ -53,7 +53,7 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     one_a_row = len(caption_columns(header)) == 1
 
     def there(name: str) -> bool:
-        return find_file([name], files) in files.values()
+        return any(find_file([name], files) in each for each in files.values())
 
     by_path: dict[str, list[str]] = {}
     for row in captioned_rows(path, ["youtube_id", "start_time"] if official else ["file_name"]):
