@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 from benchmarks.timing import Row, compare, print_table
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.config.encoders import PannsEncoderConfig
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
@@ -64,7 +64,7 @@ def decoded(manifest: Manifest, rate: int, settings: windows.PassSettings) -> li
     batches = []
     for batch in windows.make_batches([one.duration for one in recordings], settings):
         chosen = [recordings[clip] for clip in batch]
-        samples = [audio.load(one.sound, rate) for one in chosen]
+        samples = [waveforms.load(one.sound, rate) for one in chosen]
         batches.append(windows.cut(chosen, samples, rate, settings))
     return batches
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio
+from pipeline.audio import waveforms
+from pipeline.audio.sound_file import SUFFIXES
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
-from pipeline.sound_file import SUFFIXES
 
 Sound = str | os.PathLike[str] | NDArray[Any]
 # sound that libsndfile does not know: it is found too, so that its absence is told
@@ -24,7 +24,9 @@ OTHER_SOUND = frozenset(
 SEARCHED = OTHER_SOUND.union(SUFFIXES)
 
 
-def read_sounds(sounds: Sequence[Sound], sample_rate: int | None) -> list[Path | audio.Waveform]:
+def read_sounds(
+    sounds: Sequence[Sound], sample_rate: int | None
+) -> list[Path | waveforms.Waveform]:
     """Files as paths, arrays as checked waveforms.
 
     Raises:
@@ -33,14 +35,14 @@ def read_sounds(sounds: Sequence[Sound], sample_rate: int | None) -> list[Path |
     """
     if isinstance(sounds, str | os.PathLike | np.ndarray):
         raise EarwitnessError("one sound is given where a list is needed; give [sound]")
-    read: list[Path | audio.Waveform] = []
+    read: list[Path | waveforms.Waveform] = []
     for number, sound in enumerate(sounds):
         if isinstance(sound, str | os.PathLike):
             read.append(Path(sound))
         elif sample_rate is None:
             raise EarwitnessError(f"sounds[{number}]: an array needs sample_rate, in Hz")
         else:
-            read.append(audio.waveform(np.asarray(sound), sample_rate, f"sounds[{number}]"))
+            read.append(waveforms.waveform(np.asarray(sound), sample_rate, f"sounds[{number}]"))
     return read
 
 
@@ -54,7 +56,7 @@ def decodable(files: Sequence[Path], longest_minutes: float) -> tuple[list[Path]
 
 def _problem(path: Path, longest: float) -> str | None:
     try:
-        audio.verify(path, longest)
+        waveforms.verify(path, longest)
     except EarwitnessError as error:
         return str(error)
     return None

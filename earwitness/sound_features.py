@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earwitness.repository import Repository
-from pipeline.audio import Waveform
+from pipeline.audio.waveforms import Waveform
 from pipeline.config.plans import ExtractionPlan
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds

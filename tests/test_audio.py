@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import soxr
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.errors import EarwitnessError
 
 
@@ -30,42 +30,42 @@ def loudest_hertz(samples: np.ndarray, rate: int) -> float:
 def test_every_container_gives_the_same_tone(tmp_path: Path, suffix: str, rate: int) -> None:
     path = tmp_path / f"a tone, “quoted”.{suffix}"
     soundfile.write(path, tone(2.0, rate), rate)
-    samples = audio.load(path, 16000)
+    samples = waveforms.load(path, 16000)
     assert samples.dtype == np.float32 and samples.ndim == 1
     assert abs(len(samples) - 32000) <= 2400  # an MP3 keeps its encoder's padding
     assert loudest_hertz(samples[:30000], 16000) == pytest.approx(440, abs=1)
     assert np.sqrt(np.mean(samples[4000:28000] ** 2)) == pytest.approx(0.4 / np.sqrt(2), rel=0.05)
-    assert audio.probe(path) == pytest.approx(2.0, abs=0.16)
-    assert audio.verify(path) == audio.probe(path)
+    assert waveforms.probe(path) == pytest.approx(2.0, abs=0.16)
+    assert waveforms.verify(path) == waveforms.probe(path)
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000, 192000])
 def test_blockwise_resampling_is_the_one_shot_result(
     tmp_path: Path, rate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK_VALUES", 997)
+    monkeypatch.setattr(waveforms, "BLOCK_VALUES", 997)
     noise = np.random.default_rng(0).normal(0, 0.1, rate + 13).astype(np.float32)
     soundfile.write(tmp_path / "noise.wav", noise, rate, subtype="FLOAT")
     whole = soxr.resample(noise, rate, 16000, quality="HQ")
-    np.testing.assert_allclose(audio.load(tmp_path / "noise.wav", 16000), whole, atol=1e-6)
+    np.testing.assert_allclose(waveforms.load(tmp_path / "noise.wav", 16000), whole, atol=1e-6)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
     channels = np.random.default_rng(1).uniform(-1, 1, (4000, 8)).astype(np.float32)
     soundfile.write(tmp_path / "eight.wav", channels, 16000, subtype="FLOAT")
     expected = sum(channels[:, index] for index in range(8)) / 8
-    np.testing.assert_allclose(audio.load(tmp_path / "eight.wav", 16000), expected, atol=1e-6)
+    np.testing.assert_allclose(waveforms.load(tmp_path / "eight.wav", 16000), expected, atol=1e-6)
 
 
 def test_silence_is_accepted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 8000)
-    assert not audio.load(tmp_path / "silence.wav", 16000).any()
-    assert audio.verify(tmp_path / "silence.wav") == 1.0
+    assert not waveforms.load(tmp_path / "silence.wav", 16000).any()
+    assert waveforms.verify(tmp_path / "silence.wav") == 1.0
 
 
 def test_one_sample_is_accepted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "one.wav", np.array([0.5]), 44100)
-    assert len(audio.load(tmp_path / "one.wav", 16000)) == 1
+    assert len(waveforms.load(tmp_path / "one.wav", 16000)) == 1
 
 
 def test_ten_minutes_of_eight_channels_stay_small_in_memory(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_ten_minutes_of_eight_channels_stay_small_in_memory(tmp_path: Path) -> N
         stream.write(struct.pack("<I", size))
         stream.seek(44 + size - last.nbytes)
         stream.write(last.tobytes())
-    assert audio.probe(path) == frames / 48000
+    assert waveforms.probe(path) == frames / 48000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    samples = audio.load(path, 8000)
+    samples = waveforms.load(path, 8000)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert len(samples) == 600 * 8000
     assert loudest_hertz(samples[-8000:], 8000) == pytest.approx(1000, abs=1)
@@ -139,7 +139,7 @@ def hostile(folder: Path, kind: str) -> Path:
 )
 def test_broken_files_say_what_is_wrong(tmp_path: Path, kind: str, reason: str) -> None:
     path = hostile(tmp_path, kind)
-    for read in (lambda: audio.load(path, 16000), lambda: audio.verify(path)):
+    for read in (lambda: waveforms.load(path, 16000), lambda: waveforms.verify(path)):
         with pytest.raises(EarwitnessError) as caught:
             read()
         assert str(path) in str(caught.value) and reason in str(caught.value)
@@ -152,7 +152,7 @@ def test_other_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     soundfile.write(path, np.random.default_rng(2).normal(0, 0.1, 64000), 16000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(EarwitnessError, match=r"truncated"):
-        audio.load(path, 16000)
+        waveforms.load(path, 16000)
 
 
 def test_a_streamed_wav_of_unknown_size_is_read_to_its_end(tmp_path: Path) -> None:
@@ -161,13 +161,13 @@ def test_a_streamed_wav_of_unknown_size_is_read_to_its_end(tmp_path: Path) -> No
     whole = path.read_bytes()
     at = whole.index(b"data") + 4
     path.write_bytes(whole[:at] + b"\xff\xff\xff\xff" + whole[at + 4 :])
-    assert len(audio.load(path, 16000)) == 16000
+    assert len(waveforms.load(path, 16000)) == 16000
 
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (100, 1), (101, 2), (250, 3), (300, 3)])
 def test_windows_are_few_equal_and_whole(length: int, count: int) -> None:
     samples = np.arange(length, dtype=np.float32)
-    cut = audio.windows(samples, 100)
+    cut = waveforms.windows(samples, 100)
     assert len(cut) == count
     assert max(map(len, cut)) <= 100
     assert max(map(len, cut)) - min(map(len, cut)) <= 1
@@ -176,6 +176,6 @@ def test_windows_are_few_equal_and_whole(length: int, count: int) -> None:
 
 def test_fit_pads_and_crops() -> None:
     samples = np.array([1, 2, 3], np.float32)
-    assert audio.fit(samples, 5).tolist() == [1, 2, 3, 0, 0]
-    assert audio.fit(samples, 7, "repeat").tolist() == [1, 2, 3, 1, 2, 3, 1]
-    assert audio.fit(samples, 2, "repeat").tolist() == [1, 2]
+    assert waveforms.fit(samples, 5).tolist() == [1, 2, 3, 0, 0]
+    assert waveforms.fit(samples, 7, "repeat").tolist() == [1, 2, 3, 1, 2, 3, 1]
+    assert waveforms.fit(samples, 2, "repeat").tolist() == [1, 2]

@@ -17,21 +17,23 @@ GROUND = "ground"
 # room → the rooms that it may import, beside the ground; a room below never imports one above
 MAY_IMPORT: dict[str, str] = {
     GROUND: "",
+    "audio": "",
     "config": "losses",  # of which only the names of the losses
-    "corpora": "config",
+    "corpora": "audio config",
     "outside": "config",
     "text": "config",
     "losses": "",
-    "encoders": "config text",
-    "features": "config corpora encoders",
+    "encoders": "audio config text",
+    "features": "audio config corpora encoders",
     "metrics": "config corpora encoders features text",
     "models": "config encoders losses text",
     "trained": "config corpora encoders features metrics models text",
     "decoding": "config corpora features models text trained",
-    "training": "config corpora decoding encoders features losses metrics models text trained",
-    "planning": "config corpora outside text",
-    "earwitness": "config corpora decoding encoders features metrics models outside planning text"
+    "training": "audio config corpora decoding encoders features losses metrics models text"
     " trained",
+    "planning": "config corpora outside text",
+    "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
+    " text trained",
     "stages": "config corpora decoding earwitness encoders features metrics outside planning"
     " trained training",
 }

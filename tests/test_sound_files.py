@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import audio
-from pipeline.c_stderr import silent_c_code
+from pipeline.audio import waveforms
+from pipeline.audio.c_stderr import silent_c_code
 from pipeline.errors import EarwitnessError
 from pipeline.files import inside
 
@@ -80,8 +80,8 @@ def assert_begins(samples: np.ndarray, expected: np.ndarray) -> None:
 def load(folder: Path, name: str, content: bytes, rate: int = 44100) -> np.ndarray:
     path = folder / name
     path.write_bytes(content)
-    samples = audio.load(path, rate)
-    assert audio.verify(path) == audio.probe(path) == len(samples) / rate
+    samples = waveforms.load(path, rate)
+    assert waveforms.verify(path) == waveforms.probe(path) == len(samples) / rate
     return samples
 
 
@@ -291,7 +291,7 @@ def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(tmp_path, "pipe.flac", content, 16000), samples)
     (tmp_path / "pipe.flac").write_bytes(content)
     with pytest.raises(EarwitnessError, match=r"too long; at most 0\.005 are read"):
-        audio.verify(tmp_path / "pipe.flac", longest=0.3)
+        waveforms.verify(tmp_path / "pipe.flac", longest=0.3)
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -301,17 +301,17 @@ def test_any_name_that_a_disk_takes_is_opened(tmp_path: Path) -> None:
     samples, content = pcm("WAV")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9 \xff.wav"))
     path.write_bytes(content)
-    np.testing.assert_array_equal(audio.load(path, 16000), samples)
+    np.testing.assert_array_equal(waveforms.load(path, 16000), samples)
     path.write_bytes(b"no sound")
     with pytest.raises(EarwitnessError) as caught:
-        audio.verify(path)
+        waveforms.verify(path)
     assert "lat\\xe9 \\xff.wav: not sound" in str(caught.value).encode("utf-8").decode()
 
 
 @pytest.mark.parametrize("name", ["a\0.wav", "a\ud800.wav"])
 def test_a_name_that_no_disk_takes_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(EarwitnessError, match="no file can have this name") as caught:
-        audio.verify(tmp_path / name)
+        waveforms.verify(tmp_path / name)
     assert str(caught.value).isprintable()
 
 
@@ -320,7 +320,7 @@ def test_what_macos_leaves_beside_a_file_is_not_taken_for_it(tmp_path: Path) -> 
     (tmp_path / "._a.mp3").write_bytes(b"\x00\x05\x16\x07" + bytes(4092))
     np.testing.assert_array_equal(load(tmp_path, "a.mp3", content), whole(content))
     with pytest.raises(EarwitnessError, match="no sound"):
-        audio.verify(tmp_path / "._a.mp3")
+        waveforms.verify(tmp_path / "._a.mp3")
 
 
 def test_a_link_below_the_root_is_the_users_own(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_link_below_the_root_is_the_users_own(tmp_path: Path) -> None:
     for folder in (root, tmp_path / "set"):
         for name in ("linked.wav", "split/a.wav"):
             path = inside(folder, name, "table")
-            np.testing.assert_array_equal(audio.load(path, 16000), samples)
+            np.testing.assert_array_equal(waveforms.load(path, 16000), samples)
     for name in ("../away/a.wav", "split/../../x", str(away / "a.wav"), "a\0.wav", "\ud800"):
         with pytest.raises(EarwitnessError, match=r"table: path .* leaves"):
             inside(root, name, "table")
@@ -347,7 +347,7 @@ def test_a_link_below_the_root_is_the_users_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loudest", [1.0, 32.0, 32767.0])
 def test_floats_of_any_unit_are_read(tmp_path: Path, loudest: float) -> None:
     soundfile.write(tmp_path / "a.wav", [0.0, -loudest, loudest], 16000, subtype="FLOAT")
-    assert audio.load(tmp_path / "a.wav", 16000).tolist() == [0.0, -loudest, loudest]
+    assert waveforms.load(tmp_path / "a.wav", 16000).tolist() == [0.0, -loudest, loudest]
 
 
 @pytest.mark.parametrize("loudest", [3e38, 1e6])
@@ -356,9 +356,9 @@ def test_samples_of_no_unit_are_refused(tmp_path: Path, loudest: float) -> None:
     samples[4] = -loudest, loudest  # whose mean is 0
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     with pytest.raises(EarwitnessError, match=rf"samples of {loudest:.0g}".replace("+", ".")):
-        audio.verify(tmp_path / "a.wav")
+        waveforms.verify(tmp_path / "a.wav")
     with pytest.raises(EarwitnessError, match="samples of"):
-        audio.waveform(samples.T, 16000, "array")
+        waveforms.waveform(samples.T, 16000, "array")
 
 
 def test_what_is_too_long_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
@@ -368,18 +368,18 @@ def test_what_is_too_long_is_refused_before_it_takes_memory(tmp_path: Path) -> N
             file.write(np.zeros(1_080_000))
     tracemalloc.start()
     try:
-        assert audio.verify(path) == audio.probe(path) == 10_800
+        assert waveforms.verify(path) == waveforms.probe(path) == 10_800
         with pytest.raises(EarwitnessError, match=r"180\.0 minutes long; at most 120 are read"):
-            audio.load(path, 16000, longest=7200)
+            waveforms.load(path, 16000, longest=7200)
         with pytest.raises(EarwitnessError, match=r"180\.0 minutes long"):
-            audio.verify(path, longest=7200)
+            waveforms.verify(path, longest=7200)
         with pytest.raises(EarwitnessError, match=r"180\.0 minutes long"):
-            audio.probe(path, longest=7200)
+            waveforms.probe(path, longest=7200)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000  # bytes; the samples are 43 MB
-    assert audio.verify(path, longest=10_800) == 10_800
+    assert waveforms.verify(path, longest=10_800) == 10_800
 
 
 # --- the terminal -----------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_libmpg123_keeps_its_lines_to_itself(
 
     def verify(number: int) -> None:
         with suppress(EarwitnessError):
-            audio.verify(tmp_path / f"{number}.mp3")
+            waveforms.verify(tmp_path / f"{number}.mp3")
 
     threads = [threading.Thread(target=verify, args=(number,)) for number in range(4)]
     for thread in threads:

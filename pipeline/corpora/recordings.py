@@ -17,12 +17,12 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from pipeline import audio
+from pipeline.audio import waveforms
+from pipeline.audio.sound_file import SUFFIXES
 from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
 from pipeline.files import leads_inside, sha256, shown
 from pipeline.limits import LONGEST_MINUTES
-from pipeline.sound_file import SUFFIXES
 from pipeline.threads import share
 
 
@@ -126,7 +126,7 @@ def _safe(stem: str) -> str:
 
 def _decode(path: Path, longest: float) -> _Decoded:
     try:
-        return _Decoded(audio.verify(path, longest), sha256(path))
+        return _Decoded(waveforms.verify(path, longest), sha256(path))
     except EarwitnessError as error:
         return _Decoded(problem=str(error).removeprefix(f"{shown(path)}: "))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import SoundEncoder
@@ -81,7 +81,7 @@ def extract(
 
 
 def encode_sounds(
-    sounds: Sequence[Path | audio.Waveform],
+    sounds: Sequence[Path | waveforms.Waveform],
     encoder: SoundEncoder,
     window_seconds: float,
     batch_seconds: float,
@@ -97,7 +97,7 @@ def encode_sounds(
             GPU has too little memory.
     """
     recordings = [
-        DecodedRecording(str(sound), sound, audio.probe(sound, longest), longest)
+        DecodedRecording(str(sound), sound, waveforms.probe(sound, longest), longest)
         for sound in sounds
     ]
     settings = PassSettings(window_seconds, batch_seconds)

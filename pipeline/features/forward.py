@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.encoders.base import Masks, SoundEncoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.prefetch import prefetch
@@ -106,10 +106,10 @@ def device_of(encoder: SoundEncoder) -> torch.device:
     return next(chain(encoder.parameters(), encoder.buffers()), torch.empty(0)).device
 
 
-def _load(recording: DecodedRecording, sample_rate: int) -> audio.Samples:
+def _load(recording: DecodedRecording, sample_rate: int) -> waveforms.Samples:
     if isinstance(recording.sound, Path) and not recording.sound.is_file():
         raise EarwitnessError(
             f"{recording.sound}: gone since the dataset was prepared;"
             " put it back, or run `dvc repro -f prepare`"
         )
-    return audio.load(recording.sound, sample_rate, recording.longest)
+    return waveforms.load(recording.sound, sample_rate, recording.longest)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
@@ -25,7 +25,7 @@ class DecodedRecording:
     """A sound to encode; its duration in seconds is used for nothing but its batch."""
 
     name: str
-    sound: Path | audio.Waveform
+    sound: Path | waveforms.Waveform
     duration: float
     longest: float = math.inf  # seconds; a file that lasts longer is refused
 
@@ -82,16 +82,16 @@ def make_batches(durations: Sequence[float], settings: PassSettings) -> list[NDA
 
 def cut(
     recordings: Sequence[DecodedRecording],
-    samples: Sequence[audio.Samples],
+    samples: Sequence[waveforms.Samples],
     sample_rate: int,
     settings: PassSettings,
 ) -> Decoded:
     """Decoded recordings, (S,) float32 each, as passes of at most ``batch_seconds`` each."""
     longest = max(1, int(settings.window_seconds * sample_rate))
-    pieces = [audio.windows(waveform, longest) for waveform in samples]
+    pieces = [waveforms.windows(waveform, longest) for waveform in samples]
     limit = settings.batch_seconds * sample_rate
     passes: list[Pass] = []
-    group: list[audio.Samples] = []
+    group: list[waveforms.Samples] = []
     names: list[str] = []
     widest = 0
     for recording, windows in zip(recordings, pieces, strict=True):
@@ -106,7 +106,9 @@ def cut(
     return Decoded(recordings, np.array([len(windows) for windows in pieces], np.int64), passes)
 
 
-def _pass(pieces: Sequence[audio.Samples], names: Sequence[str], settings: PassSettings) -> Pass:
+def _pass(
+    pieces: Sequence[waveforms.Samples], names: Sequence[str], settings: PassSettings
+) -> Pass:
     lengths = np.array([len(piece) for piece in pieces], np.int64)
     waveform = np.zeros((len(pieces), lengths.max()), np.float32)
     for row, piece in zip(waveform, pieces, strict=True):

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.config.plans import TaggingPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -199,11 +199,11 @@ def make_logmels(
     source = f"data/corpora/{manifest.dataset}.json"
 
     def transform(clip: Clip) -> list[tuple[NDArray[np.float16], int]]:
-        samples = audio.load(inside(root, clip.path, source), rate)
+        samples = waveforms.load(inside(root, clip.path, source), rate)
         with torch.inference_mode():
             windows = [
                 model.frontend(torch.from_numpy(window)[None], torch.tensor([len(window)]))
-                for window in audio.windows(samples, longest)
+                for window in waveforms.windows(samples, longest)
             ]
         return [(w.values[0].half().numpy(), int(w.lengths)) for w in windows]
 

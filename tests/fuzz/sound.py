@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from pydantic import TypeAdapter
 
-from pipeline import audio
+from pipeline.audio import waveforms
 from pipeline.config.datasets import DatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
@@ -58,9 +58,9 @@ def make_sounds(good: Path) -> None:
 
 def load_sound(home: Path) -> None:
     file = next(iter(home.iterdir()), home / "x.wav")
-    seconds = audio.verify(file)
-    audio.probe(file)
-    loaded = audio.load(file, 16000)
+    seconds = waveforms.verify(file)
+    waveforms.probe(file)
+    loaded = waveforms.load(file, 16000)
     assert np.isfinite(loaded).all(), "samples that are not finite"
     assert abs(len(loaded) / 16000 - seconds) < 0.1, f"{len(loaded)} samples of {seconds} s"
 

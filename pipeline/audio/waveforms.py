@@ -19,9 +19,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from pipeline.audio.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
-from pipeline.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
 
 Samples = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import pairwise
 
-from pipeline.pieces import Piece
+from pipeline.audio.pieces import Piece
 
 BEGINS = 2  # flag of a page: the first of its stream
 

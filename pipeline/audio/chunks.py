@@ -10,7 +10,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from pipeline.pieces import Piece
+from pipeline.audio.pieces import Piece
 
 # so many bytes too many are a mistake in counting a header (44 to 80 bytes), and no sound is lost
 SLIP = 128

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.pieces import Piece
+from pipeline.audio.pieces import Piece
 
 BLOCK = 1 << 20  # bytes that are looked at together
 LONGEST_FRAME = 4096  # bytes; no bit rate gives longer ones

@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 import soundfile
 
-from pipeline import chunks, mpeg, ogg
-from pipeline.c_stderr import silent_c_code
+from pipeline.audio import chunks, mpeg, ogg
+from pipeline.audio.c_stderr import silent_c_code
+from pipeline.audio.pieces import Piece, Pieces
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
-from pipeline.pieces import Piece, Pieces
 
 # of files that can be decoded; a dataset's sound may have another of these than its table says, and
 # of several the first is taken
