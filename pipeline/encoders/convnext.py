@@ -34,8 +34,6 @@ class ConvNextEncoder(SpectrogramEncoder):
 
     def __init__(self, settings: ConvNextEncoderConfig) -> None:
         super().__init__()
-        if len(settings.depths) != len(settings.widths):
-            raise EarwitnessError("convnext: depths and widths must be equally long")
         self.reduction = PATCH * 2 ** (len(settings.widths) - 1)
         if settings.mels < self.reduction:
             raise EarwitnessError(f"convnext needs mels of {self.reduction} or more")
