@@ -28,15 +28,21 @@ WRITTEN = [
     "rock 'n' roll from the '90s",
 ]
 # What people write beside plain words, one to a caption.
-ODD = """it's|don't|can`t|they’re|o'clock|rock 'n' roll|'90s|’tis|y'all|e.g.|p.m.|U.S.|Mr. Smith|Ph.D.|etc.|No. 5
-fig. 3|$5|£5|€10|5€|50¢|US$5|3.5|1,000|10:30|2020-01-02|12/31/2020|24/7|1/2|½|2½|1 1/2|1⁄2|5%|20°C|5 km/h|5th|1990s
-http://a.com/b?c=d|https://www.x.org/a.b|www.example.com|me@mail.com|@user|#dog|#1|:)|:-(|;)|<3|...|…|--|–|—
-"hi"|“hi”|‘hi’|«oui»|„ja“|`x`|(loud)|[music]|{x}|*bang*|_x_|a & b|R&B|AT&T|AT&amp;T|a &lt; b|and/or|high-pitched
-co‑op|naïve|café|vis-à-vis|Ein Vögelchen|ñandú|собака лает|Кот|狗在叫|犬が吠える|강아지|كلب ينبح|כלב נובח|कुत्ता भौंक रहा है
-สุนัขเห่า|நாய் குரைக்கிறது|বাংলা|بَرْقٌ|🐶|a🐶b|👩‍👩‍👧|🇺🇸|👍🏽|❤️|☀|♪|♫ la ♫|→|×|±|©|™|°|\u200b|a\u200bb|\u00ad|ex\u00adam\u00adple
-\ufeff|\ufeffa dog|\u200d|می\u200cخواهم|\u200e|\u202a|e\u0301|n\u0303|İstanbul|ΣΑΣ|𝐚𝐛|①|²|m²|x₂|Ⅳ|ﬁ|Ａ|１|！|？|。|、|・|「犬」|C++|C#
-l'eau|d'Artagnan|O'Brien|dogs'|James's|J. K. Rowling|plan b. Then|vitamin c.|mp3|file.wav|v2.0|+1|-5|(555) 123-4567|x=y
-MP3s|R2-D2|2x4|1/4-inch|3.5-inch|½-inch|s--t|¿qué?|¡hola!|№5|′|5′5″|\x80|\x07|\x00|\ud83d""".replace("\n", "|").split("|")
+ODD = """\
+it's|don't|can`t|they’re|o'clock|rock 'n' roll|'90s|’tis|y'all|e.g.|p.m.|U.S.|Mr. Smith
+Ph.D.|etc.|No. 5|fig. 3|$5|£5|€10|5€|50¢|US$5|3.5|1,000|10:30|2020-01-02|12/31/2020|24/7
+1/2|½|2½|1 1/2|1⁄2|5%|20°C|5 km/h|5th|1990s|http://a.com/b?c=d|https://www.x.org/a.b
+www.example.com|me@mail.com|@user|#dog|#1|:)|:-(|;)|<3|...|…|--|–|—|"hi"|“hi”|‘hi’|«oui»
+„ja“|`x`|(loud)|[music]|{x}|*bang*|_x_|a & b|R&B|AT&T|AT&amp;T|a &lt; b|and/or
+high-pitched|co‑op|naïve|café|vis-à-vis|Ein Vögelchen|ñandú|собака лает|Кот|狗在叫
+犬が吠える|강아지|كلب ينبح|כלב נובח|कुत्ता भौंक रहा है|สุนัขเห่า|நாய் குரைக்கிறது|বাংলা
+بَرْقٌ|🐶|a🐶b|👩‍👩‍👧|🇺🇸|👍🏽|❤️|☀|♪|♫ la ♫|→|×|±|©|™|°|\u200b|a\u200bb|\u00ad
+ex\u00adam\u00adple|\ufeff|\ufeffa dog|\u200d|می\u200cخواهم|\u200e|\u202a|e\u0301
+n\u0303|İstanbul|ΣΑΣ|𝐚𝐛|①|²|m²|x₂|Ⅳ|ﬁ|Ａ|１|！|？|。|、|・|「犬」|C++|C#|l'eau
+d'Artagnan|O'Brien|dogs'|James's|J. K. Rowling|plan b. Then|vitamin c.|mp3|file.wav|v2.0
++1|-5|(555) 123-4567|x=y|MP3s|R2-D2|2x4|1/4-inch|3.5-inch|½-inch|s--t|¿qué?|¡hola!|№5|′
+5′5″|\x80|\x07|\x00|\ud83d\
+""".replace("\n", "|").split("|")
 MANGLE = ["'", '"', ".", ",", "-", "--", "...", ";", ":", "!", "?", "(", ")", "/", "'s", "n't", "5"]
 
 

@@ -398,3 +398,13 @@ def test_devices() -> None:
         assert resolve_device("auto") == CPU
         with pytest.raises(EarwitnessError, match="no CUDA here"):
             resolve_device("cuda")
+
+
+def test_one_validation_clip_is_refused_in_words() -> None:
+    """Every epoch would score 0, so that the first one would be kept in silence."""
+    from pipeline.corpora.manifest import Clip
+    from pipeline.training.cross_entropy import validation
+
+    clips = [Clip("one", "validation", "one.wav", 1.0, ("a dog barks", "dogs bark"))]
+    with pytest.raises(EarwitnessError, match="validation: CIDEr-D of 1 clip"):
+        validation(None, clips, [], torch.device("cpu"))  # type: ignore[arg-type]

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer, cook_refs, cook_test
 
 from pipeline.config.training import ScstConfig
+from pipeline.errors import EarwitnessError
 from pipeline.metrics import sbert
-from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.cider_d import CiderD, UnweightedError
 from pipeline.metrics.diversity import diversity
 from pipeline.metrics.types import Values
 from pipeline.text.ptb import ptb_tokens, tokenize
@@ -69,7 +70,10 @@ class Term(NamedTuple):
 
 def _cider_d(references: References) -> Scorer:
     """0 … 10, with the document frequencies of all ``references``."""
-    scorer = CiderD.from_tokens([[_ended(text) for text in row] for row in references.captions])
+    try:
+        scorer = CiderD.from_tokens([[_ended(text) for text in row] for row in references.captions])
+    except UnweightedError as error:
+        raise EarwitnessError(f"{error}, or set scst.rewards.cider_d to 0") from None
 
     def score(found: Sequence[Hypothesis]) -> Values:
         clips = [one.clip for one in found]

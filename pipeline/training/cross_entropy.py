@@ -14,9 +14,10 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import bank_batches, predict
+from pipeline.errors import EarwitnessError
 from pipeline.features.bank import open_banks
 from pipeline.features.store import FeatureStore, caption_ids
-from pipeline.metrics.cider_d import CiderD
+from pipeline.metrics.cider_d import CiderD, UnweightedError
 from pipeline.metrics.diversity import diversity
 from pipeline.models.captioners.base import Inputs
 from pipeline.tensors import Batch, TokenIds, pad_tokens
@@ -152,9 +153,16 @@ def validation(
     features: Sequence[FeatureStore],
     device: torch.device,
 ) -> Callable[[], dict[str, float]]:
-    """A function that captions ``clips`` greedily and scores the captions, in this process."""
+    """A function that captions ``clips`` greedily and scores the captions, in this process.
+
+    Raises:
+        EarwitnessError: CIDEr-D cannot be made, such as of one clip.
+    """
+    try:
+        scorer = CiderD([tokenize(clip.captions) for clip in clips])
+    except UnweightedError as error:
+        raise EarwitnessError(f"validation: {error}, which the best epoch is chosen by") from None
     banks = open_banks(features, [clip.clip_id for clip in clips], device)
-    scorer = CiderD([tokenize(clip.captions) for clip in clips])
     ensemble = Ensemble((captioner,))
     longest = captioner.plan.model.tokens.longest - 2
     decoding = DecodingConfig(method="greedy", beams=1, min_length=1, max_length=longest)
