@@ -112,4 +112,7 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     with one_line(location):
         encoder = ClapEncoder(config, extractor, settings.window_seconds)
     checkpoints.load_state(encoder.model, state, location, unused)
+    with one_line(location), torch.inference_mode():  # sizes that do not fit show only now
+        second = torch.tensor([encoder.sample_rate])
+        encoder.eval()(torch.zeros(1, encoder.sample_rate), second)
     return encoder
