@@ -114,6 +114,8 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     checkpoints.load_state(encoder.model, state, location, unused)
     # sizes that do not fit each other show only now
     with checkpoints.reading(location), torch.inference_mode():
-        second = torch.tensor([encoder.sample_rate])
-        encoder.eval()(torch.zeros(1, encoder.sample_rate), second)
+        noise = torch.rand(1, encoder.sample_rate, generator=torch.Generator().manual_seed(0))
+        values = encoder.eval()(noise - 0.5, torch.tensor([encoder.sample_rate])).values
+        if not values.isfinite().all():
+            raise ValueError("gives features that are not finite")
     return encoder
