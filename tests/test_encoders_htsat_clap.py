@@ -315,6 +315,7 @@ def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:
         ("preprocessor_config.json", "fft_window_size", "x"),
         ("preprocessor_config.json", "max_length_s", 10**12),
         ("preprocessor_config.json", "sampling_rate", 0),
+        ("preprocessor_config.json", "hop_length", 1),  # more frames than the network takes
         ("config.json", "projection_dim", 10**9),  # 256 GB, if it were believed
         ("config.json", "projection_dim", -1),
     ],

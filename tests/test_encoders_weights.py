@@ -35,9 +35,11 @@ from pipeline.encoders.registry import (
     text_entry,
     weights_digest,
 )
+from pipeline.encoders.sources import Hub, locate
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
+from tests.test_fetch import Handler, serving
 
 PANNS: dict[str, Any] = {
     "module": "panns",
@@ -395,3 +397,34 @@ def test_tensors_of_another_kind_are_one_line(tmp_path: Path, tensor: torch.Tens
     settings = settings.model_copy(update={"weights": Weights.parse(str(tmp_path / "x.pth"))})
     with pytest.raises(EarwitnessError, match=r"x\.pth: "):
         build_sound_encoder(settings, None)
+
+
+@pytest.mark.parametrize("length", [None, "x", "-5"])
+def test_another_file_than_the_published_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str | None
+) -> None:
+    """A page that a server gives in place of the weights, with and without a true length."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    sent = Handler.send_header
+    if length is not None:
+        monkeypatch.setattr(
+            Handler, "send_header", lambda self, key, _: sent(self, key, str(length))
+        )
+    with serving({"x.pth": b"<html>please log in</html>"}) as server:
+        hub = Hub(url=f"{server.address}/x.pth", md5="0" * 32)
+        with pytest.raises(EarwitnessError, match=r"x\.pth.*(deleted|could not)") as raised:
+            locate(Weights.parse("hub"), "panns", hub)
+    assert "\n" not in str(raised.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_was_there_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/x.pth").write_bytes(b"mine")
+    hub = Hub(url="http://127.0.0.1:9/x.pth", md5="0" * 32)
+    with pytest.raises(EarwitnessError, match=r"not the published file .* delete it"):
+        locate(Weights.parse("hub"), "panns", hub)
+    assert (tmp_path / "checkpoints/x.pth").read_bytes() == b"mine"

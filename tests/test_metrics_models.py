@@ -157,6 +157,7 @@ def test_wrong_checkpoints_are_one_line(
     [
         ("vocab.txt", b"\xff\xfe", "vocab.txt: not a vocabulary"),
         ("vocab.txt", b"[UNK]\na\n", "vocab.txt: not a vocabulary"),  # without [CLS] and [SEP]
+        ("vocab.txt", b"[CLS]\n[SEP]\n[PAD]\na\n", "no tokenizer that works"),  # without [UNK]
         ("vocab.txt", None, "vocab.txt: not a regular file"),
         ("tokenizer.json", b"{", "tokenizer.json: not a tokenizer"),
     ],

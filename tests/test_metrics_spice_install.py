@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -162,3 +163,32 @@ def test_neither_way_is_a_reason_by_name(tmp_path: Path, source: Source) -> None
     reason = install(tmp_path / "spice", tmp_path / "cache", quiet, None, NOWHERE)
     assert reason is not None and "\n" not in reason
     assert "maven: not installed" in reason and "archive: http://127.0.0.1:9" in reason
+
+
+@pytest.mark.parametrize("harm", ["encrypted", "swelling", "cut", "without the jar"])
+def test_a_hostile_archive_is_one_line_and_deleted(
+    tmp_path: Path, source: Source, server: str, harm: str
+) -> None:
+    """Swelling: 40 MB of zeros where a jar of 7 MB is expected, in 40 kB."""
+    path, name = source.archive, f"{spice_install._ARCHIVE}/{spice_install.CORENLP[0].name}"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as whole:
+        content = bytes(40_000_000) if harm == "swelling" else b"jar" * 100
+        whole.writestr("other" if harm == "without the jar" else name, content)
+    data = bytearray(path.read_bytes())
+    if harm == "encrypted":
+        data[6] |= 1
+        data[data.find(b"PK\x01\x02") + 8] |= 1
+    Handler.body = bytes(data[: len(data) // 2] if harm == "cut" else data)
+    reason = install(tmp_path / "spice", tmp_path / "cache", quiet, None, server)
+    assert reason is not None and "is broken (" in reason and "it was deleted" in reason
+    assert "\n" not in reason and not any((tmp_path / "cache").iterdir())
+
+
+def test_a_pipe_in_a_jars_place_is_not_waited_for(tmp_path: Path, source: Source) -> None:
+    command, cache = maven(tmp_path / "bin", source), tmp_path / "cache"
+    lib = tmp_path / "spice/lib"
+    lib.mkdir(parents=True)
+    os.mkfifo(lib / spice_install.CORENLP[0].name)
+    assert not ready(tmp_path / "spice")
+    assert install(tmp_path / "spice", cache, quiet, command, NOWHERE) is None
+    assert ready(tmp_path / "spice")

@@ -16,7 +16,7 @@ from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.htsat import repeat_padded, repeated_frames
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
-from pipeline.errors import EarwitnessError, one_line
+from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
@@ -109,7 +109,13 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
     unused = ("text_model.", "text_projection.", "logit_scale_")
     state = checkpoints.read_state(location)
     checkpoints.check_state(planned, state, location, unused)
-    with one_line(location):
+    with checkpoints.reading(location):
         encoder = ClapEncoder(config, extractor, settings.window_seconds)
     checkpoints.load_state(encoder.model, state, location, unused)
+    # sizes that do not fit each other show only now
+    with checkpoints.reading(location), torch.inference_mode():
+        noise = torch.rand(1, encoder.sample_rate, generator=torch.Generator().manual_seed(0))
+        values = encoder.eval()(noise - 0.5, torch.tensor([encoder.sample_rate])).values
+        if not values.isfinite().all():
+            raise ValueError("gives features that are not finite")
     return encoder

@@ -6,12 +6,11 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import sha256
+from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights
 
 SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # of a model's files
@@ -65,7 +64,6 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
 def _snapshot(repository: str) -> Path:
     """A hub repository's folder in the hub's cache, with safetensors if the repository has them."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # a sentence-transformers model's dense layer may be a .bin beside a safetensors transformer
     safe = ["*.safetensors", "*/pytorch_model.bin", *OTHERS]
@@ -73,7 +71,7 @@ def _snapshot(repository: str) -> Path:
         folder = Path(snapshot_download(repository, allow_patterns=safe))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *safe]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:  # a server may answer anything
         raise _unreachable(repository, error) from None
     return folder
 
@@ -81,19 +79,21 @@ def _snapshot(repository: str) -> Path:
 def _fetched(url: str, hub: Hub) -> Path:
     """A file in torch's cache, downloaded once and checked against the hub's digests."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1].split("?")[0]
-    if not path.exists():
+    if new := not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), progress=False)
-        except (URLError, OSError) as error:
+        except Exception as error:  # a server may answer anything
             raise _unreachable(url, error) from None
+    check_file(path, "delete it and try again")
     for kind, wanted in (("md5", hub.md5), ("sha256", hub.sha256)):
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, kind).hexdigest() if wanted else None
         if found != wanted:
-            raise EarwitnessError(
-                f"{path}: not the published file of {url}; delete it and try again"
-            )
+            if new:
+                path.unlink()
+            hint = "it was deleted; try again" if new else "delete it and try again"
+            raise EarwitnessError(f"{path}: not the published file of {url}; {hint}")
     return path
 
 

@@ -83,6 +83,8 @@ def load(weights: str, device: str) -> Detector:
     for name, tensor in model.state_dict().items():
         check_numbers(name, tensor, tensor, str(path), "get the file again")
     tokenizer = _tokenizer(path, model_type)
+    with one_line(path, "put the vocab.txt of its model beside it", "no tokenizer that works"):
+        tokenizer.encode("a dog barks; \u2603")
     known = model.encoder.config.vocab_size
     if tokenizer.get_vocab_size() > known:
         raise EarwitnessError(
@@ -136,9 +138,9 @@ def _downloaded(name: str) -> Path:
             torch.hub.download_url_to_file(
                 f"{_RELEASE}{name}.ckpt", str(path), hash_prefix=_SHA256[name], progress=False
             )
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # a server may answer anything
             raise EarwitnessError(
-                f"{name} could not be downloaded ({str(error)[:120]}); give a path"
+                f"{name} could not be downloaded ({reason(error)}); give a path"
             ) from None
     return path
 

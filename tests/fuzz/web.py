@@ -14,8 +14,8 @@ from random import Random
 from pipeline.corpora.fetch import unpack
 from pipeline.download import download
 from pipeline.metrics import spice_install
+from tests.fuzz.archives import HTTP, SEVEN_ZIP, ZIP
 from tests.fuzz.case import Loader
-from tests.fuzz.formats import HTTP, SEVEN_ZIP, ZIP
 
 CONTENT = Random(0).randbytes(3000)
 JAR = spice_install.CORENLP[0]
