@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import write_bytes, writer_of
 
 CONFLICT = b"<<<<<<< "  # git's, at the beginning of a line
+DVC_WRITES = re.compile(r"\.[0-9A-Za-z_-]{22}\.tmp")  # beside what it checks out
 PATIENCE = 10  # seconds that a process has to end
 
 
@@ -198,8 +200,9 @@ def _rwlock_fault(path: Path, root: Path) -> str | None:
 
 
 def _unfinished(root: Path) -> Iterator[Path]:
+    """Files of ours whose writer has ended, and those that DVC was putting in place."""
     for folder in (root / "data", root / "metrics"):
-        for path in folder.rglob(".*~*"):
+        for path in folder.rglob(".*[~.]*"):
             writer = writer_of(path)
-            if writer is not None and not psutil.pid_exists(writer):
+            if DVC_WRITES.fullmatch(path.name) or (writer and not psutil.pid_exists(writer)):
                 yield path

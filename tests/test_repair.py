@@ -15,6 +15,7 @@ import psutil
 import pytest
 from dvc.dvcfile import LOCK_FILE, Lockfile
 from dvc.repo import Repo
+from dvc_objects.fs.utils import tmp_fname
 from kills import own_dvc
 
 from earwitness.doctor import examine
@@ -175,11 +176,13 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_live_one_writes_stays(
     root = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-c", code, folder / "toy.csv", root], check=False)
     (left,) = folder.iterdir()
+    by_dvc = folder / tmp_fname()
+    by_dvc.touch()
     with replacing(folder / "other.csv") as writing:
-        assert [str(found) for found in leftovers(tmp_path)] == [
-            f"data/predictions/{left.name}, half-written: removed"
-        ]
-        assert len([*repaired(tmp_path)]) == 1
+        assert {str(found) for found in leftovers(tmp_path)} == {
+            f"data/predictions/{name}, half-written: removed" for name in (left.name, by_dvc.name)
+        }
+        assert len([*repaired(tmp_path)]) == 2
         assert [*folder.iterdir()] == [writing]
 
 
