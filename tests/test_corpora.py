@@ -310,7 +310,9 @@ def test_linked_recordings_and_splits_are_the_datasets_own(tmp_path: Path) -> No
     (away / "a.wav").symlink_to(tmp_path / "one.wav")
     manifest = clotho(tmp_path)
     assert not manifest.skipped
-    encoder = LogmelEncoderConfig(module="logmel", sample_rate=8000, n_fft=256, fmax=4000.0)
+    encoder = LogmelEncoderConfig(
+        module="logmel", sample_rate=8000, n_fft=256, hop=128, mels=32, fmax=4000.0
+    )
     plan = ExtractionPlan(
         name="logmel", inputs={}, code={}, dataset="set", encoder=encoder,
         spec_augment=None, weights=None,

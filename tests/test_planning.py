@@ -318,6 +318,16 @@ def test_missing_features_say_what_to_run(
         PHASES["captioners"](context)
 
 
+@pytest.mark.parametrize("index", ["[]", "{}", '{"width": "8"}', '{"width": null}'])
+def test_an_altered_index_is_one_line(
+    params: Params, manifests: dict[str, Manifest], made: Path, index: str
+) -> None:
+    path = made / "data/index/frozen/soundscapes/panns.json"
+    path.write_text(index, encoding="utf-8")
+    with pytest.raises(EarwitnessError, match=r"panns\.json: not an index of features; run"):
+        Context(params, manifests, REPOSITORY, made).width("soundscapes", "panns")
+
+
 @pytest.mark.parametrize("model", get_args(get_args(CaptionerModel)[0]))
 def test_every_architecture_has_the_module_that_its_plan_digests(model: Any) -> None:
     """The one that the registry takes it from, and a settings file of that name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import h5py
@@ -217,6 +218,9 @@ def test_a_part_that_is_damaged_anywhere_is_done_again(tmp_path: Path) -> None:
                 assert parts.missing() == [0], (path.name, damaged)
             path.unlink()
             assert parts.missing() == [0]
+            os.mkfifo(path)  # which nobody writes to
+            assert parts.missing() == [0]
+            path.unlink()
             path.write_bytes(whole)
         assert parts.missing() == []
 

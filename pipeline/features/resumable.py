@@ -117,7 +117,10 @@ class Parts:
     def _intact(self, part: int) -> bool:
         """Whether both files are what :meth:`save` wrote, to the byte."""
         try:
-            sums = json.loads(self._sums_path(part).read_bytes())
+            files = (self._sums_path(part), *self._paths(part))
+            if not all(path.is_file() for path in files):  # a pipe would wait
+                return False
+            sums = json.loads(files[0].read_bytes())
             return sums == [zlib.crc32(path.read_bytes()) for path in self._paths(part)]
         except (OSError, ValueError, RecursionError):
             return False

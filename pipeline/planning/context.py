@@ -75,7 +75,12 @@ class Context:
 
     def width(self, dataset: str, encoder: str) -> int:
         """D of stored features."""
-        return int(read_json(self._index(dataset, encoder), "run `dvc repro`")["width"])
+        path = self._index(dataset, encoder)
+        index = read_json(path, "run `dvc repro`")
+        width = index.get("width") if isinstance(index, dict) else None
+        if type(width) is not int:
+            raise EarwitnessError(f"{path}: not an index of features; run `dvc repro -f extract`")
+        return width
 
     def model(self, kind: str, name: str) -> dict[str, str]:
         """Digest of a trained model, by path; ``kind``: captioners or retrievers."""
