@@ -63,7 +63,7 @@ def test_cycle_and_halving_are_independent() -> None:
 def test_warmup() -> None:
     assert [linear_warmup(step, 4) for step in (1, 2, 3, 4, 5)] == [0.25, 0.5, 0.75, 1, 1]
     assert linear_warmup(1, 0) == 1
-    schedule = cyclic_cosine(TrainingConfig(warmup_epochs=0.5, cycle_epochs=1e9), steps_per_epoch=8)
+    schedule = cyclic_cosine(TrainingConfig(warmup_epochs=0.5, cycle_epochs=1e8), steps_per_epoch=8)
     assert [schedule(step, ()) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
 
 
@@ -80,7 +80,7 @@ def test_every_schedule_starts_a_step_above_zero() -> None:
 def test_warmup_is_linear_and_its_epochs_and_steps_add_up(name: str) -> None:
     """Half an epoch of 10 steps and 3 steps: 8 in all, the eighth at the full rate."""
     settings = {"warmup_epochs": 0.5, "warmup_steps": 3, "decay_to": 0.01}
-    schedule = SCHEDULES[name](TrainingConfig(**settings, cycle_epochs=1e9), 10)  # type: ignore[arg-type]
+    schedule = SCHEDULES[name](TrainingConfig(**settings, cycle_epochs=1e8), 10)  # type: ignore[arg-type]
     rates = [schedule(step, ()) for step in range(8)]
     assert rates == pytest.approx([(step + 1) / 8 for step in range(8)])
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from click.testing import Result
 from numpy.typing import DTypeLike
 from tiny_retrievers import save_retriever
 from typer.testing import CliRunner
@@ -98,16 +99,30 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "build_text_encoder", lambda settings, device: Words())
 
 
+def searched(root: Path, query: str, *files: str, system: str | None = None) -> Result:
+    paths = [str(root / file) for file in files]
+    options = ["--root", str(root), "--out", str(root / "found.csv")]
+    options += ["--system", system] if system else []
+    done = CliRunner().invoke(app, ["search", query, *paths, *options])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def mistake(root: Path, query: str, system: str | None = None) -> str:
+    """The one line that refuses a search."""
+    done = searched(root, query, "sounds", system=system)
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    return line
+
+
 def search(
     root: Path, query: str, *files: str, system: str | None = None
 ) -> tuple[list[tuple[Path, float]], list[str]]:
     """What the command line writes of every file, and its errors."""
-    paths = [str(root / file) for file in files]
     out = root / "found.csv"
-    options = ["--root", str(root), "--out", str(out), *(["--system", system] if system else [])]
-    done = CliRunner().invoke(app, ["search", query, *paths, *options])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = searched(root, query, *files, system=system)
     failed = [line.removeprefix("error: ") for line in done.stderr.splitlines()]
     assert done.exit_code == bool(failed)
     with out.open(encoding="utf-8") as stream:
@@ -238,14 +253,12 @@ def test_what_is_too_long_is_told(repository: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_line(repository: Path) -> None:
-    with pytest.raises(EarwitnessError, match=r"texts\[0\] is empty"):
-        search(repository, "  ", "sounds")
-    with pytest.raises(EarwitnessError, match=r"no retrieval system 'bth'; did you mean 'both'\?"):
-        search(repository, "low", "sounds", system="bth")
+    assert "texts[0] is empty" in mistake(repository, "  ")
+    known = "no retrieval system 'bth'; did you mean 'both'?"
+    assert known in mistake(repository, "low", system="bth")
     trained = repository / "data/models/retrievers/other"
     away = trained.rename(trained.with_name("away"))
     try:
-        with pytest.raises(EarwitnessError, match="no retriever; run `dvc repro"):
-            search(repository, "low", "sounds", system="both")
+        assert "no retriever; run `dvc repro" in mistake(repository, "low", system="both")
     finally:
         away.rename(trained)
