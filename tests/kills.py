@@ -93,6 +93,7 @@ def features(stage: str, encoder: str) -> Job:
 
 CAPTIONERS, RETRIEVERS = "data/models/captioners", "data/models/retrievers"
 JOBS = (
+    Job("look", (), ("data/inputs",)),
     Job("prepare", ("soundscapes",), ("data/corpora/soundscapes.json",)),
     plan("tagging"),
     Job("tagging", ("panns",), ("data/models/encoders/panns",)),
