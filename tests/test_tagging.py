@@ -110,6 +110,13 @@ def test_it_learns_the_events_and_the_encoder_loads_it(tmp_path: Path, manifest:
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+def test_a_vanished_clip_is_named(tmp_path: Path, manifest: Manifest) -> None:
+    """As after `dvc pull`, which brings what DVC holds, and not the sound."""
+    clips = (replace(manifest.clips[0], path="away.wav"), *manifest.clips[1:])
+    with pytest.raises(EarwitnessError, match=r"away\.wav: gone .* -f prepare@tones`"):
+        train(tmp_path, replace(manifest, clips=clips), make_plan(epochs=1))
+
+
 @pytest.mark.parametrize("encoder", [PANNS, HTSAT], ids=["panns", "htsat"])
 def test_killed_after_any_epoch_it_ends_with_the_same_bytes(
     tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, encoder: PannsEncoderConfig

@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import EarwitnessError
-from pipeline.files import is_unicode, leads_inside, read_json, write_atomic
+from pipeline.files import inside, is_unicode, leads_inside, read_json, write_atomic
 
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -67,6 +67,20 @@ class Manifest:
             known = ", ".join(sorted({clip.split for clip in self.clips}))
             raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {known}")
         return clips
+
+    def sound_file(self, root: Path, clip: Clip) -> Path:
+        """A clip's recording below ``root``, the folder of the dataset's sound.
+
+        Raises:
+            EarwitnessError: its path leaves the folder, or it is there no more.
+        """
+        path = inside(root, clip.path, f"data/corpora/{self.dataset}.json")
+        if not path.is_file():
+            raise EarwitnessError(
+                f"{path}: gone since the dataset was prepared; put it back, or run "
+                f"`dvc repro -s -f prepare@{self.dataset}`, which makes what is made here"
+            )
+        return path
 
     def save(self, path: Path) -> None:
         rows = {

@@ -23,7 +23,6 @@ from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import Header, Index
 from pipeline.features.throughput import Report
 from pipeline.features.windows import DecodedRecording, Encoded, PassSettings, make_batches
-from pipeline.files import inside
 
 
 def extract(
@@ -54,9 +53,8 @@ def extract(
         plan.encoder.views + 1,
         plan.spec_augment if plan.encoder.views else None,
     )
-    source = f"data/corpora/{manifest.dataset}.json"
     recordings = [
-        DecodedRecording(clip.clip_id, inside(root, clip.path, source), clip.duration)
+        DecodedRecording(clip.clip_id, manifest.sound_file(root, clip), clip.duration)
         for clip in manifest.sounding
     ]
     batches = make_batches([clip.duration for clip in recordings], settings)

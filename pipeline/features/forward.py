@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -107,9 +106,4 @@ def device_of(encoder: SoundEncoder) -> torch.device:
 
 
 def _load(recording: DecodedRecording, sample_rate: int) -> waveforms.Samples:
-    if isinstance(recording.sound, Path) and not recording.sound.is_file():
-        raise EarwitnessError(
-            f"{recording.sound}: gone since the dataset was prepared;"
-            " put it back, or run `dvc repro -f prepare`"
-        )
     return waveforms.load(recording.sound, sample_rate, recording.longest)

@@ -30,7 +30,7 @@ from pipeline.encoders.spectrogram import FLOOR_DB
 from pipeline.encoders.tagging import TaggingModel, save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import padded_rows
-from pipeline.files import inside, write_atomic, write_json
+from pipeline.files import write_atomic, write_json
 from pipeline.threads import share
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import Save, run_job
@@ -196,10 +196,9 @@ def make_logmels(
     clips = manifest.split(split)
     rate = model.encoder.sample_rate
     longest = int(plan.encoder.window_seconds * rate)
-    source = f"data/corpora/{manifest.dataset}.json"
 
     def transform(clip: Clip) -> list[tuple[NDArray[np.float16], int]]:
-        samples = waveforms.load(inside(root, clip.path, source), rate)
+        samples = waveforms.load(manifest.sound_file(root, clip), rate)
         with torch.inference_mode():
             windows = [
                 model.frontend(torch.from_numpy(window)[None], torch.tensor([len(window)]))
