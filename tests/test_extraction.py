@@ -261,7 +261,8 @@ def test_parts_of_another_plan_are_not_taken(tmp_path: Path) -> None:
 def test_a_vanished_clip_is_named(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path / "raw")
     (tmp_path / "raw" / "6.wav").unlink()
-    with pytest.raises(EarwitnessError, match=r"6\.wav: gone since .* `dvc repro -s -f prepare@noise`"):
+    hint = r"6\.wav: gone since .* `dvc repro -s -f prepare@noise`"
+    with pytest.raises(EarwitnessError, match=hint):
         run(tmp_path, Trunk(), manifest)
     assert not (tmp_path / "features").exists()
 
