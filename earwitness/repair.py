@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 from dvc.rwlock import SCHEMA as RWLOCK_SCHEMA
@@ -29,6 +29,7 @@ from pipeline.files import write_bytes, writer_of
 
 CONFLICT = b"<<<<<<< "  # git's, at the beginning of a line
 DVC_WRITES = re.compile(r"\.[0-9A-Za-z_-]{22}\.tmp")  # beside what it checks out
+DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 PATIENCE = 10  # seconds that a process has to end
 
 
@@ -155,10 +156,17 @@ def _lock_fault(path: Path) -> str | None:
     if not content.strip():
         return "empty"
     try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
+        lock = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content.decode()))
     except (YAMLError, ValueError, Invalid):
         return None if _has_conflict(path) else "cut off"
-    return None
+    jobs = lock.get("stages", {}).values()
+    files = (file for job in jobs for file in (*job.get("deps", ()), *job.get("outs", ())))
+    return None if all(map(_has_digest, files)) else "cut off"
+
+
+def _has_digest(file: dict[str, Any]) -> bool:
+    """Whether an entry of ``dvc.lock`` is whole; DVC itself fails on one that was cut."""
+    return "://" in file["path"] or DIGEST.fullmatch(str(file.get("md5"))) is not None
 
 
 def _has_conflict(path: Path) -> bool:

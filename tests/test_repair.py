@@ -107,7 +107,10 @@ def test_every_cut_of_a_lock_is_repaired_or_is_one_that_dvc_reads(toy: Toy) -> N
     for cut in range(0, len(whole), 3):
         toy.lock.write_bytes(whole[:cut])
         broken += len([*repaired(toy.root)])
-        Lockfile(repository, str(toy.root / LOCK_FILE)).load()  # raises where DVC could not
+        lock = Lockfile(repository, str(toy.root / LOCK_FILE)).load()  # raises where DVC could not
+        for job in lock.get("stages", {}).values():
+            digests = [file.get("md5", "") for file in (*job.get("deps", ()), *job.get("outs", ()))]
+            assert all(len(digest) == 32 for digest in digests), cut
     assert 20 < broken < len(whole) / 3
     repository.close()
 
