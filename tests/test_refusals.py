@@ -198,6 +198,8 @@ def test_ctrl_c_is_one_line(module: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # tests that a shell started in the background have it ignored, and so would this process
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
