@@ -1,7 +1,8 @@
 """What a killed DVC leaves behind: found, said, and repaired where no live process holds it.
 
 DVC writes ``dvc.lock`` and ``.dvc/tmp/rwlock`` in place. Killed meanwhile it leaves them empty or
-cut off, and every later ``dvc repro`` fails on them. Its other locks are the kernel's, which end
+cut off, or a folder in its run cache without a run, and every later ``dvc repro`` fails on them.
+Its other locks are the kernel's, which end
 with their holder.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.rwlock import SCHEMA as RWLOCK_SCHEMA
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
@@ -69,6 +73,9 @@ def leftovers(root: Path) -> Iterator[Leftover]:
     if reason := _rwlock_fault(rwlock, root):
         act = partial(rwlock.unlink, missing_ok=True)
         yield Leftover(f".dvc/tmp/rwlock, {reason}", "removed", act)
+    for folder in _jobs_without_a_run(root):
+        act = partial(shutil.rmtree, folder, ignore_errors=True)
+        yield Leftover(f"{folder}, a job of DVC's run cache without a run", "removed", act)
     for path in _unfinished(root):
         act = partial(path.unlink, missing_ok=True)
         yield Leftover(f"{path.relative_to(root)}, half-written", "removed", act)
@@ -205,6 +212,18 @@ def _rwlock_fault(path: Path, root: Path) -> str | None:
             if not _is_dvc_of(root, psutil.Process(holder["pid"])):
                 return f"held by process {holder['pid']}, which is no DVC of here"
     return None
+
+
+def _jobs_without_a_run(root: Path) -> Iterator[Path]:
+    """Folders that DVC made for a run, and was killed before it wrote there; it fails on them."""
+    try:
+        with Repo(str(root)) as repository:
+            runs = Path(repository.stage_cache.cache_dir)
+    except DvcException:  # no repository of DVC's; or its settings are broken, which it says itself
+        return
+    for folder in runs.glob("*/*"):
+        if all(DVC_WRITES.fullmatch(path.name) for path in folder.iterdir()):
+            yield folder
 
 
 def _unfinished(root: Path) -> Iterator[Path]:

@@ -115,6 +115,25 @@ def test_every_cut_of_a_lock_is_repaired_or_is_one_that_dvc_reads(toy: Toy) -> N
     repository.close()
 
 
+def test_a_job_of_the_run_cache_without_its_run_is_removed(toy: Toy) -> None:
+    """As where DVC was killed between making a run's folder and putting the run there."""
+    before = toy.lock.read_bytes()
+    runs = toy.root / ".dvc/cache/runs"
+    (run, *_) = [path for path in runs.glob("*/*/*") if b"copied" in path.read_bytes()]
+    kept = run.read_bytes()
+    for name in (None, ".j3Mp5i9ES_mya3vRx-Iy0Q.tmp"):
+        run.unlink(missing_ok=True)
+        if name is not None:
+            run.with_name(name).write_bytes(kept[:20])
+        toy.lock.unlink()
+        if name is None:
+            toy.dvc("repro", fails="join() argument must be str")  # what people would meet
+        (found,) = repaired(toy.root)
+        assert found == f"{run.parent}, a job of DVC's run cache without a run: removed"
+        toy.dvc("repro")
+        assert run.read_bytes() == kept and toy.lock.read_bytes() == before
+
+
 def test_an_empty_or_cut_or_void_rwlock_is_removed(toy: Toy) -> None:
     sleeper = subprocess.Popen(["sleep", "60"])
     void = {"write": {str(toy.root / "copied"): {"pid": sleeper.pid, "cmd": "dvc repro"}}}
