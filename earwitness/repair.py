@@ -2,8 +2,7 @@
 
 DVC writes ``dvc.lock`` and ``.dvc/tmp/rwlock`` in place. Killed meanwhile it leaves them empty or
 cut off, or a folder in its run cache without a run, and every later ``dvc repro`` fails on them.
-Its other locks are the kernel's, which end
-with their holder.
+Its other locks are the kernel's, which end with their holder.
 """
 
 from __future__ import annotations
