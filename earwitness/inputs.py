@@ -15,6 +15,7 @@ from pipeline.audio import waveforms
 from pipeline.audio.sound_file import SUFFIXES
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
+from pipeline.threads import share
 
 Sound = str | os.PathLike[str] | NDArray[Any]
 # sound that libsndfile does not know: it is found too, so that its absence is told
@@ -48,7 +49,7 @@ def read_sounds(
 
 def decodable(files: Sequence[Path], longest_minutes: float) -> tuple[list[Path], list[str]]:
     """The files that can be decoded, and the reasons of those that cannot, a line each."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(share(8)) as pool:
         problems = [*pool.map(lambda path: _problem(path, 60 * longest_minutes), files)]
     sound = [path for path, problem in zip(files, problems, strict=True) if problem is None]
     return sound, [problem for problem in problems if problem is not None]

@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.reader import ReaderError
 
-from pipeline.errors import EarwitnessError
+from pipeline.errors import REASON, EarwitnessError, reason
 from pipeline.files import read_text
 
 YAML_BYTES = 64 << 20  # MACS.yaml has 3 MB
@@ -42,18 +42,14 @@ def read_yaml(path: Path, hint: str, kind: YAML | None = None) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        problem = _one_line(error.problem or error.context)
+        problem = " ".join(str(error.problem or error.context).split())[:REASON]
     except ReaderError as error:
         before, at = text[: error.position], text[error.position : error.position + 1]
         line = f"line {before.count(chr(10)) + 1}: "
         problem = f"character {at!r} cannot stand in it"
     except Exception as error:  # ruamel's own slips, at malformed comments and directives
-        line, problem = "", _one_line(error) or type(error).__name__
+        line, problem = "", reason(error)
     raise EarwitnessError(f"{path}: {line}not YAML ({problem}); {hint}") from None
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:200]
 
 
 class _Composer(Composer):
@@ -96,4 +92,4 @@ class _Placed:
         try:
             return super().construct_object(node, deep)  # type: ignore[misc]
         except (ValueError, OverflowError, TypeError) as error:
-            raise ConstructorError(None, None, _one_line(error), node.start_mark) from None
+            raise ConstructorError(None, None, reason(error), node.start_mark) from None

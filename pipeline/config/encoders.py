@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,7 +35,16 @@ class BaseEncoderConfig(Section):
     views: int = Field(0, ge=0)  # SpecAugment-ed extractions beside the clean one (EDTC 4.3)
 
 
-class PannsEncoderConfig(BaseEncoderConfig):
+class SpectrogramEncoderConfig(BaseEncoderConfig):
+    """One that begins with a spectrogram: it has ``sample_rate`` and a window's numbers."""
+
+    @model_validator(mode="after")
+    def _bands(self) -> Self:
+        check_spectrogram(self, self.sample_rate)  # type: ignore[attr-defined]
+        return self
+
+
+class PannsEncoderConfig(SpectrogramEncoderConfig):
     module: Literal["panns"]
     model: Literal["cnn14", "cnn10", "wavegram_logmel_cnn14"] = "cnn14"  # EDTC 3.1.1: CNN14
     channels: int = Field(64, ge=4)  # of the first block, doubled by each next (PANNs: 64)
@@ -46,13 +55,8 @@ class PannsEncoderConfig(BaseEncoderConfig):
     fmin: Hertz = 50.0  # PANNs
     fmax: Hertz = 14000.0  # PANNs
 
-    @model_validator(mode="after")
-    def _bands(self) -> PannsEncoderConfig:
-        check_spectrogram(self, self.sample_rate)
-        return self
 
-
-class HtsatEncoderConfig(BaseEncoderConfig):
+class HtsatEncoderConfig(SpectrogramEncoderConfig):
     module: Literal["htsat"]
     embed_dim: int = Field(96, ge=1)  # of the first stage, then doubled (HTSAT-tiny: 96 → 768)
     depths: Counts = (2, 2, 6, 2)  # HTSAT-tiny
@@ -66,13 +70,8 @@ class HtsatEncoderConfig(BaseEncoderConfig):
     fmin: Hertz = 50.0
     fmax: Hertz = 14000.0
 
-    @model_validator(mode="after")
-    def _bands(self) -> HtsatEncoderConfig:
-        check_spectrogram(self, self.sample_rate)
-        return self
 
-
-class ConvNextEncoderConfig(BaseEncoderConfig):
+class ConvNextEncoderConfig(SpectrogramEncoderConfig):
     module: Literal["convnext"]
     depths: Counts = (3, 3, 9, 3)  # ConvNeXt-Tiny
     widths: Counts = (96, 192, 384, 768)  # ConvNeXt-Tiny
@@ -84,8 +83,7 @@ class ConvNextEncoderConfig(BaseEncoderConfig):
     fmax: Hertz = 14000.0
 
     @model_validator(mode="after")
-    def _bands(self) -> ConvNextEncoderConfig:
-        check_spectrogram(self, self.sample_rate)
+    def _stages(self) -> ConvNextEncoderConfig:
         if len(self.depths) != len(self.widths):
             raise ValueError("depths and widths must be equally long")
         return self
@@ -97,7 +95,7 @@ class ClapEncoderConfig(BaseEncoderConfig):
     module: Literal["clap"]
 
 
-class WavCapsEncoderConfig(BaseEncoderConfig):
+class WavCapsEncoderConfig(SpectrogramEncoderConfig):
     """WavCaps' CLAP (Mei et al. 2023), its CNN14 (one pooled frame a window)."""
 
     module: Literal["wavcaps"]
@@ -109,11 +107,6 @@ class WavCapsEncoderConfig(BaseEncoderConfig):
     mels: Mels = 64
     fmin: Hertz = 50.0
     fmax: Hertz = 14000.0
-
-    @model_validator(mode="after")
-    def _bands(self) -> WavCapsEncoderConfig:
-        check_spectrogram(self, self.sample_rate)
-        return self
 
 
 class YamnetEncoderConfig(BaseEncoderConfig):
@@ -147,7 +140,7 @@ class EventsEncoderConfig(BaseEncoderConfig):
     module: Literal["events"]
 
 
-class LogmelEncoderConfig(BaseEncoderConfig):
+class LogmelEncoderConfig(SpectrogramEncoderConfig):
     module: Literal["logmel"]
     weights: Weights = Weights("none")
     sample_rate: SampleRate = 44100  # RLSSR 4.1
@@ -160,8 +153,7 @@ class LogmelEncoderConfig(BaseEncoderConfig):
     fmax: Hertz = 14000.0
 
     @model_validator(mode="after")
-    def _fits(self) -> LogmelEncoderConfig:
-        check_spectrogram(self, self.sample_rate)
+    def _window(self) -> LogmelEncoderConfig:
         if self.win_length is not None and self.win_length > self.n_fft:
             raise ValueError(f"win_length {self.win_length} is above n_fft {self.n_fft}")
         return self

@@ -52,8 +52,10 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     official = "youtube_id" in header
     one_a_row = len(caption_columns(header)) == 1
 
+    names_there = {name for each in files.values() for name in each}
+
     def there(name: str) -> bool:
-        return any(find_file([name], files) in each for each in files.values())
+        return find_file([name], files) in names_there
 
     by_path: dict[str, list[str]] = {}
     for row in captioned_rows(path, ["youtube_id", "start_time"] if official else ["file_name"]):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from pipeline.files import sha256, write_atomic
+from pipeline.threads import share
 
 # a file that was written so shortly before it was looked at is read again the next time: the clock
 # of its file system may be too coarse to show a second change (git calls it "racily clean")
@@ -104,7 +105,7 @@ class Digests:
         places = {name: top if name == "." else f"{top}/{name}" for name in files}
         known = {name: self._digest(places[name], state) for name, state in files.items()}
         changed = [name for name, digest in known.items() if digest is None]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(share(8)) as threads:
             read = threads.map(_sha256, (places[name] for name in changed))
             # most looks take no time, and show nothing
             bar = tqdm(read, root.name, len(changed), disable=None, unit="file", delay=2)
