@@ -67,7 +67,7 @@ def changed(values: dict[str, Any], seed: int, settings: Mapping[str, Any]) -> A
 def jobs(seed: int, settings: Mapping[str, Any]) -> list[Trained]:
     """The plans of all models, each after those that it needs."""
     captioners = list(plans("captioners").values())
-    retrievers = [values for values in plans("retrievers").values() if "biencoder" in values]
+    retrievers = [values for values in plans("retrievers").values() if "start" in values]
     of_kind: list[tuple[type[Trained], list[dict[str, Any]]]] = [
         (CaptionerPlan, [v for v in captioners if "scst" not in v]),
         (FinetuningPlan, [v for v in captioners if "scst" in v]),

@@ -28,7 +28,7 @@ PARTS = {  # part → its sections; those of the captioners' architectures stand
         "encoders", "tagging", "spec_augment", "text_encoders",
     ],
     "retrieval: sound and captions in one space": [
-        "sound_towers", "text_towers", "biencoder", "retrieval_training", "encoded",
+        "spaces", "sound_towers", "text_towers", "biencoder", "retrieval_training", "encoded",
         "retrievers", "adapted",
     ],
     CAPTIONING: ["captioners", "training", "scst", "finetuned"],
@@ -39,7 +39,7 @@ PARTS = {  # part → its sections; those of the captioners' architectures stand
 }  # fmt: skip
 # dvc.yaml loops over these, so they must be there, be they empty
 LOOPS = frozenset(
-    ("datasets", "encoders", "text_encoders", "retrievers", "adapted", "encoded",
+    ("datasets", "encoders", "text_encoders", "spaces", "retrievers", "adapted", "encoded",
      "captioners", "finetuned", "systems", "test_sets", "retrieval_test_sets")
 )  # fmt: skip
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from pipeline.config.fields import Outside, marker
 from pipeline.config.params import Params, load_params
+from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
 
+E = TypeVar("E", bound=Section)
 MARKS = ("params.yaml", "dvc.yaml")  # the files that its root holds
 VARIABLE = "EARWITNESS_ROOT"
 
@@ -47,14 +51,19 @@ class Repository:
     def params(self) -> Params:
         return load_params(self.params_file)
 
-    def weights(self, weights: Weights) -> Weights:
-        """The same weights, meant from any folder: a path in the repository becomes absolute."""
-        path = self.root / weights.name
-        is_here = weights.kind == "path" and path.exists()
-        return Weights("path", str(path)) if is_here else weights
+    def located(self, settings: E) -> E:
+        """The same settings, meant from any folder: paths in the repository become absolute."""
+        paths: dict[str, object] = {}
+        for name, field in type(settings).model_fields.items():
+            value = getattr(settings, name)
+            if isinstance(value, Weights) and value.kind == "path":
+                paths[name] = Weights("path", self._absolute(value.name))
+            elif isinstance(value, str) and marker(field, Outside) is not None:
+                paths[name] = self._absolute(value)
+        return settings.model_copy(update=paths)
 
-    def model(self, name: str) -> str:
-        """A model's name on the hub, or its folder in the repository, which becomes absolute."""
+    def _absolute(self, name: str) -> str:
+        """A path in the repository becomes absolute; a model's name on a hub stays."""
         path = self.root / name
         return str(path) if path.exists() else name
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
-from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
@@ -91,7 +90,7 @@ class RetrievalSystem:
             EarwitnessError: a sound cannot be used (the message names it), or an encoder that is
                 not there or gives other features than were trained on.
         """
-        own = [[(m.plan.datasets[0], name) for name in m.sound.features] for m in self.members]
+        own = [self._features.read_by(member) for member in self.members]
         wanted = [feature for features in own for feature in features]
         rows = [torch.zeros(0, sum(self.widths))]
         read = read_sounds(sounds, sample_rate)
@@ -149,10 +148,6 @@ def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriev
     """With a text encoder whose paths mean the same in any folder, where it has one."""
     if not isinstance(member.text, StoredTextReader):
         return member
-    settings = member.text.side.encoder
-    paths: dict[str, object] = {"weights": repository.weights(settings.weights)}
-    if isinstance(settings, WavCapsTextEncoderConfig):
-        paths["tokenizer"] = repository.model(settings.tokenizer)
-    encoder = settings.model_copy(update=paths)
+    encoder = repository.located(member.text.side.encoder)
     side = member.text.side.model_copy(update={"encoder": encoder})
     return replace(member, text=replace(member.text, side=side))

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from earwitness.repository import Repository
 from pipeline.audio.waveforms import Waveform
-from pipeline.config.plans import ExtractionPlan
+from pipeline.config.plans import ExtractionPlan, RetrieverPlan, SpacePlan
+from pipeline.config.sides import EncoderSoundSide
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
 from pipeline.trained.encoding import encode_frames
@@ -20,7 +21,9 @@ from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
 Sounds = Sequence[Path | Waveform]
 Entries = list[NDArray[np.float16]]  # (T, W) of each sound
-Feature = tuple[str, str]  # the dataset that a model was trained on, and the feature's name
+# where the encoder's settings are, and the feature's name: the dataset that a model was trained on,
+# or the space that has them itself
+Feature = tuple[str, str]
 
 
 class SoundFeatures:
@@ -35,6 +38,23 @@ class SoundFeatures:
         self._repository, self._device = repository, device
         self._encoders: dict[Feature, Callable[[Sounds, float], Entries]] = {}
         self._retrievers: dict[str, TrainedRetriever] = {}
+        self._own: dict[Feature, EncoderSoundSide] = {}  # of spaces
+
+    def read_by(self, retriever: TrainedRetriever, dataset: str | None = None) -> list[Feature]:
+        """The features that a retriever's sound side reads.
+
+        Args:
+            dataset: that their encoders' settings are of; None: the first that it was trained on.
+        """
+        plan = retriever.plan
+        if isinstance(plan, SpacePlan):
+            own = (plan.name, *plan.sound.features)
+            self._own[own] = plan.sound
+            return [own]
+        if dataset is None:
+            assert isinstance(plan, RetrieverPlan)
+            dataset = plan.datasets[0]
+        return [(dataset, name) for name in plan.sound.features]
 
     def chunks(
         self, sounds: Sounds, features: Sequence[Feature], size: int, longest_minutes: float
@@ -62,8 +82,8 @@ class SoundFeatures:
             maker, _, part = name.partition("/")
             if part:
                 retriever = self._retriever(maker)
-                names = retriever.sound.features
-                read = [self._make((dataset, each), sounds, made, longest) for each in names]
+                features = self.read_by(retriever, dataset)
+                read = [self._make(each, sounds, made, longest) for each in features]
                 made[feature] = retriever_feature(retriever, read, part)
             else:
                 made[feature] = self._encoder(feature)(sounds, longest)
@@ -73,9 +93,10 @@ class SoundFeatures:
         """The frozen encoder, with the settings and weights that its dataset was extracted with."""
         if feature not in self._encoders:
             name = "-".join(feature)
-            plan = ExtractionPlan.load(self._repository.data / f"plans/extraction/{name}.json")
-            weights = self._repository.weights(plan.encoder.weights)
-            settings = plan.encoder.model_copy(update={"weights": weights})
+            plan = self._own.get(feature) or ExtractionPlan.load(
+                self._repository.data / f"plans/extraction/{name}.json"
+            )
+            settings = self._repository.located(plan.encoder)
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
             seconds = settings.window_seconds, settings.batch_seconds

@@ -189,7 +189,7 @@ def test_a_finetuned_captioner_and_an_adapted_retriever_know_what_they_began_as(
             "mean 'further/frames'?",
         ),
         ({"encoders": {"a/b": {"module": "logmel"}}}, "encoders: 'a/b': a name has letters from"),
-        ({"encoded": ["towers"]}, "encoded: 'towers' is not in retrievers or adapted"),
+        ({"encoded": ["towers"]}, "encoded: 'towers' is not in spaces or retrievers or adapted"),
         (
             {"encoded": []},
             "captioners.words.features: retriever 'further' is not in encoded; add it",

@@ -377,7 +377,7 @@ def test_a_start_that_does_not_fit(
         with pytest.raises(EarwitnessError, match=f"whose {what}; take") as raised:
             train(toy[0], plan.model_copy(update=change), "x", "data/models/retrievers/tower")
         assert "\n" not in str(raised.value)
-    with pytest.raises(EarwitnessError, match="run `dvc repro train_retriever adapt`"):
+    with pytest.raises(EarwitnessError, match="run `dvc repro make_space train_retriever adapt`"):
         train(toy[0], plan, "x", "data/models/retrievers/none")
 
 
@@ -514,7 +514,7 @@ def test_errors_of_the_user(
         (lambda: frozen.tower, "trains projections alone"),
         (
             lambda: load_retriever(tmp_path / "none"),
-            "no retriever; run `dvc repro train_retriever adapt`",
+            "no retriever; run `dvc repro make_space train_retriever adapt`",
         ),
     ):
         with pytest.raises(EarwitnessError, match=message) as raised:
@@ -555,5 +555,5 @@ def test_a_retriever_of_the_old_layout_is_refused(
         load_retriever(tmp_path)
     message = str(raised.value)
     assert message.startswith(f"{tmp_path}/plan.json: of another version (")
-    assert message.endswith(f"delete {tmp_path} and run `dvc repro train_retriever adapt`")
+    assert message.endswith(f"delete {tmp_path} and run `dvc repro make_space train_retriever adapt`")
     assert "\n" not in message

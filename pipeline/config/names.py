@@ -12,7 +12,7 @@ from pipeline.config.section import Section, known
 # sections whose entries share one space of names
 SHARED = (
     ("encoders", "text_encoders", "sound_towers", "text_towers"),
-    ("encoders", "retrievers", "adapted"),
+    ("encoders", "spaces", "retrievers", "adapted"),
     ("captioners", "finetuned"),
 )
 # DVC's names of jobs and parameters, the shell's words, files, and dotted settings all hold them

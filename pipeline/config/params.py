@@ -27,10 +27,21 @@ from pipeline.config.retrievers import (
 )
 from pipeline.config.rlssr import RlssrCaptionerConfig
 from pipeline.config.section import parse_section
+from pipeline.config.spaces import SpaceConfig
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
 from pipeline.yaml_files import read_yaml
+
+# module → the output that is class probabilities, of encoders that have one
+PROBABILITIES = {
+    "onnx": "probabilities",
+    "vit": "probabilities",
+    "transformers_audio": "probabilities",
+    "yamnet": "scores",
+    "events": "probabilities",
+}
+NAMELESS = ("onnx", "yamnet", "events")  # whose weights never say what the classes are called
 
 
 class Params(CaptionerSections):
@@ -57,8 +68,11 @@ class Params(CaptionerSections):
     retrieval_training: RetrievalTrainingConfig = Field(
         RetrievalTrainingConfig(), description="contrastive"
     )
-    encoded: Annotated[tuple[str, ...], Ref("retrievers", "adapted")] = Field(
-        (), description="retrievers that become encoders: x/frames, x/sound and x/text are stored"
+    encoded: Annotated[tuple[str, ...], Ref("spaces", "retrievers", "adapted")] = Field(
+        (), description="those that become encoders: x/frames, x/sound and x/text are stored"
+    )
+    spaces: dict[str, SpaceConfig] = Field(
+        {}, description="without training: a CLAP as it is, or a tagger's names as text"
     )
     retrievers: dict[str, RetrieverConfig] = Field(
         {}, description="of each side a tower, or frozen encoders"
@@ -94,7 +108,7 @@ class Params(CaptionerSections):
     @model_validator(mode="after")
     def _encoded(self) -> Params:
         """A retriever's features are named x/frames, x/sound or x/text, where it has them."""
-        retrievers = {**self.retrievers, **self.adapted}
+        retrievers = {**self.spaces, **self.retrievers, **self.adapted}
         bases = {adapted.retriever for adapted in self.adapted.values()}
         if not (bases <= self.retrievers.keys() and {*self.encoded} <= retrievers.keys()):
             return self  # the next validator says so
@@ -122,7 +136,8 @@ class Params(CaptionerSections):
                         if retriever in self.adapted
                         else retriever
                     )
-                    tower = self.sound_towers.get(self.retrievers[base].sound[0])
+                    own = self.spaces.get(base) or self.retrievers[base]
+                    tower = self.sound_towers.get(own.sound[0])
                     if part == "frames" and (tower is None or getattr(tower, "beside", ())):
                         raise ValueError(
                             f"{where}: retriever '{retriever}' has no frames, as it trains no "
@@ -152,6 +167,28 @@ class Params(CaptionerSections):
                 raise ValueError(
                     f"encoders.{name}.weights: give tagging; {weights} is for encoders of "
                     "module events"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _spaces(self) -> Params:
+        """A tag space reads class probabilities, and their names."""
+        for name, space in self.spaces.items():
+            if space.module != "tags":
+                continue
+            encoder, where = self.encoders[space.sound[0]], f"encoders.{space.sound[0]}"
+            wanted = PROBABILITIES.get(encoder.module)
+            if wanted is None:
+                raise ValueError(
+                    f"spaces.{name}.sound: '{space.sound[0]}' is of module {encoder.module}, which "
+                    f"gives no class probabilities; name one of {', '.join(PROBABILITIES)}"
+                )
+            if getattr(encoder, "output", wanted) != wanted:
+                raise ValueError(f"{where}.output: {encoder.output}: a tag space reads {wanted}")  # type: ignore[union-attr]
+            if encoder.module in NAMELESS and getattr(encoder, "labels", None) is None:
+                raise ValueError(
+                    f"{where}.labels: missing; give the file with the names of its classes, which "
+                    f"spaces.{name} reads"
                 )
         return self
 

@@ -24,7 +24,7 @@ from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.section import Section, parse_section
-from pipeline.config.sides import SoundSide, TextSide
+from pipeline.config.sides import EncoderSoundSide, FrozenTextSides, SoundSide, TextSide
 from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, TrainingConfig
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, write_json
@@ -92,13 +92,26 @@ class EmbeddingPlan(ComputingPlan):
     encoder: TextEncoderConfig
 
 
-class RetrieverPlan(TrainingPlan):
-    """Train one retriever."""
+class BiEncoderPlan(TrainingPlan):
+    """What embeds sound and text in one space."""
 
-    datasets: tuple[str, ...]
     sound: SoundSide
     text: TextSide
     biencoder: BiEncoderConfig
+
+
+class SpacePlan(BiEncoderPlan):
+    """Make one space, of which nothing is trained."""
+
+    sound: EncoderSoundSide
+    text: FrozenTextSides
+    widths: tuple[int, int]  # of the sound's features, and of the text's
+
+
+class RetrieverPlan(BiEncoderPlan):
+    """Train one retriever."""
+
+    datasets: tuple[str, ...]
     training: RetrievalTrainingConfig
     # the retriever in data/models/retrievers that this one is trained further from
     start: str | None

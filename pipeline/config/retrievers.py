@@ -182,7 +182,7 @@ class RetrievalSystemConfig(Section):
     captioning system, whose captions are compared with the query as texts (CMU 3.2).
     """
 
-    retrievers: Annotated[Names, Ref("retrievers", "adapted")] = ()
+    retrievers: Annotated[Names, Ref("spaces", "retrievers", "adapted")] = ()
     captions_of: Annotated[str | None, Ref("systems")] = None
     # what compares, by the cosine of means
     text: Annotated[str | None, Ref("text_encoders")] = None

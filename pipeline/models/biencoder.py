@@ -1,6 +1,7 @@
 """The bi-encoder: sound and text embedded separately in one space (SJTU 2.2, eq. 4–6; CMU 5.2).
 
-Each side is a trained tower, or the projected means of frozen encoders' stored features.
+Each side is a trained tower, or the projected means of frozen encoders' stored features; of a
+space, of which nothing is trained, see models/tags.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.sides import (
+    CentredTextSide,
+    EncoderSoundSide,
     SoundSide,
     SoundTowerSide,
     StoredSoundSide,
@@ -26,6 +29,7 @@ from pipeline.config.sides import (
 from pipeline.errors import EarwitnessError
 from pipeline.losses.registry import TEMPERATURE, retrieval_loss
 from pipeline.models.layers.pooling import mean
+from pipeline.models.tags import CentredText, TagSound
 from pipeline.tensors import Padded, Tokens
 
 MAX_SCALE = 100.0  # of 1 / τ, as CLIP's
@@ -181,11 +185,18 @@ def build_biencoder(
     """
     # the text first: the order decides which random weights each side gets
     text_side = _text_side(text, settings, text_widths, network, pretrained)
-    return BiEncoder(_sound_side(sound, settings, sound_widths, pretrained), text_side, settings)
+    sound_side = _sound_side(
+        sound, settings, sound_widths, text_side.embedding_width, pretrained=pretrained
+    )
+    return BiEncoder(sound_side, text_side, settings)
 
 
 def _sound_side(
-    side: SoundSide, settings: BiEncoderConfig, widths: Sequence[int], pretrained: bool
+    side: SoundSide,
+    settings: BiEncoderConfig,
+    widths: Sequence[int],
+    text_width: int,
+    pretrained: bool,
 ) -> Side:
     match side:
         case SoundTowerSide():
@@ -197,6 +208,10 @@ def _sound_side(
             )
         case StoredSoundSide():
             return StoredMeans(widths, norm=_has_projection(settings, "sound"))
+        case EncoderSoundSide():
+            if side.tags is None:
+                return StoredMeans(widths, norm=False)
+            return TagSound(widths[0], text_width, side.tags)
 
 
 def _text_side(
@@ -213,6 +228,8 @@ def _text_side(
             return build_text_tower(side.tower, network, pretrained=pretrained)
         case StoredTextSide():
             return StoredMeans(widths, norm=_has_projection(settings, "text"))
+        case CentredTextSide():
+            return CentredText(*widths)
 
 
 def _has_projection(settings: BiEncoderConfig, side: Literal["sound", "text"]) -> bool:

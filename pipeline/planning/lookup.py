@@ -10,6 +10,7 @@ from pipeline.config.retrievers import (
     RetrieverConfig,
     SoundTowerConfig,
 )
+from pipeline.config.spaces import SpaceConfig
 
 
 def text_features(params: Params) -> tuple[str, ...]:
@@ -28,9 +29,9 @@ def tower_inputs(tower: SoundTowerConfig) -> tuple[str, ...]:
     return (tower.input, *(tower.beside if isinstance(tower, CrnnTowerConfig) else ()))
 
 
-def all_retrievers(params: Params) -> dict[str, RetrieverConfig | AdaptedConfig]:
-    """Of both kinds, by name."""
-    return {**params.retrievers, **params.adapted}
+def all_retrievers(params: Params) -> dict[str, SpaceConfig | RetrieverConfig | AdaptedConfig]:
+    """Of every kind, by name; spaces too, which are not trained."""
+    return {**params.spaces, **params.retrievers, **params.adapted}
 
 
 def all_captioners(params: Params) -> dict[str, CaptionerConfig | FinetunedConfig]:
@@ -38,8 +39,10 @@ def all_captioners(params: Params) -> dict[str, CaptionerConfig | FinetunedConfi
     return {**params.captioners, **params.finetuned}
 
 
-def base_retriever(params: Params, name: str) -> RetrieverConfig:
-    """The retriever that an adapted one began as; a retriever itself."""
+def base_retriever(params: Params, name: str) -> SpaceConfig | RetrieverConfig:
+    """The retriever that an adapted one began as; a retriever or a space itself."""
+    if name in params.spaces:
+        return params.spaces[name]
     adapted = params.adapted.get(name)
     return params.retrievers[adapted.retriever if adapted else name]
 

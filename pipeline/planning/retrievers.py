@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pipeline.config.params import Params, with_settings
-from pipeline.config.plans import EncodingPlan, Plan, RetrieverPlan
+from pipeline.config.plans import EncodingPlan, Plan, RetrieverPlan, SpacePlan
+from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.sides import (
+    CentredTextSide,
+    EncoderSoundSide,
     SoundSide,
     SoundTowerSide,
     StoredSoundSide,
@@ -12,17 +15,20 @@ from pipeline.config.sides import (
     TextSide,
     TextTowerSide,
 )
+from pipeline.config.spaces import ClapSpaceConfig, SpaceConfig, TagsConfig, TagSpaceConfig
+from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, corpus, device, digest
+from pipeline.planning.features import encoder_modules
 from pipeline.planning.lookup import base_retriever, has_frames, tower_inputs
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
-    """Retriever → plan to train it, adapted ones too; ``encoding/<dataset>-<retriever>`` → plan
-    to encode a dataset with it.
+    """Space → plan to make it; retriever → plan to train it, adapted ones too;
+    ``encoding/<dataset>-<retriever>`` → plan to encode a dataset with either.
     """
     params = context.params
-    plans: dict[str, Plan] = {}
+    plans: dict[str, Plan] = {name: _space_plan(context, name) for name in params.spaces}
     for name, retriever in params.retrievers.items():
         own = with_settings(params, retriever.set, f"params.yaml: retrievers.{name}.set")
         plans[name] = _retriever_plan(context, own, name, retriever.datasets, None)
@@ -38,7 +44,10 @@ def retriever_plans(context: Context) -> dict[str, Plan]:
 
 def sound_side(context: Context, params: Params, name: str) -> SoundSide:
     """The sound side of a retriever, by ``params``, which may have its own settings."""
-    names = base_retriever(params, name).sound
+    base = base_retriever(params, name)
+    if isinstance(base, ClapSpaceConfig | TagSpaceConfig):
+        return _space_side(context, base)
+    names = base.sound
     tower = params.sound_towers.get(names[0])
     if tower is None:
         return StoredSoundSide(features=names)
@@ -52,7 +61,10 @@ def sound_side(context: Context, params: Params, name: str) -> SoundSide:
 
 def text_side(params: Params, name: str) -> TextSide:
     """The text side of a retriever, by ``params``, which may have its own settings."""
-    text = base_retriever(params, name).text
+    base = base_retriever(params, name)
+    text = base.text
+    if isinstance(base, TagSpaceConfig):
+        return CentredTextSide(features=(text,), encoder=params.text_encoders[text])
     if text in params.text_towers:
         return TextTowerSide(tower=params.text_towers[text])
     return StoredTextSide(features=(text,), encoder=params.text_encoders[text])
@@ -62,6 +74,45 @@ def tower_modules(sound: SoundSide, text: TextSide) -> list[str]:
     """The modules of the sides' trained towers."""
     of_sound = [f"models.towers.{sound.tower.module}"] if sound.kind == "tower" else []
     return [*of_sound, *(["models.towers.text"] if text.kind == "tower" else [])]
+
+
+def _space_side(context: Context, space: SpaceConfig) -> EncoderSoundSide:
+    """The sound side of a space."""
+    (encoder,) = space.sound
+    tags = None
+    if isinstance(space, TagSpaceConfig):
+        tags = TagsConfig(**space.model_dump(include={*TagsConfig.model_fields}))
+    return EncoderSoundSide(
+        features=(encoder,),
+        encoder=context.params.encoders[encoder],
+        weights=context.encoder_weights(encoder),
+        tags=tags,
+    )
+
+
+def _space_plan(context: Context, name: str) -> SpacePlan:
+    params, space = context.params, context.params.spaces[name]
+    sound, text = _space_side(context, space), text_side(params, name)
+    assert not isinstance(text, TextTowerSide)  # a space's text is of an encoder
+    dataset = next(iter(params.datasets))  # all have the same widths
+    (of_sound,), (of_text,) = sound.features, text.features
+    widths = context.width(dataset, of_sound), context.width(dataset, of_text)
+    if sound.tags is None and widths[0] != widths[1]:
+        raise EarwitnessError(
+            f"spaces.{name}: {of_sound} is {widths[0]} wide and {of_text} {widths[1]}; name the "
+            "sound and the text of one CLAP"
+        )
+    return SpacePlan(
+        name=name,
+        inputs=context.trained(sound.weights),
+        code=context.code("make_space", encoder_modules(params, of_sound)),
+        seed=params.seed,
+        hardware=params.hardware,
+        sound=sound,
+        text=text,
+        biencoder=BiEncoderConfig(project="none", learn_temperature=False),
+        widths=widths,
+    )
 
 
 def _retriever_plan(

@@ -106,4 +106,4 @@ def load_captioner(folder: Path, device: str | torch.device = "auto") -> Trained
         model.to(resolve_device(device))
         return TrainedCaptioner(plan, model, tokenizer, widths)
 
-    return load_trained("captioner", folder, CaptionerPlan, build)
+    return load_trained("captioner", folder, CaptionerPlan.load, build)

@@ -18,7 +18,11 @@ from pipeline.files import read_json, write_atomic, write_json
 from pipeline.state_dicts import load_weights, read_weights, save_weights
 
 WEIGHTS, FORM, PLAN, CURVES = "model.safetensors", "model.json", "plan.json", "curves.csv"
-STAGES = {"captioner": "train_captioner finetune", "retriever": "train_retriever adapt"}
+STAGES = {
+    "captioner": "train_captioner finetune",
+    "retriever": "make_space train_retriever adapt",
+}
+FEW = 1 << 20  # numbers: what takes no memory, whatever a form says
 
 
 class TrainedModel(Protocol):
@@ -43,12 +47,16 @@ def save_trained(
 
 
 def load_trained(
-    kind: str, folder: Path, plan_type: type[P], build: Callable[[P, dict[str, Any]], T]
+    kind: str,
+    folder: Path,
+    load_plan: Callable[[Path, str], P],
+    build: Callable[[P, dict[str, Any]], T],
 ) -> T:
     """What :func:`save_trained` wrote, in evaluation mode.
 
     Args:
         kind: ``captioner`` or ``retriever``.
+        load_plan: of its file, and of a hint; see :meth:`Plan.load`.
         build: makes it from its plan and its form, with any weights.
 
     Raises:
@@ -57,7 +65,7 @@ def load_trained(
     if not folder.is_dir():
         raise EarwitnessError(f"{folder}: no {kind}; run `dvc repro {STAGES[kind]}`")
     hint = f"delete {folder} and run `dvc repro {STAGES[kind]}`"
-    plan, form = plan_type.load(folder / PLAN, hint), read_json(folder / FORM, hint)
+    plan, form = load_plan(folder / PLAN, hint), read_json(folder / FORM, hint)
     tensors = read_weights(folder / WEIGHTS, hint)
     with one_line(folder / FORM, hint, f"not a {kind}'s form"):
         _check_sizes(form, sum(tensor.numel() for tensor in tensors.values()))
@@ -78,7 +86,11 @@ def check_widths(values: Any, features: Sequence[str]) -> tuple[int, ...]:
 
 
 def _check_sizes(form: Any, weights: int) -> None:
-    """Refuses a number that is larger than all of the model, before memory is taken for it."""
+    """Refuses a number that is larger than all of the model, before memory is taken for it.
+
+    A space of a CLAP has no weights but the widths of its sides.
+    """
+    weights = max(weights, FEW)
     if isinstance(form, dict | list):
         for value in form.values() if isinstance(form, dict) else form:
             _check_sizes(value, weights)

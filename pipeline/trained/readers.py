@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from pipeline.config.plans import RetrieverPlan
+from pipeline.config.plans import BiEncoderPlan
 from pipeline.config.retrievers import TextTowerConfig
-from pipeline.config.sides import StoredTextSide, TextTowerSide
+from pipeline.config.sides import FrozenTextSide, TextTowerSide
 from pipeline.corpora.manifest import Clip
 from pipeline.encoders.base import TextEncoder
 from pipeline.encoders.registry import build_text_encoder
@@ -132,7 +132,7 @@ class TokenReader:
 class StoredTextReader(FeatureReader):
     """Captions as a frozen text encoder encodes them."""
 
-    side: StoredTextSide
+    side: FrozenTextSide
     network: dict[str, Any] = field(default_factory=dict)
 
     def captions(
@@ -164,7 +164,7 @@ class StoredTextReader(FeatureReader):
 
 
 def new_text(
-    plan: RetrieverPlan,
+    plan: BiEncoderPlan,
     clips: Sequence[Sequence[Clip]],
     widths: tuple[int, ...],
     device: torch.device,
@@ -184,12 +184,12 @@ def new_text(
 
             tokenizer = make_tokens(settings, _captions(clips))
             return TokenReader(settings, tokenizer, text_network(settings, tokenizer), device)
-        case StoredTextSide() as side:
+        case FrozenTextSide() as side:
             return StoredTextReader(plan.name, side.features, widths, device, side)
 
 
 def load_text(
-    plan: RetrieverPlan,
+    plan: BiEncoderPlan,
     folder: Path,
     widths: tuple[int, ...],
     network: dict[str, Any],
@@ -201,7 +201,7 @@ def load_text(
             from pipeline.models.towers.text_tokens import load_tokens
 
             return TokenReader(settings, load_tokens(settings, folder), network, device)
-        case StoredTextSide() as side:
+        case FrozenTextSide() as side:
             return StoredTextReader(plan.name, side.features, widths, device, side)
 
 

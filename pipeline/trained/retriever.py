@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.config.plans import RetrieverPlan
+from pipeline.config.plans import BiEncoderPlan, RetrieverPlan, SpacePlan
 from pipeline.device import autocast, resolve_device
 from pipeline.errors import EarwitnessError
+from pipeline.files import read_json
 from pipeline.metrics.retrieval import Embeddings
 from pipeline.models.biencoder import BiEncoder, build_biencoder
 from pipeline.models.towers.base import SoundTower
@@ -34,7 +35,7 @@ class TrainedRetriever:
     :meth:`pair` compares the embeddings.
     """
 
-    plan: RetrieverPlan
+    plan: BiEncoderPlan
     model: BiEncoder
     sound: FeatureReader
     text: TextReader
@@ -95,7 +96,7 @@ class TrainedRetriever:
 
 
 def build_retriever(
-    plan: RetrieverPlan,
+    plan: BiEncoderPlan,
     widths: tuple[int, ...],
     text: TextReader,
     device: torch.device,
@@ -128,11 +129,18 @@ def load_retriever(folder: Path, device: str | torch.device = "auto") -> Trained
         EarwitnessError: a file is missing, broken, of another model, or of another version.
     """
 
-    def build(plan: RetrieverPlan, form: dict[str, Any]) -> TrainedRetriever:
+    def build(plan: BiEncoderPlan, form: dict[str, Any]) -> TrainedRetriever:
         place = resolve_device(device)
         sound = check_widths(form["sound"], plan.sound.features)
         stored = check_widths(form["text"], plan.text.features)
         text = load_text(plan, folder, stored, form["network"], place)
         return build_retriever(plan, sound, text, place, pretrained=False)
 
-    return load_trained("retriever", folder, RetrieverPlan, build)
+    return load_trained("retriever", folder, _load_plan, build)
+
+
+def _load_plan(path: Path, hint: str) -> BiEncoderPlan:
+    """Of a retriever that was trained, or of a space."""
+    values = read_json(path, hint)
+    space = isinstance(values, dict) and "widths" in values
+    return (SpacePlan if space else RetrieverPlan).load(path, hint)

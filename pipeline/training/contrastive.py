@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.config.plans import RetrieverPlan
-from pipeline.config.training import OptimisationConfig
+from pipeline.config.plans import BiEncoderPlan, RetrieverPlan
+from pipeline.config.training import OptimisationConfig, RetrievalTrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
@@ -96,7 +96,7 @@ def prepare(
     else:
         retriever = _adapted(plan, start, widths, text_widths, device)
     model = retriever.model
-    batches = make_batches(retriever, clips, features, text)
+    batches = make_batches(retriever, plan.training, clips, features, text)
     validate = validation(retriever, held_out, features, text)
     return retriever, Task(
         model=model,
@@ -167,7 +167,7 @@ def _check_start(
 
 
 def _network_settings(
-    plan: RetrieverPlan, widths: tuple[int, ...], text_widths: tuple[int, ...]
+    plan: BiEncoderPlan, widths: tuple[int, ...], text_widths: tuple[int, ...]
 ) -> dict[str, Any]:
     spaces = {"width", "project", "shared"}
     sides = plan.model_dump(include={"sound": True, "text": True, "biencoder": spaces})
@@ -225,10 +225,14 @@ def validation(
 
 
 def make_batches(
-    retriever: TrainedRetriever, clips: Clips, features: Features, text: Features
+    retriever: TrainedRetriever,
+    training: RetrievalTrainingConfig,
+    clips: Clips,
+    features: Features,
+    text: Features,
 ) -> PairBatches:
     """The training pairs of the datasets' clips, dataset by dataset."""
-    plan, device = retriever.plan, retriever.device
+    device = retriever.device
     names = [[clip.clip_id for clip in of_dataset] for of_dataset in clips.values()]
     counts = [len(clip.captions) for of_dataset in clips.values() for clip in of_dataset]
     stores = [*zip(*(features[dataset] for dataset in clips), strict=True)]  # E × datasets
@@ -237,10 +241,10 @@ def make_batches(
         [of_feature[0].header.frame_seconds for of_feature in stores],
         torch.tensor(counts),
         retriever.text.captions([*clips.values()], [text[dataset] for dataset in clips]),
-        batch=plan.training.batch,
-        draw=plan.training.captions,
-        seed=plan.seed,
-        crop_seconds=plan.training.crop_seconds,
+        batch=training.batch,
+        draw=training.captions,
+        seed=retriever.plan.seed,
+        crop_seconds=training.crop_seconds,
         device=device,
     )
 

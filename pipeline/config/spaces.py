@@ -1,0 +1,57 @@
+"""Section ``spaces``: sound and text in one space, of which nothing is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.fields import Names, Ref
+from pipeline.config.section import Section
+
+
+class TagsConfig(Section):
+    """How a clip's tags become one embedding (ours; the idea is WSAC's, of any tagger).
+
+    A clip is Σ p^(1 / temperature) (e − m) over its tags, scaled to length 1: p is a tag's
+    probability, e the embedding of its name and m ``centre``. A caption is its embedding less m,
+    scaled to length 1. Nothing but the names is needed to make the space.
+    """
+
+    temperature: float = Field(2.0, gt=0)  # 1: the probabilities as they are; 2: their roots
+    top: int | None = Field(None, ge=1)  # so many of a clip's most probable tags; null: all
+    # what is embedded of a name, which stands for {}; of several the mean
+    templates: tuple[str, ...] = Field(("{}",), min_length=1)
+    centre: Literal["labels", "none"] = "labels"  # the mean of the names' embeddings, or nothing
+
+    @model_validator(mode="after")
+    def _filled(self) -> TagsConfig:
+        for template in self.templates:
+            if template.count("{}") != 1 or {"{", "}"} & {*template.replace("{}", "")}:
+                raise ValueError(f"templates: {template!r}: put one {{}} where the name stands")
+        return self
+
+
+class BaseSpaceConfig(Section):
+    sections: ClassVar[tuple[str, ...]] = ()
+    sound: Annotated[Names, Ref("encoders")] = Field(min_length=1, max_length=1)
+    text: Annotated[str, Ref("text_encoders")]
+
+
+class ClapSpaceConfig(BaseSpaceConfig):
+    """A CLAP as it is: its sound side and its text side."""
+
+    module: Literal["clap"]
+
+
+class TagSpaceConfig(BaseSpaceConfig, TagsConfig):
+    """Any tagger with named classes as the sound side, any sentence encoder as the text side.
+
+    ``sound``: an encoder that gives class probabilities, such as ``onnx`` with ``output:
+    probabilities`` and ``labels``.
+    """
+
+    module: Literal["tags"]
+
+
+SpaceConfig = Annotated[ClapSpaceConfig | TagSpaceConfig, Field(discriminator="module")]

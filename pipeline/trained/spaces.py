@@ -1,0 +1,57 @@
+"""Makes a space: a retriever of frozen encoders, of which nothing is trained.
+
+What is made is a :class:`TrainedRetriever`, so that all that reads one reads a space: ranking,
+search, encoding, and WSAC's captioner and text memory.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.config.plans import SpacePlan
+from pipeline.device import resolve_device
+from pipeline.encoders.labels import class_names
+from pipeline.errors import EarwitnessError
+from pipeline.models.tags import CentredText, TagSound, name_embeddings
+from pipeline.trained.readers import new_text
+from pipeline.trained.retriever import TrainedRetriever, build_retriever
+
+CURVES = "step\n"  # of the training that there is not
+
+
+def make_space(plan: SpacePlan, device: str | torch.device = "auto") -> TrainedRetriever:
+    """The space of a plan, in evaluation mode; a tag space embeds its tagger's names.
+
+    Raises:
+        EarwitnessError: the tagger's classes have no names, or others than it gives probabilities
+            of; or the text encoder is not available, or of another width.
+    """
+    place = resolve_device(device)
+    sound, text = plan.widths
+    reader = new_text(plan, [], (text,), place)
+    retriever = build_retriever(plan, (sound,), reader, place, pretrained=False)
+    if plan.sound.tags is not None:
+        _name_tags(plan, retriever)
+    retriever.model.eval().requires_grad_(False)
+    return retriever
+
+
+@torch.no_grad()
+def _name_tags(plan: SpacePlan, retriever: TrainedRetriever) -> None:
+    """Puts the embedded names into both sides."""
+    tags, sound, text = plan.sound.tags, retriever.model.sound, retriever.model.text
+    assert tags is not None and isinstance(sound, TagSound) and isinstance(text, CentredText)
+    names = class_names(plan.sound.encoder)
+    if len(names) != plan.widths[0]:
+        raise EarwitnessError(
+            f"space {plan.name}: {len(names)} names for {plan.widths[0]} classes of "
+            f"{plan.sound.features[0]}; give the names of this tagger"
+        )
+    written = [template.replace("{}", name) for name in names for template in tags.templates]
+    read = retriever.text.queries(written)
+    embedded = torch.empty(len(written), text.embedding_width, device=retriever.device)
+    for batch in read.batches():
+        embedded[batch.to(retriever.device)] = text.embed(read.batch(batch))
+    own, centre = name_embeddings(embedded, len(tags.templates), tags.centre)
+    sound.names.copy_(own)
+    text.centre.copy_(centre)
