@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.refusals import reported, show_any_text
+
+if TYPE_CHECKING:
+    from earwitness.retrieval import RetrievalSystem
 
 
 class _Commands(TyperGroup):
@@ -78,19 +81,29 @@ def search(
     system: Annotated[
         str, typer.Option(help="a retrieval system of params.yaml, or a retriever's folder")
     ] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="search by this, with nothing trained: a CLAP (laion/clap-htsat-unfused, or its "
+            "folder), or a tagger (.onnx, or YAMNet's .tflite) with --labels"
+        ),
+    ] = "",
+    labels: Annotated[
+        Path | None, typer.Option(help="the names of a tagger's classes: CSV, text or JSON")
+    ] = None,
     top: Annotated[int, typer.Option(help="so many of the best", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="write a CSV of all of them here")] = None,
     longest_minutes: LongestMinutes = LONGEST_MINUTES,
     root: Root = None,
 ) -> None:
-    """Find the sound files that a sentence describes, best first, with a trained retriever."""
+    """Find the sound files that a sentence describes, best first: by a trained retriever, or by a
+    model that is there.
+    """
     from earwitness.inputs import decodable, sound_files
-    from earwitness.retrieval import RetrievalSystem
     from pipeline.files import writable
 
     _check_place(out)
-    _limit_threads(system, root)
-    retriever = RetrievalSystem.load(system or None, root=root)
+    retriever = _searching(system, model, labels, root)
     text = retriever.embed_text([query])
     found, empty = sound_files(files)
     sound, failed = decodable(found, longest_minutes)
@@ -210,6 +223,28 @@ def doctor(
         missing += not finding.there
         print(f"{'ok  ' if finding.there else 'MISS'}  {finding.what:<34}  {finding.detail}")
     raise typer.Exit(1 if missing else 0)
+
+
+def _searching(
+    system: str, model: str, labels: Path | None, root: Path | None
+) -> RetrievalSystem:
+    """What searches: a trained system, or a model that is there."""
+    from pipeline.errors import EarwitnessError
+    from pipeline.threads import limit
+
+    if not model:
+        from earwitness.retrieval import RetrievalSystem
+
+        if labels is not None:
+            raise EarwitnessError("--labels is of a tagger; give its file by --model")
+        _limit_threads(system, root)
+        return RetrievalSystem.load(system or None, root=root)
+    from earwitness.spaces import open_space
+
+    if system:
+        raise EarwitnessError("--system and --model are two systems; give one of them")
+    limit("auto")
+    return open_space(model, labels, root=root)
 
 
 def _limit_threads(system: str, root: Path | None) -> None:

@@ -32,9 +32,8 @@ class RetrievalSystem:
     :meth:`similarity`, which knows what each retriever was trained with.
     """
 
-    def __init__(self, members: Sequence[TrainedRetriever], repository: Repository) -> None:
-        self.members = tuple(_located(member, repository) for member in members)
-        self._features = SoundFeatures(repository, members[0].device)
+    def __init__(self, members: Sequence[TrainedRetriever], features: SoundFeatures) -> None:
+        self.members, self._features = tuple(members), features
 
     @classmethod
     def load(
@@ -49,7 +48,7 @@ class RetrievalSystem:
         folder = model_folder(name)
         repository = find_repository(root, folder)
         if folder is not None:
-            return cls([load_retriever(folder, device)], repository)
+            return cls._of([folder], repository, device)
         systems, source = repository.params().retrieval_systems, repository.params_file
         if not systems:
             raise EarwitnessError(
@@ -65,7 +64,12 @@ class RetrievalSystem:
                 "one of retrievers"
             )
         folders = [repository.retrievers / member for member in systems[name].retrievers]
-        return cls([load_retriever(own, device) for own in folders], repository)
+        return cls._of(folders, repository, device)
+
+    @classmethod
+    def _of(cls, folders: Sequence[Path], repository: Repository, device: str) -> RetrievalSystem:
+        members = [_located(load_retriever(folder, device), repository) for folder in folders]
+        return cls(members, SoundFeatures(repository, members[0].device))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from earwitness.repository import Repository
 from pipeline.audio.waveforms import Waveform
+from pipeline.config.encoders import EncoderConfig
 from pipeline.config.plans import ExtractionPlan, RetrieverPlan, SpacePlan
 from pipeline.config.sides import EncoderSoundSide
+from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
 from pipeline.trained.encoding import encode_frames
@@ -39,6 +41,11 @@ class SoundFeatures:
         self._encoders: dict[Feature, Callable[[Sounds, float], Entries]] = {}
         self._retrievers: dict[str, TrainedRetriever] = {}
         self._own: dict[Feature, EncoderSoundSide] = {}  # of spaces
+
+    def add(self, space: TrainedRetriever, encoder: SoundEncoder) -> None:
+        """A space, with the encoder that its sound is read by, which is built already."""
+        for feature in self.read_by(space):
+            self._encoders[feature] = _encoding(encoder, self._own[feature].encoder)
 
     def read_by(self, retriever: TrainedRetriever, dataset: str | None = None) -> list[Feature]:
         """The features that a retriever's sound side reads.
@@ -99,10 +106,7 @@ class SoundFeatures:
             settings = self._repository.located(plan.encoder)
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
-            seconds = settings.window_seconds, settings.batch_seconds
-            self._encoders[feature] = lambda sounds, longest: encode_sounds(
-                sounds, encoder, *seconds, longest
-            )
+            self._encoders[feature] = _encoding(encoder, settings)
         return self._encoders[feature]
 
     def _retriever(self, name: str) -> TrainedRetriever:
@@ -110,6 +114,14 @@ class SoundFeatures:
             folder = self._repository.retrievers / name
             self._retrievers[name] = load_retriever(folder, self._device)
         return self._retrievers[name]
+
+
+def _encoding(
+    encoder: SoundEncoder, settings: EncoderConfig
+) -> Callable[[Sounds, float], Entries]:
+    """Sounds, of so many seconds at most, as an encoder's frames."""
+    seconds = settings.window_seconds, settings.batch_seconds
+    return lambda sounds, longest: encode_sounds(sounds, encoder, *seconds, longest)
 
 
 def retriever_feature(retriever: TrainedRetriever, read: Sequence[Entries], part: str) -> Entries:

@@ -555,5 +555,6 @@ def test_a_retriever_of_the_old_layout_is_refused(
         load_retriever(tmp_path)
     message = str(raised.value)
     assert message.startswith(f"{tmp_path}/plan.json: of another version (")
-    assert message.endswith(f"delete {tmp_path} and run `dvc repro make_space train_retriever adapt`")
+    again = "dvc repro make_space train_retriever adapt"
+    assert message.endswith(f"delete {tmp_path} and run `{again}`")
     assert "\n" not in message

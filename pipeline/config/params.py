@@ -41,7 +41,6 @@ PROBABILITIES = {
     "yamnet": "scores",
     "events": "probabilities",
 }
-NAMELESS = ("onnx", "yamnet", "events")  # whose weights never say what the classes are called
 
 
 class Params(CaptionerSections):
@@ -172,11 +171,11 @@ class Params(CaptionerSections):
 
     @model_validator(mode="after")
     def _spaces(self) -> Params:
-        """A tag space reads class probabilities, and their names."""
+        """A tag space reads class probabilities."""
         for name, space in self.spaces.items():
             if space.module != "tags":
                 continue
-            encoder, where = self.encoders[space.sound[0]], f"encoders.{space.sound[0]}"
+            encoder = self.encoders[space.sound[0]]
             wanted = PROBABILITIES.get(encoder.module)
             if wanted is None:
                 raise ValueError(
@@ -184,11 +183,9 @@ class Params(CaptionerSections):
                     f"gives no class probabilities; name one of {', '.join(PROBABILITIES)}"
                 )
             if getattr(encoder, "output", wanted) != wanted:
-                raise ValueError(f"{where}.output: {encoder.output}: a tag space reads {wanted}")  # type: ignore[union-attr]
-            if encoder.module in NAMELESS and getattr(encoder, "labels", None) is None:
                 raise ValueError(
-                    f"{where}.labels: missing; give the file with the names of its classes, which "
-                    f"spaces.{name} reads"
+                    f"encoders.{space.sound[0]}.output: spaces.{name} reads class probabilities; "
+                    f"set it to {wanted}"
                 )
         return self
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from zipfile import is_zipfile
 
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
@@ -199,6 +200,30 @@ def check_weights(params: Params, root: Path) -> None:
                     f", or get {entry.source}" if isinstance(entry, Word2VecEncoderConfig) else ""
                 )
                 raise EarwitnessError(f"{section}.{name}.weights: {missing}{source}")
+
+
+def check_tag_names(params: Params, root: Path) -> None:
+    """Refuses a tag space whose tagger's classes have no names.
+
+    Args:
+        root: the repository.
+
+    Raises:
+        EarwitnessError: so it is, as far as can be seen before the tagger is loaded.
+    """
+    for name, space in params.spaces.items():
+        encoder, where = params.encoders[space.sound[0]], f"encoders.{space.sound[0]}"
+        if space.module != "tags" or encoder.weights.kind != "path":
+            continue
+        labels, file = getattr(encoder, "labels", None), root / encoder.weights.name
+        if labels is not None and not (root / labels).is_file():
+            raise EarwitnessError(f"{where}.labels: {labels} is not there; correct the path")
+        told = (file if file.is_dir() else file.parent) / "config.json"
+        if labels is None and not told.is_file() and not is_zipfile(file):
+            raise EarwitnessError(
+                f"{where}.labels: missing, and {encoder.weights} does not say what its classes are "
+                f"called; spaces.{name} needs their names: give a file (docs/encoders.md)"
+            )
 
 
 def _words(caption: str) -> list[str]:

@@ -134,6 +134,7 @@ class StoredTextReader(FeatureReader):
 
     side: FrozenTextSide
     network: dict[str, Any] = field(default_factory=dict)
+    built: TextEncoder | None = None  # the encoder; None: it is built when it is first needed
 
     def captions(
         self, clips: Sequence[Sequence[Clip]], stores: Sequence[Sequence[FeatureStore]]
@@ -157,7 +158,7 @@ class StoredTextReader(FeatureReader):
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        return build_text_encoder(self.side.encoder, self.device)
+        return self.built or build_text_encoder(self.side.encoder, self.device)
 
     def save(self, folder: Path) -> None:
         """Nothing: the encoder is frozen."""

@@ -6,21 +6,30 @@ search, encoding, and WSAC's captioner and text memory.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from pipeline.config.plans import SpacePlan
 from pipeline.device import resolve_device
+from pipeline.encoders.base import TextEncoder
 from pipeline.encoders.labels import class_names
 from pipeline.errors import EarwitnessError
 from pipeline.models.tags import CentredText, TagSound, name_embeddings
-from pipeline.trained.readers import new_text
+from pipeline.trained.readers import StoredTextReader, new_text
 from pipeline.trained.retriever import TrainedRetriever, build_retriever
 
 CURVES = "step\n"  # of the training that there is not
 
 
-def make_space(plan: SpacePlan, device: str | torch.device = "auto") -> TrainedRetriever:
+def make_space(
+    plan: SpacePlan, device: str | torch.device = "auto", encoder: TextEncoder | None = None
+) -> TrainedRetriever:
     """The space of a plan, in evaluation mode; a tag space embeds its tagger's names.
+
+    Args:
+        encoder: of its text; None: it is built when it is first needed.
 
     Raises:
         EarwitnessError: the tagger's classes have no names, or others than it gives probabilities
@@ -29,6 +38,8 @@ def make_space(plan: SpacePlan, device: str | torch.device = "auto") -> TrainedR
     place = resolve_device(device)
     sound, text = plan.widths
     reader = new_text(plan, [], (text,), place)
+    assert isinstance(reader, StoredTextReader)  # a space's text is of an encoder
+    reader = replace(reader, built=encoder)
     retriever = build_retriever(plan, (sound,), reader, place, pretrained=False)
     if plan.sound.tags is not None:
         _name_tags(plan, retriever)
@@ -41,7 +52,7 @@ def _name_tags(plan: SpacePlan, retriever: TrainedRetriever) -> None:
     """Puts the embedded names into both sides."""
     tags, sound, text = plan.sound.tags, retriever.model.sound, retriever.model.text
     assert tags is not None and isinstance(sound, TagSound) and isinstance(text, CentredText)
-    names = class_names(plan.sound.encoder)
+    names = class_names(plan.sound.encoder, Path(plan.sound.weights) if plan.sound.weights else None)
     if len(names) != plan.widths[0]:
         raise EarwitnessError(
             f"space {plan.name}: {len(names)} names for {plan.widths[0]} classes of "
