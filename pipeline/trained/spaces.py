@@ -52,7 +52,8 @@ def _name_tags(plan: SpacePlan, retriever: TrainedRetriever) -> None:
     """Puts the embedded names into both sides."""
     tags, sound, text = plan.sound.tags, retriever.model.sound, retriever.model.text
     assert tags is not None and isinstance(sound, TagSound) and isinstance(text, CentredText)
-    names = class_names(plan.sound.encoder, Path(plan.sound.weights) if plan.sound.weights else None)
+    trained = Path(plan.sound.weights) if plan.sound.weights else None
+    names = class_names(plan.sound.encoder, trained)
     if len(names) != plan.widths[0]:
         raise EarwitnessError(
             f"space {plan.name}: {len(names)} names for {plan.widths[0]} classes of "
