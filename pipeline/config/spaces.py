@@ -44,7 +44,7 @@ class ClapSpaceConfig(BaseSpaceConfig):
     module: Literal["clap"]
 
 
-class TagSpaceConfig(BaseSpaceConfig, TagsConfig):
+class TagSpaceConfig(TagsConfig, BaseSpaceConfig):
     """Any tagger with named classes as the sound side, any sentence encoder as the text side.
 
     ``sound``: an encoder that gives class probabilities, such as ``onnx`` with ``output:

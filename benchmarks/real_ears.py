@@ -1,0 +1,231 @@
+"""What is understood of real sound: ``python -m benchmarks.real_ears [--search-only]``.
+
+On the 92 evaluation clips of ``realsounds`` (../shared/data, which is no part of this repository):
+
+- search in the tag space, with nothing trained, by one query a kind of sound ("a dog") and by the
+  clips' human captions, through CED-tiny and through YAMNet;
+- the right kind (benchmarks/kinds.py) of what ``listen`` and EDTC write, three seeds each, trained
+  in clones of this repository in data/partial/real_ears, which a second run finds finished.
+
+The last line is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.kinds import accuracy
+from earwitness.retrieval import RetrievalSystem
+from earwitness.spaces import open_space
+from pipeline.corpora.manifest import Clip
+from pipeline.encoders.labels import read_labels
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+WEIGHTS, SOUNDS = SHARED / "data" / "weights", SHARED / "data" / "realsounds"
+FOLDER = REPOSITORY / "data" / "partial" / "real_ears"
+CUTOFF = 10  # of mAP@10
+# AudioSet's classes that YAMNet leaves out (tensorflow/models, yamnet_class_map.csv)
+NOT_YAMNETS = {
+    "Male speech, man speaking",
+    "Female speech, woman speaking",
+    "Male singing",
+    "Female singing",
+    "Battle cry",
+    "Funny music",
+}
+
+
+class Clips(NamedTuple):
+    """The evaluation clips of realsounds: their files, kinds and captions, N each."""
+
+    files: list[Path]
+    kinds: list[str]
+    captions: list[list[str]]
+    known: list[str]  # the 50 kinds, of which two have no evaluation clip
+
+
+def evaluation_clips() -> Clips:
+    with (SOUNDS / "events.csv").open(encoding="utf-8") as stream:
+        kinds = {row["file_name"]: row["event"] for row in csv.DictReader(stream)}
+    with (SOUNDS / "clotho_captions_evaluation.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    captions = [[v for k, v in row.items() if k.startswith("caption") and v] for row in rows]
+    names = [row["file_name"] for row in rows]
+    files = [SOUNDS / "evaluation" / name for name in names]
+    return Clips(files, [kinds[name] for name in names], captions, sorted({*kinds.values()}))
+
+
+def average_precision(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+    """Of all N ranks; ``right``: (N,), the clips that fit the query."""
+    found = right[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    return float(precision[found].mean())
+
+
+class Search(NamedTuple):
+    """What a space finds, and the seconds that it took."""
+
+    by_kind: float  # mAP over one query a kind
+    by_caption: float  # mAP@10 over the human captions, each of one right clip
+    nearest: float  # share of clips whose nearest kind's name is right
+    opening: float
+    embedding: float
+
+
+def search(tagger: Path, labels: Path, clips: Clips) -> Search:
+    """By the tag space of one tagger and the MiniLM that is installed."""
+    start = time.perf_counter()
+    system = open_space(str(tagger), labels)
+    opened = time.perf_counter()
+    sounds = system.embed_audio(clips.files)
+    done = time.perf_counter()
+    queries = [f"a {kind.replace('_', ' ')}" for kind in clips.known]
+    similar, truth = _similar(system, queries, sounds), np.array(clips.kinds)
+    by_kind = [
+        average_precision(scores, truth == kind)
+        for scores, kind in zip(similar, clips.known, strict=True)
+        if kind in clips.kinds
+    ]
+    written = [caption for each in clips.captions for caption in each]
+    clip_of = np.repeat(np.arange(len(clips.files)), [len(each) for each in clips.captions])
+    similar_texts = _similar(system, written, sounds)
+    own = similar_texts[np.arange(len(written)), clip_of]
+    ranks = (similar_texts >= own[:, None]).sum(1)
+    return Search(
+        mean(by_kind),
+        float(np.where(ranks <= CUTOFF, 1 / ranks, 0).mean()),
+        float((np.array(clips.known)[similar.argmax(0)] == truth).mean()),
+        opened - start,
+        done - opened,
+    )
+
+
+def _similar(
+    system: RetrievalSystem, texts: Sequence[str], sounds: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return system.similarity(system.embed_text(texts), sounds)
+
+
+def chance(kinds: Sequence[str]) -> float:
+    """mAP of a ranking at random, by 1,000 draws."""
+    draw, truth = np.random.default_rng(0), np.array(kinds)
+    every = [
+        average_precision(draw.random(len(truth), np.float32), truth == kind)
+        for kind in sorted({*kinds})
+        for _ in range(1000)
+    ]
+    return mean(every)
+
+
+def yamnets_labels(folder: Path) -> Path:
+    """AudioSet's names, less those that YAMNet leaves out, in its order."""
+    path = folder / "yamnet_labels.txt"
+    names = [n for n in read_labels(WEIGHTS / "audioset_labels.csv") if n not in NOT_YAMNETS]
+    path.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return path
+
+
+def trained(recipe: str, dataset: str, seeds: Sequence[int], captioner: str) -> Path:
+    """A clone where a recipe is trained with each seed; returns the folder of what it wrote."""
+    clone = FOLDER / f"{recipe}-{dataset}"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    link = FOLDER / "shared"  # the recipes name ../shared
+    if not link.is_symlink():
+        link.symlink_to(SHARED)
+    if not clone.is_dir():
+        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+        tools = REPOSITORY / "data" / "tools"
+        (clone / "data").mkdir(exist_ok=True)
+        (clone / "data" / "tools").symlink_to(tools)
+    for command in (
+        [sys.executable, "-m", "earwitness", "recipe", recipe, dataset],
+        ["dvc", "repro", "plan@captioners"],
+        [sys.executable, "-m", "stages.plan", "systems"],
+        [sys.executable, "-m", "benchmarks.seeds", *map(str, seeds), "--only", captioner],
+    ):
+        own = {**os.environ, "PYTHONPATH": str(clone)}
+        subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
+    return clone / "data" / "partial" / "seeds" / "default"
+
+
+def right_kinds(folder: Path, seeds: Sequence[int], system: str, clips: Clips) -> list[float]:
+    """Of a system's captions, by seed."""
+    by_name = dict(zip([path.name for path in clips.files], clips.kinds, strict=True))
+    shares = []
+    for seed in seeds:
+        path = folder / str(seed) / "predictions" / "realsounds" / f"{system}.csv"
+        with path.open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        own = [_clip(by_name, row["clip_id"]) for row in rows]
+        shares.append(accuracy([row["caption"] for row in rows], own, clips.known))
+    return shares
+
+
+def _clip(kinds: dict[str, str], clip_id: str) -> Clip:
+    name = next(name for name in kinds if Path(name).stem in clip_id)
+    return Clip(clip_id, "evaluation", name, 5.0, (), (kinds[name],))
+
+
+def table(found: dict[str, Search]) -> str:
+    lines = [
+        "| tag space of | mAP, a query a kind | mAP@10, human captions | nearest kind is right "
+        "| opened in | 92 clips in |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, one in found.items():
+        shares = f"{one.by_kind:.1%} | {one.by_caption:.1%} | {one.nearest:.1%}"
+        lines.append(f"| {name} | {shares} | {one.opening:.1f} s | {one.embedding:.1f} s |")
+    return "\n".join(lines)
+
+
+def main(
+    search_only: Annotated[bool, typer.Option("--search-only", help="train nothing")] = False,
+    seeds: Annotated[list[int] | None, typer.Option(help="of what is trained")] = None,
+) -> None:
+    """Prints a table of search, the shares of right kinds, and one line of JSON."""
+    if not SOUNDS.is_dir():
+        raise SystemExit(f"{SOUNDS} is not there; this benchmark needs it")
+    clips, seeds = evaluation_clips(), seeds or [1, 2, 3]
+    with tempfile.TemporaryDirectory() as folder:
+        found = {
+            "CED-tiny": search(WEIGHTS / "ced-tiny.onnx", WEIGHTS / "audioset_labels.csv", clips),
+            "YAMNet": search(WEIGHTS / "yamnet.tflite", yamnets_labels(Path(folder)), clips),
+        }
+    print(table(found), file=sys.stderr)
+    result: dict[str, Any] = {
+        "search_map": found["CED-tiny"].by_kind,
+        "search_map_yamnet": found["YAMNet"].by_kind,
+        "search_map10_captions": found["CED-tiny"].by_caption,
+        "chance": chance(clips.kinds),
+    }
+    if not search_only:
+        for recipe, dataset, captioner, systems in (
+            ("listen", "realsounds", "listen", ("listen", "listen-nearest", "listen-plain")),
+            ("edtc", "realsounds-ced", "edtc", ("edtc",)),
+        ):
+            folder = trained(recipe, dataset, seeds, captioner)
+            for system in systems:
+                shares = right_kinds(folder, seeds, system, clips)
+                key = f"{system.replace('-', '_')}_right_kind"
+                result[key] = {"mean": mean(shares), "seeds": shares}
+    rounded = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 4))
+    print(json.dumps(rounded))
+
+
+if __name__ == "__main__":
+    typer.run(main)
