@@ -11,13 +11,13 @@ from stages.run import run
 def main(space: str) -> None:
     """Writes data/models/retrievers/<space>/ by data/plans/retrievers/<space>.json."""
     from pipeline.device import set_up
-    from pipeline.trained.spaces import CURVES, make_space
+    from pipeline.trained.spaces import make_space
 
     plan = SpacePlan.load(paths.PLANS / "retrievers" / f"{space}.json")
     device = set_up(plan.hardware.device, plan.hardware.threads)
     with replacing_folder(paths.MODELS / "retrievers" / space) as folder:
         made = make_space(plan, device)
-        made.save(folder, CURVES)
+        made.save(folder, curves=None)
     print(f"{space}: {made.width} wide")
 
 

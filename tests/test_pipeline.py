@@ -30,6 +30,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "train_retriever@cnn10-minilm",
         "adapt@adapted",
         "encode@soundscapes-cnn10-minilm",
+        "make_space@tags",
+        "encode@soundscapes-tags",
     } <= ran
     assert {"train_captioner@gru", "finetune@transformer-scst", "rank@soundscapes"} <= ran
     project.commit("reproduced")

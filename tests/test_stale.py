@@ -36,7 +36,8 @@ PARAMS: dict[str, Any] = {
     "tagging": {"encoders": []},
     "bart": {"pretrained": "../bart"},
     "text_encoders": {"w2v": {"module": "word2vec", "weights": "../vectors.txt"}},
-    **{key: {} for key in ("retrievers", "adapted", "captioners", "finetuned", "systems")},
+    **{key: {} for key in ("spaces", "retrievers", "adapted", "captioners", "finetuned")},
+    "systems": {},
     **{key: [] for key in ("encoded", "test_sets", "retrieval_test_sets")},
 }
 READING = {f"prepare@{name}" for name in PARAMS["datasets"]}

@@ -63,7 +63,8 @@ TINY: dict[str, Any] = {
         "frozen": {"datasets": ["soundscapes"], "sound": ["panns", "logmel"], "text": "minilm"},
     },
     "adapted": {"adapted": {"retriever": "frozen", "datasets": ["soundscapes"]}},
-    "encoded": ["cnn10-minilm"],
+    "spaces": {"tags": {"module": "tags", "sound": ["events"], "text": "minilm"}},
+    "encoded": ["cnn10-minilm", "tags"],
     "features": {"frames": 8, "width": 16},
     "fuser": {"layers": 1, "heads": 2, "reduced": 8, "feed_forward": 16, "dropout": 0.0},
     "translator": {
@@ -181,6 +182,7 @@ TINY: dict[str, Any] = {
     "retrieval_systems": {
         "towers": {"retrievers": ["cnn10-minilm"]},
         "both": {"retrievers": ["cnn10-minilm", "adapted"]},
+        "tags": {"retrievers": ["tags"]},
         "captioned": {"captions_of": "edtc", "text": "minilm"},
     },
     "test_sets": ["soundscapes"],

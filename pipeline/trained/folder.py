@@ -1,7 +1,8 @@
 """The folder of a trained model: all that is needed to use it without a network.
 
 It has ``model.safetensors``; ``model.json``, the form, which has what builds the model and the plan
-does not say; ``plan.json``; ``curves.csv`` of the training; and a tokenizer, where it uses one.
+does not say; ``plan.json``; ``curves.csv`` of the training, where there was one; and a tokenizer,
+where it uses one.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ T = TypeVar("T", bound=TrainedModel)
 
 
 def save_trained(
-    folder: Path, weights: Mapping[str, Tensor], form: dict[str, Any], plan: Plan, curves: str
+    folder: Path, weights: Mapping[str, Tensor], form: dict[str, Any], plan: Plan, curves: str | None
 ) -> None:
-    """Writes into an empty folder; the same model gives the same bytes. ``form``: as JSON."""
+    """Writes into an empty folder; the same model gives the same bytes.
+
+    Args:
+        form: as JSON. curves: of the training; None where there was none.
+    """
     save_weights(weights, folder / WEIGHTS)
     write_json(folder / FORM, form)
     plan.save(folder / PLAN)
-    write_atomic(folder / CURVES, curves)
+    if curves is not None:
+        write_atomic(folder / CURVES, curves)
 
 
 def load_trained(

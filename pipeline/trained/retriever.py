@@ -76,7 +76,7 @@ class TrainedRetriever:
         by_distance = self.plan.biencoder.loss == "exp_distance"
         return Embeddings(captions, clips, by_distance)
 
-    def save(self, folder: Path, curves: str) -> None:
+    def save(self, folder: Path, curves: str | None) -> None:
         """Writes everything into an empty folder; the same retriever gives the same bytes."""
         form = {"sound": self.sound.widths, "text": self.text.widths, "network": self.text.network}
         save_trained(folder, weights(self.model), form, self.plan, curves)

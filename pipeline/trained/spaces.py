@@ -20,8 +20,6 @@ from pipeline.models.tags import CentredText, TagSound, name_embeddings
 from pipeline.trained.readers import StoredTextReader, new_text
 from pipeline.trained.retriever import TrainedRetriever, build_retriever
 
-CURVES = "step\n"  # of the training that there is not
-
 
 def make_space(
     plan: SpacePlan, device: str | torch.device = "auto", encoder: TextEncoder | None = None
