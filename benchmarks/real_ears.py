@@ -27,12 +27,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from pipeline.encoders.labels import read_labels
 
 from benchmarks.kinds import accuracy
 from earwitness.retrieval import RetrievalSystem
 from earwitness.spaces import open_space
 from pipeline.corpora.manifest import Clip
-from pipeline.encoders.labels import read_labels
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -201,10 +201,10 @@ def main(
     if not SOUNDS.is_dir():
         raise SystemExit(f"{SOUNDS} is not there; this benchmark needs it")
     clips, seeds = evaluation_clips(), seeds or [1, 2, 3]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as own:
         found = {
             "CED-tiny": search(WEIGHTS / "ced-tiny.onnx", WEIGHTS / "audioset_labels.csv", clips),
-            "YAMNet": search(WEIGHTS / "yamnet.tflite", yamnets_labels(Path(folder)), clips),
+            "YAMNet": search(WEIGHTS / "yamnet.tflite", yamnets_labels(Path(own)), clips),
         }
     print(table(found), file=sys.stderr)
     result: dict[str, Any] = {

@@ -25,6 +25,7 @@ from tests.plans import encoded_features
 PACKAGE = REPOSITORY / "pipeline"
 WORDS = {"transformer", "gru"}
 ENCODED = "encoding/soundscapes-cnn10-minilm"
+TAGGED = "encoding/soundscapes-tags"
 RETRIEVERS = {"cnn10-minilm", "frozen", "adapted"}
 READ_LOGMEL = {  # by a tower, by EDTC, by frozen retrievers; and what hears with them
     *("edtc", "rlssr", ENCODED, *RETRIEVERS, "soundscapes-edtc", "soundscapes-rlssr"),
@@ -116,8 +117,9 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         (
             "text_encoders.minilm.prompt",
             "a ",
-            {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
+            {"soundscapes-minilm", *RETRIEVERS, "tags", "rank-soundscapes"},
         ),
+        ("spaces.tags.temperature", 1.0, {"tags"}),
         ("tagging.epochs", 2, {"panns"}),
         ("decoding.min_length", 1, DECODING),
         ("seed", 2, {*TRAINED, *DECODING}),
@@ -126,7 +128,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         (
             "hardware.threads",
             2,
-            {*TRAINED, *FEATURES, *DECODING, "soundscapes", "rank-soundscapes"},
+            {*TRAINED, *FEATURES, *DECODING, "tags", TAGGED, "soundscapes", "rank-soundscapes"},
         ),
         ("captioners.plain.set", {"hardware.precision": "float32"}, {"plain"}),
         ("captioners.plain.set", {"seed": 2}, {"plain"}),
@@ -169,7 +171,7 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         ),
         (
             "data/index/frozen/soundscapes/minilm.json",
-            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", ENCODED},
+            {"edtc", "frozen", "adapted", "cnn10-minilm", "rank-soundscapes", ENCODED, TAGGED},
         ),
         (
             "data/index/encoded/soundscapes/cnn10-minilm/frames.json",
@@ -182,10 +184,13 @@ def test_a_setting_changes_only_the_plans_that_read_it(
         ("data/index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
         ("data/models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
         ("data/index/frozen/soundscapes/logmel.json", READ_LOGMEL),
-        ("data/index/frozen/soundscapes/events.json", {"cmu", "soundscapes-cmu", "soundscapes"}),
+        (
+            "data/index/frozen/soundscapes/events.json",
+            {"cmu", "soundscapes-cmu", "soundscapes", TAGGED, "rank-soundscapes"},
+        ),
         (
             "data/models/encoders/panns/model.safetensors",
-            {"soundscapes-panns", "soundscapes-events"},
+            {"soundscapes-panns", "soundscapes-events", "tags"},  # its labels come with it
         ),
         ("data/models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
         ("data/models/captioners/transformer/model.safetensors", set()),  # no system has it
@@ -210,7 +215,7 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
     (made / file).write_text("{}")
     after = all_plans(tagged, manifests, made)
     extracted = {"soundscapes-panns", "soundscapes-events"}
-    assert changed(before, after) == {*extracted, "cnn10-minilm", "rlssr"}
+    assert changed(before, after) == {*extracted, "tags", "cnn10-minilm", "rlssr"}
     plan = after["rlssr"]
     assert isinstance(plan, CaptionerPlan) and plan.model.architecture == "rlssr"
     assert plan.model.tower.weights == file
@@ -231,7 +236,7 @@ def test_a_towers_weights_that_were_trained_anew_change_what_begins_with_them(
         (
             "text_encoders.minilm.weights",
             {},
-            {"soundscapes-minilm", *RETRIEVERS, "rank-soundscapes"},
+            {"soundscapes-minilm", *RETRIEVERS, "tags", "rank-soundscapes"},
         ),
         ("sound_towers.cnn10.weights", {}, {"cnn10-minilm", "rlssr"}),
         ("evaluation.sbert", {}, {"soundscapes"}),
@@ -268,8 +273,9 @@ def test_new_captions_change_text_and_training_but_no_sound(
     assert changed(before, all_plans(params, new, made)) == {
         "soundscapes-minilm",
         *all_captioners(params),
-        *all_retrievers(params),
+        *RETRIEVERS,
         ENCODED,
+        TAGGED,
         "soundscapes-wsac",
         "soundscapes",
         "rank-soundscapes",

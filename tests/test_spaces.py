@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 from onnx_models import CLASSES, by_hand, tagger
 from project import Project
 from tiny import TINY
+from typer.testing import CliRunner
 
 import earwitness
-from earwitness.spaces import SENTENCE, open_space
+from earwitness.cli import app
+from earwitness.spaces import open_space
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
@@ -57,7 +61,12 @@ def labels(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("tags", "power", "top"),
-    [({}, 0.5, 4), ({"temperature": 1.0}, 1.0, 4), ({"top": 2}, 0.5, 2), ({"centre": "none"}, 0.5, 4)],
+    [
+        ({}, 0.5, 4),
+        ({"temperature": 1.0}, 1.0, 4),
+        ({"top": 2}, 0.5, 2),
+        ({"centre": "none"}, 0.5, 4),
+    ],
 )
 def test_a_clip_is_its_tags_sentences_weighted_by_their_probabilities(
     model: Path, labels: Path, tags: dict[str, Any], power: float, top: int
@@ -152,7 +161,7 @@ def test_names_that_do_not_fit_are_refused(
 
 
 def test_labels_without_a_tagger_are_refused(labels: Path, tmp_path: Path) -> None:
-    with pytest.raises(EarwitnessError, match="labels are of a tagger, .onnx or .tflite"):
+    with pytest.raises(EarwitnessError, match=r"labels are of a tagger, \.onnx or \.tflite"):
         open_space(str(tmp_path), labels)
 
 
@@ -201,11 +210,8 @@ def test_a_space_that_cannot_be_is_refused_with_the_parameters(
 
 
 def test_search_by_a_model_needs_no_repository(
-    model: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, labels: Path, tmp_path: Path
 ) -> None:
-    from earwitness.cli import app
-    from typer.testing import CliRunner
-
     sounds = tmp_path / "sounds"
     sounds.mkdir()
     draw = np.random.default_rng(3)
@@ -267,10 +273,6 @@ def test_under_dvc_a_space_is_made_encoded_ranked_and_captioned_in(project: Proj
     # what is stored is what `search` makes of the same file
     system = earwitness.load("own", root=project.root)
     assert isinstance(system, earwitness.RetrievalSystem)
-    import json
-
-    import h5py
-
     manifest = json.loads((project.root / "data/corpora/soundscapes.json").read_text())
     clip = manifest["clips"][0]
     (made,) = system.embed_audio([project.root / manifest["root"] / clip["path"]])

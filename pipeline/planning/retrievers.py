@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import EncodingPlan, Plan, RetrieverPlan, SpacePlan
 from pipeline.config.retrievers import BiEncoderConfig
@@ -106,8 +107,7 @@ def _space_plan(context: Context, name: str) -> SpacePlan:
         name=name,
         inputs=context.trained(sound.weights),
         code=context.code("make_space", encoder_modules(params, of_sound)),
-        seed=params.seed,
-        hardware=params.hardware,
+        hardware=HardwareConfig(**device(params).model_dump()),
         sound=sound,
         text=text,
         biencoder=BiEncoderConfig(project="none", learn_temperature=False),

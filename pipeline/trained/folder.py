@@ -38,7 +38,11 @@ T = TypeVar("T", bound=TrainedModel)
 
 
 def save_trained(
-    folder: Path, weights: Mapping[str, Tensor], form: dict[str, Any], plan: Plan, curves: str | None
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    form: dict[str, Any],
+    plan: Plan,
+    curves: str | None,
 ) -> None:
     """Writes into an empty folder; the same model gives the same bytes.
 
