@@ -80,7 +80,8 @@ def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
         elif dataset.layout == "soundscapes" or getattr(dataset, "fetch", False):
             detail = f"{root}: made by `dvc repro prepare@{name}`"
         else:
-            detail = f"{root}: put the recordings there (docs/datasets.md)"
+            what = "tables" if dataset.layout in ("captions", "descriptions") else "recordings"
+            detail = f"{root}: put the {what} there (docs/datasets.md)"
         yield Finding(f"dataset {name}", root.is_dir(), detail)
 
 

@@ -8,13 +8,22 @@ what was made of it is still good.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.config.datasets import ClothoDatasetConfig, DatasetConfig
+from pipeline.config.datasets import CaptionsDatasetConfig, ClothoDatasetConfig, DatasetConfig
 from pipeline.config.params import load_params
-from pipeline.corpora.fetch import fetch_clotho, is_fetched
+from pipeline.corpora.fetch import CLOTHO, fetch_clotho, is_fetched
+from pipeline.corpora.fetch_captions import caption_tables, fetch_captions
 from pipeline.outside.digests import Digests
-from pipeline.outside.look import changes, look_at_dataset, look_at_models, read_last, write
+from pipeline.outside.look import (
+    Fingerprint,
+    changes,
+    look_at_dataset,
+    look_at_models,
+    read_last,
+    write,
+)
 from pipeline.outside.named import dataset_files, model_files
 from stages import paths
 from stages.run import run
@@ -23,7 +32,7 @@ from stages.run import run
 def main() -> None:
     """Writes data/inputs/: a fingerprint of each dataset's files, and one of all weights by path.
 
-    Downloads Clotho to its root first, where its ``fetch`` is true.
+    Downloads what a dataset's ``fetch`` says to its root first.
     """
     params = load_params(paths.PARAMS)
     for path in (paths.INPUTS / "datasets").glob("*.json"):
@@ -47,10 +56,7 @@ def _dataset(name: str, settings: DatasetConfig) -> list[str]:
     """What changed, in words."""
     path = paths.INPUTS / "datasets" / f"{name}.json"
     last = read_last(path)
-    if isinstance(settings, ClothoDatasetConfig) and settings.fetch:
-        root = paths.ROOT / settings.root
-        if (root.exists() or not last) and not is_fetched(root):
-            fetch_clotho(root)
+    _fetch(name, settings, last)
     with Digests(paths.LOOKED / "datasets" / f"{name}.json") as digests:
         found = look_at_dataset(settings, paths.ROOT, digests)
     if last and not found and dataset_files(settings):
@@ -58,6 +64,30 @@ def _dataset(name: str, settings: DatasetConfig) -> list[str]:
         found = last
     write(path, found)
     return changes(last, found)
+
+
+def _fetch(name: str, settings: DatasetConfig, last: Fingerprint) -> None:
+    """Downloads what is missing of a dataset."""
+    match settings:
+        case ClothoDatasetConfig(fetch=True):
+            root = paths.ROOT / settings.root
+            if not _is_away(root, CLOTHO, last) and not is_fetched(root):
+                fetch_clotho(root)
+        case CaptionsDatasetConfig():
+            root = paths.ROOT / settings.root
+            tables = caption_tables(settings.fetch)
+            if not _is_away(root, tables, last):
+
+                def say(line: str) -> None:
+                    print(f"dataset {name}: {line}", flush=True)  # before anything is downloaded
+
+                fetch_captions(root, tables, say)
+
+
+def _is_away(root: Path, names: Iterable[str], last: Fingerprint) -> bool:
+    """Whether all of ``names`` were there once, and their folder is not: nothing is fetched anew
+    for what was made of it already."""
+    return not root.exists() and last.keys() >= {*names}
 
 
 def _warn(text: str) -> None:

@@ -20,12 +20,15 @@ from pipeline.config.datasets import BaseDatasetConfig
 from pipeline.config.fields import Outside, Ref, marker
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import Section
+from pipeline.corpora import fetch_captions
+from pipeline.corpora.fetch_captions import RemoteTable
 from pipeline.corpora.registry import CORPORA, prepare
 from pipeline.outside import digests as digests_module
 from pipeline.outside.digests import UNREADABLE, Digests, list_files
 from pipeline.outside.look import changes, look_at_dataset, look_at_models
 from pipeline.outside.named import dataset_files, model_files
 from stages import look, paths
+from tests.test_fetch import md5, serving
 
 LATER = 60_000_000_000  # ns: files that the test has just made are old by then
 # fields whose text is a word, a name or a sentence and never a path
@@ -95,12 +98,23 @@ def opened(below: Path) -> Iterator[set[str]]:
         on.clear()
 
 
-@pytest.mark.parametrize("name", PARAMS["datasets"])
+DATASETS = {
+    **PARAMS["datasets"],
+    "several": {
+        **{"layout": "captions", "root": "../my data", "fetch": ["clotho"]},
+        **{"development": ["more.csv", "yet more.csv"], "evaluation": "more.csv"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", DATASETS)
 def test_all_that_prepare_opens_is_watched(name: str, tmp_path: Path) -> None:
     make_data(tmp_path)
     (tmp_path / "base").mkdir()
-    settings = parse_params({**PARAMS, "datasets": {name: PARAMS["datasets"][name]}}).datasets[name]
+    settings = parse_params({**PARAMS, "datasets": {name: DATASETS[name]}}).datasets[name]
     root = tmp_path / Path(getattr(settings, "root", "../nothing")).name
+    for more in ("more", "yet more"):
+        table(tmp_path / "my data" / f"{more}.csv", [["file_name", "caption"], ["a.wav", more]])
     if settings.layout == "clotho":
         table(root / "events.csv", [["file_name", "event"], ["development.wav", "dog"]])
     with opened(root) as read:
@@ -110,7 +124,7 @@ def test_all_that_prepare_opens_is_watched(name: str, tmp_path: Path) -> None:
     if settings.layout == "soundscapes":
         assert not watched
         return
-    assert len(read) >= 1
+    assert len(read) >= (5 if name == "several" else 1)
     seen = look_at_dataset(settings, tmp_path / "base", Digests())
     assert {Path(each).parts[0] for each in read} <= {Path(each).parts[0] for each in seen}
     for each in sorted(read):  # and each change of one is seen
@@ -327,3 +341,36 @@ def test_what_is_fetched_is_fetched_before_the_look(
     assert looked() == first and len(calls) == 2  # the missing part is fetched again
     shutil.rmtree("set")  # all of it, once its features are made: no gigabytes for nothing
     assert looked() == first and len(calls) == 2
+
+
+def test_captions_are_fetched_before_the_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the dataset's last look was at another folder's files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    content = b"file_name,caption_1\na.wav,a dog\n"
+    names = [f"clotho_captions_{s}.csv" for s in ("development", "validation", "evaluation")]
+    table(Path("kinds/kinds.csv"), [["label", "caption_1", "caption_2"], ["Dog", "one", "two"]])
+    found = Path("data/inputs/datasets/words.json")
+
+    def looked(*settings: str) -> Any:
+        text = f"encoders: {{}}\ndatasets: {{words: {{{', '.join(settings)}}}}}\n"
+        Path("params.yaml").write_text(text, encoding="utf-8")
+        look.main()
+        return {*json.loads(found.read_text(encoding="utf-8"))}
+
+    with serving(dict.fromkeys(names, content)) as server:
+        tables = {n: RemoteTable(f"{server.address}/{n}", 0.1, md5(content)) for n in names}
+        monkeypatch.setattr(fetch_captions, "TABLES", tables)
+        assert looked("layout: descriptions", "root: kinds", "table: kinds.csv") == {"kinds.csv"}
+        assert not server.asked
+        public = ("layout: captions", "root: set", "fetch: clotho")
+        assert looked(*public) == {*names} and server.asked == names
+        assert "dataset words: downloads about 0.3 MB into " in capsys.readouterr().out
+        assert looked(*public) == {*names}
+        Path("set", names[1]).unlink()
+        assert looked(*public) == {*names} and server.asked[3:] == [names[1]]
+        shutil.rmtree("set")  # its folder is away, what was made of it stays
+        assert looked(*public) == {*names} and len(server.asked) == 4
+        assert "words: none of its files are there" in capsys.readouterr().err

@@ -27,6 +27,7 @@ PARAMS: dict[str, Any] = {
         "caps": {"layout": "audiocaps", "root": "../caps"},
         "scenes": {"layout": "macs", "root": "../scenes"},
         "words": {"layout": "captions", "root": "../words", "development": "train.csv"},
+        "kinds": {"layout": "descriptions", "root": "../kinds", "table": "kinds.csv"},
         "made": {
             "layout": "soundscapes",
             **{"development": 1, "validation": 1, "evaluation": 1, "seconds": [0.5, 0.6]},
@@ -69,6 +70,8 @@ def make_data(base: Path) -> None:
     macs = "files:\n- filename: park.wav\n  annotations:\n  - sentence: birds sing\n"
     (base / "scenes" / "MACS.yaml").write_text(macs)
     table(base / "words" / "train.csv", [["file_name", "caption"], ["a.wav", "a dog"]])
+    rows = [["label", "caption_1", "caption_2"], ["Dog", "a dog barks", "a dog barks at a car"]]
+    table(base / "kinds" / "kinds.csv", rows)
     (base / "bart").mkdir()
     (base / "bart" / "model.safetensors").write_bytes(b"old")
     (base / "vectors.txt").write_text("2 2\na 1 0\ndog 0 1\n")
@@ -129,6 +132,7 @@ def test_without_an_edit_only_the_look_runs(project: Project) -> None:
 def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     put(base / "my data" / "clotho_captions_validation.csv", "dog", "cow")
     put(base / "words" / "train.csv", "a dog", "a cow")
+    put(base / "kinds" / "kinds.csv", "a dog barks,", "a dog howls,")
     found = project.earwitness("why", "prepare@mine")
     assert found.stdout.splitlines() == [
         "prepare@mine runs again:",
@@ -136,9 +140,10 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     ], found.stderr
     shown = project.dvc("repro", "prepare")
     assert "dataset mine: clotho_captions_validation.csv changed\n" in shown
-    assert project.stages(shown) == {"prepare@mine", "prepare@words"}
+    assert project.stages(shown) == {"prepare@mine", "prepare@words", "prepare@kinds"}
     assert clips(project, "mine")["validation"].captions == ("a cow in the validation",)
     assert clips(project, "words")["a"].captions == ("a cow",)
+    assert "a dog howls" in {c for clip in clips(project, "kinds").values() for c in clip.captions}
     assert "up to date" in project.earwitness("why", "prepare@mine").stdout
 
 

@@ -6,10 +6,24 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Outside, Seed
+from pipeline.config.fields import Names, OneOrSeveral, Outside, Seed
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import Seconds
 from pipeline.limits import LONGEST_MINUTES
+
+# public captions that can be fetched → split → its table, in the dataset's root
+CAPTION_TABLES = {
+    "clotho": {
+        "development": "clotho_captions_development.csv",
+        "validation": "clotho_captions_validation.csv",
+        "evaluation": "clotho_captions_evaluation.csv",
+    },
+    "audiocaps": {
+        "development": "audiocaps_train.csv",
+        "validation": "audiocaps_val.csv",
+        "evaluation": "audiocaps_test.csv",
+    },
+}
 
 
 class BaseDatasetConfig(Section):
@@ -81,15 +95,34 @@ class MacsDatasetConfig(BaseDatasetConfig):
 
 
 class CaptionsDatasetConfig(BaseDatasetConfig):
-    """Captions without sound, one CSV file a split: for text-only training (WSAC)."""
+    """Captions without sound, one or more CSV files a split: for text-only training (WSAC)."""
 
     reads: ClassVar = ()  # but for these tables
     layout: Literal["captions"]
     root: str
-    # file below root, with file_name, and caption or caption_1 …
-    development: Annotated[str, Outside("root")]
-    validation: Annotated[str | None, Outside("root")] = None
-    evaluation: Annotated[str | None, Outside("root")] = None
+    # public captions, downloaded into root where they are not there; all their splits
+    fetch: Annotated[tuple[Literal["clotho", "audiocaps"], ...], OneOrSeveral] = ()
+    # files below root, with file_name (or AudioCaps' youtube_id), and caption or caption_1 …
+    development: Annotated[Names | None, Outside("root")] = None
+    validation: Annotated[Names | None, Outside("root")] = None
+    evaluation: Annotated[Names | None, Outside("root")] = None
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> CaptionsDatasetConfig:
+        if not self.development and not self.fetch:
+            raise ValueError("development: names no table; name one, or set fetch: [clotho]")
+        return self
+
+
+class DescriptionsDatasetConfig(BaseDatasetConfig):
+    """Captions of kinds of sound, a row a kind: for text-only training without a network."""
+
+    reads: ClassVar = ()  # but for its table
+    layout: Literal["descriptions"]
+    root: str = "recipes"
+    table: Annotated[str, Outside("root")] = "descriptions.csv"  # label, caption_1, caption_2 …
+    seed: Seed = 1  # which captions are held out
+    validation_share: float = Field(0.1, gt=0, le=1)  # of the labels: one of whose captions is
 
 
 DatasetConfig = Annotated[
@@ -97,6 +130,7 @@ DatasetConfig = Annotated[
     | ClothoDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
-    | CaptionsDatasetConfig,
+    | CaptionsDatasetConfig
+    | DescriptionsDatasetConfig,
     Field(discriminator="layout"),
 ]

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 M = TypeVar("M")
 
 # a list of names, or one name
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+OneOrSeveral = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
+Names = Annotated[tuple[str, ...], OneOrSeveral]
 
 # what numpy's generators and torch's both take
 Seed = Annotated[int, Field(ge=0, lt=1 << 32)]

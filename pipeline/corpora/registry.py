@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.corpora import audiocaps, captions, clotho, macs, soundscapes
+from pipeline.corpora import audiocaps, captions, clotho, descriptions, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
@@ -17,6 +17,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
     "captions": captions.prepare,
+    "descriptions": descriptions.prepare,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config.datasets import BaseDatasetConfig
+from pipeline.config.datasets import CAPTION_TABLES, BaseDatasetConfig, CaptionsDatasetConfig
 from pipeline.config.fields import Outside, When, marker
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import Section
@@ -14,9 +14,14 @@ from pipeline.weights import Weights
 
 def dataset_files(settings: BaseDatasetConfig) -> list[str]:
     """What `prepare` reads of a dataset, files and folders, by their path below its root."""
-    fields = type(settings).model_fields.items()
-    tables = [getattr(settings, name) for name, field in fields if marker(field, Outside)]
-    return [*settings.reads, *filter(None, tables)]
+    found = [*settings.reads]
+    if isinstance(settings, CaptionsDatasetConfig):
+        found += [name for source in settings.fetch for name in CAPTION_TABLES[source].values()]
+    for name, field in type(settings).model_fields.items():
+        if marker(field, Outside):
+            value = getattr(settings, name)
+            found += [value] if isinstance(value, str) else value or ()
+    return list(dict.fromkeys(found))
 
 
 def model_files(params: Params) -> list[str]:

@@ -106,4 +106,10 @@ LOADERS = (
     ),
     dataset("macs", {"MACS.yaml": MACS}, "audio"),
     dataset("captions", {"text.csv": CAPTIONS}, "none", development="text.csv"),
+    dataset(
+        "descriptions",
+        {"kinds.csv": "label,caption_1,caption_2\nDog,a dog barks,a bark\nRain,it rains,drops\n"},
+        "none",
+        table="kinds.csv",
+    ),
 )
