@@ -36,6 +36,7 @@ def open_space(
     labels: str | Path | None = None,
     *,
     sentence: str = SENTENCE,
+    window_seconds: float = 10.0,
     root: str | Path | None = None,
     device: str = "auto",
     **tags: Any,
@@ -47,6 +48,8 @@ def open_space(
             file, ``.onnx`` or YAMNet's ``.tflite``, whose tags' names are compared with the text.
         labels: the file with the names of a tagger's classes; see docs/encoders.md.
         sentence: the weights of the sentence encoder that reads them, for a tagger.
+        window_seconds: longer sounds are cut into windows of this length, whose embeddings or
+            probabilities are averaged; at most what the model takes.
         tags: settings of :class:`pipeline.config.spaces.TagsConfig`, such as ``top=10``.
 
     Raises:
@@ -55,7 +58,8 @@ def open_space(
     """
     sides = _sides(model, labels, sentence, tags)
     place = resolve_device(device)
-    of_sound: EncoderConfig = _settings("encoders", sides.sound)
+    windows = {"window_seconds": window_seconds}
+    of_sound: EncoderConfig = _settings("encoders", sides.sound | windows)
     of_text: TextEncoderConfig = _settings("text_encoders", sides.text)
     sound, text = build_sound_encoder(of_sound, device=place), build_text_encoder(of_text, place)
     if sides.tags is None and sound.width != text.width:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx_models import CLASSES, by_hand, tagger
 from project import Project
 from tiny import TINY
+from test_encoders_htsat_clap import save_clap, save_tokenizer
+from transformers import ClapFeatureExtractor
 from typer.testing import CliRunner
 
 import earwitness
@@ -140,6 +142,27 @@ def test_real_recordings_are_found_by_a_real_tagger(shared_data: Path, tmp_path:
     similar = system.similarity(system.embed_text(queries), system.embed_audio(files))
     assert similar.argmax(1).tolist() == [0, 1, 2, 3]
     assert similar.argmax(0).tolist() == [0, 1, 2, 3]
+
+
+def test_a_clap_is_searched_as_it_is(tmp_path: Path) -> None:
+    """By a folder of transformers' form, against transformers' ClapModel."""
+    model, tokenizer = save_clap(tmp_path), save_tokenizer(tmp_path)
+    draw = np.random.default_rng(0)
+    clips = [draw.normal(0, 0.1, n).astype(np.float32) for n in (16000, 9000)]  # of 8 kHz
+    texts = ["a dog barks", "rain falls"]
+    system = open_space(str(tmp_path), device="cpu", window_seconds=2.0)
+    extractor = ClapFeatureExtractor.from_pretrained(tmp_path)
+    inputs = extractor(clips, sampling_rate=8000, return_tensors="pt")
+    longer = torch.zeros(2, 1, dtype=torch.bool)  # the extractor marks one at random
+    written = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        heard = model.get_audio_features(inputs["input_features"].float(), longer).pooler_output
+        read = model.get_text_features(**written).pooler_output
+    found = system.similarity(
+        system.embed_text(texts), system.embed_audio(clips, sample_rate=8000)
+    )
+    expected = unit(read.numpy()) @ unit(heard.numpy()).T
+    np.testing.assert_allclose(found, expected, atol=2e-3)  # float16, as features are stored
 
 
 @pytest.mark.parametrize(
