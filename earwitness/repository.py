@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from pipeline.config.fields import Outside, marker
 from pipeline.config.params import Params, load_params
+from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
 
+S = TypeVar("S", bound=Section)
 MARKS = ("params.yaml", "dvc.yaml")  # the files that its root holds
 VARIABLE = "EARWITNESS_ROOT"
 
@@ -46,6 +50,20 @@ class Repository:
 
     def params(self) -> Params:
         return load_params(self.params_file)
+
+    def located(self, settings: S) -> S:
+        """The same settings, meant from any folder: paths in the repository become absolute.
+
+        Those of weights, and those that a field's mark says it may name (a tokenizer, labels).
+        """
+        paths: dict[str, object] = {}
+        for name, field in type(settings).model_fields.items():
+            value = getattr(settings, name)
+            if isinstance(value, Weights):
+                paths[name] = self.weights(value)
+            elif value is not None and marker(field, Outside) is not None:
+                paths[name] = self.model(value)
+        return settings.model_copy(update=paths)
 
     def weights(self, weights: Weights) -> Weights:
         """The same weights, meant from any folder: a path in the repository becomes absolute."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
-from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
@@ -149,10 +148,6 @@ def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriev
     """With a text encoder whose paths mean the same in any folder, where it has one."""
     if not isinstance(member.text, StoredTextReader):
         return member
-    settings = member.text.side.encoder
-    paths: dict[str, object] = {"weights": repository.weights(settings.weights)}
-    if isinstance(settings, WavCapsTextEncoderConfig):
-        paths["tokenizer"] = repository.model(settings.tokenizer)
-    encoder = settings.model_copy(update=paths)
+    encoder = repository.located(member.text.side.encoder)
     side = member.text.side.model_copy(update={"encoder": encoder})
     return replace(member, text=replace(member.text, side=side))

@@ -68,12 +68,7 @@ def _settings(root: str | Path | None) -> tuple[EvaluationConfig, Path | None]:
         repository = find_repository(root)
     except NoRepositoryError:
         return EvaluationConfig(), None
-    own = repository.params().evaluation
-    paths = {
-        "sbert": own.sbert and repository.weights(own.sbert),
-        "fluency": own.fluency and repository.model(own.fluency),
-    }
-    return own.model_copy(update=paths), repository.spice
+    return repository.located(repository.params().evaluation), repository.spice
 
 
 class CaptionTable(NamedTuple):

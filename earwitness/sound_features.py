@@ -74,8 +74,7 @@ class SoundFeatures:
         if feature not in self._encoders:
             name = "-".join(feature)
             plan = ExtractionPlan.load(self._repository.data / f"plans/extraction/{name}.json")
-            weights = self._repository.weights(plan.encoder.weights)
-            settings = plan.encoder.model_copy(update={"weights": weights})
+            settings = self._repository.located(plan.encoder)
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
             seconds = settings.window_seconds, settings.batch_seconds

@@ -40,6 +40,7 @@ ZERO = {  # where 0 may stand, and what it means there
     "a seed": "seed",
     "the lowest frequency": "fmin",
     "captions of any length": "min_length",
+    "all tokens are frames": "class_tokens",
 }
 NEGATIVE = {"longer captions are dearer": "length_penalty"}
 REQUIRED: dict[str, Any] = {

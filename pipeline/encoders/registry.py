@@ -63,6 +63,10 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             from pipeline.encoders.fbank import HUB, build
         case "waveform":
             from pipeline.encoders.waveform import HUB, build
+        case "onnx":
+            from pipeline.encoders.onnx import build, hub
+
+            HUB = hub(settings)
     return SoundEntry(HUB, build)
 
 
