@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import huggingface_hub
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,6 +15,7 @@ import soundfile
 import soxr
 import torch
 from encoder_sounds import sound
+from huggingface_hub.utils import filter_repo_objects
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx_models import BANDS, CLASSES, HOP, PATCH, WIDTH, by_hand, save, tagger
@@ -21,6 +23,7 @@ from pydantic import ValidationError
 
 from pipeline.config.encoders import Layout, OnnxEncoderConfig, SpecAugmentConfig
 from pipeline.encoders.base import Masks, SoundEncoder
+from pipeline.encoders.labels import class_names
 from pipeline.encoders.layouts import arranged
 from pipeline.encoders.registry import build_sound_encoder, weights_digest
 from pipeline.errors import EarwitnessError
@@ -245,6 +248,38 @@ def test_a_folder_with_the_models_tensors_beside_it(tmp_path: Path) -> None:
     with pytest.raises(EarwitnessError, match=r"\.onnx files: none"):
         (tmp_path / "empty").mkdir()
         encoder_of(tmp_path / "empty")
+
+
+def test_of_a_repository_one_model_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others, of other precisions, are often as many gigabytes."""
+    there = tmp_path / "hub"
+    (there / "onnx").mkdir(parents=True)
+    tagger(there / "onnx" / "model.onnx", external="model.onnx_data")
+    tagger(there / "onnx" / "model_int8.onnx")
+    (there / "config.json").write_text('{"id2label": {"0": "a", "1": "b", "2": "c", "3": "d"}}')
+    names = [str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()]
+
+    def fetch(repository: str, allow_patterns: list[str]) -> str:
+        target = tmp_path / f"cache{len(list(tmp_path.iterdir()))}"
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((there / name).read_bytes())
+        return str(target)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    values = {"output": "probabilities", "activation": "sigmoid", "weights": "hub:a/b"}
+    for file, expected in (
+        (None, {"onnx/model.onnx", "onnx/model.onnx_data", "config.json"}),
+        ("onnx/model_int8.onnx", {"onnx/model_int8.onnx", "config.json"}),
+    ):
+        settings = OnnxEncoderConfig(module="onnx", file=file, **values)
+        assert build_sound_encoder(settings).width == CLASSES
+        assert class_names(settings) == ("a", "b", "c", "d")
+        fetched = max(tmp_path.glob("cache*"), key=lambda path: int(path.name[5:]))
+        found = {str(p.relative_to(fetched)) for p in fetched.rglob("*") if p.is_file()}
+        assert found == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.encoders import EncoderConfig
+from pipeline.encoders.onnx_graph import hub
 from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_json, read_text
@@ -16,6 +17,8 @@ from pipeline.tables import read_rows
 # of a table, the first that it has; AudioSet's class_labels_indices.csv has display_name
 COLUMNS = ("display_name", "label", "name", "class", "class_name", "category")
 HINT = "give the classes' names, one a line, as a CSV file, or as a JSON list or id2label"
+# which output of a module is probabilities of classes
+CLASSES = {"onnx": "probabilities", "yamnet": "scores", "events": "probabilities"}
 UNNAMED = "LABEL_"  # begins what transformers calls a class without a name
 
 
@@ -30,30 +33,35 @@ def class_names(settings: EncoderConfig, trained: Path | None = None) -> tuple[s
     Raises:
         EarwitnessError: the encoder gives no probabilities, or its classes have no names.
     """
-    names: tuple[str, ...] | None = None
-    source: Path | str
     match settings.module:
-        case "onnx" if settings.output == "probabilities":
-            names, source = _beside(settings.labels, locate(settings.weights, "onnx", Hub()))
-        case "yamnet" if settings.output == "scores":
-            names, source = _inside(settings.labels, locate(settings.weights, "yamnet", Hub()))
-        case "events":
-            if settings.labels is None and settings.weights.kind == "tagging":
-                return _trained(locate(settings.weights, "events", Hub(), trained))
-            source = "events"
-            if settings.labels is not None:
-                names = read_labels(Path(settings.labels))
-        case "onnx" | "yamnet":
-            wanted = "probabilities" if settings.module == "onnx" else "scores"
-            raise EarwitnessError(
-                f"{settings.module}: output {settings.output} has no classes; set it to {wanted}"
-            )
+        case "onnx" | "yamnet" | "events":
+            wanted = CLASSES[settings.module]
+            output = wanted if settings.module == "events" else settings.output
         case other:
             raise EarwitnessError(
-                f"{other}: gives no probabilities of classes; take onnx, yamnet or events"
+                f"{other}: gives no probabilities of classes; take {', '.join(CLASSES)}"
             )
+    if output != wanted:
+        raise EarwitnessError(
+            f"{settings.module}: output {output} has no classes; set it to {wanted}"
+        )
+    if settings.labels is not None:
+        return read_labels(Path(settings.labels))
+    names = None
+    match settings.module:
+        case "onnx":
+            location = locate(settings.weights, "onnx", hub(settings.file))
+            names = _beside(location)
+        case "yamnet":
+            location = locate(settings.weights, "yamnet", Hub())
+            names = _inside(location)
+        case "events" if settings.weights.tagger():
+            return _trained(locate(settings.weights, "events", Hub(), trained))
     if not names:
-        raise EarwitnessError(f"{source}: its classes have no names; set labels to a file of them")
+        raise EarwitnessError(
+            f"{settings.module} {settings.weights}: its classes have no names; set labels to a "
+            "file with them"
+        )
     return names
 
 
@@ -98,15 +106,10 @@ def check_labels(labels: str | None, classes: int, source: Path | str) -> None:
         )
 
 
-def _beside(labels: str | None, location: Path) -> tuple[tuple[str, ...] | None, Path]:
-    """Of the file, or else of config.json in the model's folder."""
-    if labels is not None:
-        return read_labels(Path(labels)), location
+def _beside(location: Path) -> tuple[str, ...] | None:
+    """Of config.json in a model's folder."""
     config = (location if location.is_dir() else location.parent) / "config.json"
-    if not config.is_file():
-        return None, location
-    saved = read_json(config, HINT)
-    return of_config(saved, config), config
+    return of_config(read_json(config, HINT), config) if config.is_file() else None
 
 
 def of_config(saved: Any, path: Path) -> tuple[str, ...] | None:
@@ -117,17 +120,15 @@ def of_config(saved: Any, path: Path) -> tuple[str, ...] | None:
     return None if all(name.startswith(UNNAMED) for name in names) else tuple(names)
 
 
-def _inside(labels: str | None, path: Path) -> tuple[tuple[str, ...] | None, Path]:
-    """Of the file, or else of the list that a LiteRT model may carry, in a ZIP at its end."""
-    if labels is not None:
-        return read_labels(Path(labels)), path
+def _inside(path: Path) -> tuple[str, ...] | None:
+    """Of the list that a LiteRT model may carry, in a ZIP at its end."""
     if not zipfile.is_zipfile(path):
-        return None, path
+        return None
     problem = "its list of classes cannot be read"
     with one_line(path, "set labels to a file", problem), zipfile.ZipFile(path) as archive:
         lists = [name for name in archive.namelist() if name.endswith(".txt")]
         text = archive.read(lists[0]).decode() if lists else ""
-    return tuple(line.strip() for line in text.splitlines() if line.strip()) or None, path
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _trained(path: Path) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.labels import check_labels
 from pipeline.encoders.layouts import arranged, pooled
 from pipeline.encoders.onnx_graph import Graph, check_whole, find_model, has_cuda
-from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
@@ -200,13 +199,6 @@ def _fewest(holds: Callable[[int], bool], most: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
-
-
-def hub(settings: OnnxEncoderConfig) -> Hub:
-    """The files that are fetched of a repository: the model, and its tensors beside it."""
-    name = settings.file or "model.onnx"
-    names = (name, f"{name}[_.]data")
-    return Hub(by_hand="an .onnx file", files=(*names, *(f"*/{each}" for each in names)))
 
 
 def build(settings: OnnxEncoderConfig, location: Path) -> OnnxEncoder:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import check_file, leads_inside
 from pipeline.threads import share
@@ -88,6 +89,13 @@ def has_cuda() -> bool:
     import onnxruntime
 
     return CUDA in onnxruntime.get_available_providers()
+
+
+def hub(file: str | None) -> Hub:
+    """The files that are fetched of a repository: a model, and its tensors beside it."""
+    name = file or "model.onnx"
+    names = (name, f"{name}[_.]data")
+    return Hub(by_hand="an .onnx file", files=(*names, *(f"*/{each}" for each in names)))
 
 
 def find_model(location: Path, file: str | None) -> Path:

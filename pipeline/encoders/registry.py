@@ -64,9 +64,10 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
         case "waveform":
             from pipeline.encoders.waveform import HUB, build
         case "onnx":
-            from pipeline.encoders.onnx import build, hub
+            from pipeline.encoders.onnx import build
+            from pipeline.encoders.onnx_graph import hub
 
-            HUB = hub(settings)
+            HUB = hub(settings.file)
     return SoundEntry(HUB, build)
 
 
