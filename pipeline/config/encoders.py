@@ -237,6 +237,22 @@ class OnnxEncoderConfig(BaseEncoderConfig):
         return self
 
 
+class TransformersAudioEncoderConfig(BaseEncoderConfig):
+    """Any audio model of transformers, with its own feature extractor and rate."""
+
+    module: Literal["transformers_audio"]
+    weights: Weights  # hub:owner/name, or a folder that save_pretrained wrote
+    output: Literal["frames", "probabilities"] = "frames"  # those of a classifier
+    # of hidden_states: 0 is before the first layer, -1 the model's own output
+    layer: Annotated[int, When("output", "frames")] = Field(-1, ge=-512, le=512)
+    # what makes logits probabilities; auto: by problem_type in config.json, else softmax
+    activation: Annotated[
+        Literal["auto", "sigmoid", "softmax"], When("output", "probabilities")
+    ] = "auto"
+    # a file with the classes' names; null: id2label in config.json
+    labels: Annotated[str | None, Outside(), When("output", "probabilities")] = None
+
+
 EncoderConfig = Annotated[
     PannsEncoderConfig
     | HtsatEncoderConfig
@@ -249,7 +265,8 @@ EncoderConfig = Annotated[
     | LogmelEncoderConfig
     | FbankEncoderConfig
     | WaveformEncoderConfig
-    | OnnxEncoderConfig,
+    | OnnxEncoderConfig
+    | TransformersAudioEncoderConfig,
     Field(discriminator="module"),
 ]
 

@@ -18,7 +18,8 @@ from pipeline.tables import read_rows
 COLUMNS = ("display_name", "label", "name", "class", "class_name", "category")
 HINT = "give the classes' names, one a line, as a CSV file, or as a JSON list or id2label"
 # which output of a module is probabilities of classes
-CLASSES = {"onnx": "probabilities", "yamnet": "scores", "events": "probabilities"}
+CLASSES = dict.fromkeys(("onnx", "transformers_audio", "events"), "probabilities")
+CLASSES |= {"yamnet": "scores"}
 UNNAMED = "LABEL_"  # begins what transformers calls a class without a name
 
 
@@ -34,7 +35,7 @@ def class_names(settings: EncoderConfig, trained: Path | None = None) -> tuple[s
         EarwitnessError: the encoder gives no probabilities, or its classes have no names.
     """
     match settings.module:
-        case "onnx" | "yamnet" | "events":
+        case "onnx" | "transformers_audio" | "yamnet" | "events":
             wanted = CLASSES[settings.module]
             output = wanted if settings.module == "events" else settings.output
         case other:
@@ -52,6 +53,8 @@ def class_names(settings: EncoderConfig, trained: Path | None = None) -> tuple[s
         case "onnx":
             location = locate(settings.weights, "onnx", hub(settings.file))
             names = _beside(location)
+        case "transformers_audio":
+            names = _beside(locate(settings.weights, settings.module, Hub()))
         case "yamnet":
             location = locate(settings.weights, "yamnet", Hub())
             names = _inside(location)

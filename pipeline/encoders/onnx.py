@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.labels import check_labels
 from pipeline.encoders.layouts import arranged, pooled
 from pipeline.encoders.onnx_graph import Graph, check_whole, find_model, has_cuda
+from pipeline.encoders.probing import fewest, noise, samples_per_frame
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
@@ -55,7 +55,7 @@ class OnnxEncoder(SoundEncoder):
         frames = self._frames(raw, 1)
         self.width = frames.shape[2]
         self._check_values(raw, frames)
-        self.shortest = self.fixed or _fewest(partial(self._has, frames=1), longest)
+        self.shortest = self.fixed or fewest(lambda samples: self._count(samples) > 0, longest)
         half = self._count(max(self.shortest, longest // 2))
         if not half:
             raise EarwitnessError(f"{path}: {self._what} has not one width for sound of any length")
@@ -98,7 +98,7 @@ class OnnxEncoder(SoundEncoder):
         if graph.one_by_one or not self.settings.layout.startswith("b"):
             return False
         samples = max(self.shortest, min(self.sample_rate, graph.samples or self.sample_rate))
-        sound = _noise(samples) * torch.tensor([[1.0], [1e-4]])
+        sound = noise(samples) * torch.tensor([[1.0], [1e-4]])
         try:
             both = self._frames(graph(sound), 2)
             alone = [self._frames(graph(one[None]), 1) for one in sound]
@@ -112,7 +112,7 @@ class OnnxEncoder(SoundEncoder):
         return f"{self.settings.output} ({self.graph('cpu').tensor})"
 
     def _raw(self, samples: int) -> Tensor:
-        return self.graph("cpu")(_noise(samples))
+        return self.graph("cpu")(noise(samples))
 
     def _frames(self, raw: Tensor, clips: int) -> Tensor:
         """The model's tensor of ``clips`` windows → (B, T, D)."""
@@ -155,17 +155,12 @@ class OnnxEncoder(SoundEncoder):
             return self.settings.frame_seconds * self.sample_rate
         if self.fixed or frames == 1:
             return longest / frames
-        for most in (min(2 * self.sample_rate, longest), longest):
-            few, many = self._count(max(self.shortest, most // 2)), self._count(most)
-            if 0 < few < many:
-                begins = [_fewest(partial(self._has, frames=n), most) for n in (few, many)]
-                return (begins[1] - begins[0]) / (many - few)
+        rate = self.sample_rate
+        if hop := samples_per_frame(self._count, self.shortest, 2 * rate, longest):
+            return hop
         raise EarwitnessError(
             f"{self.path}: {self._what} has {frames} frames of any sound; set frame_seconds"
         )
-
-    def _has(self, samples: int, frames: int) -> bool:
-        return self._count(samples) >= frames
 
     def _check_values(self, raw: Tensor, frames: Tensor) -> None:
         """Refuses what is not finite, logits, and probabilities that an activation makes flat."""
@@ -184,21 +179,6 @@ class OnnxEncoder(SoundEncoder):
             )
         if own.activation != "none" and within and self.width >= MANY:
             raise EarwitnessError(f"{at}: are probabilities already; set activation to none")
-
-
-def _noise(samples: int) -> Tensor:
-    """(1, samples), the same every time."""
-    generator = torch.Generator().manual_seed(0)
-    return 0.1 * torch.randn(1, samples, generator=generator)
-
-
-def _fewest(holds: Callable[[int], bool], most: int) -> int:
-    """The least number from which on ``holds`` is true, as it is of ``most``."""
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
 
 
 def build(settings: OnnxEncoderConfig, location: Path) -> OnnxEncoder:

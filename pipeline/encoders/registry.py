@@ -68,6 +68,8 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             from pipeline.encoders.onnx_graph import hub
 
             HUB = hub(settings.file)
+        case "transformers_audio":
+            from pipeline.encoders.transformers_audio import HUB, build
     return SoundEntry(HUB, build)
 
 
