@@ -35,6 +35,8 @@ LATER = 60_000_000_000  # ns: files that the test has just made are old by then
 PLAIN = {
     *("InstructorEncoderConfig.instruction", "SentenceEncoderConfig.prompt"),
     *("EvaluationConfig.split", "HardwareConfig.device"),
+    # a file in the folder of the weights, which is watched, and names of tensors
+    *(f"OnnxEncoderConfig.{n}" for n in ("file", "input", "frames", "embedding", "probabilities")),
 }
 
 
@@ -147,6 +149,16 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
                 "panns": {"module": "panns", "weights": "w/panns.pth"},
                 "hub": {"module": "clap", "weights": "hub:a/b"},
                 "logmel": {"module": "logmel"},
+                "onnx": {
+                    **{"module": "onnx", "weights": "w/a.onnx", "output": "probabilities"},
+                    "labels": "w/onnx.csv",
+                },
+                "embedding": {"module": "onnx", "weights": "w/a.onnx", "labels": "w/unread.csv"},
+                "yamnet": {
+                    **{"module": "yamnet", "weights": "w/y.tflite", "output": "scores"},
+                    "labels": "w/yamnet.txt",
+                },
+                "events": {"module": "events", "weights": "hub", "labels": "w/events.json"},
             },
             "text_encoders": {
                 "w2v": {"module": "word2vec", "weights": "w/vectors.bin"},
@@ -166,6 +178,7 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
     names = {
         *("panns.pth", "vectors.bin", "wc.pt", "tokens", "tower.pth", "bert", "bart", "gpt"),
         *("bart-tokens", "sbert-reward", "sbert", "echecker.ckpt"),
+        *("a.onnx", "onnx.csv", "y.tflite", "yamnet.txt", "events.json"),
     }
     assert {*model_files(params)} == {*(f"w/{name}" for name in names), "./w/clap"}
     assert look_at_models(params, tmp_path, Digests()) == {}

@@ -40,8 +40,10 @@ ZERO = {  # where 0 may stand, and what it means there
     "a seed": "seed",
     "the lowest frequency": "fmin",
     "captions of any length": "min_length",
+    "all tokens are frames": "class_tokens",
+    "what is before the first layer": "layer",
 }
-NEGATIVE = {"longer captions are dearer": "length_penalty"}
+NEGATIVE = {"longer captions are dearer": "length_penalty", "the last layer": "layer"}
 REQUIRED: dict[str, Any] = {
     "weights": "./file", "input": "logmel", "root": "folder", "development": "table.csv",
     "dataset": "set", "training": "edtc", "features": ["logmel"], "text": "minilm",

@@ -20,6 +20,19 @@ from pipeline.config.spectrogram import (
 from pipeline.weights import Weights
 
 TAGGED = Ref("tagging.encoders", prefix="tagging:")
+# axes of a tensor of frames: batch, time, width and frequency; without b: of one clip
+Layout = Literal[
+    "b t d",
+    "b d t",
+    "b (f t) d",
+    "b (t f) d",
+    "b d f t",
+    "b d t f",
+    "b f t d",
+    "b t f d",
+    "t d",
+    "d t",
+]
 
 
 class BaseEncoderConfig(Section):
@@ -116,6 +129,8 @@ class YamnetEncoderConfig(BaseEncoderConfig):
     weights: Weights  # the path of a yamnet.tflite
     hop_seconds: Seconds = 0.48  # YAMNet's own hop between its 0.975 s patches
     output: Literal["embedding", "scores", "both"] = "embedding"  # 1024-d, 521-d or both
+    # a file with the names of the 521 classes; null: the list inside the .tflite, if it has one
+    labels: Annotated[str | None, Outside(), When("output", "scores")] = None
 
 
 class VggishEncoderConfig(BaseEncoderConfig):
@@ -138,6 +153,8 @@ class EventsEncoderConfig(BaseEncoderConfig):
     """
 
     module: Literal["events"]
+    # a file with the classes' names; null: those that the tagging stage trained
+    labels: Annotated[str | None, Outside()] = None
 
 
 class LogmelEncoderConfig(SpectrogramEncoderConfig):
@@ -177,6 +194,65 @@ class WaveformEncoderConfig(BaseEncoderConfig):
     frame: Hop = 320
 
 
+class OnnxEncoderConfig(BaseEncoderConfig):
+    """Any exported model that takes a waveform, run by onnxruntime.
+
+    Its tensors are named as in the graph, inner ones too; null is the graph's only output.
+    """
+
+    module: Literal["onnx"]
+    weights: Weights  # the path of an .onnx file, or a folder or hub:owner/name that has one
+    file: str | None = None  # of that folder; null: the only one, or model.onnx
+    sample_rate: SampleRate = 16000  # of the model
+    input: str | None = None  # the waveform, (N), (B, N) or (B, 1, N); null: the only input
+    output: Literal["frames", "embedding", "probabilities"] = "embedding"
+    frames: Annotated[str | None, When("output", "frames")] = None
+    embedding: Annotated[str | None, When("output", "embedding")] = None  # (B, D)
+    # (B, C); in time it has the frames' layout
+    probabilities: Annotated[str | None, When("output", "probabilities")] = None
+    # of frames: batch, time, width and frequency, which is averaged
+    layout: Annotated[Layout, When("output", "frames", "probabilities")] = "b t d"
+    # bands, where time and frequency are one axis
+    bands: Annotated[int | None, When("output", "frames", "probabilities")] = Field(None, ge=1)
+    # first tokens that are no frames
+    class_tokens: Annotated[int, When("output", "frames", "probabilities")] = Field(0, ge=0)
+    # between two frames; null: measured
+    frame_seconds: Annotated[Seconds | None, When("output", "frames", "probabilities")] = None
+    # what makes the tensor probabilities
+    activation: Annotated[
+        Literal["none", "sigmoid", "softmax"], When("output", "probabilities")
+    ] = "none"
+    # a file with the classes' names, in order; see pipeline/encoders/labels.py
+    labels: Annotated[str | None, Outside(), When("output", "probabilities")] = None
+
+    @model_validator(mode="after")
+    def _axes(self) -> Self:
+        joined = "(" in self.layout
+        if joined and self.bands is None:
+            raise ValueError(f"layout '{self.layout}': set bands, how many f is")
+        if self.bands is not None and not joined:
+            raise ValueError(f"bands: layout '{self.layout}' does not join them with time")
+        if self.class_tokens and not joined and self.layout not in ("b t d", "t d"):
+            raise ValueError(f"class_tokens: layout '{self.layout}' is no row of tokens")
+        return self
+
+
+class TransformersAudioEncoderConfig(BaseEncoderConfig):
+    """Any audio model of transformers, with its own feature extractor and rate."""
+
+    module: Literal["transformers_audio"]
+    weights: Weights  # hub:owner/name, or a folder that save_pretrained wrote
+    output: Literal["frames", "probabilities"] = "frames"  # those of a classifier
+    # of hidden_states: 0 is before the first layer, -1 the model's own output
+    layer: Annotated[int, When("output", "frames")] = Field(-1, ge=-512, le=512)
+    # what makes logits probabilities; auto: by problem_type in config.json, else softmax
+    activation: Annotated[
+        Literal["auto", "sigmoid", "softmax"], When("output", "probabilities")
+    ] = "auto"
+    # a file with the classes' names; null: id2label in config.json
+    labels: Annotated[str | None, Outside(), When("output", "probabilities")] = None
+
+
 EncoderConfig = Annotated[
     PannsEncoderConfig
     | HtsatEncoderConfig
@@ -188,7 +264,9 @@ EncoderConfig = Annotated[
     | EventsEncoderConfig
     | LogmelEncoderConfig
     | FbankEncoderConfig
-    | WaveformEncoderConfig,
+    | WaveformEncoderConfig
+    | OnnxEncoderConfig
+    | TransformersAudioEncoderConfig,
     Field(discriminator="module"),
 ]
 

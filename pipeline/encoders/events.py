@@ -22,6 +22,7 @@ from pipeline.config.section import Section, parse_section
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import Masks, SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.conv_blocks import zero_past
+from pipeline.encoders.labels import check_labels
 from pipeline.encoders.panns import PannsEncoder
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.tagging import TaggingModel
@@ -103,6 +104,16 @@ def build(
     Raises:
         EarwitnessError: the weights are not a tagger's.
     """
+    encoder = _built(settings, location, trunk)
+    check_labels(settings.labels, encoder.width, location)
+    return encoder
+
+
+def _built(
+    settings: EventsEncoderConfig,
+    location: Path,
+    trunk: Callable[[EncoderConfig], SpectrogramEncoder],
+) -> EventsEncoder:
     state = checkpoints.read_state(location)
     if settings.weights.kind == "tagging":
         return _tagged(state, location, trunk)

@@ -63,6 +63,13 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             from pipeline.encoders.fbank import HUB, build
         case "waveform":
             from pipeline.encoders.waveform import HUB, build
+        case "onnx":
+            from pipeline.encoders.onnx import build
+            from pipeline.encoders.onnx_graph import hub
+
+            HUB = hub(settings.file)
+        case "transformers_audio":
+            from pipeline.encoders.transformers_audio import HUB, build
     return SoundEntry(HUB, build)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights
 
 SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # of a model's files
+SUFFIXES |= {".onnx", ".onnx_data", ".data"}
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
 
 
@@ -26,6 +28,7 @@ class Hub:
     md5: str | None = None  # as its publisher states it
     sha256: str | None = None
     by_hand: str | None = None  # the file that the user must get, as no address is known
+    files: tuple[str, ...] = ()  # of a repository, where they are not transformers' own
 
 
 def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -> Path:
@@ -47,7 +50,7 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
         return trained
     match weights.kind:
         case "hub" if weights.name or hub.repository:
-            return _snapshot(weights.name or str(hub.repository))
+            return _snapshot(weights.name or str(hub.repository), hub.files)
         case "hub" if hub.url:
             return _fetched(hub.url, hub)
         case "hub":
@@ -61,13 +64,18 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
     raise EarwitnessError(f"{what}: no weights at '{weights}'; give {known}")
 
 
-def _snapshot(repository: str) -> Path:
-    """A hub repository's folder in the hub's cache, with safetensors if the repository has them."""
+def _snapshot(repository: str, files: Sequence[str]) -> Path:
+    """A hub repository's folder in the hub's cache, with safetensors if the repository has them.
+
+    ``files``: patterns of what is fetched beside settings; none: transformers' own.
+    """
     from huggingface_hub import snapshot_download
 
     # a sentence-transformers model's dense layer may be a .bin beside a safetensors transformer
     safe = ["*.safetensors", "*/pytorch_model.bin", *OTHERS]
     try:
+        if files:
+            return Path(snapshot_download(repository, allow_patterns=[*files, *OTHERS]))
         folder = Path(snapshot_download(repository, allow_patterns=safe))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *safe]))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config.encoders import YamnetEncoderConfig
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
+from pipeline.encoders.labels import check_labels
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError, one_line
@@ -111,4 +112,6 @@ class _Interpreter:
 
 def build(settings: YamnetEncoderConfig, location: Path) -> YamnetEncoder:
     """The encoder from a local file."""
+    if settings.output == "scores":
+        check_labels(settings.labels, WIDTHS["scores"], location)
     return YamnetEncoder(settings, location)

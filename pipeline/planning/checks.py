@@ -185,7 +185,8 @@ def check_reward_weights(scst: ScstConfig, where: str, root: Path) -> None:
 
 
 def check_weights(params: Params, root: Path) -> None:
-    """Refuses frozen encoders whose weights are a path or a package that is not there.
+    """Refuses frozen encoders whose weights are a path or a package that is not there, or whose
+    classes' names are.
 
     Args:
         root: the repository.
@@ -200,6 +201,11 @@ def check_weights(params: Params, root: Path) -> None:
                     f", or get {entry.source}" if isinstance(entry, Word2VecEncoderConfig) else ""
                 )
                 raise EarwitnessError(f"{section}.{name}.weights: {missing}{source}")
+            labels = getattr(entry, "labels", None)
+            if labels is not None and not (root / labels).is_file():
+                raise EarwitnessError(
+                    f"{section}.{name}.labels: {labels} is not there; correct the path"
+                )
 
 
 def check_tag_names(params: Params, root: Path) -> None:
