@@ -12,7 +12,7 @@ from earwitness import report
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import replacing_folder, write_atomic
-from pipeline.planning.lookup import all_captioners, all_retrievers
+from pipeline.planning.lookup import all_captioners, trained_retrievers
 from stages import paths
 from stages.run import run
 
@@ -30,7 +30,7 @@ def main() -> None:
     rankings = report.read_scores(paths.METRICS / "retrieval")
     curves = {
         "encoders": _curves("encoders", params.tagging.encoders),
-        "retrievers": _curves("retrievers", all_retrievers(params)),
+        "retrievers": _curves("retrievers", trained_retrievers(params)),
         "captioners": _curves("captioners", all_captioners(params)),
     }
     page = report.page(

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from onnx_models import CLASSES, by_hand, tagger
 from project import Project
-from tiny import TINY
 from test_encoders_htsat_clap import save_clap, save_tokenizer
+from tiny import TINY
 from transformers import ClapFeatureExtractor
 from typer.testing import CliRunner
 

@@ -31,7 +31,12 @@ def tower_inputs(tower: SoundTowerConfig) -> tuple[str, ...]:
 
 def all_retrievers(params: Params) -> dict[str, SpaceConfig | RetrieverConfig | AdaptedConfig]:
     """Of every kind, by name; spaces too, which are not trained."""
-    return {**params.spaces, **params.retrievers, **params.adapted}
+    return {**params.spaces, **trained_retrievers(params)}
+
+
+def trained_retrievers(params: Params) -> dict[str, RetrieverConfig | AdaptedConfig]:
+    """Of both kinds, by name."""
+    return {**params.retrievers, **params.adapted}
 
 
 def all_captioners(params: Params) -> dict[str, CaptionerConfig | FinetunedConfig]:
