@@ -275,6 +275,4 @@ def m2d_outputs(given: State, waveform: NDArray[np.float64]) -> Outputs:
     pooled = x.mean(1).flatten() if len(state["head.norm.running_var"]) > WIDTH else x.mean((0, 1))
     scale = (state["head.norm.running_var"] + 1e-5).sqrt()
     logits = mapped(state, "head.mlp.mlp.0", (pooled - state["head.norm.running_mean"]) / scale)
-    return Outputs(
-        frames=x.mean(0), embedding=x.mean((0, 1)), probabilities=logits.sigmoid()
-    )
+    return Outputs(frames=x.mean(0), embedding=x.mean((0, 1)), probabilities=logits.sigmoid())

@@ -26,7 +26,7 @@ from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
 from pipeline.encoders.vit_checkpoint import Published, read_checkpoint
 from pipeline.encoders.vit_front_ends import EatMel, M2dMel, XiaomiMel
-from pipeline.encoders.vit_network import Tokens, Vit
+from pipeline.encoders.vit_network import Vit, VitTokens
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
@@ -79,7 +79,8 @@ class VitEncoder(SpectrogramEncoder):
     ``probabilities``: one frame a window, the sigmoid of the classifier's logits.
 
     A window is padded as its model's own code does, alone and in a batch; tokens of a batch's
-    padding are not attended to. A clip shorter than a patch is padded with silence to one.
+    padding are not attended to. A clip shorter than a patch of CED's or Dasheng's, which their code
+    cannot take, is padded with silence to one.
     """
 
     scale: Tensor  # (M,) of the normalisation
@@ -87,7 +88,7 @@ class VitEncoder(SpectrogramEncoder):
 
     def __init__(self, settings: VitEncoderConfig, published: Published) -> None:
         super().__init__()
-        self.kind, self.output = KINDS[settings.model], settings.output
+        self.kind = KINDS[settings.model]
         self.sizes, self.sample_rate = published.sizes, published.sample_rate
         self.longest = round(published.seconds * self.sample_rate)  # samples of a window
         if settings.window_seconds * self.sample_rate > self.longest + 0.5:
@@ -120,8 +121,11 @@ class VitEncoder(SpectrogramEncoder):
                 f"a window of {waveform.shape[1]} samples is longer than the model's"
                 f" {self.longest}; cut clips into windows first"
             )
-        shortest = (self.frames_per_patch - 1) * self.mel.hop
-        return self.mel(*at_least(waveform.float(), lengths, shortest))
+        if self.kind.padding == "cut":
+            patch = (self.frames_per_patch - 1) * self.mel.hop  # samples
+            waveform, lengths = at_least(waveform, lengths, patch)
+        frames: Padded = self.mel(waveform.float(), lengths)
+        return frames
 
     def trunk(self, logmel: Tensor, lengths: Tensor) -> Padded:
         at_once = len(logmel)
@@ -132,8 +136,8 @@ class VitEncoder(SpectrogramEncoder):
         return Padded(torch.cat(values), torch.cat(counts))
 
     def _encode(self, logmel: Tensor, lengths: Tensor) -> Padded:
-        values, heard, columns = self._patches(logmel, lengths)
-        tokens = self.network(values, heard)
+        values, attended, columns = self._patches(logmel, lengths)
+        tokens = self.network(values, attended)
         if not self.pooled:
             return Padded(tokens.grid.mean(1), columns)
         pooled = self._pooled(tokens, columns)
@@ -147,13 +151,13 @@ class VitEncoder(SpectrogramEncoder):
         that are attended to, and those with sound in them.
         """
         most, size = self.sizes.columns, self.frames_per_patch
-        inside = Padded(logmel, lengths).mask[..., None]
         if self.kind.padding == "longest":
-            values = F.pad(logmel * inside, (0, 0, 0, max(0, most * size - logmel.shape[1])))
+            values = F.pad(logmel, (0, 0, 0, max(0, most * size - logmel.shape[1])))
             values = values[:, : most * size] * self.scale + self.shift
             columns = (-(lengths // -size)).clamp(max=most)
             return values, torch.full_like(columns, most), columns
-        values = (logmel * self.scale + self.shift) * inside
+        values = logmel * self.scale + self.shift
+        values = values * Padded(values, lengths).mask[..., None]
         if self.kind.padding == "patch":
             columns = (-(lengths // -size)).clamp(max=most)
             values = F.pad(values, (0, 0, 0, -values.shape[1] % size))
@@ -162,7 +166,7 @@ class VitEncoder(SpectrogramEncoder):
         widest = min(most, values.shape[1] // size)
         return values[:, : widest * size], columns, columns
 
-    def _pooled(self, tokens: Tokens, columns: Tensor) -> Tensor:
+    def _pooled(self, tokens: VitTokens, columns: Tensor) -> Tensor:
         """(B, D), or (B, F × D) for a classifier of M2D's that reads each row of patches."""
         if self.kind.pooling == "class" and tokens.class_token is not None:
             return tokens.class_token

@@ -142,9 +142,7 @@ def _m2d(tensors: Tensors, heads: int | None, head: bool) -> Published:
         stats = tensors.take("norm_stats", 2)
     scale = (1 / stats[1]).expand(mels)
     classifier = _m2d_head(tensors, width, rows) if head else {}
-    return Published(
-        sizes, state, scale, -stats[0] * scale, rate, frames / HOPS, classifier
-    )
+    return Published(sizes, state, scale, -stats[0] * scale, rate, frames / HOPS, classifier)
 
 
 def _m2d_head(tensors: Tensors, width: int, rows: int) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class VitSizes(NamedTuple):
         return self.mels // self.patch[0]
 
 
-class Tokens(NamedTuple):
+class VitTokens(NamedTuple):
     """The last block's output."""
 
     grid: Tensor  # (B, F, T, D), of each patch
@@ -43,10 +43,10 @@ class VitAttention(nn.Module):
         self.heads = heads
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
-    def forward(self, x: Tensor, heard: Tensor | None) -> Tensor:
-        """(B, L, D) → (B, L, D); ``heard``: (B, 1, 1, L) bool, the tokens to attend to."""
+    def forward(self, x: Tensor, attended: Tensor | None) -> Tensor:
+        """(B, L, D) → (B, L, D); ``attended``: (B, 1, 1, L) bool, the tokens to attend to."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, heard)
+        mixed = F.scaled_dot_product_attention(query, key, value, attended)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -70,12 +70,12 @@ class VitBlock(nn.Module):
         self.norm2 = nn.LayerNorm(sizes.width, EPSILON)
         self.mlp = VitMlp(sizes.width, sizes.hidden)
 
-    def forward(self, x: Tensor, heard: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attended: Tensor | None) -> Tensor:
         if self.post_norm:
-            x = self.norm1(x + self.attn(x, heard))
+            x = self.norm1(x + self.attn(x, attended))
             out: Tensor = self.norm2(x + self.mlp(x))
             return out
-        x = x + self.attn(self.norm1(x), heard)
+        x = x + self.attn(self.norm1(x), attended)
         return x + self.mlp(self.norm2(x))
 
 
@@ -95,7 +95,7 @@ class Vit(nn.Module):
         self.blocks = nn.ModuleList(VitBlock(sizes) for _ in range(sizes.depth))
         self.norm = nn.Identity() if sizes.post_norm else norm
 
-    def forward(self, values: Tensor, columns: Tensor) -> Tokens:
+    def forward(self, values: Tensor, columns: Tensor) -> VitTokens:
         """Encodes whole patches.
 
         Args:
@@ -106,8 +106,8 @@ class Vit(nn.Module):
         rows, count = grid.shape[2:]
         grid = grid.permute(0, 2, 3, 1) + self.positions[:, :count]
         x = grid.flatten(1, 2)
-        heard = torch.arange(count, device=x.device) < columns[:, None]  # (B, T)
-        mask = None if bool(heard.all()) else heard.repeat(1, rows)
+        attended = torch.arange(count, device=x.device) < columns[:, None]  # (B, T)
+        mask = None if bool(attended.all()) else attended.repeat(1, rows)
         if self.sizes.class_token:
             x = torch.cat([self.cls_token.expand(len(x), 1, -1).to(x.dtype), x], 1)
             mask = None if mask is None else F.pad(mask, (1, 0), value=True)
@@ -116,4 +116,4 @@ class Vit(nn.Module):
             x = block(x, None if mask is None else mask[:, None, None])
         x = self.norm(x)
         first = x[:, 0] if self.sizes.class_token else None
-        return Tokens(x[:, -rows * count :].unflatten(1, (rows, count)), first)
+        return VitTokens(x[:, -rows * count :].unflatten(1, (rows, count)), first)
