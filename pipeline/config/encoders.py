@@ -157,6 +157,18 @@ class EventsEncoderConfig(BaseEncoderConfig):
     labels: Annotated[str | None, Outside()] = None
 
 
+class VitEncoderConfig(BaseEncoderConfig):
+    """CED, Dasheng, EAT or M2D: a vision transformer over a log-mel, of the weights' sizes."""
+
+    module: Literal["vit"]
+    model: Literal["ced", "dasheng", "eat", "m2d"] = "ced"
+    # in time, or one a window: the pooled tokens, or the classes of a fine-tuned model
+    output: Literal["frames", "embedding", "probabilities"] = "frames"
+    heads: int | None = Field(None, ge=1, le=1024)  # null: as of the published model of its width
+    # a file with the classes' names, in order
+    labels: Annotated[str | None, Outside(), When("output", "probabilities")] = None
+
+
 class LogmelEncoderConfig(SpectrogramEncoderConfig):
     module: Literal["logmel"]
     weights: Weights = Weights("none")
@@ -262,6 +274,7 @@ EncoderConfig = Annotated[
     | YamnetEncoderConfig
     | VggishEncoderConfig
     | EventsEncoderConfig
+    | VitEncoderConfig
     | LogmelEncoderConfig
     | FbankEncoderConfig
     | WaveformEncoderConfig

@@ -57,6 +57,10 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             from pipeline.encoders import events
 
             HUB, build = events.HUB, partial(events.build, trunk=trunk)
+        case "vit":
+            from pipeline.encoders.vit import HUBS, build
+
+            HUB = HUBS[settings.model]
         case "logmel":
             from pipeline.encoders.logmel import HUB, build
         case "fbank":

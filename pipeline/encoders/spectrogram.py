@@ -62,6 +62,13 @@ class LogMel(nn.Module):
 
         Clips shorter than :attr:`minimum_samples` are padded to it with zeros.
         """
+        power, frames = self.power(waveform, lengths)
+        decibels = 10.0 * torch.log10(power.clamp(min=FLOOR))
+        past = torch.arange(decibels.shape[1], device=decibels.device) >= frames[:, None]
+        return Padded(decibels.masked_fill(past[..., None], FLOOR_DB), frames)
+
+    def power(self, waveform: Tensor, lengths: Tensor) -> Padded:
+        """The bands' power, (B, T, M), of the same frames; those past a clip's end are anything."""
         with torch.autocast(waveform.device.type, enabled=False):
             waveform, lengths = at_least(waveform.float(), lengths, self.minimum_samples)
             spectrum = torch.stft(
@@ -74,10 +81,7 @@ class LogMel(nn.Module):
                 return_complex=True,
             )
             power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)  # (B, T, F)
-            decibels = 10.0 * torch.log10((power @ self.filters).clamp(min=FLOOR))
-        frames = lengths // self.hop + 1
-        past = torch.arange(decibels.shape[1], device=decibels.device) >= frames[:, None]
-        return Padded(decibels.masked_fill(past[..., None], FLOOR_DB), frames)
+            return Padded(power @ self.filters, lengths // self.hop + 1)
 
 
 def mel_filters(

@@ -1,4 +1,4 @@
-"""Loaders of published encoders: CLAP's folder, WavCaps' checkpoint, YAMNet's model."""
+"""Loaders of published encoders: CLAP's folder, WavCaps' and ViTs' checkpoints, YAMNet's model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 from pipeline.config.encoders import (
     ClapEncoderConfig,
     ClapTextEncoderConfig,
+    VitEncoderConfig,
     WavCapsEncoderConfig,
     WavCapsTextEncoderConfig,
     YamnetEncoderConfig,
 )
-from pipeline.encoders import clap, clap_text, wavcaps, wavcaps_text, yamnet
+from pipeline.encoders import clap, clap_text, vit, wavcaps, wavcaps_text, yamnet
 from pipeline.encoders.base import SoundEncoder
 from tests.conftest import REPOSITORY
 from tests.fuzz.case import Loader
@@ -74,6 +75,30 @@ def load_wavcaps(home: Path) -> None:
     assert np.isfinite(wavcaps_text.build(text, path, "cpu").encode(["a dog"]).values).all()
 
 
+def make_vits(good: Path) -> None:
+    """CED and EAT as on the hub, CED and M2D as torch files."""
+    import vit_checkpoints
+
+    ced = vit_checkpoints.save_hub(good / "one", vit_checkpoints.ced())
+    (ced / "preprocessor_config.json").write_text('{"f_min": 0, "n_fft": 512}', encoding="utf-8")
+    vit_checkpoints.save_hub(good / "two/eat", vit_checkpoints.eat(64))
+    state = vit_checkpoints.original_ced(vit_checkpoints.ced())
+    vit_checkpoints.save_torch(good / "three/ced.pt", state)
+    vit_checkpoints.save_torch(
+        good / "four" / vit_checkpoints.M2D_FOLDER / "x.pth", vit_checkpoints.m2d(joined=True)
+    )
+
+
+def load_vit(home: Path) -> None:
+    """Which of them it is, its place says."""
+    places = {"eat": "eat", "ced.pt": "ced", "m2d_vit_base-80x208p16x16-240101-mr7/x.pth": "m2d"}
+    found = [(home / place, model) for place, model in places.items() if (home / place).exists()]
+    path, model = found[0] if found else (home, "ced")
+    values = {"module": "vit", "model": model, "heads": 4, "window_seconds": 2}
+    settings = VitEncoderConfig(**values, weights=str(path), output="probabilities")
+    embed(vit.build(settings, path))
+
+
 def make_yamnet(good: Path) -> None:
     (good / "one").mkdir()
     shutil.copy(YAMNET, good / "one/x.tflite")
@@ -97,6 +122,12 @@ FOLDER = {"model.safetensors": SAFETENSORS, "*.json": JSON}
 LOADERS = [
     Loader("CLAP folders", make_clap, load_clap, FOLDER),
     Loader("WavCaps checkpoints", make_wavcaps, load_wavcaps, {"x.pt": TORCH, "*.json": JSON}),
+    Loader(
+        "vision transformers",
+        make_vits,
+        load_vit,
+        {"*.pt": TORCH, "*/*.pth": TORCH, "**/*.safetensors": SAFETENSORS, "*.json": JSON},
+    ),
 ]
 if YAMNET.exists():  # not part of the repository
     LOADERS.append(Loader("YAMNet", make_yamnet, load_yamnet, {"x.tflite": BYTES}))
