@@ -57,12 +57,6 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             from pipeline.encoders import events
 
             HUB, build = events.HUB, partial(events.build, trunk=trunk)
-        case "logmel":
-            from pipeline.encoders.logmel import HUB, build
-        case "fbank":
-            from pipeline.encoders.fbank import HUB, build
-        case "waveform":
-            from pipeline.encoders.waveform import HUB, build
         case "onnx":
             from pipeline.encoders.onnx import build
             from pipeline.encoders.onnx_graph import hub
@@ -70,6 +64,12 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             HUB = hub(settings.file)
         case "transformers_audio":
             from pipeline.encoders.transformers_audio import HUB, build
+        case "logmel":
+            from pipeline.encoders.logmel import HUB, build
+        case "fbank":
+            from pipeline.encoders.fbank import HUB, build
+        case "waveform":
+            from pipeline.encoders.waveform import HUB, build
     return SoundEntry(HUB, build)
 
 
