@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -231,8 +233,18 @@ def test_a_folder_with_the_models_tensors_beside_it(tmp_path: Path) -> None:
     data = folder / "onnx" / "model.onnx_data"
     data.write_bytes(data.read_bytes()[::-1])
     assert weights_digest(settings) != before[0] and Digests().of(folder) != before[1]
-    data.unlink()
+    data.rename(tmp_path / "model.onnx_data")
     with pytest.raises(EarwitnessError, match="onnxruntime cannot run it"):
+        encoder_of(folder)
+    model = onnx.load(folder / "onnx" / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../../model.onnx_data"
+    (folder / "onnx" / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        EarwitnessError, match=r"are in \.\./\.\./model\.onnx_data, outside its folder"
+    ):
         encoder_of(folder)
     tagger(folder / "model.onnx")
     tagger(folder / "int8.onnx")
@@ -262,10 +274,14 @@ def test_of_a_repository_one_model_is_fetched(
     names = [str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()]
 
     def fetch(repository: str, allow_patterns: list[str]) -> str:
+        """A folder of links, as in the hub's cache."""
         target = tmp_path / f"cache{len(list(tmp_path.iterdir()))}"
         for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            blob = tmp_path / "blobs" / hashlib.sha256(name.encode()).hexdigest()
+            blob.parent.mkdir(exist_ok=True)
+            blob.write_bytes((there / name).read_bytes())
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes((there / name).read_bytes())
+            (target / name).symlink_to(os.path.relpath(blob, (target / name).parent))
         return str(target)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)

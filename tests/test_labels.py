@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from onnx_models import tagger
 from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 
 from pipeline.config.encoders import EncoderConfig
 from pipeline.config.params import parse_params
@@ -19,6 +21,7 @@ from pipeline.encoders.registry import build_sound_encoder, tagging_model
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_weights
+from tests.conftest import REPOSITORY
 
 NAMES = ("Male speech, man speaking", "dog", "dog", "Rain")
 FILES = {
@@ -149,6 +152,14 @@ def test_yamnets_labels_must_be_521(shared_data: Path) -> None:
     labels = str(weights / "audioset_labels.csv")
     with pytest.raises(EarwitnessError, match=r"names 527 classes, but .* has 521"):
         build_sound_encoder(encoder(**values, labels=labels))
+
+
+def test_the_examples_of_the_docs() -> None:
+    page = (REPOSITORY / "docs" / "encoders.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    found = [parse_params({"datasets": {}, **YAML(typ="safe").load(block)}) for block in blocks]
+    modules = {each.module for params in found for each in params.encoders.values()}
+    assert modules >= {"onnx", "transformers_audio"}
 
 
 def test_planning_refuses_labels_that_are_not_there(tmp_path: Path) -> None:

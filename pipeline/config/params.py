@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pipeline.config.captioners import CaptionerConfig, CaptionerSections, FinetunedConfig
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.edtc import EdtcCaptionerConfig
-from pipeline.config.encoders import EncoderConfig, TaggingConfig, TextEncoderConfig
+from pipeline.config.encoders import PROBABILITIES, EncoderConfig, TaggingConfig, TextEncoderConfig
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
 from pipeline.config.fields import TEXT, Ref, Seed
 from pipeline.config.hardware import HardwareConfig
@@ -32,15 +32,6 @@ from pipeline.config.training import RetrievalTrainingConfig, ScstConfig, Traini
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
 from pipeline.yaml_files import read_yaml
-
-# module → the output that is class probabilities, of encoders that have one
-PROBABILITIES = {
-    "onnx": "probabilities",
-    "vit": "probabilities",
-    "transformers_audio": "probabilities",
-    "yamnet": "scores",
-    "events": "probabilities",
-}
 
 
 class Params(CaptionerSections):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.encoders import EncoderConfig
+from pipeline.config.encoders import PROBABILITIES, EncoderConfig
 from pipeline.encoders.onnx_graph import hub
 from pipeline.encoders.sources import Hub, locate
 from pipeline.errors import EarwitnessError, one_line
@@ -17,9 +17,6 @@ from pipeline.tables import read_rows
 # of a table, the first that it has; AudioSet's class_labels_indices.csv has display_name
 COLUMNS = ("display_name", "label", "name", "class", "class_name", "category")
 HINT = "give the classes' names, one a line, as a CSV file, or as a JSON list or id2label"
-# which output of a module is probabilities of classes
-CLASSES = dict.fromkeys(("onnx", "transformers_audio", "events"), "probabilities")
-CLASSES |= {"yamnet": "scores"}
 UNNAMED = "LABEL_"  # begins what transformers calls a class without a name
 
 
@@ -35,12 +32,12 @@ def class_names(settings: EncoderConfig, trained: Path | None = None) -> tuple[s
         EarwitnessError: the encoder gives no probabilities, or its classes have no names.
     """
     match settings.module:
-        case "onnx" | "transformers_audio" | "yamnet" | "events":
-            wanted = CLASSES[settings.module]
+        case "onnx" | "vit" | "transformers_audio" | "yamnet" | "events":
+            wanted = PROBABILITIES[settings.module]
             output = wanted if settings.module == "events" else settings.output
         case other:
             raise EarwitnessError(
-                f"{other}: gives no probabilities of classes; take {', '.join(CLASSES)}"
+                f"{other}: gives no probabilities of classes; take {', '.join(PROBABILITIES)}"
             )
     if output != wanted:
         raise EarwitnessError(
@@ -55,6 +52,10 @@ def class_names(settings: EncoderConfig, trained: Path | None = None) -> tuple[s
             names = _beside(location)
         case "transformers_audio":
             names = _beside(locate(settings.weights, settings.module, Hub()))
+        case "vit":
+            from pipeline.encoders.vit import HUBS
+
+            names = _beside(locate(settings.weights, settings.module, HUBS[settings.model]))
         case "yamnet":
             location = locate(settings.weights, "yamnet", Hub())
             names = _inside(location)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,10 @@ def check_whole(path: Path) -> None:
     Raises:
         EarwitnessError: so it is; the folder is to be given.
     """
-    if outside := next(_outside(_read(path)), None):
+    if outside := _outside(_read(path)):
         raise EarwitnessError(
-            f"{path}: its tensors are in {outside} beside it; give the folder that holds both"
+            f"{path}: its tensors are in {outside[0].value} beside it; give the folder that holds "
+            "both"
         )
 
 
@@ -143,16 +145,36 @@ def _read(path: Path) -> Any:
         model = onnx.load_model_from_string(path.read_bytes())
         if not model.graph.node:
             raise ValueError("it computes nothing")
-    for name in _outside(model):
-        if not leads_inside(name):
-            raise EarwitnessError(f"{path}: its tensors are in {name!r}, not in its own folder")
+    for each in _outside(model):
+        if not leads_inside(each.value):
+            raise EarwitnessError(f"{path}: its tensors are in {each.value}, outside its folder")
     return model
 
 
-def _outside(model: Any) -> Iterator[str]:
-    """The files beside the model that hold its tensors."""
-    for tensor in model.graph.initializer:
-        yield from (each.value for each in tensor.external_data if each.key == "location")
+def _outside(model: Any) -> list[Any]:
+    """The entries of the model that name a file beside it, which holds a tensor."""
+    return [
+        each
+        for tensor in model.graph.initializer
+        if tensor.data_location == tensor.EXTERNAL
+        for each in tensor.external_data
+        if each.key == "location"
+    ]
+
+
+def _resolved(model: Any, folder: Path) -> Path:
+    """The folder that the model's tensors really lie in; their names in the model become its own.
+
+    In a hub's cache each file is a link, and onnxruntime follows none that leaves the folder.
+    """
+    entries = _outside(model)
+    files = [Path(os.path.realpath(folder / each.value)) for each in entries]
+    if not files:
+        return folder
+    common = Path(os.path.commonpath([file.parent for file in files]))
+    for each, file in zip(entries, files, strict=True):
+        each.value = str(file.relative_to(common))
+    return common
 
 
 def _input(path: Path, graph: Any, wanted: str | None) -> str:
@@ -203,7 +225,7 @@ def _session(model: Any, folder: Path, cuda: bool) -> Any:
     for name, value in {
         # idle threads sleep, so that two jobs on one machine do not stop each other
         "session.intra_op.allow_spinning": "0",
-        "session.model_external_initializers_file_folder_path": str(folder.resolve()),
+        "session.model_external_initializers_file_folder_path": str(_resolved(model, folder)),
         # a model of which only the weights are int8 is computed as it is written, in floats:
         # onnxruntime rounds its activations too, which is no faster, and by which a clip's values
         # depend on its batch in the second digit (tried with CED-tiny)

@@ -74,6 +74,12 @@ def sound_entry(settings: EncoderConfig) -> SoundEntry:
             HUB = hub(settings.file)
         case "transformers_audio":
             from pipeline.encoders.transformers_audio import HUB, build
+        case "logmel":
+            from pipeline.encoders.logmel import HUB, build
+        case "fbank":
+            from pipeline.encoders.fbank import HUB, build
+        case "waveform":
+            from pipeline.encoders.waveform import HUB, build
     return SoundEntry(HUB, build)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class TransformersAudioEncoder(SoundEncoder):
         longest = min(window, TRIED * self.sample_rate)
         self.pads = self._sizes(longest) == self._sizes(max(1, longest // 2))
         with one_line(location, "name another layer or model", "cannot embed sound"):
-            frames = self._run(noise(longest))
+            frames = self._run([*noise(longest)])
         if not frames.isfinite().all():
             raise EarwitnessError(f"{location}: gives features that are not finite")
         self.width = frames.shape[2]
@@ -94,21 +94,12 @@ class TransformersAudioEncoder(SoundEncoder):
 
     def _run(self, clips: Sequence[Tensor]) -> Tensor:
         """As :meth:`_extract` takes them → (B, T, D) frames or (B, 1, C) probabilities."""
-        own, device = self.settings, clips[0].device
+        device = clips[0].device
         taken = {name: value.to(device) for name, value in self._extract(clips).items()}
         if self.pooled:
             logits = self.model(**taken).logits.float()
             return (logits.sigmoid() if self._is_multi_label() else logits.softmax(-1))[:, None]
-        output = self.model(**taken, output_hidden_states=own.layer != -1)
-        frames: Tensor = output.last_hidden_state
-        if own.layer != -1:
-            last, layers = frames, output.hidden_states
-            if not -len(layers) <= own.layer < len(layers):
-                raise EarwitnessError(
-                    f"{self.location}: has no layer {own.layer}; it has 0 … {len(layers) - 1}"
-                )
-            frames = layers[own.layer]
-            frames = frames[:, max(0, frames.shape[1] - last.shape[1]) :]  # without class tokens
+        frames = self._hidden(taken)
         if frames.ndim != 3:
             raise ValueError(f"its output is {tuple(frames.shape)}, not frames")
         if self.config.model_type == AST:
@@ -120,17 +111,33 @@ class TransformersAudioEncoder(SoundEncoder):
             frames = frames[:, : int(mask[0].sum())]  # padding to whole frames of the model
         return frames
 
+    def _hidden(self, taken: Mapping[str, Tensor]) -> Tensor:
+        """What the model takes → its own output, or that of a layer."""
+        layer = self.settings.layer
+        if layer == -1:
+            last: Tensor = self.model(**taken).last_hidden_state
+            return last
+        output = self.model(**taken, output_hidden_states=True)
+        layers, last = output.hidden_states, output.last_hidden_state
+        if not -len(layers) <= layer < len(layers):
+            raise EarwitnessError(
+                f"{self.location}: has no layer {layer}; it has 0 … {len(layers) - 1}"
+            )
+        found: Tensor = layers[layer]
+        return found[:, max(0, found.shape[1] - last.shape[1]) :]  # without class tokens
+
     def _is_multi_label(self) -> bool:
         if self.settings.activation != "auto":
             return self.settings.activation == "sigmoid"
-        return self.config.problem_type == "multi_label_classification"
+        return bool(self.config.problem_type == "multi_label_classification")
 
     def _check_window(self, samples: int) -> None:
         """Refuses an extractor that cuts a window's end off."""
-        whole = noise(samples)
+        (whole,) = noise(samples)
         with one_line(self.location, problem="its feature extractor cannot read sound"):
-            made = self._extract(whole)
-            ended = self._extract(whole * (torch.arange(samples) < samples - samples // 20))
+            made = self._extract([whole])
+            early = whole * (torch.arange(samples) < samples - samples // 20)
+            ended = self._extract([early])
         if not made:
             raise EarwitnessError(
                 f"{self.location}: its feature extractor makes nothing that the model takes "
@@ -143,13 +150,13 @@ class TransformersAudioEncoder(SoundEncoder):
             )
 
     def _sizes(self, samples: int) -> list[torch.Size]:
-        return [value.shape for value in self._extract(noise(samples)).values()]
+        return [value.shape for value in self._extract([*noise(samples)]).values()]
 
     def _accepts(self, samples: int) -> bool:
         """Whether sound of this length is told from silence, and the model makes numbers of it."""
         try:
-            sound = self._extract(noise(samples))
-            silence = self._extract(torch.zeros(1, samples))
+            sound = self._extract([*noise(samples)])
+            silence = self._extract([torch.zeros(samples)])
             if all(value.equal(silence[name]) for name, value in sound.items()):
                 return False
             return self.pads or bool(self._count(samples))
@@ -159,7 +166,7 @@ class TransformersAudioEncoder(SoundEncoder):
     def _count(self, samples: int) -> int:
         """Frames of a window; 0 where there are none, or numbers that are not finite."""
         try:
-            frames = self._run(noise(samples))
+            frames = self._run([*noise(samples)])
         except Exception:  # whatever the model says of too little
             return 0
         return frames.shape[1] if frames.isfinite().all() else 0
@@ -199,8 +206,8 @@ def build(settings: TransformersAudioEncoderConfig, location: Path) -> Transform
         raise EarwitnessError(f"{location}: not a folder; give one that save_pretrained wrote")
     extractor = _extractor(location)
     model = _model(settings, location)
-    encoder = TransformersAudioEncoder(settings, location, extractor, model.eval())
-    return encoder
+    with torch.inference_mode():
+        return TransformersAudioEncoder(settings, location, extractor, model.eval())
 
 
 def _extractor(location: Path) -> Any:

@@ -222,8 +222,6 @@ def check_tag_names(params: Params, root: Path) -> None:
         if space.module != "tags" or encoder.weights.kind != "path":
             continue
         labels, file = getattr(encoder, "labels", None), root / encoder.weights.name
-        if labels is not None and not (root / labels).is_file():
-            raise EarwitnessError(f"{where}.labels: {labels} is not there; correct the path")
         told = (file if file.is_dir() else file.parent) / "config.json"
         if labels is None and not told.is_file() and not is_zipfile(file):
             raise EarwitnessError(

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForSequenceClassification,
+)
 
 from pipeline.config.encoders import (
     ClapEncoderConfig,
     ClapTextEncoderConfig,
+    OnnxEncoderConfig,
+    TransformersAudioEncoderConfig,
     VitEncoderConfig,
     WavCapsEncoderConfig,
     WavCapsTextEncoderConfig,
@@ -20,10 +33,12 @@ from pipeline.config.encoders import (
 )
 from pipeline.encoders import clap, clap_text, vit, wavcaps, wavcaps_text, yamnet
 from pipeline.encoders.base import SoundEncoder
+from pipeline.encoders.labels import class_names
+from pipeline.encoders.registry import build_sound_encoder
 from tests.conftest import REPOSITORY
 from tests.fuzz.case import Loader
 from tests.fuzz.formats import SAFETENSORS, TORCH
-from tests.fuzz.harm import BYTES, JSON
+from tests.fuzz.harm import BYTES, CSV, JSON, TEXT
 from tests.fuzz.models import WORDS, make_tokenizer
 
 sys.path.append(str(REPOSITORY / "tests"))  # as pytest does
@@ -110,6 +125,67 @@ def load_yamnet(home: Path) -> None:
     embed(yamnet.build(settings, home / "x.tflite"))
 
 
+def make_onnx(good: Path) -> None:
+    """Beside a model, its tensors or its classes' names in each form."""
+    from onnx_models import tagger
+
+    names = {"x.csv": "index,name\n", "x.txt": "", "x.json": json.dumps(["dog", "rain", "c", "d"])}
+    rows = {"x.csv": "0,dog\n1,rain\n2,c\n3,d\n", "x.txt": "dog\nrain\nc\nd\n", "x.json": ""}
+    for name, head in names.items():
+        folder = good / name[2:]
+        folder.mkdir()
+        tagger(folder / "m.onnx", external="m.onnx.data" if name == "x.csv" else "")
+        (folder / name).write_text(head + rows[name], encoding="utf-8")
+
+
+def load_onnx(home: Path) -> None:
+    (labels,) = (path for path in home.glob("x.*") if "~" not in path.name)
+    values = {"output": "probabilities", "activation": "sigmoid", "window_seconds": 2.0}
+    settings = OnnxEncoderConfig(
+        module="onnx", weights=str(home.resolve()), labels=str(labels), **values
+    )
+    encoder = build_sound_encoder(settings)
+    assert len(class_names(settings)) == encoder.width
+    embed(encoder)
+
+
+def make_transformers_audio(good: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {
+        **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_labels": 4},
+        "intermediate_size": 8,
+    }
+    ast = ASTConfig(**sizes, max_length=110, num_mel_bins=32, patch_size=8)
+    wave = Wav2Vec2Config(
+        **sizes,
+        **{"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (8, 8)},
+        **{"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2},
+    )
+    for name, model, extractor in (
+        (
+            "ast",
+            ASTForAudioClassification(ast),
+            ASTFeatureExtractor(max_length=110, num_mel_bins=32),
+        ),
+        ("wave", Wav2Vec2ForSequenceClassification(wave), Wav2Vec2FeatureExtractor()),
+    ):
+        model.config.id2label = {0: "dog", 1: "rain", 2: "bell", 3: "horn"}
+        model.save_pretrained(good / name)
+        extractor.save_pretrained(good / name)
+
+
+def load_transformers_audio(home: Path) -> None:
+    for output in ("frames", "probabilities"):
+        settings = TransformersAudioEncoderConfig(
+            module="transformers_audio",
+            weights=str(home.resolve()),
+            output=output,
+            window_seconds=1,
+        )
+        embed(build_sound_encoder(settings))
+    class_names(settings)
+
+
 def embed(encoder: SoundEncoder) -> None:
     """One second of noise."""
     sound = torch.randn(1, encoder.sample_rate, generator=torch.Generator().manual_seed(0))
@@ -128,6 +204,15 @@ LOADERS = [
         load_vit,
         {"*.pt": TORCH, "*/*.pth": TORCH, "**/*.safetensors": SAFETENSORS, "*.json": JSON},
     ),
+]
+LOADERS += [
+    Loader(
+        "ONNX models",
+        make_onnx,
+        load_onnx,
+        {"*.onnx": BYTES, "*.data": BYTES, "x.csv": CSV, "x.txt": TEXT, "x.json": JSON},
+    ),
+    Loader("audio models", make_transformers_audio, load_transformers_audio, FOLDER),
 ]
 if YAMNET.exists():  # not part of the repository
     LOADERS.append(Loader("YAMNet", make_yamnet, load_yamnet, {"x.tflite": BYTES}))
