@@ -169,43 +169,6 @@ class VitEncoderConfig(BaseEncoderConfig):
     labels: Annotated[str | None, Outside(), When("output", "probabilities")] = None
 
 
-class LogmelEncoderConfig(SpectrogramEncoderConfig):
-    module: Literal["logmel"]
-    weights: Weights = Weights("none")
-    sample_rate: SampleRate = 44100  # RLSSR 4.1
-    n_fft: Fft = 1024
-    # of the Hann window, at most n_fft, which zeros fill on both sides; null: n_fft itself
-    win_length: int | None = Field(None, ge=1)
-    hop: Hop = 512
-    mels: Mels = 64
-    fmin: Hertz = 50.0
-    fmax: Hertz = 14000.0
-
-    @model_validator(mode="after")
-    def _window(self) -> LogmelEncoderConfig:
-        if self.win_length is not None and self.win_length > self.n_fft:
-            raise ValueError(f"win_length {self.win_length} is above n_fft {self.n_fft}")
-        return self
-
-
-class FbankEncoderConfig(BaseEncoderConfig):
-    """Kaldi's log-mel filter bank, as AST reads it (Gong et al. 2021): 10 ms hop, 25 ms window."""
-
-    module: Literal["fbank"]
-    weights: Weights = Weights("none")
-    sample_rate: SampleRate = 16000  # AST
-    mels: Mels = 128  # AST
-
-
-class WaveformEncoderConfig(BaseEncoderConfig):
-    """The samples themselves, a frame of ``frame`` samples each, so that training reads HDF5."""
-
-    module: Literal["waveform"]
-    weights: Weights = Weights("none")
-    sample_rate: SampleRate = 32000
-    frame: Hop = 320
-
-
 class OnnxEncoderConfig(BaseEncoderConfig):
     """Any exported model that takes a waveform, run by onnxruntime.
 
