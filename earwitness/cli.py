@@ -33,7 +33,8 @@ app = typer.Typer(
 Root = Annotated[
     Path | None,
     typer.Option(
-        help="the repository, with params.yaml; if not given EARWITNESS_ROOT, else the one around "
+        "--repository",
+        help="the folder of params.yaml; if not given EARWITNESS_REPOSITORY, else the one around "
         "this folder, else the one installed",
     ),
 ]

@@ -73,7 +73,7 @@ def test_what_cannot_be_heard_is_told_and_the_rest_captioned(
     broken = tmp_path / "broken.wav"
     broken.write_text("no sound")
     files = [str(broken), str(repository / "sounds/1.wav"), str(tmp_path / "none.wav")]
-    options = ["--system", "three", "--root", str(repository)]
+    options = ["--system", "three", "--repository", str(repository)]
     done = CliRunner().invoke(app, ["caption", *files, *options])
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [f"{files[1]}  {texts(captions(repository, 'three'))[1]}"]
@@ -92,7 +92,7 @@ def test_odd_names_and_odd_values_do_not_end_a_run(repository: Path, tmp_path: P
     soundfile.write(loud, np.array([0, 3e38], np.float32), 16000, subtype="FLOAT")
     out = tmp_path / "captions.csv"
     files = [str(loud), odd, str(repository / "sounds/1.wav")]
-    options = ["--system", "three", "--root", str(repository), "--out", str(out)]
+    options = ["--system", "three", "--repository", str(repository), "--out", str(out)]
     done = CliRunner().invoke(app, ["caption", *files, *options])
     assert done.exit_code == 1
     with out.open(encoding="utf-8") as stream:

@@ -57,6 +57,18 @@ class ClothoDatasetConfig(BaseDatasetConfig):
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
 
 
+class FolderDatasetConfig(BaseDatasetConfig):
+    """Any folder of sound: in Clotho's layout, or with one table of captions, split by a seed."""
+
+    layout: Literal["folder"]
+    root: str
+    seed: Seed = 1  # of the split of one table
+    validation: float = Field(0.1, gt=0, lt=0.5)  # of its clips, by chance about so many
+    evaluation: float = Field(0.1, gt=0, lt=0.5)
+    bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
+
+
 class AudioCapsDatasetConfig(BaseDatasetConfig):
     """AudioCaps' CSV layout: ``<split>.csv`` and ``<split>/<name>.wav``."""
 
@@ -95,6 +107,7 @@ class CaptionsDatasetConfig(BaseDatasetConfig):
 DatasetConfig = Annotated[
     SoundscapesDatasetConfig
     | ClothoDatasetConfig
+    | FolderDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
     | CaptionsDatasetConfig,

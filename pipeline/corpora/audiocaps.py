@@ -60,7 +60,7 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     by_path: dict[str, list[str]] = {}
     for row in captioned_rows(path, ["youtube_id", "start_time"] if official else ["file_name"]):
         own = [] if official else [sound_name(row, "file_name", path, there)]
-        names = own or _official_names(row, path)
+        names = own or official_names(row, path)
         key = f"{folder.name}/{find_file(names, files)}"
         if key in by_path and not one_a_row:
             raise EarwitnessError(f"{path}: line {row.line}: {names[0]!r} occurs twice; remove one")
@@ -68,7 +68,7 @@ def _split(split: str, path: Path, folder: Path) -> list[Recording]:
     return [Recording(split, name, tuple(texts)) for name, texts in by_path.items()]
 
 
-def _official_names(row: Row, path: Path) -> list[str]:
+def official_names(row: Row, path: Path) -> list[str]:
     """What the sound of a video's excerpt may be called, without its ending, likeliest first."""
     video = sound_name(row, "youtube_id", path)
     seconds = re.fullmatch(r"([0-9]{1,9})(\.[0-9]*)?", row.values["start_time"])

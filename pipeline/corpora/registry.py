@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.corpora import audiocaps, captions, clotho, macs, soundscapes
+from pipeline.corpora import audiocaps, captions, clotho, folder, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
 CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "soundscapes": soundscapes.prepare,
     "clotho": clotho.prepare,
+    "folder": folder.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
     "captions": captions.prepare,
