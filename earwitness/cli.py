@@ -111,27 +111,54 @@ def recipe(
     paper: Annotated[
         str, typer.Argument(help="showcase, edtc, sjtu, wsac …; nothing lists all")
     ] = "",
-    dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
+    dataset: Annotated[
+        str,
+        typer.Argument(help="soundscapes, clotho, folder …; some papers have one of their own"),
+    ] = "",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="where the dataset's files are; with `folder` any recordings of yours"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENCODER=PATH",
+            help="weights of an encoder of the recipe, such as panns=Cnn14.pth; or, as in "
+            "yamnet=yamnet.tflite, one encoder in every place. May be given several times",
+        ),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="the file to write; if not given the repository's")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="where the recipes are; if not given the repository's")
     ] = None,
-    root: Root = None,
+    repository: Root = None,
 ) -> None:
-    """Write a paper's parameters for a dataset into params.yaml; comments are kept."""
+    """Write a paper's parameters for a dataset into params.yaml; comments are kept.
+
+    With --root or --weights it looks first whether the recordings, their captions and all weights
+    are there, or can be fetched; what is missing is said, and nothing is written.
+    """
     from earwitness import recipes
+    from earwitness.own_files import own_files
     from earwitness.repository import find_repository
 
-    repository = find_repository(root)
-    folder = folder or repository.root / "recipes"
-    params = params or repository.params_file
-    if not paper or not dataset:
+    place = find_repository(repository)
+    folder = folder or place.root / "recipes"
+    params = params or place.params_file
+    if not paper:
         print(recipes.listing(folder))
         return
-    recipes.apply(params, folder, paper, dataset)
-    print(f"{params} is now {paper} on {dataset}; next: dvc repro")
+    recipe = recipes.compose(folder, paper, dataset, own_files(root, weights or [], place.root))
+    if root or weights:
+        from earwitness.needs import needed
+
+        about, missing = needed(recipe, place.root, folder, data=root is not None)
+        _report_failed(missing)
+        print(about)
+    recipes.write(recipe, params, folder)
+    print(f"{params} is now {paper} on {recipe.dataset}; next: dvc repro")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from earwitness.needs import named_weights
 from earwitness.repair import leftovers, running_dvc
 from earwitness.repository import Repository
 from pipeline.config.params import Params
@@ -85,13 +86,10 @@ def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
 
 
 def _weights(params: Params, repository: Repository) -> Iterator[Finding]:
-    for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        yield _weights_of(
-            name, encoder.weights, encoder.weights.tagger(name), repository, "extracting"
-        )
-    for name, tower in {**params.sound_towers, **params.text_towers}.items():
-        tagger = tower.weights.tagger()
-        yield _weights_of(f"tower {name}", tower.weights, tagger, repository, "training")
+    for each in named_weights(params):
+        tower = each.section in ("sound_towers", "text_towers")
+        what, when = (f"tower {each.entry}", "training") if tower else (each.entry, "extracting")
+        yield _weights_of(what, each.weights, each.tagger, repository, when)
     if params.scst.rewards.sbert and params.scst.sbert:
         yield _weights_of("the sbert reward", params.scst.sbert, None, repository, "training")
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from pipeline.audio.sound_file import SUFFIXES
 from pipeline.config.datasets import FolderDatasetConfig
@@ -43,14 +44,22 @@ def prepare(
     """The dataset at ``settings.root``, which is relative to ``base`` or absolute.
 
     Raises:
-        EarwitnessError: see :func:`recordings`; or the sound cannot be used, see recordings.py.
+        EarwitnessError: see :func:`look`; or the sound cannot be used, see recordings.py.
     """
-    found = recordings(settings, base)
+    found = look(settings, base).recordings
     longest = settings.longest_minutes
     return manifest(name, settings.root, found, base, settings.bad_audio, progress, longest)
 
 
-def recordings(settings: FolderDatasetConfig, base: Path) -> list[Recording]:
+class FolderContents(NamedTuple):
+    """What is in a folder."""
+
+    recordings: list[Recording]  # all that the tables name
+    absent: list[str]  # paths of those without their sound
+    unused: int  # sound files without captions
+
+
+def look(settings: FolderDatasetConfig, base: Path) -> FolderContents:
     """What the folder's table, or tables, name; no sound is decoded.
 
     Raises:
@@ -69,13 +78,14 @@ def recordings(settings: FolderDatasetConfig, base: Path) -> list[Recording]:
     else:
         table = find_table(root)
         found, source = _recordings(table, sound, settings), shown(table)
-    there = [recording for recording in found if sound.find(recording.path)]
-    if not there:
+    files = {recording.path: sound.find(recording.path) for recording in found}
+    absent = [path for path, named in files.items() if not named]
+    if len(absent) == len(files):
         raise EarwitnessError(
             f"{source}: none of the sound of its {len(found)} clips is below {shown(root)}, the "
             f"first is {shown(found[0].path)}; put it there, or correct the names"
         )
-    counts = Counter(recording.split for recording in there)
+    counts = Counter(recording.split for recording in found if files[recording.path])
     for split in SPLITS:
         if counts[split] < LEAST:
             some = ", ".join(f"{counts[each]} of {each}" for each in SPLITS)
@@ -83,7 +93,8 @@ def recordings(settings: FolderDatasetConfig, base: Path) -> list[Recording]:
                 f"{source}: too few clips to train, validate and test on, {some}; each split needs "
                 f"{LEAST} or more: add clips of {split}"
             )
-    return found
+    used = {path for named in files.values() for path in named}
+    return FolderContents(found, absent, len(sound) - len(used))
 
 
 def find_table(root: Path) -> Path:
