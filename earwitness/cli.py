@@ -5,21 +5,41 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from pipeline.errors import SyntheticSoundWarning
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.refusals import reported, show_any_text
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        with reported():
+        with reported(), _warnings_as_lines():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What a person is meant to read, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SyntheticSoundWarning)
+        show = warnings.showwarning
+
+        def in_one_line(message: Any, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, SyntheticSoundWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = in_one_line  # type: ignore[assignment]
+        yield
 
 
 app = typer.Typer(
@@ -63,12 +83,14 @@ def caption(
     captioner = CaptioningSystem.load(system or None, root=root)
     sound, failed = decodable(files, longest_minutes)
     captions = captioner.caption(sound, longest_minutes=longest_minutes)
-    rows = [(writable(path), found.text) for path, found in zip(sound, captions, strict=True)]
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{name:<{width}}  {text}")
+    names = [writable(path) for path in sound]
+    width = max(map(len, names), default=0)
+    for name, found in zip(names, captions, strict=True):
+        print(f"{name:<{width}}  {found.text}{'  (unsure)' if found.unsure else ''}")
     if out is not None:
-        _write_table(out, ("file", "caption"), rows)
+        marks = {True: "yes", False: "no", None: ""}
+        rows = [(n, c.text, marks[c.unsure]) for n, c in zip(names, captions, strict=True)]
+        _write_table(out, ("file", "caption", "unsure"), rows)
     _report_failed(failed)
 
 

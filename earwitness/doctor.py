@@ -9,6 +9,7 @@ from typing import NamedTuple
 from earwitness.needs import named_weights
 from earwitness.repair import leftovers, running_dvc
 from earwitness.repository import Repository
+from earwitness.training_data import datasets_of, in_words
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
 from pipeline.planning.lookup import all_captioners, all_retrievers
@@ -42,7 +43,9 @@ def examine(repository: Repository) -> Iterator[Finding]:
         for name in names:
             folder = repository.data / "models" / f"{kind}s" / name
             there = (folder / "model.safetensors").is_file()
-            yield Finding(f"{kind} {name}", there, str(folder) if there else "run `dvc repro`")
+            data = in_words(datasets_of(folder), settings, repository)
+            about = f"{folder}, trained on {data}" if data else str(folder)
+            yield Finding(f"{kind} {name}", there, about if there else "run `dvc repro`")
 
 
 def _dvc(root: Path) -> Iterator[Finding]:

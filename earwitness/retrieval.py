@@ -14,7 +14,9 @@ from torch import Tensor
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
+from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
 from pipeline.config.encoders import WavCapsTextEncoderConfig
+from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
@@ -49,9 +51,10 @@ class RetrievalSystem:
         """
         folder = model_folder(name)
         repository = find_repository(root, folder)
+        params = repository.params()
         if folder is not None:
-            return cls([load_retriever(folder, device)], repository)
-        systems, source = repository.params().retrieval_systems, repository.params_file
+            return cls._of(folder.name, [folder], params, repository, device)
+        systems, source = params.retrieval_systems, repository.params_file
         if not systems:
             raise EarwitnessError(
                 f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
@@ -66,7 +69,16 @@ class RetrievalSystem:
                 "one of retrievers"
             )
         folders = [repository.retrievers / member for member in systems[name].retrievers]
-        return cls([load_retriever(own, device) for own in folders], repository)
+        return cls._of(name, folders, params, repository, device)
+
+    @classmethod
+    def _of(
+        cls, name: str, folders: Sequence[Path], params: Params, repository: Repository, device: str
+    ) -> RetrievalSystem:
+        members = [load_retriever(folder, device) for folder in folders]
+        known = [dataset for folder in folders for dataset in datasets_of(folder)]
+        warn_if_synthetic(name, known, params, repository, FOR_SEARCH)
+        return cls(members, repository)
 
     @property
     def widths(self) -> tuple[int, ...]:

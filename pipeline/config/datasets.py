@@ -14,16 +14,19 @@ from pipeline.limits import LONGEST_MINUTES
 
 class BaseDatasetConfig(Section):
     """``reads``: what `prepare` reads below ``root``, files and whole folders; it runs again where
-    any of it changes. A layout that does not say is watched whole.
+    any of it changes. A layout that does not say is watched whole. ``synthetic``: a program makes
+    its sound.
     """
 
     reads: ClassVar[tuple[str, ...]] = (".",)
+    synthetic: ClassVar[bool] = False
 
 
 class SoundscapesDatasetConfig(BaseDatasetConfig):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
 
     reads: ClassVar = ()  # nothing: it is made here
+    synthetic: ClassVar = True
     layout: Literal["soundscapes"]
     seed: Seed = 7  # the corpus is the same to the byte for a seed
     development: int = Field(1200, ge=1)  # clips in each split

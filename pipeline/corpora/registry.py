@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,5 @@ def prepare(
     Raises:
         EarwitnessError: as the layout's own module says.
     """
-    return CORPORA[settings.layout](name, settings, base, raw, progress)
+    found = CORPORA[settings.layout](name, settings, base, raw, progress)
+    return replace(found, synthetic=settings.synthetic)
