@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earwitness.certainty import is_unsure, usual
+from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures, Sounds
@@ -35,7 +35,7 @@ class CaptioningSystem:
     decoding: DecodingConfig
     seed: int  # of the method `sample`
     features: SoundFeatures
-    usual: float | None  # of a word of a held-out caption, the log p that few are below
+    usual: Usual | None  # what its captions of held-out clips are like
 
     @classmethod
     def load(
@@ -63,7 +63,8 @@ class CaptioningSystem:
         known = [each for own in ensemble.captioners for each in sound_of(own.plan, repository)]
         warn_if_synthetic(system_name, known, params, repository, FOR_CAPTIONS)
         features = SoundFeatures(repository, ensemble.device)
-        expected = usual(system_name, known, params, repository)
+        tokenizer = ensemble.captioners[0].tokenizer
+        expected = usual(system_name, known, tokenizer, params, repository)
         return cls(ensemble, memories, params.decoding, params.seed, features, expected)
 
     def caption(
@@ -106,7 +107,7 @@ class CaptioningSystem:
         return [
             caption._replace(
                 candidates=caption.candidates[:candidates],
-                unsure=is_unsure(caption.text, caption.log_prob, expected),
+                unsure=expected and expected.is_unsure(caption.text, caption.log_prob),
             )
             for batch in predict(self.ensemble, batches, settings, draws)
             for caption in batch

@@ -74,7 +74,7 @@ def warn_if_synthetic(
             f"{system} was trained on {in_words(names, params, repository)} and does not know real "
             f"sound; {instead}",
             SyntheticSoundWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
