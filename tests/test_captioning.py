@@ -194,7 +194,8 @@ def test_captions_less_likely_than_held_out_ones_are_marked(
     repository: Path, tmp_path: Path
 ) -> None:
     """Of 20 captions the 5th percentile is 0.95 of the way from the second lowest to the lowest."""
-    root = changed(repository, tmp_path / "copy", ("\nsystems:\n", "\ntest_sets: [toy]\nsystems:\n"))
+    tested = ("\nsystems:\n", "\ntest_sets: [toy]\nsystems:\n")
+    root = changed(repository, tmp_path / "copy", tested)
     found = captions(root, "alone")
     assert {caption.unsure for caption in found} == {None}  # there are no held-out captions
     tokenizer = load_captioner(root / "data/models/captioners/heard").tokenizer
