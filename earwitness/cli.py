@@ -149,6 +149,10 @@ def recipe(
             "yamnet=yamnet.tflite, one encoder in every place. May be given several times",
         ),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="such as training.edtc.epochs=20"),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="the file to write; if not given the repository's")
     ] = None,
@@ -163,7 +167,7 @@ def recipe(
     are there, or can be fetched; what is missing is said, and nothing is written.
     """
     from earwitness import recipes
-    from earwitness.own_files import own_files
+    from earwitness.own import given
     from earwitness.repository import find_repository
 
     place = find_repository(repository)
@@ -172,7 +176,8 @@ def recipe(
     if not paper:
         print(recipes.listing(folder))
         return
-    recipe = recipes.compose(folder, paper, dataset, own_files(root, weights or [], place.root))
+    own = given(root, weights or [], settings or [], place.root)
+    recipe = recipes.compose(folder, paper, dataset, own)
     if root or weights:
         from earwitness.needs import needed
 

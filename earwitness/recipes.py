@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from ruamel.yaml.comments import CommentedMap
 
 from earwitness import params_file
-from earwitness.own_files import OwnFiles
+from earwitness.own import Own
 from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
@@ -36,7 +36,7 @@ DATASET = "dataset"  # of a paper: the dataset's recipe that it is laid under wh
 WIDTH = 100  # columns of the list of recipes
 WEIGHTED = ("encoders", "text_encoders", "sound_towers", "text_towers")
 LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
-AS_RECIPES_SAY = OwnFiles()
+AS_RECIPES_SAY = Own()
 ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # all else serves them
 
 
@@ -80,14 +80,14 @@ class Recipe(NamedTuple):
 
 
 def compose(
-    folder: Path, paper: str, dataset: str = "", own: OwnFiles = AS_RECIPES_SAY
+    folder: Path, paper: str, dataset: str = "", own: Own = AS_RECIPES_SAY
 ) -> Recipe:
     """``paper`` on ``dataset``; nothing is written.
 
     Args:
         folder: of the recipes.
         dataset: where it is not named, the paper's own.
-        own: files that stand in the place of the recipes'.
+        own: files and settings that stand in the place of the recipes'.
 
     Raises:
         EarwitnessError: no such overlay or encoder (the nearest is named), or the result does not
@@ -119,8 +119,12 @@ def compose(
     _substitute(values, names)
     _prune(values)
     _set_weights(values, given, available(folder, "encoder"), source)
+    for setting, value in own.settings.items():
+        _set(values, setting, value)
     params = parse_params(values, source)
     params_file.complete(values, params)
+    if unread := [setting for setting in own.settings if not _has(values, setting)]:
+        raise EarwitnessError(f"{source} reads no {unread[0]}; set another, or leave it out")
     return Recipe(paper, dataset, (*layers,), values, params)
 
 
@@ -144,6 +148,26 @@ def apply(params: Path, folder: Path, paper: str, dataset: str = "") -> None:
         EarwitnessError: see :func:`compose`; ``params`` is untouched then.
     """
     write(compose(folder, paper, dataset), params, folder)
+
+
+def _set(values: CommentedMap, setting: str, value: Any) -> None:
+    """A dotted setting; what it stands in is checked with all else."""
+    *sections, last = setting.split(".")
+    node: Any = values
+    for section in sections:
+        node = node.setdefault(section, CommentedMap()) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise EarwitnessError(f"--set {setting}: stands in a value; correct the setting")
+    node[last] = value
+
+
+def _has(values: CommentedMap, setting: str) -> bool:
+    node: Any = values
+    for key in setting.split("."):
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
 
 
 def _known(folder: Path, kind: str, name: str) -> str:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from earwitness import recipes
 from earwitness.cli import app
-from earwitness.own_files import OwnFiles, own_files
+from earwitness.own import Own, given
 from pipeline.config.datasets import ClothoDatasetConfig, FolderDatasetConfig
 from pipeline.config.params import Params, load_params
 from pipeline.corpora import folder
@@ -253,10 +253,10 @@ def command(place: Path, *arguments: str) -> tuple[Any, Path]:
 
 # --- recipes --------------------------------------------------------------------------------------
 
-YAMNET = OwnFiles("own/sounds", {"yamnet": "own/yamnet.tflite"})
+YAMNET = Own("own/sounds", {"yamnet": "own/yamnet.tflite"})
 
 
-def composed(paper: str, dataset: str = "folder", own: OwnFiles = YAMNET) -> Params:
+def composed(paper: str, dataset: str = "folder", own: Own = YAMNET) -> Params:
     return recipes.compose(RECIPES, paper, dataset, own).params
 
 
@@ -267,7 +267,7 @@ def composed(paper: str, dataset: str = "folder", own: OwnFiles = YAMNET) -> Par
 def test_own_recordings_are_what_any_paper_is_run_on(paper: str) -> None:
     """As the recordings that the settings were chosen on, with YAMNet by its path."""
     now = composed(paper).model_dump(mode="json")
-    known = composed(paper, "realsounds", OwnFiles()).model_dump(mode="json")
+    known = composed(paper, "realsounds", Own()).model_dump(mode="json")
     own, real = (
         str(values).replace("'folder'", "'realsounds'") for values in (now, known)
     )
@@ -283,21 +283,21 @@ def test_own_recordings_are_what_any_paper_is_run_on(paper: str) -> None:
 
 def test_weights_are_of_an_entry_or_of_an_encoder_for_all_places() -> None:
     weights = {"panns": "cnn14.pth", "minilm": "own/minilm"}
-    now = composed("edtc", "folder", OwnFiles("own", weights))
+    now = composed("edtc", "folder", Own("own", weights))
     assert {name: str(e.weights) for name, e in now.encoders.items()} == {
         "panns": "cnn14.pth", "htsat": "hub", "convnext": "hub",
     }  # fmt: skip
     assert str(now.text_encoders["minilm"].weights) == "own/minilm"
-    now = composed("showcase", "folder", OwnFiles("own", {"cnn10": "own/cnn10.pth"}))
+    now = composed("showcase", "folder", Own("own", {"cnn10": "own/cnn10.pth"}))
     assert str(now.sound_towers["cnn10"].weights) == "own/cnn10.pth"
-    now = composed("edtc", "clotho", OwnFiles("own/clotho", {"yamnet": "y.tflite"}))
+    now = composed("edtc", "clotho", Own("own/clotho", {"yamnet": "y.tflite"}))
     assert now.captioners["edtc"].features == ("yamnet",) * 3  # type: ignore[union-attr]
     clotho: Any = now.datasets["clotho"]
     assert clotho.root == "own/clotho" and not clotho.fetch  # nothing is loaded into it
     with pytest.raises(EarwitnessError, match="no encoder 'pans'; did you mean 'panns'"):
-        composed("edtc", "folder", OwnFiles("own", {"pans": "x.pth"}))
+        composed("edtc", "folder", Own("own", {"pans": "x.pth"}))
     with pytest.raises(EarwitnessError, match=r"where is the sound.* --root DIR"):
-        composed("edtc", "folder", OwnFiles())
+        composed("edtc", "folder", Own())
     with pytest.raises(EarwitnessError, match="soundscapes is made here"):
         composed("edtc", "soundscapes")
 
@@ -306,7 +306,7 @@ def test_two_encoders_cannot_be_in_every_place(tmp_path: Path) -> None:
     for path in RECIPES.glob("*.yaml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "other.yaml").write_bytes((RECIPES / "yamnet.yaml").read_bytes())
-    own = OwnFiles("own", {"yamnet": "a.tflite", "other": "b.tflite"})
+    own = Own("own", {"yamnet": "a.tflite", "other": "b.tflite"})
     with pytest.raises(EarwitnessError, match="other and yamnet would each be in every place"):
         recipes.compose(tmp_path, "edtc", "folder", own)
 
@@ -343,7 +343,7 @@ def test_paths_are_from_the_folder_that_one_is_in(
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
     weights = ["a=net.pth", "b=../../c.pth", "c=hub:x/y", "d=net", "e=package:p", "f=../net"]
-    found = own_files(Path("sound"), weights, tmp_path / "repository")
+    found = given(Path("sound"), weights, [], tmp_path / "repository")
     assert found.root == "below/sound"
     assert found.weights == {
         "a": "below/net.pth", "b": str(tmp_path / "c.pth"), "c": "hub:x/y", "d": "below/net",
@@ -351,10 +351,31 @@ def test_paths_are_from_the_folder_that_one_is_in(
     }  # fmt: skip
     for path in ("below/net.pth", "below/net", "./net"):
         assert Weights.parse(path).kind == "path"
-    assert own_files(tmp_path / "x", [], here).root == str(tmp_path / "x")
+    assert given(tmp_path / "x", [], [], here).root == str(tmp_path / "x")
     for wrong in (["net.pth"], ["a="], ["=net.pth"], ["a=b", "a=c"]):
         with pytest.raises(EarwitnessError, match="--weights"):
-            own_files(None, wrong, here)
+            given(None, wrong, [], here)
+
+
+def test_settings_are_set_by_name() -> None:
+    asked = ["training.edtc.epochs=7", "datasets.folder.seed=2", "fuser.heads=8", "bart.dropout=0"]
+    own = given(Path("own"), ["yamnet=y.tflite"], asked, REPOSITORY)
+    recipe = recipes.compose(RECIPES, "edtc", "folder", own)
+    now = recipe.params
+    assert now.training["edtc"].epochs == recipe.values["training"]["edtc"]["epochs"] == 7
+    assert (now.fuser.heads, now.bart.dropout) == (8, 0)
+    assert now.datasets["folder"].seed == 2  # type: ignore[union-attr]
+    for paper, setting, reason in (
+        ("edtc", "fuser.head=8", r"fuser\.head: unknown key; did you mean 'heads'"),
+        ("edtc", "fusr.heads=8", "fusr: unknown key; did you mean 'fuser'"),
+        ("sjtu", "fuser.heads=8", r"recipe sjtu folder reads no fuser\.heads"),
+        ("edtc", "fuser.heads.x=8", r"--set fuser\.heads\.x: stands in a value"),
+        ("edtc", "fuser.heads=[", "--set fuser.heads: .*not YAML"),
+        ("edtc", "fuser.heads", "--set fuser.heads: give SETTING=VALUE"),
+    ):
+        with pytest.raises(EarwitnessError, match=reason):
+            own = given(Path("own"), ["yamnet=y.tflite"], [setting], REPOSITORY)
+            recipes.compose(RECIPES, paper, "folder", own)
 
 
 # --- what is there, and what can be fetched -------------------------------------------------------
