@@ -1,8 +1,8 @@
 """Whether a caption is as likely as a system's captions of held-out clips are.
 
 A caption's probability a token is compared with theirs, of the test set that the pipeline has
-captioned; below nearly all of them it is marked. It is a hint: of foreign sound a captioner is mostly
-as sure as of its own (docs/results.md has the figures).
+captioned; below nearly all of them it is marked. It is a hint: of foreign sound a captioner is
+mostly as sure as of its own (docs/results.md has the figures).
 """
 
 from __future__ import annotations
