@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from earwitness.retrieval import RetrievalSystem
     from earwitness.scoring import CaptionScores, score
     from pipeline.decoding.predict import Caption
-    from pipeline.errors import EarwitnessError
+    from pipeline.errors import EarwitnessError, SyntheticSoundWarning
 
 __all__ = [
     "Caption",
@@ -23,6 +23,7 @@ __all__ = [
     "CaptioningSystem",
     "EarwitnessError",
     "RetrievalSystem",
+    "SyntheticSoundWarning",
     "load",
     "score",
 ]
@@ -60,6 +61,10 @@ def __getattr__(name: str) -> object:
             from pipeline.errors import EarwitnessError
 
             return EarwitnessError
+        case "SyntheticSoundWarning":
+            from pipeline.errors import SyntheticSoundWarning
+
+            return SyntheticSoundWarning
     raise AttributeError(f"module 'earwitness' has no attribute {name!r}")
 
 

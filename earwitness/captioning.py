@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures, Sounds
+from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
@@ -33,6 +35,7 @@ class CaptioningSystem:
     decoding: DecodingConfig
     seed: int  # of the method `sample`
     features: SoundFeatures
+    usual: Usual | None  # what its captions of held-out clips are like
 
     @classmethod
     def load(
@@ -45,10 +48,10 @@ class CaptioningSystem:
         folder = model_folder(name)
         repository = find_repository(root, folder)
         if folder is not None:
-            params = repository.params()
+            params, system_name = repository.params(), folder.name
             ensemble = Ensemble((load_captioner(folder, device),))
         else:
-            system, params = _system(repository, name)
+            system_name, system, params = _system(repository, name)
             folders = [repository.captioners / member for member in system.captioners]
             members = tuple(load_captioner(own, device) for own in folders)
             ensemble = Ensemble(members, system.combine)
@@ -57,8 +60,12 @@ class CaptioningSystem:
             open_memory(params.text_memory, member.plan, *places, ensemble.device)
             for member in ensemble.captioners
         )
+        known = [each for own in ensemble.captioners for each in sound_of(own.plan, repository)]
+        warn_if_synthetic(system_name, known, params, repository, FOR_CAPTIONS)
         features = SoundFeatures(repository, ensemble.device)
-        return cls(ensemble, memories, params.decoding, params.seed, features)
+        tokenizer = ensemble.captioners[0].tokenizer
+        expected = usual(system_name, known, tokenizer, params, repository)
+        return cls(ensemble, memories, params.decoding, params.seed, features, expected)
 
     def caption(
         self,
@@ -91,11 +98,17 @@ class CaptioningSystem:
                 f"candidates {candidates}: this search finds {_found(settings) - 1} beside the "
                 "best; ask for at most so many, or raise beams"
             )
+        # of another search the held-out captions say nothing
+        same = settings.model_copy(update={"batch": self.decoding.batch}) == self.decoding
+        expected = self.usual if same else None
         draws = self.seed if seed is None else seed
         read = read_sounds(sounds, sample_rate)
         batches = self._batches(read, settings.batch, longest_minutes)
         return [
-            caption._replace(candidates=caption.candidates[:candidates])
+            caption._replace(
+                candidates=caption.candidates[:candidates],
+                unsure=expected and expected.is_unsure(caption.text, caption.log_prob),
+            )
             for batch in predict(self.ensemble, batches, settings, draws)
             for caption in batch
         ]
@@ -121,7 +134,9 @@ class CaptioningSystem:
                 yield read_sound(self.memories, batch)
 
 
-def _system(repository: Repository, name: str | Path | None) -> tuple[SystemConfig, Params]:
+def _system(
+    repository: Repository, name: str | Path | None
+) -> tuple[str, SystemConfig, Params]:
     """The system of that name, the first for None, and the parameters with its own settings."""
     params, source = repository.params(), repository.params_file
     if not params.systems:
@@ -130,7 +145,7 @@ def _system(repository: Repository, name: str | Path | None) -> tuple[SystemConf
     if name not in params.systems:
         raise EarwitnessError(f"{source}: no system '{name}'{nearest(name, params.systems)}")
     system = params.systems[name]
-    return system, with_settings(params, system.set, f"{source}: systems.{name}.set")
+    return name, system, with_settings(params, system.set, f"{source}: systems.{name}.set")
 
 
 def _found(settings: DecodingConfig) -> int:

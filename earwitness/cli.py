@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from pipeline.errors import SyntheticSoundWarning
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.refusals import reported, show_any_text
 
@@ -21,8 +24,25 @@ if TYPE_CHECKING:
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        with reported():
+        with reported(), _warnings_as_lines():
             return super().invoke(ctx)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What a person is meant to read, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SyntheticSoundWarning)
+        show = warnings.showwarning
+
+        def in_one_line(message: Any, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, SyntheticSoundWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = in_one_line  # type: ignore[assignment]
+        yield
 
 
 app = typer.Typer(
@@ -36,7 +56,8 @@ app = typer.Typer(
 Root = Annotated[
     Path | None,
     typer.Option(
-        help="the repository, with params.yaml; if not given EARWITNESS_ROOT, else the one around "
+        "--repository",
+        help="the folder of params.yaml; if not given EARWITNESS_REPOSITORY, else the one around "
         "this folder, else the one installed",
     ),
 ]
@@ -65,12 +86,14 @@ def caption(
     captioner = CaptioningSystem.load(system or None, root=root)
     sound, failed = decodable(files, longest_minutes)
     captions = captioner.caption(sound, longest_minutes=longest_minutes)
-    rows = [(writable(path), found.text) for path, found in zip(sound, captions, strict=True)]
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{name:<{width}}  {text}")
+    names = [writable(path) for path in sound]
+    width = max(map(len, names), default=0)
+    for name, found in zip(names, captions, strict=True):
+        print(f"{name:<{width}}  {found.text}{'  (unsure)' if found.unsure else ''}")
     if out is not None:
-        _write_table(out, ("file", "caption"), rows)
+        marks = {True: "yes", False: "no", None: ""}
+        rows = [(n, c.text, marks[c.unsure]) for n, c in zip(names, captions, strict=True)]
+        _write_table(out, ("file", "caption", "unsure"), rows)
     _report_failed(failed)
 
 
@@ -123,27 +146,59 @@ def recipe(
     paper: Annotated[
         str, typer.Argument(help="showcase, edtc, sjtu, wsac …; nothing lists all")
     ] = "",
-    dataset: Annotated[str, typer.Argument(help="soundscapes, clotho, audiocaps …")] = "",
+    dataset: Annotated[
+        str,
+        typer.Argument(help="soundscapes, clotho, folder …; some papers have one of their own"),
+    ] = "",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="where the dataset's files are; with `folder` any recordings of yours"),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENCODER=PATH",
+            help="weights of an encoder of the recipe, such as panns=Cnn14.pth; or, as in "
+            "yamnet=yamnet.tflite, one encoder in every place. May be given several times",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=VALUE", help="such as training.edtc.epochs=20"),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="the file to write; if not given the repository's")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="where the recipes are; if not given the repository's")
     ] = None,
-    root: Root = None,
+    repository: Root = None,
 ) -> None:
-    """Write a paper's parameters for a dataset into params.yaml; comments are kept."""
+    """Write a paper's parameters for a dataset into params.yaml; comments are kept.
+
+    With --root or --weights it looks first whether the recordings, their captions and all weights
+    are there, or can be fetched; what is missing is said, and nothing is written.
+    """
     from earwitness import recipes
+    from earwitness.own import given
     from earwitness.repository import find_repository
 
-    repository = find_repository(root)
-    folder = folder or repository.root / "recipes"
-    params = params or repository.params_file
-    if not paper or not dataset:
+    place = find_repository(repository)
+    folder = folder or place.root / "recipes"
+    params = params or place.params_file
+    if not paper:
         print(recipes.listing(folder))
         return
-    recipes.apply(params, folder, paper, dataset)
-    print(f"{params} is now {paper} on {dataset}; next: dvc repro")
+    own = given(root, weights or [], settings or [], place.root)
+    recipe = recipes.compose(folder, paper, dataset, own)
+    if root or weights:
+        from earwitness.needs import needed
+
+        about, missing = needed(recipe, place.root, folder, data=root is not None)
+        _report_failed(missing)
+        print(about)
+    recipes.write(recipe, params, folder)
+    print(f"{params} is now {paper} on {recipe.dataset}; next: dvc repro")
 
 
 @app.command()

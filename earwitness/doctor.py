@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from earwitness.needs import named_weights
 from earwitness.repair import leftovers, running_dvc
 from earwitness.repository import Repository
+from earwitness.training_data import datasets_of, in_words
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
 from pipeline.planning.lookup import all_captioners, all_retrievers
@@ -41,7 +43,9 @@ def examine(repository: Repository) -> Iterator[Finding]:
         for name in names:
             folder = repository.data / "models" / f"{kind}s" / name
             there = (folder / "model.safetensors").is_file()
-            yield Finding(f"{kind} {name}", there, str(folder) if there else "run `dvc repro`")
+            data = in_words(datasets_of(folder), settings, repository)
+            about = f"{folder}, trained on {data}" if data else str(folder)
+            yield Finding(f"{kind} {name}", there, about if there else "run `dvc repro`")
 
 
 def _dvc(root: Path) -> Iterator[Finding]:
@@ -86,13 +90,10 @@ def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
 
 
 def _weights(params: Params, repository: Repository) -> Iterator[Finding]:
-    for name, encoder in {**params.encoders, **params.text_encoders}.items():
-        yield _weights_of(
-            name, encoder.weights, encoder.weights.tagger(name), repository, "extracting"
-        )
-    for name, tower in {**params.sound_towers, **params.text_towers}.items():
-        tagger = tower.weights.tagger()
-        yield _weights_of(f"tower {name}", tower.weights, tagger, repository, "training")
+    for each in named_weights(params):
+        tower = each.section in ("sound_towers", "text_towers")
+        what, when = (f"tower {each.entry}", "training") if tower else (each.entry, "extracting")
+        yield _weights_of(what, each.weights, each.tagger, repository, when)
     if params.scst.rewards.sbert and params.scst.sbert:
         yield _weights_of("the sbert reward", params.scst.sbert, None, repository, "training")
 

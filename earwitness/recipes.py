@@ -1,4 +1,4 @@
-"""Overlays that write ``params.yaml``: one file a paper, one a dataset.
+"""Overlays that write ``params.yaml``: one file a paper, one a dataset, one an encoder.
 
 ``earwitness recipe edtc clotho`` lays recipes/clotho.yaml over recipes/edtc.yaml, leaves out what
 no system needs, and writes out every setting of the rest. What that gives is an ordinary parameter
@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from ruamel.yaml.comments import CommentedMap
 
 from earwitness import params_file
+from earwitness.own import Own
 from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
@@ -30,9 +31,12 @@ REMOVE = "$remove"  # as a key, takes away all that the overlays below have ther
 BASE = "base"  # an overlay may name others that it is laid over, the lowest first
 PAPERS = "papers"  # {sjtu: …} of a dataset: laid over for this paper and those based on it alone
 KIND = "kind"
-KINDS = ("paper", "dataset")
+KINDS = ("paper", "dataset", "encoder")
+DATASET = "dataset"  # of a paper: the dataset's recipe that it is laid under where none is named
 WIDTH = 100  # columns of the list of recipes
+WEIGHTED = ("encoders", "text_encoders", "sound_towers", "text_towers")
 LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
+AS_RECIPES_SAY = Own()
 ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # all else serves them
 
 
@@ -61,39 +65,150 @@ def listing(folder: Path) -> str:
         lines.append(f"{kind}s:")
         for name, about in recipes.items():
             lines += wrap(about, WIDTH, initial_indent=f"  {name:16} ", subsequent_indent=" " * 19)
-    return "\n".join([*lines, "", "earwitness recipe PAPER DATASET writes params.yaml"])
+    lines += ["", "earwitness recipe PAPER DATASET [--root DIR] [--weights ENCODER=PATH]"]
+    return "\n".join([*lines, "writes params.yaml; some papers name a dataset of their own"])
 
 
-def apply(params: Path, folder: Path, paper: str, dataset: str) -> None:
-    """Writes ``params`` as ``paper`` on ``dataset``; your own comments stay where the value does.
+class Recipe(NamedTuple):
+    """A paper on a dataset: what ``params.yaml`` is to hold."""
+
+    paper: str
+    dataset: str  # the recipe's, which is not always its first dataset's name
+    overlays: tuple[str, ...]  # laid over each other, the lowest first
+    values: CommentedMap
+    params: Params
+
+
+def compose(
+    folder: Path, paper: str, dataset: str = "", own: Own = AS_RECIPES_SAY
+) -> Recipe:
+    """``paper`` on ``dataset``; nothing is written.
+
+    Args:
+        folder: of the recipes.
+        dataset: where it is not named, the paper's own.
+        own: files and settings that stand in the place of the recipes'.
 
     Raises:
-        EarwitnessError: no such overlay (the nearest is named), or the result does not hold
-            together; ``params`` is untouched then.
+        EarwitnessError: no such overlay or encoder (the nearest is named), or the result does not
+            hold together.
     """
-    layers: dict[str, CommentedMap] = {}
-    for name, kind in ((paper, "paper"), (dataset, "dataset")):
-        known = available(folder, kind)
-        if not known:
-            raise EarwitnessError(f"{folder}: no {kind} recipes there; give the folder of recipes")
-        if name not in known:
-            raise EarwitnessError(f"no {kind} recipe '{name}'{nearest(name, known)}")
+    layers = _layers(folder, _known(folder, "paper", paper))
+    usual = [layer.pop(DATASET) for layer in layers.values() if DATASET in layer]
+    if not dataset and not usual:
+        known = ", ".join(available(folder, "dataset"))
+        raise EarwitnessError(f"recipe {paper} needs a dataset; name one of: {known}")
+    layers |= _layers(folder, _known(folder, "dataset", dataset := dataset or usual[-1]))
+    source, given = f"recipe {paper} {dataset}", {**own.weights}
+    everywhere = {name: given.pop(name) for name in {*given} & {*available(folder, "encoder")}}
+    if len(everywhere) > 1:
+        raise EarwitnessError(
+            f"{source}: {' and '.join(sorted(everywhere))} would each be in every place; give the "
+            "weights of one of them"
+        )
+    for name in everywhere:
         layers |= _layers(folder, name)
     values = _together(layers)
     del values[KIND]
-    source = f"recipe {paper} {dataset}"
     names = values.pop(NAMES, {})
     _check_shape(values, source)
-    names = {"dataset": next(iter(values["datasets"])), **names}
+    places = {f"{name}-weights": path for name, path in everywhere.items()}
+    names = {"dataset": next(iter(values["datasets"])), **names, **places}
+    _set_root(values["datasets"], own.root, source)
     _substitute(names, names)
     _substitute(values, names)
     _prune(values)
-    params_file.complete(values, parse_params(values, source))
+    _set_weights(values, given, available(folder, "encoder"), source)
+    for setting, value in own.settings.items():
+        _set(values, setting, value)
+    params = parse_params(values, source)
+    params_file.complete(values, params)
+    if unread := [setting for setting in own.settings if not _has(values, setting)]:
+        raise EarwitnessError(f"{source} reads no {unread[0]}; set another, or leave it out")
+    return Recipe(paper, dataset, (*layers,), values, params)
+
+
+def write(recipe: Recipe, params: Path, folder: Path) -> None:
+    """Writes ``params``; your own comments stay where the value does.
+
+    Args:
+        folder: of the recipes, whose comments are not yours.
+    """
     if params.exists():
         notes = params_file.own_notes(params_file.read(params), _comments(folder))
-        params_file.add_notes(values, notes)
+        params_file.add_notes(recipe.values, notes)
     with delivering(params) as whole:
-        whole.write_text(params_file.text(values), encoding="utf-8")
+        whole.write_text(params_file.text(recipe.values), encoding="utf-8")
+
+
+def apply(params: Path, folder: Path, paper: str, dataset: str = "") -> None:
+    """Writes ``params`` as ``paper`` on ``dataset``; see :func:`compose` and :func:`write`.
+
+    Raises:
+        EarwitnessError: see :func:`compose`; ``params`` is untouched then.
+    """
+    write(compose(folder, paper, dataset), params, folder)
+
+
+def _set(values: CommentedMap, setting: str, value: Any) -> None:
+    """A dotted setting; what it stands in is checked with all else."""
+    *sections, last = setting.split(".")
+    node: Any = values
+    for section in sections:
+        node = node.setdefault(section, CommentedMap()) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise EarwitnessError(f"--set {setting}: stands in a value; correct the setting")
+    node[last] = value
+
+
+def _has(values: CommentedMap, setting: str) -> bool:
+    node: Any = values
+    for key in setting.split("."):
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def _known(folder: Path, kind: str, name: str) -> str:
+    known = available(folder, kind)
+    if not known:
+        raise EarwitnessError(f"{folder}: no {kind} recipes there; give the folder of recipes")
+    if name not in known:
+        raise EarwitnessError(f"no {kind} recipe '{name}'{nearest(name, known)}")
+    return name
+
+
+def _set_root(datasets: CommentedMap, root: str | None, source: str) -> None:
+    """Where the files of the first dataset are; a folder that is given is not fetched into."""
+    name, entry = next(iter(datasets.items()))
+    layout = entry.get("layout")
+    kinds = params_file.entry_kinds("datasets")
+    of_layout = [k for k in kinds if layout in get_args(k.model_fields["layout"].annotation)]
+    has_root = any("root" in kind.model_fields for kind in of_layout)
+    if root is None:
+        if has_root and "root" not in entry:
+            raise EarwitnessError(f"{source}: where is the sound? give its folder by --root DIR")
+    elif not has_root:
+        raise EarwitnessError(f"{source}: {name} is made here, and no files of yours; give no root")
+    else:
+        entry["root"] = root
+        if "fetch" in entry:
+            entry["fetch"] = False
+
+
+def _set_weights(
+    values: CommentedMap, weights: Mapping[str, str], recipes: Iterable[str], source: str
+) -> None:
+    """``weights`` of entries, by name. ``recipes``: encoders that might have been meant."""
+    sections = [values.get(section, {}) for section in WEIGHTED]
+    known = {name: entry for section in sections for name, entry in section.items()}
+    for name, path in weights.items():
+        if name not in known:
+            raise EarwitnessError(
+                f"{source}: no encoder '{name}'{nearest(name, [*known, *recipes])}"
+            )
+        known[name]["weights"] = path
 
 
 def _check_shape(values: CommentedMap, source: str) -> None:

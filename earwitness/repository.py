@@ -15,7 +15,7 @@ from pipeline.weights import Weights
 
 E = TypeVar("E", bound=Section)
 MARKS = ("params.yaml", "dvc.yaml")  # the files that its root holds
-VARIABLE = "EARWITNESS_ROOT"
+VARIABLE = "EARWITNESS_REPOSITORY"
 
 
 class NoRepositoryError(EarwitnessError):
@@ -71,25 +71,25 @@ class Repository:
 def find_repository(root: str | Path | None = None, model: Path | None = None) -> Repository:
     """The repository at ``root``; else the one that the folder ``model`` lies in.
 
-    Without either: at ``EARWITNESS_ROOT``; else the one that holds the current folder; else the one
-    that this package is installed from.
+    Without either: at ``EARWITNESS_REPOSITORY``; else the one that holds the current folder; else
+    the one that this package is installed from.
 
     Raises:
-        EarwitnessError: ``root`` or ``EARWITNESS_ROOT`` is none, or ``model`` lies in none.
+        EarwitnessError: ``root`` or ``EARWITNESS_REPOSITORY`` is none, or ``model`` lies in none.
         NoRepositoryError: nothing is given, and there is none; the message says where was looked.
     """
     if root is not None:
-        return _named(root, "root")
+        return _named(root)
     if model is not None:
         return _around(model)
     if named := os.environ.get(VARIABLE):
-        return _named(named, VARIABLE)
+        return _named(named, f"{VARIABLE} ")
     here, installed = Path.cwd(), Path(__file__).resolve().parents[1]
     found = _holder(here) or _holder(installed)
     if found is None:
         raise NoRepositoryError(
             f"no {' and '.join(MARKS)} in {here}, in the folders above it or in {installed}; "
-            f"name the repository by root, --root or {VARIABLE}"
+            f"name the repository by root, --repository or {VARIABLE}"
         )
     return found
 
@@ -101,12 +101,12 @@ def model_folder(name: str | Path | None) -> Path | None:
     return Path(name).expanduser().resolve()
 
 
-def _named(root: str | Path, by: str) -> Repository:
+def _named(root: str | Path, by: str = "") -> Repository:
     path = Path(root).expanduser().resolve()
     missing = [mark for mark in MARKS if not (path / mark).is_file()]
     if missing:
         raise EarwitnessError(
-            f"{by} {root}: not an earwitness repository, {' and '.join(missing)} is not there; "
+            f"{by}{root}: not an earwitness repository, {' and '.join(missing)} is not there; "
             "give the folder of params.yaml"
         )
     return Repository(path)
@@ -125,6 +125,6 @@ def _around(folder: Path) -> Repository:
     if found is None:
         raise EarwitnessError(
             f"{folder}: no {' and '.join(MARKS)} in the folders above it, so its encoders are not "
-            "known; name the repository by root or --root"
+            "known; name the repository by root or --repository"
         )
     return found

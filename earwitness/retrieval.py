@@ -14,6 +14,8 @@ from torch import Tensor
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
 from earwitness.sound_features import SoundFeatures
+from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
+from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
@@ -47,9 +49,10 @@ class RetrievalSystem:
         """
         folder = model_folder(name)
         repository = find_repository(root, folder)
+        params = repository.params()
         if folder is not None:
-            return cls._of([folder], repository, device)
-        systems, source = repository.params().retrieval_systems, repository.params_file
+            return cls._of(folder.name, [folder], params, repository, device)
+        systems, source = params.retrieval_systems, repository.params_file
         if not systems:
             raise EarwitnessError(
                 f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
@@ -64,11 +67,15 @@ class RetrievalSystem:
                 "one of retrievers"
             )
         folders = [repository.retrievers / member for member in systems[name].retrievers]
-        return cls._of(folders, repository, device)
+        return cls._of(name, folders, params, repository, device)
 
     @classmethod
-    def _of(cls, folders: Sequence[Path], repository: Repository, device: str) -> RetrievalSystem:
+    def _of(
+        cls, name: str, folders: Sequence[Path], params: Params, repository: Repository, device: str
+    ) -> RetrievalSystem:
         members = [_located(load_retriever(folder, device), repository) for folder in folders]
+        known = [dataset for folder in folders for dataset in datasets_of(folder)]
+        warn_if_synthetic(name, known, params, repository, FOR_SEARCH)
         return cls(members, SoundFeatures(repository, members[0].device))
 
     @property

@@ -1,4 +1,4 @@
-"""The one exception that a person is meant to read, and how a library's becomes one."""
+"""The one exception, and the one warning, that a person is meant to read."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class EarwitnessError(Exception):
         if len(line) > LONGEST:
             line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
         super().__init__(line)
+
+
+class SyntheticSoundWarning(UserWarning):
+    """A system was trained on synthetic sound alone, and does not know any other."""
 
 
 def reason(error: BaseException) -> str:

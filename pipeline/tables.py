@@ -1,5 +1,7 @@
 """CSV files with a header, as people have really edited them: one reader for all of them.
 
+One whose name ends in ``.tsv`` has tabs in the place of commas.
+
 Spaces around a cell are no part of it; what a spreadsheet leaves behind (a byte order mark, the
 line ends of Windows and of old Macs, empty rows and columns) is passed over.
 """
@@ -47,18 +49,21 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         EarwitnessError: see :func:`pipeline.files.read_text`; or it is empty or not CSV; a column
             is missing or named twice; a row has too many or too few values.
     """
-    text = read_text(path, HINT)
-    if "\0" in text:
-        raise EarwitnessError(f"{path}: not a CSV file (it has zero bytes)")
-    records = _records(path, text)
-    header = [name.strip() for name in next(records, _Record(0, [], [])).cells]
-    while header and not header[-1]:
-        header.pop()
+    header, records = _open(path)
     check_columns(path, header, columns)
     rows = [_row(path, header, columns, record) for record in records]
     if not rows:
         raise EarwitnessError(f"{path}: has no rows; {HINT}")
     return rows
+
+
+def read_header(path: Path) -> list[str]:
+    """The columns of a CSV file with a header; the last has a name.
+
+    Raises:
+        EarwitnessError: see :func:`read_rows`.
+    """
+    return _open(path)[0]
 
 
 def captioned_rows(path: Path, columns: Sequence[str]) -> list[Row]:
@@ -98,10 +103,23 @@ def check_columns(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
         raise EarwitnessError(f"{path}: column {repeated!r} occurs twice; rename one")
 
 
+def _open(path: Path) -> tuple[list[str], Iterator[_Record]]:
+    """The header, and the records below it."""
+    text = read_text(path, HINT)
+    if "\0" in text:
+        raise EarwitnessError(f"{path}: not a CSV file (it has zero bytes)")
+    records = _records(path, text)
+    header = [name.strip() for name in next(records, _Record(0, [], [])).cells]
+    while header and not header[-1]:
+        header.pop()
+    return header, records
+
+
 def _records(path: Path, text: str) -> Iterator[_Record]:
     """All that have anything in them, the header too."""
     lines = list(io.StringIO(text, newline=""))  # ends at \\n, \\r\\n and \\r, which it keeps
-    reader = csv.reader(iter(lines), strict=True, skipinitialspace=True)
+    comma = _comma(path)
+    reader = csv.reader(iter(lines), delimiter=comma, strict=True, skipinitialspace=True)
     while reader.line_num < len(lines):
         begin = reader.line_num
         try:
@@ -113,14 +131,24 @@ def _records(path: Path, text: str) -> Iterator[_Record]:
             ) from None
         if any(cell.strip() for cell in cells):
             own = lines[begin : reader.line_num]
-            yield _Record(begin + 1, cells, _written(own, cells))
+            yield _Record(begin + 1, cells, _written(own, cells, comma))
 
 
-def _written(lines: Sequence[str], cells: list[str]) -> list[str]:
+def _comma(path: Path) -> str:
+    """What stands between a file's cells."""
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _quotes(path: Path) -> str:
+    """The hint on a row with too many cells."""
+    return f"put quotes around a caption that has {'commas' if _comma(path) == ',' else 'tabs'}"
+
+
+def _written(lines: Sequence[str], cells: list[str], comma: str) -> list[str]:
     """A record's cells with the spaces before them, which three of Clotho's file names have."""
-    if not any(line.startswith(" ") or ", " in line for line in lines):
+    if not any(line.startswith(" ") or f"{comma} " in line for line in lines):
         return cells
-    written = next(csv.reader(lines), [])
+    written = next(csv.reader(lines, delimiter=comma), [])
     same = [cell.strip() for cell in written] == [cell.strip() for cell in cells]
     return written if same else cells  # not so where a quote stands behind a space
 
@@ -132,15 +160,15 @@ def _row(path: Path, header: Sequence[str], columns: Sequence[str], record: _Rec
     least = max((header.index(name) + 1 for name in columns), default=1)
     if not least <= len(cells) <= len(header):
         raise EarwitnessError(
-            f"{path}: line {line} has {len(cells)} values for {len(header)} columns; put quotes "
-            "around a caption that has commas"
+            f"{path}: line {line} has {len(cells)} values for {len(header)} columns; "
+            f"{_quotes(path)}"
         )
     index = next(place for place, name in enumerate(header) if name)  # all before it have no name
     for place, cell in enumerate(cells):
         if place > index and not header[place] and cell.strip():
             raise EarwitnessError(
-                f"{path}: line {line} has a value in column {place + 1}, which has no name; put "
-                "quotes around a caption that has commas, or name the column"
+                f"{path}: line {line} has a value in column {place + 1}, which has no name; "
+                f"{_quotes(path)}, or name the column"
             )
     values = dict.fromkeys(filter(None, header), "")
     named = [(name, place) for place, name in enumerate(header[: len(cells)]) if name]

@@ -33,7 +33,15 @@ def read_yaml(path: Path, hint: str, kind: YAML | None = None) -> Any:
             deep, has tags (``!!binary``), an alias that stands in itself or that writes out too
             much, a key twice, or a value that cannot be (a date of month 99).
     """
-    text = read_text(path, hint, YAML_BYTES)
+    return parse_yaml(read_text(path, hint, YAML_BYTES), str(path), hint, kind)
+
+
+def parse_yaml(text: str, source: str, hint: str, kind: YAML | None = None) -> Any:
+    """The value of a text; see :func:`read_yaml`.
+
+    Args:
+        source: where it stands, for the error message.
+    """
     yaml = kind or YAML(typ="safe", pure=True)
     yaml.Composer = _Composer
     yaml.Constructor = type("Constructor", (_Placed, yaml.Constructor), {})
@@ -49,7 +57,7 @@ def read_yaml(path: Path, hint: str, kind: YAML | None = None) -> Any:
         problem = f"character {at!r} cannot stand in it"
     except Exception as error:  # ruamel's own slips, at malformed comments and directives
         line, problem = "", reason(error)
-    raise EarwitnessError(f"{path}: {line}not YAML ({problem}); {hint}") from None
+    raise EarwitnessError(f"{source}: {line}not YAML ({problem}); {hint}") from None
 
 
 class _Composer(Composer):

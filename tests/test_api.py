@@ -143,7 +143,7 @@ def test_captions_are_what_the_stage_and_the_command_line_write(
         values = [log_prob for _, log_prob in own.candidates]
         assert values == pytest.approx([log_prob for _, log_prob in others], abs=1e-3)
     files = [str(path) for path in sounds(repository)]
-    options = ["--system", system, "--root", str(repository)]
+    options = ["--system", system, "--repository", str(repository)]
     done = CliRunner().invoke(app, ["caption", *files, *options])
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
@@ -227,7 +227,7 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
     found = retriever.similarity(text, sound)
     np.testing.assert_allclose(found, total / 3, atol=1e-5)
     done = CliRunner().invoke(
-        app, ["search", texts[0], str(repository / "sounds"), "--system", "mixed", "--root",
+        app, ["search", texts[0], str(repository / "sounds"), "--system", "mixed", "--repository",
               str(repository), "--out", "found.csv"],
     )  # fmt: skip
     assert done.exit_code == 0
@@ -262,10 +262,10 @@ def test_a_repository_is_found(
     assert find_repository().root == roots["variable"]
     assert find_repository("../../argument").root == roots["argument"]
     (roots["argument"] / "dvc.yaml").unlink()
-    with pytest.raises(EarwitnessError, match=r"root .*argument: .*dvc\.yaml is not there"):
+    with pytest.raises(EarwitnessError, match=r"argument: .*dvc\.yaml is not there"):
         find_repository(roots["argument"])
     monkeypatch.setenv(places.VARIABLE, str(elsewhere))
-    with pytest.raises(EarwitnessError, match=r"EARWITNESS_ROOT .*elsewhere: not an earwitness"):
+    with pytest.raises(EarwitnessError, match=r"EARWITNESS_REPOSITORY .*elsewhere: not an earw"):
         find_repository()
 
 
@@ -410,7 +410,7 @@ def test_scores_are_those_of_pycocoevalcap_and_of_the_command_line(
     ]
     with Path("file.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    arguments = ["score", "file.csv", "--per-clip", "clips.csv", "--root", str(repository)]
+    arguments = ["score", "file.csv", "--per-clip", "clips.csv", "--repository", str(repository)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0 and json.loads(done.stdout) == found.corpus
     assert "left out: spice: evaluation.spice is false" in done.stderr
@@ -441,7 +441,7 @@ def test_scoring_needs_no_repository(
         earwitness.score(CANDIDATES, REFERENCES[:2])
     with pytest.raises(EarwitnessError, match="give lists"):
         earwitness.score(["a"], ["a"])
-    with pytest.raises(EarwitnessError, match=r"root .*: not an earwitness repository"):
+    with pytest.raises(EarwitnessError, match=r": not an earwitness repository"):
         earwitness.score(CANDIDATES, REFERENCES, root=elsewhere)
 
 
@@ -456,10 +456,10 @@ def test_help_and_the_other_commands_from_any_folder(repository: Path) -> None:
     done = CliRunner().invoke(app, ["--help"])
     for command in ("caption", "search", "recipe", "score", "doctor"):
         assert re.search(rf"^\W*{command} ", done.stdout, re.MULTILINE)
-    done = CliRunner().invoke(app, ["doctor", "--root", str(repository)])
+    done = CliRunner().invoke(app, ["doctor", "--repository", str(repository)])
     assert f"ok    captioner heard                     {repository}/data/models" in done.stdout
     assert done.exit_code == 1 and "MISS  dataset toy" in done.stdout
-    done = CliRunner().invoke(app, ["recipe", "--root", str(REPOSITORY)])
+    done = CliRunner().invoke(app, ["recipe", "--repository", str(REPOSITORY)])
     assert done.exit_code == 0 and "edtc-ablation" in done.stdout
 
 

@@ -128,7 +128,8 @@ def test_all_that_prepare_opens_is_watched(name: str, tmp_path: Path) -> None:
         return
     assert len(read) >= (5 if name == "several" else 1)
     seen = look_at_dataset(settings, tmp_path / "base", Digests())
-    assert {Path(each).parts[0] for each in read} <= {Path(each).parts[0] for each in seen}
+    if "." not in seen:  # all of it is watched
+        assert {Path(each).parts[0] for each in read} <= {Path(each).parts[0] for each in seen}
     for each in sorted(read):  # and each change of one is seen
         path = root / each
         if path.is_file():

@@ -124,7 +124,7 @@ def test_why_says_what_differs_from_the_plan_of_the_last_run(
 ) -> None:
     assert "up to date" in project.earwitness("why", "train_captioner@edtc").stdout
     elsewhere = project.earwitness(
-        "why", "train_captioner@edtc", "--root", str(project.root), folder=tmp_path
+        "why", "train_captioner@edtc", "--repository", str(project.root), folder=tmp_path
     )
     assert "train_captioner@edtc: up to date" in elsewhere.stdout
     assert "did you mean 'train_captioner@edtc'" in (

@@ -122,7 +122,7 @@ def test_recipes_are_found_from_any_folder_below(
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (below := tmp_path / "data/models").mkdir(parents=True)
     monkeypatch.chdir(below)
-    monkeypatch.delenv("EARWITNESS_ROOT", raising=False)
+    monkeypatch.delenv("EARWITNESS_REPOSITORY", raising=False)
     done = CliRunner().invoke(app, ["recipe", "edtc", "clotho"])
     assert done.exit_code == 0, done.output
     assert [*load_params(tmp_path / "params.yaml").captioners] == ["edtc"]

@@ -101,7 +101,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(root: Path, query: str, *files: str, system: str | None = None) -> Result:
     paths = [str(root / file) for file in files]
-    options = ["--root", str(root), "--out", str(root / "found.csv")]
+    options = ["--repository", str(root), "--out", str(root / "found.csv")]
     options += ["--system", system] if system else []
     done = CliRunner().invoke(app, ["search", query, *paths, *options])
     if done.exception is not None and not isinstance(done.exception, SystemExit):

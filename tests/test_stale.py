@@ -24,6 +24,7 @@ from pipeline.files import sha256
 PARAMS: dict[str, Any] = {
     "datasets": {
         "mine": {"layout": "clotho", "root": "../my data"},
+        "own": {"layout": "folder", "root": "../own"},
         "caps": {"layout": "audiocaps", "root": "../caps"},
         "scenes": {"layout": "macs", "root": "../scenes"},
         "words": {"layout": "captions", "root": "../words", "development": "train.csv"},
@@ -61,6 +62,10 @@ def make_data(base: Path) -> None:
         sound(base / "my data" / split / f"{split}.wav", seed)
         rows = [["file_name", "caption_1"], [f"{split}.wav", f"a dog in the {split}"]]
         table(base / "my data" / f"clotho_captions_{split}.csv", rows)
+    for number in range(6):
+        sound(base / "own" / "sound" / f"{number}.wav", 10 + number)
+    rows = [["file_name", "caption"], *([f"{number}.wav", "a dog"] for number in range(6))]
+    table(base / "own" / "captions.csv", rows)
     sound(base / "elsewhere" / "owl.wav", 5)
     sound(base / "caps" / "train" / "a.wav", 6)
     (base / "caps" / "train" / "owl.wav").symlink_to(base / "elsewhere" / "owl.wav")
@@ -133,6 +138,7 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     put(base / "my data" / "clotho_captions_validation.csv", "dog", "cow")
     put(base / "words" / "train.csv", "a dog", "a cow")
     put(base / "kinds" / "kinds.csv", "a dog barks,", "a dog howls,")
+    put(base / "own" / "captions.csv", "5.wav,a dog", "5.wav,a cow")
     found = project.earwitness("why", "prepare@mine")
     assert found.stdout.splitlines() == [
         "prepare@mine runs again:",
@@ -140,10 +146,13 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     ], found.stderr
     shown = project.dvc("repro", "prepare")
     assert "dataset mine: clotho_captions_validation.csv changed\n" in shown
-    assert project.stages(shown) == {"prepare@mine", "prepare@words", "prepare@kinds"}
+    assert project.stages(shown) == {
+        *("prepare@mine", "prepare@words", "prepare@kinds", "prepare@own")
+    }
     assert clips(project, "mine")["validation"].captions == ("a cow in the validation",)
     assert clips(project, "words")["a"].captions == ("a cow",)
     assert "a dog howls" in {c for clip in clips(project, "kinds").values() for c in clip.captions}
+    assert clips(project, "own")["5"].captions == ("a cow",)
     assert "up to date" in project.earwitness("why", "prepare@mine").stdout
 
 

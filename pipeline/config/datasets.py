@@ -28,16 +28,19 @@ CAPTION_TABLES = {
 
 class BaseDatasetConfig(Section):
     """``reads``: what `prepare` reads below ``root``, files and whole folders; it runs again where
-    any of it changes. A layout that does not say is watched whole.
+    any of it changes. A layout that does not say is watched whole. ``synthetic``: a program makes
+    its sound.
     """
 
     reads: ClassVar[tuple[str, ...]] = (".",)
+    synthetic: ClassVar[bool] = False
 
 
 class SoundscapesDatasetConfig(BaseDatasetConfig):
     """The synthesised default corpus; see pipeline/corpora/soundscapes.py."""
 
     reads: ClassVar = ()  # nothing: it is made here
+    synthetic: ClassVar = True
     layout: Literal["soundscapes"]
     seed: Seed = 7  # the corpus is the same to the byte for a seed
     development: int = Field(1200, ge=1)  # clips in each split
@@ -69,6 +72,18 @@ class ClothoDatasetConfig(BaseDatasetConfig):
     bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)  # a longer file is not decoded
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
+
+
+class FolderDatasetConfig(BaseDatasetConfig):
+    """Any folder of sound: in Clotho's layout, or with one table of captions, split by a seed."""
+
+    layout: Literal["folder"]
+    root: str
+    seed: Seed = 1  # of the split of one table
+    validation: float = Field(0.1, gt=0, lt=0.5)  # of its clips, by chance about so many
+    evaluation: float = Field(0.1, gt=0, lt=0.5)
+    bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
 
 class AudioCapsDatasetConfig(BaseDatasetConfig):
@@ -128,6 +143,7 @@ class DescriptionsDatasetConfig(BaseDatasetConfig):
 DatasetConfig = Annotated[
     SoundscapesDatasetConfig
     | ClothoDatasetConfig
+    | FolderDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
     | CaptionsDatasetConfig

@@ -8,7 +8,7 @@ across splits) gives each clip's kinds of event, several rows or several separat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.config.datasets import ClothoDatasetConfig
@@ -18,6 +18,7 @@ from pipeline.corpora.tables import captions, exists, sound_name
 from pipeline.errors import EarwitnessError
 from pipeline.tables import captioned_rows, read_rows
 
+TABLE = "clotho_captions_{}.csv"  # of a split
 Events = Mapping[tuple[str, str], tuple[str, ...]]  # (split, or "" for any; file name) → events
 
 
@@ -30,26 +31,41 @@ def prepare(
         EarwitnessError: a table or the sound cannot be used; see tables.py and recordings.py.
     """
     folder = base / settings.root
-    tables = {split: folder / f"clotho_captions_{split}.csv" for split in SPLITS}
-    found = {split: path for split, path in tables.items() if path.exists()}
-    if not found:
+    if not tables(folder):
         hint = "correct its root" if settings.fetch else "correct its root, or set fetch: true"
         raise EarwitnessError(
-            f"dataset {name}: no {tables['development'].name} or other split's in {folder}; {hint}"
+            f"dataset {name}: no {TABLE.format(SPLITS[0])} or other split's in {folder}; {hint}"
         )
-    events = _events(folder / "events.csv")
-    recordings = [
-        recording
-        for split, path in found.items()
-        for recording in _split(split, path, folder / split, events)
-    ]
     longest = settings.longest_minutes
-    return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
+    found = recordings(folder)
+    return manifest(name, settings.root, found, base, settings.bad_audio, progress, longest)
+
+
+def tables(folder: Path) -> dict[str, Path]:
+    """Split → its table of captions, of those that are there."""
+    paths = {split: folder / TABLE.format(split) for split in SPLITS}
+    return {split: path for split, path in paths.items() if path.exists()}
+
+
+def recordings(folder: Path) -> list[Recording]:
+    """What the tables of a folder name.
+
+    Raises:
+        EarwitnessError: a table cannot be used; see tables.py.
+    """
+    kinds = events(
+        folder / "events.csv", lambda name: any(exists(folder / split / name) for split in SPLITS)
+    )
+    return [
+        recording
+        for split, path in tables(folder).items()
+        for recording in _split(split, path, folder / split, kinds)
+    ]
 
 
 def _split(split: str, path: Path, folder: Path, events: Events) -> list[Recording]:
     seen: dict[str, int] = {}
-    recordings = []
+    found = []
     for row in captioned_rows(path, ["file_name"]):
         file_name = sound_name(row, "file_name", path, lambda name: exists(folder / name))
         if file_name in seen:
@@ -60,21 +76,22 @@ def _split(split: str, path: Path, folder: Path, events: Events) -> list[Recordi
         seen[file_name] = row.line
         texts = captions(row, path, file_name)
         kinds = events.get((split, file_name), events.get(("", file_name), ()))
-        recordings.append(Recording(split, f"{split}/{file_name}", texts, kinds))
-    return recordings
+        found.append(Recording(split, f"{split}/{file_name}", texts, kinds))
+    return found
 
 
-def _events(path: Path) -> Events:
+def events(path: Path, there: Callable[[str], bool]) -> Events:
+    """The kinds of event of each clip, by the table at ``path``; none where there is no table.
+
+    Args:
+        there: whether there is a sound file of that name.
+    """
     if not path.exists():
         return {}
-
-    def there(name: str) -> bool:
-        return any(exists(path.parent / split / name) for split in SPLITS)
-
-    events: dict[tuple[str, str], tuple[str, ...]] = {}
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
     for row in read_rows(path, ["file_name", "event"]):
         name = sound_name(row, "file_name", path, there)
         key = (row.values.get("split", ""), name)
         kinds = [kind.strip() for kind in row.values["event"].split(";")]
-        events[key] = tuple(dict.fromkeys([*events.get(key, ()), *filter(None, kinds)]))
-    return events
+        found[key] = tuple(dict.fromkeys([*found.get(key, ()), *filter(None, kinds)]))
+    return found

@@ -45,7 +45,8 @@ class Manifest:
 
     ``root`` is relative to the repository, so that no hash depends on the machine, or absolute
     where the parameters say so: ``repository / root / clip.path`` is a clip's file. ``skipped``
-    holds ``(path, reason)`` of files that could not be used.
+    holds ``(path, reason)`` of files that could not be used; ``synthetic``: a program made the
+    sound.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -54,6 +55,7 @@ class Manifest:
     root: str
     clips: tuple[Clip, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    synthetic: bool = False
 
     @property
     def sounding(self) -> tuple[Clip, ...]:
@@ -86,6 +88,7 @@ class Manifest:
         rows = {
             "dataset": self.dataset,
             "root": self.root,
+            "synthetic": self.synthetic,
             "skipped": [list(pair) for pair in self.skipped],
             "clips": [asdict(clip) for clip in self.clips],
         }

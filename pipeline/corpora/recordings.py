@@ -173,7 +173,7 @@ def files_by_stem(folder: Path) -> Mapping[str, Sequence[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES:
-            found.setdefault(_composed(path.stem), []).append(path.name)
+            found.setdefault(composed(path.stem), []).append(path.name)
     return found
 
 
@@ -192,7 +192,7 @@ def find_file(names: Sequence[str], files: Mapping[str, Sequence[str]]) -> str:
     for name in names:
         path = PurePosixPath(name)
         stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        if len(path.parts) == 1 and (found := _nearest(name, files.get(_composed(stem), ()))):
+        if len(path.parts) == 1 and (found := _nearest(name, files.get(composed(stem), ()))):
             return found
     return names[0]
 
@@ -202,7 +202,7 @@ def _nearest(name: str, files: Sequence[str]) -> str | None:
 
     def distance(file: str) -> tuple[bool, bool, bool, int]:
         ending = PurePosixPath(file).suffix.lower()
-        same = _composed(file) == _composed(name)
+        same = composed(file) == composed(name)
         near = PurePosixPath(name).suffix.lower() == ending
         return file != name, not same, not near, SUFFIXES.index(ending)
 
@@ -212,5 +212,6 @@ def _nearest(name: str, files: Sequence[str]) -> str | None:
     return ranked[0] if ranked else None
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A name with composed letters: é is one, and not e with an accent."""
     return unicodedata.normalize("NFC", name)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.corpora import audiocaps, captions, clotho, descriptions, macs, soundscapes
+from pipeline.corpora import audiocaps, captions, clotho, descriptions, folder, macs, soundscapes
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
 CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "soundscapes": soundscapes.prepare,
     "clotho": clotho.prepare,
+    "folder": folder.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
     "captions": captions.prepare,
@@ -34,4 +36,5 @@ def prepare(
     Raises:
         EarwitnessError: as the layout's own module says.
     """
-    return CORPORA[settings.layout](name, settings, base, raw, progress)
+    found = CORPORA[settings.layout](name, settings, base, raw, progress)
+    return replace(found, synthetic=settings.synthetic)

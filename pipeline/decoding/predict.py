@@ -25,6 +25,7 @@ class Caption(NamedTuple):
     text: str
     log_prob: float  # by the ensemble, of all tokens and the end of sentence
     candidates: tuple[tuple[str, float], ...]  # (text, log_prob)
+    unsure: bool | None = None  # less likely than nearly all held-out ones; None: not known
 
 
 @torch.no_grad()

@@ -1,0 +1,75 @@
+"""What a person gives a recipe on the command line, as ``params.yaml`` says it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import EarwitnessError
+from pipeline.weights import Weights
+from pipeline.yaml_files import parse_yaml
+
+
+class Own(NamedTuple):
+    """What stands in the place of what a recipe says."""
+
+    root: str | None = None  # of the first dataset; None: as its recipe says
+    # by the name of an entry, or of an encoder's recipe, which puts it in every place
+    weights: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}  # dotted, such as training.edtc.epochs
+
+
+def given(
+    root: Path | None, weights: Sequence[str], settings: Sequence[str], repository: Path
+) -> Own:
+    """What ``--root``, ``--weights`` and ``--set`` say.
+
+    Args:
+        weights: each ``ENCODER=PATH``.
+        settings: each ``SETTING=VALUE``, the value as in YAML.
+        repository: its root, which paths in ``params.yaml`` are from.
+
+    Raises:
+        EarwitnessError: one of them in another form, or given twice.
+    """
+    places = _pairs("--weights", weights, "ENCODER=PATH, such as yamnet=a.tflite")
+    values = _pairs("--set", settings, "SETTING=VALUE, such as training.edtc.epochs=20")
+    hint = "correct the value"
+    return Own(
+        None if root is None else _path(root, repository),
+        {name: _weights(path, repository) for name, path in places.items()},
+        {name: parse_yaml(text, f"--set {name}", hint) for name, text in values.items()},
+    )
+
+
+def _pairs(option: str, texts: Sequence[str], form: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise EarwitnessError(f"{option} {text}: give {form}")
+        if name in pairs:
+            raise EarwitnessError(f"{option} {name}: given twice; give it once")
+        pairs[name] = value
+    return pairs
+
+
+def _path(path: str | Path, repository: Path) -> str:
+    """From the repository where it is in it, else absolute."""
+    whole = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 (links stay)
+    return str(whole.relative_to(repository) if whole.is_relative_to(repository) else whole)
+
+
+def _weights(text: str, repository: Path) -> str:
+    """They may also be on a hub or in a package."""
+    try:
+        weights = Weights.parse(text)
+    except ValueError:  # one word alone
+        weights = Weights("path", text)
+    if weights.kind != "path":
+        return text
+    path = _path(weights.name, repository)
+    return path if re.search(r"\W", path.partition(":")[0]) else f"./{path}"
