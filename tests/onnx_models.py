@@ -31,7 +31,7 @@ def by_hand(clip: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     frames = hidden.reshape(len(hidden), BANDS, WIDTH).mean(1)
     pooled = frames.mean(0)
     logits = pooled @ made["head"]
-    return {"frames": frames, "pooled": pooled, "logits": logits}
+    return {"frames": frames, "pooled": pooled, "logits": logits, "maps": hidden}
 
 
 def tagger(

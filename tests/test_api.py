@@ -24,6 +24,7 @@ import earwitness
 from earwitness import repository as places
 from earwitness.cli import app
 from earwitness.repository import NoRepositoryError, find_repository
+from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import DecodingPlan
 from pipeline.config.sides import StoredTextSide
@@ -308,6 +309,15 @@ def test_weights_in_a_plan_are_of_the_repository(repository: Path, tmp_path: Pat
         assert found.weights(Weights.parse(name)) == Weights.parse(name)
     assert found.model("sounds") == str(repository / "sounds")
     assert found.model("owner/name") == "owner/name"
+    settings = OnnxEncoderConfig(module="onnx", weights="./a.onnx", labels="params.yaml", input="x")
+    (repository / "a.onnx").touch()
+    located = found.located(settings)  # and the names of tensors stay
+    assert located == settings.model_copy(
+        update={
+            "weights": Weights("path", str(repository / "a.onnx")),
+            "labels": str(repository / "params.yaml"),
+        }
+    )
 
 
 def test_names_that_are_wrong(repository: Path, tmp_path: Path) -> None:

@@ -165,6 +165,19 @@ def test_any_order_of_axes(layout: Layout) -> None:
         torch.testing.assert_close(arranged(tokens, layout, bands, 2), expected)
 
 
+def test_probabilities_in_time(tmp_path: Path) -> None:
+    """Softmax is over the classes, wherever they stand."""
+    tagger(tmp_path / "a.onnx")
+    values = {"output": "probabilities", "probabilities": "maps", "layout": "b d t"}
+    encoder = encoder_of(tmp_path / "a.onnx", activation="softmax", **values)
+    assert not encoder.pooled and encoder.width == BANDS * WIDTH
+    assert encoder.frame_seconds == HOP / RATE
+    clips = noises(4000, 3000)
+    for clip, found in zip(clips, clips_of(encoder, clips), strict=True):
+        expected = torch.from_numpy(by_hand(clip)["maps"]).softmax(-1)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [["n"], [1, "n"], ["b", 1, "n"], ["b", "c", "n"]], ids=str)
 def test_any_axes_of_the_waveform(tmp_path: Path, shape: list[str | int]) -> None:
     tagger(tmp_path / "a.onnx", shape=shape)

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import soundfile
+from onnx_models import tagger
 from project import Project
 
 from pipeline.config.datasets import DatasetConfig
@@ -210,3 +211,28 @@ def test_replaced_weights_are_read_again(project: Project, base: Path) -> None:
     shown = project.dvc("repro", "embed")
     assert "weights ../bart changed\n" in shown and "weights ../vectors" not in shown
     assert project.stages(shown) == {plan}
+
+
+def test_replaced_labels_are_read_again(project: Project, base: Path) -> None:
+    """By what has classes; and labels that do not fit stop it in one line."""
+    tagger(base / "tagger.onnx")
+    labels = base / "names.txt"
+    labels.write_text("dog\nrain\nbell\nhorn\n")
+    model = {"module": "onnx", "weights": "../tagger.onnx", "labels": "../names.txt"}
+    encoders = {
+        "embedding": {**model, "embedding": "pooled"},
+        "tags": {**model, "output": "probabilities", "activation": "sigmoid"},
+    }
+    datasets = {"mine": PARAMS["datasets"]["mine"]}
+    project.edit_params({"datasets": datasets, "text_encoders": {}, "encoders": encoders})
+    plan, job = "plan@extraction", "extract@mine-tags"
+    assert {plan, job, "extract@mine-embedding"} <= project.run("repro", "extract")
+    assert project.run("repro", "extract") == set()
+    with h5py.File(project.root / "data/features/mine/tags.h5") as file:
+        assert file["values"].shape == (3, 4) and (file["values"][:] > 0).all()
+    put(labels, "horn", "owl")
+    assert project.run("repro", "extract") == {plan, job}
+    put(labels, "owl\n", "")
+    done = project.try_dvc("repro", "extract")
+    line = "error: ../names.txt: names 3 classes, but ../tagger.onnx has 4; give its own labels"
+    assert done.returncode and line in done.stdout + done.stderr

@@ -39,8 +39,18 @@ def arranged(values: Tensor, layout: Layout, bands: int | None, class_tokens: in
     return values.mean(-1) if "f" in axes else values
 
 
-def pooled(values: Tensor, clips: int) -> Tensor | None:
-    """(B, D), with any axes of size 1 → (B, 1, D); None where it is more than that."""
+def pooled(values: Tensor, clips: int) -> Tensor:
+    """(B, D), with any axes of size 1 → (B, 1, D).
+
+    Raises:
+        ValueError: it is more than that.
+    """
+    if not is_pooled(values, clips):
+        raise ValueError(f"it is {tuple(values.shape)}, not ({clips}, D)")
+    return values.reshape(clips, 1, -1)
+
+
+def is_pooled(values: Tensor, clips: int) -> bool:
+    """Whether it is one vector a clip."""
     whole = clips == 1 or values.shape[:1] == (clips,)
-    wide = [size for size in values.shape[clips > 1 :] if size > 1]
-    return values.reshape(clips, 1, -1) if whole and len(wide) <= 1 else None
+    return whole and sum(size > 1 for size in values.shape[clips > 1 :]) <= 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
 from pipeline.encoders.labels import check_labels
-from pipeline.encoders.layouts import arranged, pooled
+from pipeline.encoders.layouts import arranged, is_pooled, pooled
 from pipeline.encoders.onnx_graph import Graph, check_whole, find_model, has_cuda
 from pipeline.encoders.probing import fewest, noise, samples_per_frame
 from pipeline.encoders.spectrogram import at_least
@@ -51,7 +51,7 @@ class OnnxEncoder(SoundEncoder):
             raise EarwitnessError(f"{path}: takes {seconds} s at most; set window_seconds to that")
         longest = self.fixed or min(window, LONGEST * self.sample_rate)
         raw = self._raw(longest)
-        self.pooled = settings.output != "frames" and pooled(raw, 1) is not None
+        self.pooled = settings.output != "frames" and is_pooled(raw, 1)
         frames = self._frames(raw, 1)
         self.width = frames.shape[2]
         self._check_values(raw, frames)
@@ -117,12 +117,9 @@ class OnnxEncoder(SoundEncoder):
     def _frames(self, raw: Tensor, clips: int) -> Tensor:
         """The model's tensor of ``clips`` windows → (B, T, D)."""
         own = self.settings
-        if own.activation != "none" and own.output == "probabilities":
-            raw = raw.sigmoid() if own.activation == "sigmoid" else raw.softmax(-1)
         try:
             if own.output == "embedding" or self.pooled:
-                if (frames := pooled(raw, clips)) is None:
-                    raise ValueError(f"it is {tuple(raw.shape)}, not ({clips}, D)")
+                frames = pooled(raw, clips)
             else:
                 frames = arranged(raw, own.layout, own.bands, own.class_tokens)
             if len(frames) != clips:
@@ -131,7 +128,9 @@ class OnnxEncoder(SoundEncoder):
             raise EarwitnessError(
                 f"{self.path}: {self._what}: {error}; name another tensor, or set layout and output"
             ) from None
-        return frames
+        if own.activation == "none" or own.output != "probabilities":
+            return frames
+        return frames.sigmoid() if own.activation == "sigmoid" else frames.softmax(-1)
 
     def _count(self, samples: int) -> int:
         """Frames of a window; 0 where the model cannot take it, or makes no numbers of it."""
