@@ -72,6 +72,15 @@ class HtsatEncoderConfig(SpectrogramEncoderConfig):
 
 
 class ConvNextEncoderConfig(SpectrogramEncoderConfig):
+    """``weights: hub`` is convnext_tiny_471mAP; ``hub:NAME`` one of Pellegrini et al.'s by name.
+
+    471mAP has heard all of AudioSet, and so AudioCaps' test; ``BL_AC`` left AudioCaps out.
+    """
+
+    checkpoints: ClassVar = (
+        *("convnext_tiny_471mAP", "convnext_tiny_465mAP_BL_AC_70kit"),
+        "convnext_tiny_465mAP_BL_AC_75kit",
+    )
     module: Literal["convnext"]
     depths: Counts = (3, 3, 9, 3)  # ConvNeXt-Tiny
     widths: Counts = (96, 192, 384, 768)  # ConvNeXt-Tiny
@@ -86,6 +95,10 @@ class ConvNextEncoderConfig(SpectrogramEncoderConfig):
     def _stages(self) -> ConvNextEncoderConfig:
         if len(self.depths) != len(self.widths):
             raise ValueError("depths and widths must be equally long")
+        name = self.weights.name if self.weights.kind == "hub" else ""
+        if name and "/" not in name and name not in self.checkpoints:
+            known = ", ".join(self.checkpoints)
+            raise ValueError(f"no checkpoint '{name}'; give hub:owner/name, or hub: and {known}")
         return self
 
 
