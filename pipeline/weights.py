@@ -23,8 +23,8 @@ class Weights:
 
     ``hub``: the field's own checkpoint, that of a repository, or a published one by its name (such
     as ``hub:convnext_tiny_471mAP``, where the encoder has such names); ``package``: inside an
-    installed package; ``tagging``: trained by the tagging stage, for the model itself or for the encoder that
-    is named; ``none``: it has none; ``scratch``: random; ``path``: a file or a folder.
+    installed package; ``tagging``: trained by the tagging stage, for the model itself or for the
+    encoder that is named; ``none``: it has none; ``scratch``: random; ``path``: a file or a folder.
     """
 
     kind: Kind

@@ -81,6 +81,14 @@ CONVNEXT: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch's cache in an empty folder, and no pause between tries."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    return tmp_path / "checkpoints"
+
+
 def modules_of(union: Any) -> set[str]:
     members = get_args(get_args(union)[0])
     return {get_args(member.model_fields["module"].annotation)[0] for member in members}
@@ -321,12 +329,11 @@ def test_a_hub_repository_is_read_from_its_cache(
 
 
 def test_a_download_that_is_not_the_published_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     nowhere = HubFile("http://127.0.0.1:9/Cnn10.pth", Checksum("md5", "0" * 32))
     monkeypatch.setitem(HUBS, "cnn10", Hub(file=nowhere))
-    nowhere.path.parent.mkdir()
+    cache.mkdir()
     torch.save({"model": {}}, nowhere.path)
     with pytest.raises(EarwitnessError, match="not the published file"):
         build_sound_encoder(PannsEncoderConfig(weights="hub", **PANNS), None)
@@ -413,14 +420,6 @@ def published(address: str, content: bytes = WANTED, kind: str = "sha256") -> Hu
     """A checkpoint at a server of the test's own."""
     digest = hashlib.new(kind, content).hexdigest()
     return Hub(file=HubFile(f"{address}/x.pth?download=1", Checksum(kind, digest)))
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch's cache in an empty folder, and no pause between tries."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(sources, "PAUSE", 0.0)
-    return tmp_path / "checkpoints"
 
 
 @pytest.mark.parametrize("length", [None, "x", "-5"])

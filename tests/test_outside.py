@@ -137,7 +137,7 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
             "text_encoders": {
                 "w2v": {"module": "word2vec", "weights": "w/vectors.bin"},
                 "wc": {"module": "wavcaps_text", "weights": "w/wc.pt", "tokenizer": "w/tokens"},
-                "clap": {"module": "clap_text", "weights": "./w/clap"},
+                "clap": {"module": "clap_text", "weights": "./w/clap", "tokenizer": "w/roberta"},
             },
             "sound_towers": {
                 "t": {"module": "panns", "weights": "w/tower.pth", "input": "logmel"},
@@ -151,7 +151,7 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
     )
     names = {
         *("panns.pth", "vectors.bin", "wc.pt", "tokens", "tower.pth", "bert", "bart", "gpt"),
-        *("bart-tokens", "sbert-reward", "sbert", "echecker.ckpt"),
+        *("bart-tokens", "sbert-reward", "sbert", "echecker.ckpt", "roberta"),
     }
     assert {*model_files(params)} == {*(f"w/{name}" for name in names), "./w/clap"}
     assert look_at_models(params, tmp_path, Digests()) == {}

@@ -57,6 +57,12 @@ class PannsEncoderConfig(SpectrogramEncoderConfig):
 
 
 class HtsatEncoderConfig(SpectrogramEncoderConfig):
+    """HTSAT: CLAP's of transformers' folder or of LAION's .pt, HTS-AT's own .ckpt, or trained here.
+
+    Published weights bring their own ``embed_dim``, ``depths``, ``heads``, ``window`` and
+    ``spec_size``: these five count where ``weights`` is ``tagging``.
+    """
+
     module: Literal["htsat"]
     embed_dim: int = Field(96, ge=1)  # of the first stage, then doubled (HTSAT-tiny: 96 → 768)
     depths: Counts = (2, 2, 6, 2)  # HTSAT-tiny
@@ -103,7 +109,7 @@ class ConvNextEncoderConfig(SpectrogramEncoderConfig):
 
 
 class ClapEncoderConfig(BaseEncoderConfig):
-    """transformers' CLAP, its audio side (one pooled frame a window)."""
+    """CLAP's sound side (one pooled frame a window), of transformers' folder or of LAION's .pt."""
 
     module: Literal["clap"]
 
@@ -228,7 +234,11 @@ class SentenceEncoderConfig(BaseTextEncoderConfig):
 
 
 class ClapTextEncoderConfig(BaseTextEncoderConfig):
+    """CLAP's text side, of a folder that transformers wrote or of LAION's .pt."""
+
     module: Literal["clap_text"]
+    # on the hub, or a folder; LAION's files have none of their own
+    tokenizer: Annotated[str, Outside()] = "FacebookAI/roberta-base"
     pooling: Literal["tokens", "mean"] = "mean"
 
 

@@ -86,8 +86,8 @@ def _unread(path: Path, error: Exception) -> EarwitnessError:
         )
     return EarwitnessError(
         f"{path}: holds {foreign[1]} beside its tensors and is not unpickled; if you trust the"
-        " file, save the tensors alone: torch.save({'model': torch.load(OLD, weights_only=False)"
-        "['model']}, NEW)"
+        " file, save the tensors alone ('state_dict' for the second 'model' where they are there):"
+        " torch.save({'model': torch.load(OLD, weights_only=False)['model']}, NEW)"
     )
 
 
@@ -227,6 +227,19 @@ def load_trained(
         check_filters(state.get("logmel_extractor.melW"), logmel, location)
     load_state(encoder, renamed(state, names), location, unused)
     return state
+
+
+def saved_settings(path: Path) -> dict[str, Any]:
+    """What a JSON file of a model's folder says; nothing where there is none.
+
+    Raises:
+        EarwitnessError: it is no JSON object.
+    """
+    hint = "download the weights again"
+    values = read_json(path, hint) if path.exists() else {}
+    if not isinstance(values, dict):
+        raise EarwitnessError(f"{path}: not a JSON object; {hint}")
+    return values
 
 
 def check_folder(location: Path) -> None:
