@@ -30,7 +30,17 @@ HUBS = {
     for model, (name, md5) in _FILES.items()
 }
 POOLS = {"cnn14": (2, 2, 2, 2, 2, 1), "cnn10": (2, 2, 2, 2)}  # after each block
-UNUSED = ("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", checkpoints.HEAD)
+UNUSED = (
+    *("fc1.", "fc_audioset.", "spectrogram_extractor.", "logmel_extractor.", checkpoints.HEAD),
+    "melspec_extractor.",  # torchaudio's, the same log-mel
+)
+# what stands before PANNs' names where the network is a part of a larger one, by several GPUs too
+WHOLES = (
+    "audio_encoder.",  # SJTU's CLAP: wsntxxn/DCASE2022T6_CLAP, models/audio_text_model.py
+    "encoder.cnn.",  # SJTU's captioners: wsntxxn/AudioCaption, models/crnn_trm_encoder.py
+    "backbone.",  # COLA: wsntxxn/AudioCaption, models/cnn_encoder.py
+)
+PREFIXES = ("module.", *WHOLES, *(f"module.{each}" for each in WHOLES))
 
 
 class PannsEncoder(CnnEncoder):
@@ -53,8 +63,8 @@ class PannsEncoder(CnnEncoder):
 
 
 def build(settings: PannsEncoderConfig, location: Path) -> SoundEncoder:
-    """The encoder with PANNs' published weights or the tagging stage's."""
+    """The encoder with PANNs' published weights, SJTU's, or the tagging stage's."""
     wavegram = settings.model == "wavegram_logmel_cnn14"
     encoder = WavegramEncoder(settings) if wavegram else PannsEncoder(settings)
-    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED)
+    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, prefixes=PREFIXES)
     return encoder
