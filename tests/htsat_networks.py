@@ -95,15 +95,21 @@ class Htsat(nn.Module):
 
 
 @torch.no_grad()
-def randomise_htsat(model: nn.Module, norm: nn.BatchNorm2d) -> None:
-    """Weights that let random sounds differ; ``norm``: the network's first."""
+def spread(model: nn.Module) -> None:
+    """Weights that tell random inputs apart; front ends keep theirs."""
     for name, value in model.named_parameters():
-        if "audio_feats_extractor" in name or "_extractor." in name:
+        if "_extractor." in name:
             continue
-        if ".norm" not in name and value.ndim > 1 and not name.endswith("_table"):
+        if value.ndim > 1 and not name.endswith("_table"):
             nn.init.normal_(value.data, std=1.5 / value[0].numel() ** 0.5)
         elif value.ndim == 1:
             value.data += 0.3 * torch.randn(value.shape)
+
+
+@torch.no_grad()
+def randomise_htsat(model: nn.Module, norm: nn.BatchNorm2d) -> None:
+    """Weights that let random sounds differ; ``norm``: the network's first."""
+    spread(model)
     norm.running_mean.copy_(torch.linspace(-60, -30, 64))
     norm.running_var.copy_(torch.linspace(50, 150, 64))
 
