@@ -475,6 +475,14 @@ def test_a_wrong_file_that_was_there_stays_until_the_right_one_is_here(cache: Pa
     assert found.read_bytes() == WANTED
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(cache: Path) -> None:
+    cache.write_bytes(b"a file where the folder should be")
+    with serving({"x.pth": WANTED}) as server, pytest.raises(EarwitnessError) as raised:
+        locate(Weights.parse("hub"), "panns", published(server.address))
+    assert re.search(r"checkpoints: cannot be written .*; give a path", str(raised.value))
+    assert "\n" not in str(raised.value)
+
+
 def hubs() -> dict[str, Hub]:
     """Every Hub that a module of ours defines, by where it stands."""
     found: dict[str, Hub] = {}

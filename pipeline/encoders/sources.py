@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline.download import Checksum, download
-from pipeline.errors import EarwitnessError, reason
+from pipeline.errors import EarwitnessError, one_line, reason
 from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights
 
@@ -109,7 +109,8 @@ def fetched(file: HubFile) -> Path:
             return path
         wrong = f"{path} is not the published file; "
     try:
-        download(file.url, path, file.checksum, tries=TRIES, pause=PAUSE)
+        with one_line(path.parent, problem="cannot be written"):
+            download(file.url, path, file.checksum, tries=TRIES, pause=PAUSE)
     except EarwitnessError as error:
         cause = str(error).removeprefix(f"{file.url}: ")
         raise _unreachable(file.url, cause, wrong) from None

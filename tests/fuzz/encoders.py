@@ -1,4 +1,4 @@
-"""Loaders of published encoders: CLAP's folder, WavCaps' checkpoint, YAMNet's model."""
+"""Loaders of published encoders: CLAP's folder and LAION's file of it, WavCaps', YAMNet's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 from pipeline.config.encoders import (
     ClapEncoderConfig,
     ClapTextEncoderConfig,
+    HtsatEncoderConfig,
     WavCapsEncoderConfig,
     WavCapsTextEncoderConfig,
     YamnetEncoderConfig,
 )
-from pipeline.encoders import clap, clap_text, wavcaps, wavcaps_text, yamnet
+from pipeline.encoders import clap, clap_text, htsat, wavcaps, wavcaps_text, yamnet
 from pipeline.encoders.base import SoundEncoder
 from tests.conftest import REPOSITORY
 from tests.fuzz.case import Loader
@@ -26,6 +27,8 @@ from tests.fuzz.harm import BYTES, JSON
 from tests.fuzz.models import WORDS, make_tokenizer
 
 sys.path.append(str(REPOSITORY / "tests"))  # as pytest does
+FRONT_END = {"sample_rate": 8000, "n_fft": 256, "hop": 128, "mels": 32, "fmax": 4000}
+FRONT_END |= {"window_seconds": 2}
 YAMNET = REPOSITORY.parent / "shared/data/weights/yamnet.tflite"
 
 
@@ -53,6 +56,7 @@ def load_clap(home: Path) -> None:
     weights = {"weights": str(home)}
     settings = ClapEncoderConfig(module="clap", window_seconds=2, **weights)
     embed(clap.build(settings, home))
+    embed(htsat.build(HtsatEncoderConfig(module="htsat", **FRONT_END, **weights), home))
     text = clap_text.build(ClapTextEncoderConfig(module="clap_text", **weights), home, "cpu")
     assert np.isfinite(text.encode(["a dog barks"]).values).all()
 
@@ -72,6 +76,25 @@ def load_wavcaps(home: Path) -> None:
     embed(wavcaps.build(settings, path))
     text = WavCapsTextEncoderConfig(module="wavcaps_text", weights=str(path), tokenizer=str(home))
     assert np.isfinite(wavcaps_text.build(text, path, "cpu").encode(["a dog"]).values).all()
+
+
+def make_laion(good: Path) -> None:
+    from test_encoders_htsat_clap import save_tokenizer
+    from test_encoders_published import laion, save_laion
+
+    for fused in (False, True):
+        folder = good / ("fused" if fused else "unfused")
+        save_tokenizer(folder)
+        save_laion(folder / "x.pt", laion(fused).state_dict())
+
+
+def load_laion(home: Path) -> None:
+    path = home / "x.pt"
+    weights = {"weights": str(path)}
+    embed(clap.build(ClapEncoderConfig(module="clap", **weights), path))
+    embed(htsat.build(HtsatEncoderConfig(module="htsat", **weights), path))
+    text = ClapTextEncoderConfig(module="clap_text", tokenizer=str(home), **weights)
+    assert np.isfinite(clap_text.build(text, path, "cpu").encode(["a dog"]).values).all()
 
 
 def make_yamnet(good: Path) -> None:
@@ -96,6 +119,7 @@ def embed(encoder: SoundEncoder) -> None:
 FOLDER = {"model.safetensors": SAFETENSORS, "*.json": JSON}
 LOADERS = [
     Loader("CLAP folders", make_clap, load_clap, FOLDER),
+    Loader("LAION's checkpoints", make_laion, load_laion, {"x.pt": TORCH, "*.json": JSON}),
     Loader("WavCaps checkpoints", make_wavcaps, load_wavcaps, {"x.pt": TORCH, "*.json": JSON}),
 ]
 if YAMNET.exists():  # not part of the repository
