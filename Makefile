@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: repro test bench fuzz kills spice clean
+.PHONY: repro test floors bench fuzz kills spice clean
 .DELETE_ON_ERROR:
 
 repro: $(STAMP) spice
@@ -24,6 +24,10 @@ fuzz: $(STAMP)
 # stages and DVC, killed at random moments; what stands at the end must be the same bytes
 kills: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m kills 300
+
+# the encoders' tests on the oldest versions that pyproject.toml allows, but on this torch
+floors: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.floors $(VENV)/floors
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -21,9 +21,10 @@ FORMS = "hub, hub:owner/name, package:NAME, tagging, tagging:ENCODER, none, scra
 class Weights:
     """Where a model's weights come from; in parameters and plans one string, such as ``hub:a/b``.
 
-    ``hub``: the field's own checkpoint, or that of a repository; ``package``: inside an installed
-    package; ``tagging``: trained by the tagging stage, for the model itself or for the encoder that
-    is named; ``none``: it has none; ``scratch``: random; ``path``: a file or a folder.
+    ``hub``: the field's own checkpoint, that of a repository, or a published one by its name (such
+    as ``hub:convnext_tiny_471mAP``, where the encoder has such names); ``package``: inside an
+    installed package; ``tagging``: trained by the tagging stage, for the model itself or for the
+    encoder that is named; ``none``: it has none; ``scratch``: random; ``path``: a file or a folder.
     """
 
     kind: Kind

@@ -120,6 +120,20 @@ class Wavegram(nn.Module):
         return x.transpose(1, 2), embedding
 
 
+def as_sjtu(network: nn.Module, prefix: str = "audio_encoder.") -> dict[str, Tensor]:
+    """A CNN14's tensors as SJTU's CLAP has them (wsntxxn/DCASE2022T6_CLAP, models/)."""
+    state = {
+        f"{prefix}{name}": value
+        for name, value in network.state_dict().items()
+        if not name.startswith(("spectrogram_extractor", "logmel_extractor", "fc_audioset"))
+    }
+    extractor = f"{prefix}melspec_extractor"
+    state[f"{extractor}.spectrogram.window"] = torch.hann_window(FRONT_END["n_fft"])
+    state[f"{extractor}.mel_scale.fb"] = network.logmel_extractor.melW.detach().clone()
+    beside = {"audio_proj.weight": (8, 128), "text_encoder.model.pooler.dense.weight": (4, 4)}
+    return state | {name: torch.randn(shape) for name, shape in beside.items()}
+
+
 def save_checkpoint(network: nn.Module, path: Path) -> Path:
     """As PANNs' own: the weights beside the state of the sampler."""
     sampler = {"indexes": np.arange(5), "pointer": np.int64(3)}

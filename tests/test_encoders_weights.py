@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import pickle
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from encoder_sounds import sound
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 
+import pipeline
 from pipeline.config.encoders import (
     ConvNextEncoderConfig,
     EncoderConfig,
@@ -26,7 +30,9 @@ from pipeline.config.encoders import (
     YamnetEncoderConfig,
 )
 from pipeline.config.params import parse_params
-from pipeline.encoders.panns import PannsEncoder
+from pipeline.download import Checksum
+from pipeline.encoders import sources
+from pipeline.encoders.panns import HUBS, PannsEncoder
 from pipeline.encoders.registry import (
     build_sound_encoder,
     build_text_encoder,
@@ -35,7 +41,7 @@ from pipeline.encoders.registry import (
     text_entry,
     weights_digest,
 )
-from pipeline.encoders.sources import Hub, locate
+from pipeline.encoders.sources import Hub, HubFile, locate
 from pipeline.encoders.tagging import save_tagging
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
@@ -73,6 +79,14 @@ CONVNEXT: dict[str, Any] = {
     "mels": 32,
     "fmax": 8000,
 }
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch's cache in an empty folder, and no pause between tries."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
+    return tmp_path / "checkpoints"
 
 
 def modules_of(union: Any) -> set[str]:
@@ -315,12 +329,12 @@ def test_a_hub_repository_is_read_from_its_cache(
 
 
 def test_a_download_that_is_not_the_published_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "checkpoints" / "Cnn10_mAP%3D0.380.pth"
-    path.parent.mkdir()
-    torch.save({"model": {}}, path)
+    nowhere = HubFile("http://127.0.0.1:9/Cnn10.pth", Checksum("md5", "0" * 32))
+    monkeypatch.setitem(HUBS, "cnn10", Hub(file=nowhere))
+    cache.mkdir()
+    torch.save({"model": {}}, nowhere.path)
     with pytest.raises(EarwitnessError, match="not the published file"):
         build_sound_encoder(PannsEncoderConfig(weights="hub", **PANNS), None)
 
@@ -399,32 +413,108 @@ def test_tensors_of_another_kind_are_one_line(tmp_path: Path, tensor: torch.Tens
         build_sound_encoder(settings, None)
 
 
+WANTED = bytes(range(256)) * 800
+
+
+def published(address: str, content: bytes = WANTED, kind: str = "sha256") -> Hub:
+    """A checkpoint at a server of the test's own."""
+    digest = hashlib.new(kind, content).hexdigest()
+    return Hub(file=HubFile(f"{address}/x.pth?download=1", Checksum(kind, digest)))
+
+
 @pytest.mark.parametrize("length", [None, "x", "-5"])
 def test_another_file_than_the_published_is_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str | None
+    cache: Path, monkeypatch: pytest.MonkeyPatch, length: str | None
 ) -> None:
     """A page that a server gives in place of the weights, with and without a true length."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     sent = Handler.send_header
     if length is not None:
         monkeypatch.setattr(
             Handler, "send_header", lambda self, key, _: sent(self, key, str(length))
         )
-    with serving({"x.pth": b"<html>please log in</html>"}) as server:
-        hub = Hub(url=f"{server.address}/x.pth", md5="0" * 32)
-        with pytest.raises(EarwitnessError, match=r"x\.pth.*(deleted|could not)") as raised:
-            locate(Weights.parse("hub"), "panns", hub)
+    with (
+        serving({"x.pth": b"<html>please log in</html>"}) as server,
+        pytest.raises(EarwitnessError, match=r"x\.pth.*could not") as raised,
+    ):
+        locate(Weights.parse("hub"), "panns", published(server.address))
     assert "\n" not in str(raised.value)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(cache.iterdir())
 
 
-def test_a_file_that_was_there_is_not_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/x.pth").write_bytes(b"mine")
-    hub = Hub(url="http://127.0.0.1:9/x.pth", md5="0" * 32)
-    with pytest.raises(EarwitnessError, match=r"not the published file .* delete it"):
-        locate(Weights.parse("hub"), "panns", hub)
-    assert (tmp_path / "checkpoints/x.pth").read_bytes() == b"mine"
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_weights_cut_in_mid_file_are_resumed(cache: Path, kind: str) -> None:
+    with serving({"x.pth": WANTED}) as server:
+        server.cuts = [100_000]
+        found = locate(Weights.parse("hub"), "panns", published(server.address, kind=kind))
+        assert server.asked == ["x.pth", "x.pth bytes=100000-"]
+        locate(Weights.parse("hub"), "panns", published(server.address, kind=kind))
+        assert len(server.asked) == 2  # it is there
+    assert found == cache / "x.pth" and found.read_bytes() == WANTED
+    assert [path.name for path in cache.iterdir()] == ["x.pth"]
+
+
+def test_a_second_try_works_where_the_first_brought_other_bytes(cache: Path) -> None:
+    with serving({"x.pth": WANTED[:-1] + b"x"}) as server:
+        with pytest.raises(EarwitnessError, match=r"SHA256 \w{64} is not \w{64}, removed"):
+            locate(Weights.parse("hub"), "panns", published(server.address))
+        assert not list(cache.iterdir())
+        server.files["x.pth"] = WANTED
+        found = locate(Weights.parse("hub"), "panns", published(server.address))
+    assert found.read_bytes() == WANTED
+
+
+def test_a_wrong_file_that_was_there_stays_until_the_right_one_is_here(cache: Path) -> None:
+    cache.mkdir()
+    (cache / "x.pth").write_bytes(b"mine")
+    with serving({}) as server:
+        with pytest.raises(EarwitnessError, match=r"x\.pth is not the published file; .*404"):
+            locate(Weights.parse("hub"), "panns", published(server.address))
+        assert (cache / "x.pth").read_bytes() == b"mine"
+        server.files["x.pth"] = WANTED
+        found = locate(Weights.parse("hub"), "panns", published(server.address))
+    assert found.read_bytes() == WANTED
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(cache: Path) -> None:
+    cache.write_bytes(b"a file where the folder should be")
+    with serving({"x.pth": WANTED}) as server, pytest.raises(EarwitnessError) as raised:
+        locate(Weights.parse("hub"), "panns", published(server.address))
+    assert re.search(r"checkpoints: cannot be written .*; give a path", str(raised.value))
+    assert "\n" not in str(raised.value)
+
+
+def hubs() -> dict[str, Hub]:
+    """Every Hub that a module of ours defines, by where it stands."""
+    found: dict[str, Hub] = {}
+    for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            values = value if isinstance(value, dict) else {"": value}
+            found |= {
+                f"{module.name}.{name} {key}": hub
+                for key, hub in values.items()
+                if isinstance(hub, Hub)
+            }
+    return found
+
+
+def test_every_file_with_an_address_has_a_checksum() -> None:
+    files = {
+        f"{where} {name}": file
+        for where, hub in hubs().items()
+        for name, file in {"": hub.file, **hub.named}.items()
+        if file is not None
+    }
+    for where, file in files.items():
+        digits = hashlib.new(file.checksum.kind).digest_size * 2
+        assert re.fullmatch(f"[0-9a-f]{{{digits}}}", file.checksum.value), where
+        assert file.url.startswith("https://"), where
+    names = {Path(file.url).name.split("?")[0] for file in files.values()}
+    assert len(names) == 10  # PANNs' four, VGGish, three ConvNeXts, two fluency detectors
+
+
+def test_nothing_is_downloaded_past_the_one_downloader() -> None:
+    """urllib and torch.hub's own downloader stand nowhere else."""
+    for path in Path(pipeline.__path__[0]).rglob("*.py"):
+        if path.name != "download.py":
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"download_url|from_url|urlopen|requests\.get", text), path

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +19,9 @@ import numpy as np
 import pytest
 
 from pipeline.corpora.fetch import Remote, SplitFiles, fetch_clotho, unpack
-from pipeline.download import download
+from pipeline.download import Checksum, download
 from pipeline.errors import EarwitnessError
+from tests.conftest import REPOSITORY
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -30,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.ranges = ranges
         self.cuts: list[int] = []
         self.status = 200
+        self.pause = 0.0  # seconds before a file's bytes
         self.asked: list[str] = []
 
     @property
@@ -59,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
+        time.sleep(self.server.pause)
         sent = content[start:]
         if self.server.cuts:
             sent = sent[: self.server.cuts.pop(0)]
@@ -86,7 +93,8 @@ def md5(content: bytes) -> str:
 
 
 def get(server: Server, path: Path, digest: str = md5(CONTENT)) -> None:
-    download(f"{server.address}/sound.bin", path, digest, progress=False, pause=0)
+    checksum = Checksum("md5", digest)
+    download(f"{server.address}/sound.bin", path, checksum, progress=False, pause=0)
 
 
 def test_cut_connections_are_resumed_where_they_broke(tmp_path: Path) -> None:
@@ -160,7 +168,61 @@ def test_a_failing_server_is_asked_again_and_then_named(tmp_path: Path) -> None:
 
 def test_no_connection_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EarwitnessError, match=r"no connection .* or put the file at"):
-        download("http://127.0.0.1:9/x", tmp_path / "x", "0", progress=False, pause=0)
+        download("http://127.0.0.1:9/x", tmp_path / "x", progress=False, pause=0)
+
+
+def test_an_answer_without_an_end_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that gives no length may send for ever."""
+    sent = Handler.send_header
+    monkeypatch.setattr(
+        Handler,
+        "send_header",
+        lambda self, key, value: key == "Content-Length" or sent(self, key, value),
+    )
+    with serving({"sound.bin": CONTENT}) as server:
+        url = f"{server.address}/sound.bin"
+        with pytest.raises(EarwitnessError, match="no length and more than 299999 bytes"):
+            download(url, tmp_path / "x", progress=False, most=len(CONTENT) - 1)
+        assert not list(tmp_path.iterdir())
+        download(url, tmp_path / "x", progress=False, most=len(CONTENT))
+    assert (tmp_path / "x").read_bytes() == CONTENT
+
+
+def test_two_processes_at_once_bring_a_file_once(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from pipeline.download import Checksum, download
+path = Path(sys.argv[2])
+download(sys.argv[1], path, Checksum("md5", {md5(CONTENT)!r}), progress=False, pause=0)
+assert path.read_bytes()
+"""
+    path = tmp_path / "sound.bin"
+    with serving({"sound.bin": CONTENT}) as server:
+        server.pause = 1.0  # while the first receives, the second asks
+        command = [sys.executable, "-c", script, f"{server.address}/sound.bin", str(path)]
+        both = [subprocess.Popen(command, cwd=REPOSITORY) for _ in range(2)]
+        assert [process.wait(60) for process in both] == [0, 0]
+        assert server.asked == ["sound.bin"]
+    assert path.read_bytes() == CONTENT
+    assert [found.name for found in tmp_path.iterdir()] == ["sound.bin"]
+
+
+def test_a_full_disk_is_one_line_and_the_part_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "sound.bin.part").write_bytes(CONTENT[:1000])
+    with serving({"sound.bin": CONTENT}) as server:
+        monkeypatch.setattr("pipeline.download._store", full)
+        with pytest.raises(EarwitnessError, match=r"no room .*; make room and run again"):
+            get(server, tmp_path / "sound.bin")
+        assert len(server.asked) == 1
+    assert (tmp_path / "sound.bin.part").stat().st_size == 1000
 
 
 # --- Clotho -----------------------------------------------------------------------------------
@@ -335,9 +397,9 @@ def test_a_length_that_is_wrong_is_one_line(
     )
     with serving({"sound.bin": CONTENT}) as server:
         server.cuts = [1000] * 5
-        digest = md5(CONTENT) if md5_known else None
+        known = Checksum("md5", md5(CONTENT)) if md5_known else None
         with pytest.raises(EarwitnessError, match="run again") as raised:
-            download(f"{server.address}/sound.bin", tmp_path / "x", digest, progress=False, pause=0)
+            download(f"{server.address}/sound.bin", tmp_path / "x", known, progress=False, pause=0)
     assert "\n" not in str(raised.value) and not (tmp_path / "x").exists()
 
 

@@ -26,14 +26,17 @@ from pipeline.config.params import Params, load_params
 from pipeline.corpora import folder
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
+from pipeline.download import Checksum
 from pipeline.encoders.hub_cache import no_answer, not_available
-from pipeline.encoders.sources import Hub
+from pipeline.encoders.sources import Hub, HubFile
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
 
 RECIPES = REPOSITORY / "recipes"
 NAMES = [f"clip {number}.wav" for number in range(40)]
 CAPTIONS = {name: [f"{name} once", f"{name}, twice"] for name in NAMES}
+
+SOME = Checksum("md5", "0" * 32)
 
 
 def write_sound(path: Path) -> None:
@@ -414,12 +417,12 @@ def test_whether_a_hub_has_weights(
     assert not_available(Weights("hub", "field/there"), Hub()) is None
     assert not_available(hub, Hub(repository="field/there")) is None
     assert "says 404" in str(not_available(Weights("hub", "field/gone"), Hub()))
-    assert not_available(hub, Hub(url=f"{address}/odd.pth")) is None  # it would give it by GET
+    assert not_available(hub, Hub(file=HubFile(f"{address}/odd.pth", SOME))) is None  # it would give it by GET
     assert "no hub has them; get a yamnet.tflite" in str(
         not_available(hub, Hub(by_hand="a yamnet.tflite"))
     )
     away = f"{address.rpartition(':')[0]}:9"  # no server is there
-    gone = Hub(url=f"{away}/net.pth?download=1")
+    gone = Hub(file=HubFile(f"{away}/net.pth?download=1", SOME))
     assert "cannot be reached" in str(not_available(hub, gone))
     (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
     (tmp_path / "torch/hub/checkpoints/net.pth").touch()

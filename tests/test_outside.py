@@ -164,7 +164,7 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
             "text_encoders": {
                 "w2v": {"module": "word2vec", "weights": "w/vectors.bin"},
                 "wc": {"module": "wavcaps_text", "weights": "w/wc.pt", "tokenizer": "w/tokens"},
-                "clap": {"module": "clap_text", "weights": "./w/clap"},
+                "clap": {"module": "clap_text", "weights": "./w/clap", "tokenizer": "w/roberta"},
             },
             "sound_towers": {
                 "t": {"module": "panns", "weights": "w/tower.pth", "input": "logmel"},
@@ -178,7 +178,7 @@ def test_every_path_that_parameters_name_is_watched(tmp_path: Path) -> None:
     )
     names = {
         *("panns.pth", "vectors.bin", "wc.pt", "tokens", "tower.pth", "bert", "bart", "gpt"),
-        *("bart-tokens", "sbert-reward", "sbert", "echecker.ckpt"),
+        *("bart-tokens", "sbert-reward", "sbert", "echecker.ckpt", "roberta"),
         *("a.onnx", "onnx.csv", "y.tflite", "yamnet.txt", "events.json"),
     }
     assert {*model_files(params)} == {*(f"w/{name}" for name in names), "./w/clap"}

@@ -415,6 +415,13 @@ def test_a_wrong_name_gives_the_nearest_and_changes_nothing(params: Path) -> Non
     assert params.read_bytes() == before
 
 
+def test_on_audiocaps_the_encoder_never_heard_its_test(params: Path) -> None:
+    for paper in ("edtc", "edtc-ablation"):
+        weights = str(applied(params, paper, "audiocaps").encoders["convnext"].weights)
+        assert weights == "hub:convnext_tiny_465mAP_BL_AC_70kit"
+    assert str(applied(params, "edtc", "clotho").encoders["convnext"].weights) == "hub"
+
+
 def test_the_ablation_has_every_row_of_table_2(params: Path) -> None:
     now = applied(params, "edtc-ablation", "clotho")
     rows = {(c.features, c.fuser, c.translator, c.twin) for c in now.captioners.values()}

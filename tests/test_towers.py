@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from encoder_sounds import sound
-from panns_networks import FRONT_END, SMALL, Wavegram, randomise, save_checkpoint, small_cnn14
+from panns_networks import (
+    FRONT_END,
+    SMALL,
+    Wavegram,
+    as_sjtu,
+    randomise,
+    save_checkpoint,
+    small_cnn14,
+)
 from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import map_coordinates
 from torch import nn
@@ -105,6 +113,39 @@ def test_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) -> None:
     settings = PannsEncoderConfig(module="panns", weights=str(path), **SMALL)
     frozen = build_sound_encoder(settings, None)(waveform, lengths)
     torch.testing.assert_close(frames.values, frozen.values, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["audio_encoder.", "module.audio_encoder.", "encoder.cnn."])
+def test_cnn14_is_sjtus_from_its_checkpoint(tmp_path: Path, prefix: str) -> None:
+    """Their CLAP's sound side, as an encoder and as a tower that is trained further."""
+    network = small_cnn14()
+    path = tmp_path / "contrastive_pretrain_cnn14_bertm.pth"
+    torch.save({"epoch": 3, "state_dict": as_sjtu(network, prefix)}, path)
+    waveform, lengths = sound(48000, seed=1)
+    logmel = build_sound_encoder(LOGMEL, None)(waveform, lengths)
+    tower = build_sound_tower(PannsTowerConfig(**CNN14, weights=str(path)), LOGMEL, None).eval()
+    settings = PannsEncoderConfig(module="panns", weights=str(path), **SMALL)
+    encoder = build_sound_encoder(settings, None)
+    with torch.no_grad():
+        expected = network(waveform)["embedding"]
+        torch.testing.assert_close(tower([logmel]).embedding, expected, atol=1e-4, rtol=1e-4)
+        frames = encoder(waveform, lengths).values
+        pooled = torch.relu(network.fc1(frames.amax(1) + frames.mean(1)))
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_sjtus_checkpoint_of_another_front_end_or_network_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "cnn14.pth"
+    state = as_sjtu(small_cnn14())
+    torch.save({"state_dict": state}, path)
+    other = {**SMALL, "fmin": 20.0}
+    with pytest.raises(EarwitnessError, match=r"cnn14\.pth: its mel filters differ"):
+        build_sound_encoder(PannsEncoderConfig(module="panns", weights=str(path), **other), None)
+    renamed = {name.replace("audio_encoder.", "sound."): value for name, value in state.items()}
+    torch.save({"state_dict": renamed}, path)
+    with pytest.raises(EarwitnessError, match=r"cnn14\.pth: not the weights of this encoder: bn0"):
+        build_sound_encoder(PannsEncoderConfig(module="panns", weights=str(path), **SMALL), None)
 
 
 def test_wavegram_logmel_cnn14_is_panns_own_from_its_checkpoint(tmp_path: Path) -> None:

@@ -70,6 +70,12 @@ class PannsEncoderConfig(SpectrogramEncoderConfig):
 
 
 class HtsatEncoderConfig(SpectrogramEncoderConfig):
+    """HTSAT: CLAP's of transformers' folder or of LAION's .pt, HTS-AT's own .ckpt, or trained here.
+
+    Published weights bring their own ``embed_dim``, ``depths``, ``heads``, ``window`` and
+    ``spec_size``: these five count where ``weights`` is ``tagging``.
+    """
+
     module: Literal["htsat"]
     embed_dim: int = Field(96, ge=1)  # of the first stage, then doubled (HTSAT-tiny: 96 → 768)
     depths: Counts = (2, 2, 6, 2)  # HTSAT-tiny
@@ -85,6 +91,15 @@ class HtsatEncoderConfig(SpectrogramEncoderConfig):
 
 
 class ConvNextEncoderConfig(SpectrogramEncoderConfig):
+    """``weights: hub`` is convnext_tiny_471mAP; ``hub:NAME`` one of Pellegrini et al.'s by name.
+
+    471mAP has heard all of AudioSet, and so AudioCaps' test; ``BL_AC`` left AudioCaps out.
+    """
+
+    checkpoints: ClassVar = (
+        *("convnext_tiny_471mAP", "convnext_tiny_465mAP_BL_AC_70kit"),
+        "convnext_tiny_465mAP_BL_AC_75kit",
+    )
     module: Literal["convnext"]
     depths: Counts = (3, 3, 9, 3)  # ConvNeXt-Tiny
     widths: Counts = (96, 192, 384, 768)  # ConvNeXt-Tiny
@@ -99,11 +114,15 @@ class ConvNextEncoderConfig(SpectrogramEncoderConfig):
     def _stages(self) -> ConvNextEncoderConfig:
         if len(self.depths) != len(self.widths):
             raise ValueError("depths and widths must be equally long")
+        name = self.weights.name if self.weights.kind == "hub" else ""
+        if name and "/" not in name and name not in self.checkpoints:
+            known = ", ".join(self.checkpoints)
+            raise ValueError(f"no checkpoint '{name}'; give hub:owner/name, or hub: and {known}")
         return self
 
 
 class ClapEncoderConfig(BaseEncoderConfig):
-    """transformers' CLAP, its audio side (one pooled frame a window)."""
+    """CLAP's sound side (one pooled frame a window), of transformers' folder or of LAION's .pt."""
 
     module: Literal["clap"]
 
@@ -315,7 +334,11 @@ class SentenceEncoderConfig(BaseTextEncoderConfig):
 
 
 class ClapTextEncoderConfig(BaseTextEncoderConfig):
+    """CLAP's text side, of a folder that transformers wrote or of LAION's .pt."""
+
     module: Literal["clap_text"]
+    # on the hub, or a folder; LAION's files have none of their own
+    tokenizer: Annotated[str, Outside()] = "FacebookAI/roberta-base"
     pooling: Literal["tokens", "mean"] = "mean"
 
 

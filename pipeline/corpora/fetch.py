@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from pipeline.download import download
+from pipeline.download import Checksum, download
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import check_file
 from pipeline.lock import exclusive
@@ -101,7 +101,8 @@ def fetch_clotho(
 def _fetch(file: Remote, root: Path, base_url: str, progress: bool, pause: float) -> None:
     if not (root / file.name).exists():
         url = f"{base_url}/{file.name}?download=1"
-        download(url, root / file.name, file.md5, progress=progress, pause=pause)
+        checksum = Checksum("md5", file.md5)
+        download(url, root / file.name, checksum, progress=progress, pause=pause)
 
 
 def unpack(archive: Path, folder: str, root: Path) -> None:

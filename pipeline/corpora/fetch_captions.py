@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pipeline.config.datasets import CAPTION_TABLES
 from pipeline.corpora.fetch import CLOTHO, ZENODO
-from pipeline.download import download
+from pipeline.download import Checksum, download
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
 from pipeline.tables import read_rows
@@ -89,7 +89,8 @@ def _fetch(table: RemoteTable, path: Path, progress: bool, pause: float) -> None
     if path.exists():  # another process was first
         return
     if table.rows is None:
-        download(table.url, path, table.md5, progress=progress, pause=pause)
+        checksum = None if table.md5 is None else Checksum("md5", table.md5)
+        download(table.url, path, checksum, progress=progress, pause=pause)
         return
     aside = path.with_name(f".{path.name}")  # so that what is in place has been checked
     try:

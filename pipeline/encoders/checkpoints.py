@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
 
 HEAD = "head."  # begins the names of the tagging stage's classifier; encoders ignore it
+FIRST = "bn0.weight"  # of the norm that every encoder on a log-mel begins with
+FILTERS = ("logmel_extractor.melW", "melspec_extractor.mel_scale.fb")  # of two libraries
 STATE_FILES = ("model.safetensors", "pytorch_model.bin")  # safetensors is preferred
 
 
@@ -86,8 +88,8 @@ def _unread(path: Path, error: Exception) -> EarwitnessError:
         )
     return EarwitnessError(
         f"{path}: holds {foreign[1]} beside its tensors and is not unpickled; if you trust the"
-        " file, save the tensors alone: torch.save({'model': torch.load(OLD, weights_only=False)"
-        "['model']}, NEW)"
+        " file, save the tensors alone ('state_dict' for the second 'model' where they are there):"
+        " torch.save({'model': torch.load(OLD, weights_only=False)['model']}, NEW)"
     )
 
 
@@ -206,6 +208,7 @@ def load_trained(
     location: Path,
     unused: Sequence[str],
     names: Sequence[tuple[str, str]] = (),
+    prefixes: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Loads the weights of an encoder on a log-mel: published ones or the tagging stage's.
 
@@ -213,20 +216,44 @@ def load_trained(
         logmel: its front end, to be checked against the weights'; None: no check.
         unused: prefixes of names that the encoder may lack.
         names: from the checkpoint's names to the encoder's; see :func:`renamed`.
+        prefixes: of the names, where the encoder may be a part of a larger model; the other parts
+            are left out.
 
     Returns:
-        All tensors of the file, under the file's names.
+        All tensors of the encoder in the file, under the file's names without a prefix.
 
     Raises:
         EarwitnessError: the weights do not fit the encoder.
     """
     if settings.weights.kind == "tagging" and logmel is not None:
         check_front_end(front_end(settings), trained_settings(location), location)
-    state = read_state(location)
+    state = _part(read_state(location), prefixes)
     if logmel is not None:
-        check_filters(state.get("logmel_extractor.melW"), logmel, location)
+        for filters in FILTERS:
+            check_filters(state.get(filters), logmel, location)
     load_state(encoder, renamed(state, names), location, unused)
     return state
+
+
+def saved_settings(path: Path) -> dict[str, Any]:
+    """What a JSON file of a model's folder says; nothing where there is none.
+
+    Raises:
+        EarwitnessError: it is no JSON object.
+    """
+    hint = "download the weights again"
+    values = read_json(path, hint) if path.exists() else {}
+    if not isinstance(values, dict):
+        raise EarwitnessError(f"{path}: not a JSON object; {hint}")
+    return values
+
+
+def _part(state: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors below the one of ``prefixes`` that has an encoder on a log-mel, without it."""
+    for prefix in prefixes:
+        if f"{prefix}{FIRST}" in state:
+            return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return dict(state)
 
 
 def check_folder(location: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,15 @@ from transformers import ClapAudioModelWithProjection, ClapConfig, ClapFeatureEx
 from pipeline.config.encoders import ClapEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
-from pipeline.encoders.htsat import repeat_padded, repeated_frames
+from pipeline.encoders.clap_checkpoint import (
+    AUDIO,
+    TRAINING,
+    is_fused,
+    laion_state,
+    projection_width,
+)
+from pipeline.encoders.htsat import FILTERS, repeat_padded, repeated_frames
+from pipeline.encoders.htsat_checkpoint import FRONT, HEADS, SPEC, htsat_config, htsat_sizes
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.errors import EarwitnessError
@@ -23,6 +32,17 @@ HUB = Hub(repository="laion/clap-htsat-unfused")
 # of the extractor's numbers, the largest that make sense
 WHOLE = {"sampling_rate": 10**6, "fft_window_size": 10**6, "hop_length": 10**6}
 WHOLE |= {"feature_size": 10**4, "nb_max_samples": 10**8}
+# of LAION's files: LAION-AI/CLAP, clap_module/model_configs/HTSAT-tiny.json and HTSAT-base.json
+FRONT_END: dict[str, Any] = {
+    "sampling_rate": 48000,
+    "fft_window_size": 1024,
+    "hop_length": 480,
+    "feature_size": 64,
+    "frequency_min": 50,
+    "frequency_max": 14000,
+    "max_length_s": 10,
+}
+UNUSED = ("text_model.", "text_projection.", *TRAINING, *FRONT, *HEADS)
 SHORTER_MELS = 4  # a model with fusion reads four spectrograms: here four times the same
 
 
@@ -93,25 +113,26 @@ def _padded(waveform: Tensor, lengths: Tensor, samples: int, padding: str) -> Te
     return values if padding == "repeat" else values * (at < lengths)
 
 
+class _ClapSound(NamedTuple):
+    """What a ClapModel's folder or LAION's file says."""
+
+    config: ClapConfig
+    extractor: ClapFeatureExtractor
+    state: Mapping[str, Tensor]  # under the names of a ClapModel
+
+
 def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
-    """The encoder with the weights of a ClapModel's folder."""
-    if not location.is_dir():
-        raise EarwitnessError(f"{location}: clap needs a folder written by save_pretrained")
+    """The encoder with the weights of a ClapModel's folder, or of LAION's .pt."""
+    saved = (_folder if location.is_dir() else _laion)(location)
+    with checkpoints.reading(location), torch.device("meta"):
+        audio: Any = saved.config.audio_config
+        planned = ClapAudioModelWithProjection(audio)
+    checkpoints.check_state(planned, saved.state, location, UNUSED)
     with checkpoints.reading(location):
-        config = ClapConfig.from_pretrained(location, local_files_only=True)
-        extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
-        for name, most in WHOLE.items():
-            value = getattr(extractor, name)
-            if not (isinstance(value, int) and 0 < value <= most):
-                raise ValueError(f"{name} is {value}")
-        with torch.device("meta"):
-            planned = ClapAudioModelWithProjection(config.audio_config)  # type: ignore[arg-type]
-    unused = ("text_model.", "text_projection.", "logit_scale_")
-    state = checkpoints.read_state(location)
-    checkpoints.check_state(planned, state, location, unused)
-    with checkpoints.reading(location):
-        encoder = ClapEncoder(config, extractor, settings.window_seconds)
-    checkpoints.load_state(encoder.model, state, location, unused)
+        encoder = ClapEncoder(saved.config, saved.extractor, settings.window_seconds)
+    if not encoder.fusion:  # with fusion, LAION's network has filters that it does not use
+        checkpoints.check_filters(saved.state.get(FILTERS), encoder.logmel, location)
+    checkpoints.load_state(encoder.model, saved.state, location, UNUSED)
     # sizes that do not fit each other show only now
     with checkpoints.reading(location), torch.inference_mode():
         noise = torch.rand(1, encoder.sample_rate, generator=torch.Generator().manual_seed(0))
@@ -119,3 +140,29 @@ def build(settings: ClapEncoderConfig, location: Path) -> ClapEncoder:
         if not values.isfinite().all():
             raise ValueError("gives features that are not finite")
     return encoder
+
+
+def _folder(location: Path) -> _ClapSound:
+    with checkpoints.reading(location):
+        config = ClapConfig.from_pretrained(location, local_files_only=True)
+        extractor = ClapFeatureExtractor.from_pretrained(location, local_files_only=True)
+        for name, most in WHOLE.items():
+            value = getattr(extractor, name)
+            if not (isinstance(value, int) and 0 < value <= most):
+                raise ValueError(f"{name} is {value}")
+    return _ClapSound(config, extractor, checkpoints.read_state(location))
+
+
+def _laion(location: Path) -> _ClapSound:
+    """LAION's file: its sizes are those of its tensors, its front end is always the same."""
+    state = laion_state(location, "clap")
+    sizes, fused = htsat_sizes(state, AUDIO, location), is_fused(state)
+    width = projection_width(state, "audio_projection", location)
+    fusion: dict[str, Any] = {"enable_fusion": fused, "fusion_type": "aff_2d" if fused else None}
+    with checkpoints.reading(location):
+        audio = htsat_config(sizes, FRONT_END["feature_size"], SPEC, **fusion)
+        config = ClapConfig(audio_config=audio.to_dict(), projection_dim=width)
+        extractor = ClapFeatureExtractor(
+            **FRONT_END, truncation="fusion" if fused else "rand_trunc", padding="repeatpad"
+        )
+    return _ClapSound(config, extractor, state)

@@ -10,15 +10,30 @@ from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel
 
 from pipeline.config.encoders import ConvNextEncoderConfig
+from pipeline.download import Checksum
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import masked_norm, zero_past
-from pipeline.encoders.sources import Hub
+from pipeline.encoders.sources import Hub, HubFile
 from pipeline.encoders.spectrogram import LogMel, at_least, front_end
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
-HUB = Hub(repository="topel/ConvNeXt-Tiny-AT")
+_FILES = {  # Zenodo's record and MD5 of each: Labbeti/dcase2024-task6-baseline, nn/ckpt.py
+    "convnext_tiny_471mAP": ("8020843", "e069ecd1c7b880268331119521c549f2"),
+    "convnext_tiny_465mAP_BL_AC_70kit": ("8020843", "0688ae503f5893be0b6b71cb92f8b428"),
+    "convnext_tiny_465mAP_BL_AC_75kit": ("10987498", "f6f57c87b7eb664a23ae8cad26eccaa0"),
+}
+HUB = Hub(
+    repository="topel/ConvNeXt-Tiny-AT",  # convnext_tiny_471mAP
+    named={
+        name: HubFile(
+            f"https://zenodo.org/records/{record}/files/{name}.pth?download=1",
+            Checksum("md5", md5),
+        )
+        for name, (record, md5) in _FILES.items()
+    },
+)
 PATCH = 4  # the stem's kernel and stride
 STEM_PADDING = 4  # frames of zeros at both ends before the stem: Pellegrini et al.'s code
 UNUSED = ("head_audioset.", "spectrogram_extractor.", "logmel_extractor.", checkpoints.HEAD)

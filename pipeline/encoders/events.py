@@ -19,19 +19,21 @@ from pipeline.config.encoders import (
     PannsEncoderConfig,
 )
 from pipeline.config.section import Section, parse_section
+from pipeline.download import Checksum
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import Masks, SoundEncoder, SpectrogramEncoder
 from pipeline.encoders.conv_blocks import zero_past
 from pipeline.encoders.labels import check_labels
-from pipeline.encoders.panns import PannsEncoder
-from pipeline.encoders.sources import Hub
+from pipeline.encoders.panns import ZENODO, PannsEncoder
+from pipeline.encoders.sources import Hub, HubFile
 from pipeline.encoders.tagging import TaggingModel
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
 
-HUB = Hub(
-    url="https://zenodo.org/record/3987831/files/Cnn14_DecisionLevelMax_mAP%3D0.385.pth?download=1"
-)
+_NAME = "Cnn14_DecisionLevelMax_mAP%3D0.385.pth"  # 327,428,481 bytes
+# the server was seen to give other bytes under this address (513,950,654 of them)
+_SHA256 = "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
+HUB = Hub(file=HubFile(f"{ZENODO}{_NAME}?download=1", Checksum("sha256", _SHA256)))
 SPAN = 3  # frames that PANNs' decision level pools together
 UNUSED = ("spectrogram_extractor.", "logmel_extractor.")
 

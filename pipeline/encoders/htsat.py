@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import ClapAudioConfig, ClapAudioModel
+from transformers import ClapAudioModel
 
 from pipeline.config.encoders import HtsatEncoderConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
+from pipeline.encoders.clap_checkpoint import TRAINING, clap_names, is_fused
+from pipeline.encoders.htsat_checkpoint import (
+    FRONT,
+    FUSION,
+    HEADS,
+    HtsatSizes,
+    htsat_config,
+    htsat_sizes,
+)
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import LogMel, front_end
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json
 from pipeline.tensors import Padded
 
 HUB = Hub(repository="laion/clap-htsat-unfused")
 PATCH = 4  # HTSAT's patch and stride
+LARGEST = 4096  # side of the square, far more than any has
+FILTERS = "logmel_extractor.melW"
 CLAP_NAMES = {  # names in CLAP's feature extractor → ours
     "sampling_rate": "sample_rate",
     "fft_window_size": "n_fft",
@@ -28,11 +38,17 @@ CLAP_NAMES = {  # names in CLAP's feature extractor → ours
     "frequency_min": "fmin",
     "frequency_max": "fmax",
 }
+NAME = "model.audio_encoder."  # begins the names of the network's tensors here
 NAMES = (  # of a ClapModel or a ClapAudioModel → this encoder's
     (r"^audio_model\.", "model."),
-    (r"^audio_encoder\.", "model.audio_encoder."),
+    (r"^audio_encoder\.", NAME),
 )
-UNUSED = ("audio_projection.", "text_model.", "text_projection.", "logit_scale_", checkpoints.HEAD)
+UNUSED = (
+    *("audio_projection.", "text_model.", "text_projection.", checkpoints.HEAD),
+    *(*TRAINING, *FRONT, *HEADS),
+    *(f"{NAME}{part}" for part in FUSION),  # a window is never longer than the input
+)
+Scale = Literal["slaney", "htk"]
 
 
 class HtsatEncoder(SpectrogramEncoder):
@@ -44,26 +60,16 @@ class HtsatEncoder(SpectrogramEncoder):
     of the last feature map, in the order of time.
     """
 
-    def __init__(self, settings: HtsatEncoderConfig) -> None:
+    def __init__(self, settings: HtsatEncoderConfig, scale: Scale = "slaney") -> None:
+        """``scale``: of the mel filters."""
         super().__init__()
         self.fold, self.time_bins = _geometry(settings)
         stages = len(settings.depths)
-        self.logmel = LogMel(**front_end(settings))
-        self.model = ClapAudioModel(
-            ClapAudioConfig(
-                window_size=settings.window,
-                num_mel_bins=settings.mels,
-                spec_size=settings.spec_size,
-                patch_size=PATCH,
-                patch_stride=[PATCH, PATCH],
-                depths=list(settings.depths),
-                num_attention_heads=list(settings.heads),
-                num_hidden_layers=stages,
-                patch_embeds_hidden_size=settings.embed_dim,
-                hidden_size=settings.embed_dim * 2 ** (stages - 1),
-                hidden_dropout_prob=0.0,  # HTSAT; CLAP's 0.1 slows a small one's training
-            )
-        )
+        self.logmel = LogMel(**front_end(settings), scale=scale)
+        sizes = HtsatSizes(**{name: getattr(settings, name) for name in HtsatSizes._fields})
+        # HTSAT's dropout; CLAP's 0.1 slows a small one's training
+        config = htsat_config(sizes, settings.mels, settings.spec_size, hidden_dropout_prob=0.0)
+        self.model = ClapAudioModel(config)
         self.window_samples = round(settings.window_seconds * settings.sample_rate)
         self.sample_rate, self.width = settings.sample_rate, self.model.config.hidden_size
         self.frames = self.time_bins // (PATCH * 2 ** (stages - 1))  # T of every window
@@ -143,14 +149,36 @@ def _geometry(settings: HtsatEncoderConfig) -> tuple[int, int]:
 
 
 def build(settings: HtsatEncoderConfig, location: Path) -> HtsatEncoder:
-    """The encoder with the weights of a CLAP's audio branch or the tagging stage's."""
-    encoder = HtsatEncoder(settings)
-    if location.is_dir() and (location / "preprocessor_config.json").exists():
-        checkpoints.check_front_end(front_end(settings), _clap_front_end(location), location)
-    checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED, NAMES)
+    """The encoder with the tagging stage's weights, or published ones, which bring their sizes.
+
+    Published: a CLAP's folder, fused or not, LAION's .pt, or HTS-AT's .ckpt.
+    """
+    if settings.weights.kind == "tagging":
+        encoder = HtsatEncoder(settings)
+        checkpoints.load_trained(encoder, encoder.logmel, settings, location, UNUSED)
+        return encoder
+    state = checkpoints.renamed(clap_names(checkpoints.read_state(location)), NAMES)
+    extractor = checkpoints.saved_settings(location / "preprocessor_config.json")
+    known = {ours: extractor[theirs] for theirs, ours in CLAP_NAMES.items() if theirs in extractor}
+    checkpoints.check_front_end(front_end(settings), known, location)
+    fused = is_fused(state) if not extractor else extractor.get("truncation") == "fusion"
+    scale: Scale = "htk" if fused else "slaney"  # as LAION's code and ClapFeatureExtractor
+    sizes = htsat_sizes(state, NAME, location)._asdict() | _square(location / "config.json")
+    with checkpoints.reading(location):
+        encoder = HtsatEncoder(settings.model_copy(update=sizes), scale)
+    if scale == "slaney":
+        checkpoints.check_filters(state.get(FILTERS), encoder.logmel, location)
+    checkpoints.load_state(encoder, state, location, UNUSED)
     return encoder
 
 
-def _clap_front_end(folder: Path) -> dict[str, Any]:
-    saved = read_json(folder / "preprocessor_config.json", "download the weights again")
-    return {ours: saved[theirs] for theirs, ours in CLAP_NAMES.items() if theirs in saved}
+def _square(path: Path) -> dict[str, int]:
+    """The one size that no tensor shows, where a CLAP's config.json says it."""
+    saved = checkpoints.saved_settings(path)
+    audio = saved.get("audio_config", saved)
+    if not isinstance(audio, dict) or "spec_size" not in audio:
+        return {}
+    size = audio["spec_size"]
+    if type(size) is not int or not PATCH <= size <= LARGEST:
+        raise EarwitnessError(f"{path}: spec_size is {size!r}; download the weights again")
+    return {"spec_size": size}

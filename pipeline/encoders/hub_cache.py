@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import huggingface_hub
-import torch
 from huggingface_hub import constants
 
 from pipeline.encoders.sources import Hub
@@ -26,17 +25,15 @@ def not_available(weights: Weights, hub: Hub) -> str | None:
     Args:
         hub: the source of ``weights: hub``.
     """
+    file = hub.named.get(weights.name) or (None if weights.name else hub.file)
+    if file is not None:
+        return None if file.path.is_file() else no_answer(file.url)
     repository = weights.name or hub.repository
     if repository is not None:
         if _has_snapshot(repository):
             return None
         return no_answer(f"{constants.ENDPOINT}/api/models/{repository}")
-    if hub.url is None:
-        return f"no hub has them; get {hub.by_hand or 'a checkpoint'}"
-    name = hub.url.rsplit("/", 1)[-1].split("?")[0]
-    if (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file():
-        return None
-    return no_answer(hub.url)
+    return f"no hub has them; get {hub.by_hand or 'a checkpoint'}"
 
 
 @cache

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from pipeline.errors import EarwitnessError
+from pipeline.download import Checksum, download
+from pipeline.errors import EarwitnessError, one_line, reason
 from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights
 
 SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # of a model's files
 SUFFIXES |= {".onnx", ".onnx_data", ".data"}
+TRIES, PAUSE = 3, 1.0  # without a network, the error comes within seconds
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A published checkpoint with an address of its own."""
+
+    url: str
+    checksum: Checksum
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once it is downloaded: in torch's cache, as other programs put it."""
+        name = self.url.rsplit("/", 1)[-1].split("?")[0]
+        return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 @dataclass(frozen=True)
@@ -24,9 +40,8 @@ class Hub:
     """A model's published checkpoint: a repository on the hub, or a file to download."""
 
     repository: str | None = None
-    url: str | None = None
-    md5: str | None = None  # as its publisher states it
-    sha256: str | None = None
+    file: HubFile | None = None
+    named: Mapping[str, HubFile] = field(default_factory=dict)  # what ``hub:NAME`` means
     by_hand: str | None = None  # the file that the user must get, as no address is known
     files: tuple[str, ...] = ()  # of a repository, where they are not transformers' own
 
@@ -49,10 +64,12 @@ def locate(weights: Weights, what: str, hub: Hub, trained: Path | None = None) -
             )
         return trained
     match weights.kind:
+        case "hub" if weights.name in hub.named:
+            return fetched(hub.named[weights.name])
         case "hub" if weights.name or hub.repository:
             return _snapshot(weights.name or str(hub.repository), hub.files)
-        case "hub" if hub.url:
-            return _fetched(hub.url, hub)
+        case "hub" if hub.file:
+            return fetched(hub.file)
         case "hub":
             file = hub.by_hand or "a checkpoint"
             raise EarwitnessError(f"{what}: no weights on a hub; give the path of {file}")
@@ -80,35 +97,36 @@ def _snapshot(repository: str, files: Sequence[str]) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *safe]))
     except Exception as error:  # a server may answer anything
-        raise _unreachable(repository, error) from None
+        raise _unreachable(repository, reason(error)) from None
     return folder
 
 
-def _fetched(url: str, hub: Hub) -> Path:
-    """A file in torch's cache, downloaded once and checked against the hub's digests."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1].split("?")[0]
-    if new := not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except Exception as error:  # a server may answer anything
-            raise _unreachable(url, error) from None
-    check_file(path, "delete it and try again")
-    for kind, wanted in (("md5", hub.md5), ("sha256", hub.sha256)):
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, kind).hexdigest() if wanted else None
-        if found != wanted:
-            if new:
-                path.unlink()
-            hint = "it was deleted; try again" if new else "delete it and try again"
-            raise EarwitnessError(f"{path}: not the published file of {url}; {hint}")
+def fetched(file: HubFile) -> Path:
+    """A file in torch's cache, downloaded where it is missing or not the published one.
+
+    Raises:
+        EarwitnessError: it cannot be downloaded, or is not the published one. What is there stays
+            until the right one has arrived.
+    """
+    path = file.path
+    wrong = ""
+    if path.exists():
+        check_file(path, "delete it and try again")
+        if file.checksum.fits(path):
+            return path
+        wrong = f"{path} is not the published file; "
+    try:
+        with one_line(path.parent, problem="cannot be written"):
+            download(file.url, path, file.checksum, tries=TRIES, pause=PAUSE)
+    except EarwitnessError as error:
+        cause = str(error).removeprefix(f"{file.url}: ")
+        raise _unreachable(file.url, cause, wrong) from None
     return path
 
 
-def _unreachable(name: str, error: Exception) -> EarwitnessError:
-    cause = str(error).strip().splitlines() or [type(error).__name__]
+def _unreachable(name: str, cause: str, before: str = "") -> EarwitnessError:
     return EarwitnessError(
-        f"weights {name} could not be downloaded ({cause[0][:120]}); give a path in `weights`,"
+        f"{before}weights {name} could not be downloaded ({cause}); give a path in `weights`,"
         " or, for a sound encoder, train them here with `weights: tagging`"
     )
 

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.encoders import VggishEncoderConfig
+from pipeline.download import Checksum
 from pipeline.encoders import checkpoints
 from pipeline.encoders.base import SpectrogramEncoder
 from pipeline.encoders.conv_blocks import masked_norm
 from pipeline.encoders.fbank import kaldi_filters
-from pipeline.encoders.sources import Hub
+from pipeline.encoders.sources import Hub, HubFile
 from pipeline.encoders.spectrogram import at_least
 from pipeline.tensors import Padded
 
-HUB = Hub(
-    url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-    sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
-)
+_RELEASE = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
+_SHA256 = "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b"
+HUB = Hub(file=HubFile(f"{_RELEASE}/vggish-10086976.pth", Checksum("sha256", _SHA256)))
 SAMPLE_RATE = 16000  # this and the following: VGGish
 SAMPLES = 400  # of a window: 25 ms
 HOP = 160  # 10 ms

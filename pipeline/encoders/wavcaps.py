@@ -14,7 +14,7 @@ from pipeline.encoders.base import peak_and_mean
 from pipeline.encoders.cnn import CnnEncoder, frequency_mean
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import AUDIO, Checkpoint, read_checkpoint
-from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, htsat_names
+from pipeline.encoders.wavcaps_htsat import WavCapsHtsat, sound_names
 from pipeline.tensors import Padded
 
 HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
@@ -52,5 +52,5 @@ def build(settings: WavCapsEncoderConfig, location: Path) -> WavCapsEncoder | Wa
     filters = checkpoint.state.get(f"{AUDIO}audio_feats_extractor.log_trans.melW")
     checkpoints.check_filters(filters, encoder.logmel, checkpoint.source)
     state = checkpoint.without(AUDIO)
-    checkpoint.load(encoder, htsat_names(state) if htsat else state, UNUSED)
+    checkpoint.load(encoder, sound_names(state) if htsat else state, UNUSED)
     return encoder

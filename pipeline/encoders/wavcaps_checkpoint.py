@@ -60,11 +60,6 @@ class Checkpoint(NamedTuple):
         inner, after = (self.shape(f"{name}.{layer}.weight")[0] for layer in (0, 2))
         return Projection(before, inner, after)
 
-    def layers(self, stem: str) -> int:
-        """The number of layers whose names begin with ``stem`` and a number."""
-        found = {n.removeprefix(stem).split(".")[0] for n in self.state if n.startswith(stem)}
-        return len(found)
-
     def without(self, prefix: str) -> dict[str, Tensor]:
         """The tensors, with ``prefix`` removed from their names."""
         return {name.removeprefix(prefix): tensor for name, tensor in self.state.items()}

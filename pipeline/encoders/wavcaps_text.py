@@ -8,15 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertModel
+from transformers import BertModel
 
 from pipeline.config.encoders import WavCapsTextEncoderConfig
 from pipeline.encoders.batching import BatchedTextEncoder
-from pipeline.encoders.bert import bert_config
+from pipeline.encoders.bert import bert_config, check_vocabulary, named_tokenizer
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.wavcaps_checkpoint import Checkpoint, read_checkpoint
-from pipeline.errors import EarwitnessError, one_line
-from pipeline.weights import local_first
+from pipeline.errors import one_line
 
 HUB = Hub(by_hand="a .pt of WavCaps' retrieval code")
 PREFIX = "text_encoder."
@@ -81,24 +80,11 @@ def build(settings: WavCapsTextEncoderConfig, location: Path, device: str) -> Wa
     checkpoint = read_checkpoint(location)
     side = TextSide(checkpoint)
     checkpoint.load(side, checkpoint.without(PREFIX), UNUSED)
-    tokenizer, vocabulary = _tokenizer(settings.tokenizer), side.text_encoder.config.vocab_size
-    if len(tokenizer) != vocabulary:
-        raise EarwitnessError(
-            f"{settings.tokenizer}: a tokenizer of {len(tokenizer)} tokens, but"
-            f" {checkpoint.source} has {vocabulary}; set `tokenizer` to the one it was trained with"
-            " (WavCaps: google-bert/bert-base-uncased)"
-        )
+    hint = "set `tokenizer` to a folder with the files of bert-base-uncased"
+    tokenizer = named_tokenizer(settings.tokenizer, "wavcaps_text", hint)
+    vocabulary = side.text_encoder.config.vocab_size
+    usual = "WavCaps: google-bert/bert-base-uncased"
+    check_vocabulary(tokenizer, vocabulary, settings.tokenizer, checkpoint.source, usual)
     encoder = WavCapsTextEncoder(settings, side, tokenizer, device)
     encoder.try_out(f"{checkpoint.source} with {settings.tokenizer}")
     return encoder
-
-
-def _tokenizer(name: str) -> Any:
-    """BERT's tokenizer, from a folder or by hub name."""
-
-    def load(local: bool) -> Any:
-        return AutoTokenizer.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-
-    hint = "set `tokenizer` to a folder with the files of bert-base-uncased"
-    with one_line("wavcaps_text", hint, f"no tokenizer '{name}'"):
-        return local_first(load, name)

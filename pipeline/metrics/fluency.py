@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.download import Checksum
+from pipeline.encoders.sources import Hub, HubFile, fetched
 from pipeline.errors import EarwitnessError, one_line, reason
 from pipeline.files import check_file, sha256
 from pipeline.metrics.types import Values
@@ -35,6 +37,12 @@ _SHA256 = {
         "90ed0ac5033ec497ec66d4f68588053813e085671136dae312097c96c504f673"
     ),
 }
+HUB = Hub(
+    named={
+        name: HubFile(f"{_RELEASE}{name}.ckpt", Checksum("sha256", digest))
+        for name, digest in _SHA256.items()
+    }
+)
 _TOKENS = 64  # of a caption at most, FENSE
 
 
@@ -115,8 +123,8 @@ def error_probabilities(detector: Detector, captions: Sequence[str], batch: int 
 
 
 def _located(weights: str) -> Path:
-    if weights in _SHA256:
-        return _downloaded(weights)
+    if weights in HUB.named:
+        return fetched(HUB.named[weights])
     path = Path(weights)
     if path.is_dir():
         found = sorted([*path.glob("*.ckpt"), *path.glob("*.pt"), *path.glob("*.bin")])
@@ -124,24 +132,8 @@ def _located(weights: str) -> Path:
             raise EarwitnessError(f"{path}: {len(found)} checkpoints where one is needed")
         return found[0]
     if not path.is_file():
-        known = ", ".join(_SHA256)
+        known = ", ".join(HUB.named)
         raise EarwitnessError(f"no fluency detector at '{weights}'; give a path, hub, or {known}")
-    return path
-
-
-def _downloaded(name: str) -> Path:
-    """A released checkpoint in torch's cache, downloaded once and checked."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.ckpt"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:  # moved into place only when its digest is right
-            torch.hub.download_url_to_file(
-                f"{_RELEASE}{name}.ckpt", str(path), hash_prefix=_SHA256[name], progress=False
-            )
-        except Exception as error:  # a server may answer anything
-            raise EarwitnessError(
-                f"{name} could not be downloaded ({reason(error)}); give a path"
-            ) from None
     return path
 
 

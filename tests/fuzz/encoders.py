@@ -1,4 +1,4 @@
-"""Loaders of published encoders: CLAP's folder, WavCaps' and ViTs' checkpoints, YAMNet's model."""
+"""Loaders of published encoders: CLAP's folder and LAION's file of it, WavCaps', ViTs', ONNX …"""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from transformers import (
 from pipeline.config.encoders import (
     ClapEncoderConfig,
     ClapTextEncoderConfig,
+    HtsatEncoderConfig,
     OnnxEncoderConfig,
     TransformersAudioEncoderConfig,
     VitEncoderConfig,
@@ -31,7 +32,7 @@ from pipeline.config.encoders import (
     WavCapsTextEncoderConfig,
     YamnetEncoderConfig,
 )
-from pipeline.encoders import clap, clap_text, vit, wavcaps, wavcaps_text, yamnet
+from pipeline.encoders import clap, clap_text, htsat, vit, wavcaps, wavcaps_text, yamnet
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.labels import class_names
 from pipeline.encoders.registry import build_sound_encoder
@@ -42,6 +43,8 @@ from tests.fuzz.harm import BYTES, CSV, JSON, TEXT
 from tests.fuzz.models import WORDS, make_tokenizer
 
 sys.path.append(str(REPOSITORY / "tests"))  # as pytest does
+FRONT_END = {"sample_rate": 8000, "n_fft": 256, "hop": 128, "mels": 32, "fmax": 4000}
+FRONT_END |= {"window_seconds": 2}
 YAMNET = REPOSITORY.parent / "shared/data/weights/yamnet.tflite"
 
 
@@ -69,6 +72,7 @@ def load_clap(home: Path) -> None:
     weights = {"weights": str(home)}
     settings = ClapEncoderConfig(module="clap", window_seconds=2, **weights)
     embed(clap.build(settings, home))
+    embed(htsat.build(HtsatEncoderConfig(module="htsat", **FRONT_END, **weights), home))
     text = clap_text.build(ClapTextEncoderConfig(module="clap_text", **weights), home, "cpu")
     assert np.isfinite(text.encode(["a dog barks"]).values).all()
 
@@ -112,6 +116,23 @@ def load_vit(home: Path) -> None:
     values = {"module": "vit", "model": model, "heads": 4, "window_seconds": 2}
     settings = VitEncoderConfig(**values, weights=str(path), output="probabilities")
     embed(vit.build(settings, path))
+def make_laion(good: Path) -> None:
+    from test_encoders_htsat_clap import save_tokenizer
+    from test_encoders_published import laion, save_laion
+
+    for fused in (False, True):
+        folder = good / ("fused" if fused else "unfused")
+        save_tokenizer(folder)
+        save_laion(folder / "x.pt", laion(fused).state_dict())
+
+
+def load_laion(home: Path) -> None:
+    path = home / "x.pt"
+    weights = {"weights": str(path)}
+    embed(clap.build(ClapEncoderConfig(module="clap", **weights), path))
+    embed(htsat.build(HtsatEncoderConfig(module="htsat", **weights), path))
+    text = ClapTextEncoderConfig(module="clap_text", tokenizer=str(home), **weights)
+    assert np.isfinite(clap_text.build(text, path, "cpu").encode(["a dog"]).values).all()
 
 
 def make_yamnet(good: Path) -> None:
@@ -197,6 +218,7 @@ def embed(encoder: SoundEncoder) -> None:
 FOLDER = {"model.safetensors": SAFETENSORS, "*.json": JSON}
 LOADERS = [
     Loader("CLAP folders", make_clap, load_clap, FOLDER),
+    Loader("LAION's checkpoints", make_laion, load_laion, {"x.pt": TORCH, "*.json": JSON}),
     Loader("WavCaps checkpoints", make_wavcaps, load_wavcaps, {"x.pt": TORCH, "*.json": JSON}),
     Loader(
         "vision transformers",

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from pipeline.corpora.fetch import unpack
-from pipeline.download import download
+from pipeline.download import Checksum, download
 from pipeline.metrics import spice_install
 from tests.fuzz.archives import HTTP, SEVEN_ZIP, ZIP
 from tests.fuzz.case import Loader
@@ -99,8 +99,8 @@ def load_answer(home: Path) -> None:
     answer = home / "answer"
     content = answer.read_bytes() if answer.is_file() else b""
     with answering(content) as address:
-        digest = hashlib.md5(CONTENT).hexdigest()
-        download(f"{address}/got", home / "got", digest, progress=False, tries=2, pause=0)
+        checksum = Checksum("md5", hashlib.md5(CONTENT).hexdigest())
+        download(f"{address}/got", home / "got", checksum, progress=False, tries=2, pause=0)
     assert (home / "got").read_bytes() == CONTENT, "another file than asked for"
 
 

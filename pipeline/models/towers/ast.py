@@ -19,7 +19,6 @@ from pipeline.config.retrievers import AstTowerConfig
 from pipeline.encoders import checkpoints
 from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError, one_line
-from pipeline.files import read_json
 from pipeline.models.towers.base import SoundTower, TowerOutput
 from pipeline.tensors import Padded
 
@@ -176,7 +175,8 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
     """
     folder = location if location.is_dir() else location.parent
     config, extractor = (
-        _json(folder / name) for name in ("config.json", "preprocessor_config.json")
+        checkpoints.saved_settings(folder / name)
+        for name in ("config.json", "preprocessor_config.json")
     )
     for names, saved in ((SIZES, config), (EXTRACTOR, extractor)):
         known = {ours: saved[theirs] for theirs, ours in names.items() if theirs in saved}
@@ -190,8 +190,3 @@ def _saved_config(location: Path, wanted: Mapping[str, Any]) -> ASTConfig:
     fields = {"max_length", "num_mel_bins", "patch_size", "frequency_stride", "time_stride"}
     with one_line(folder / "config.json"):
         return ASTConfig(**{name: config[name] for name in fields & config.keys()})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    values = read_json(path, "download the weights again") if path.exists() else {}
-    return values if isinstance(values, dict) else {}

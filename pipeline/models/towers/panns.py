@@ -44,7 +44,7 @@ class PannsPooling(SoundTower):
     def load(
         self, settings: PannsEncoderConfig, location: Path, *, any_front_end: bool = False
     ) -> None:
-        """Loads PANNs' published weights or the tagging stage's.
+        """Loads PANNs' published weights, SJTU's, or the tagging stage's.
 
         The tagging stage trains no ``fc1``, which stays random then.
 
@@ -52,7 +52,9 @@ class PannsPooling(SoundTower):
             EarwitnessError: the weights are not this tower's.
         """
         logmel = None if any_front_end else self.encoder.logmel
-        state = checkpoints.load_trained(self.encoder, logmel, settings, location, panns.UNUSED)
+        state = checkpoints.load_trained(
+            self.encoder, logmel, settings, location, panns.UNUSED, prefixes=panns.PREFIXES
+        )
         if settings.weights.kind != "tagging":
             pooling = {name: value for name, value in state.items() if name.startswith("fc1.")}
             checkpoints.load_state(nn.ModuleDict({"fc1": self.fc1}), pooling, location)
