@@ -417,7 +417,8 @@ def test_whether_a_hub_has_weights(
     assert not_available(Weights("hub", "field/there"), Hub()) is None
     assert not_available(hub, Hub(repository="field/there")) is None
     assert "says 404" in str(not_available(Weights("hub", "field/gone"), Hub()))
-    assert not_available(hub, Hub(file=HubFile(f"{address}/odd.pth", SOME))) is None  # it would give it by GET
+    odd = HubFile(f"{address}/odd.pth", SOME)  # it would give it by GET
+    assert not_available(hub, Hub(file=odd)) is None
     assert "no hub has them; get a yamnet.tflite" in str(
         not_available(hub, Hub(by_hand="a yamnet.tflite"))
     )
