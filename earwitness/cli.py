@@ -162,6 +162,10 @@ def recipe(
             "yamnet=yamnet.tflite, one encoder in every place. May be given several times",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="the names of a tagger's classes: CSV, text or JSON (docs/encoders.md)"),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=VALUE", help="such as training.edtc.epochs=20"),
@@ -176,8 +180,9 @@ def recipe(
 ) -> None:
     """Write a paper's parameters for a dataset into params.yaml; comments are kept.
 
-    With --root or --weights it looks first whether the recordings, their captions and all weights
-    are there, or can be fetched; what is missing is said, and nothing is written.
+    With --root or --weights, or a paper's own dataset, it looks first whether the recordings, their
+    captions and all weights are there, or can be fetched, and how large that is; what is missing is
+    said, and nothing is written.
     """
     from earwitness import recipes
     from earwitness.own import given
@@ -189,9 +194,9 @@ def recipe(
     if not paper:
         print(recipes.listing(folder))
         return
-    own = given(root, weights or [], settings or [], place.root)
+    own = given(root, weights or [], labels, settings or [], place.root)
     recipe = recipes.compose(folder, paper, dataset, own)
-    if root or weights:
+    if root or weights or not dataset:
         from earwitness.needs import needed
 
         about, missing = needed(recipe, place.root, folder, data=root is not None)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from earwitness.recipes import Recipe, available
-from pipeline.config.datasets import FolderDatasetConfig
+from pipeline.config.datasets import CaptionsDatasetConfig, FolderDatasetConfig
 from pipeline.config.params import Params
 from pipeline.config.section import Section
 from pipeline.corpora import folder
+from pipeline.corpora.fetch_captions import missing_tables
 from pipeline.corpora.manifest import SPLITS
 from pipeline.encoders.registry import sound_entry, text_entry
 from pipeline.encoders.sources import Hub
@@ -19,6 +20,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.files import shown
 from pipeline.models.towers.registry import tower_entry
 from pipeline.outside.named import named_files
+from pipeline.planning.checks import check_tag_names
 from pipeline.weights import Weights
 
 FILES = (".csv", ".txt", ".json")  # of names and settings, which are no model's name
@@ -40,7 +42,55 @@ def needed(recipe: Recipe, root: Path, recipes: Path, data: bool) -> tuple[str, 
         except EarwitnessError as error:
             missing.append(str(error))
     everywhere = [*available(recipes, "encoder")]
-    return about, missing + missing_weights(recipe.params, recipe.values, root, everywhere)
+    fetched, absent = captions_to_fetch(recipe.params, root)
+    about = "\n".join([about, *fetched, *weights_to_fetch(recipe.params)])
+    missing += absent + missing_weights(recipe.params, recipe.values, root, everywhere)
+    try:
+        check_tag_names(recipe.params, root)
+    except EarwitnessError as error:
+        missing.append(f"{error}, by --labels FILE")
+    return about, missing
+
+
+def captions_to_fetch(params: Params, root: Path) -> tuple[list[str], list[str]]:
+    """What will be downloaded of public captions, and what cannot be; a line a dataset.
+
+    Args:
+        root: the repository.
+    """
+    from pipeline.encoders.hub_cache import no_answer
+
+    fetched, absent = [], []
+    for name, settings in params.datasets.items():
+        if not isinstance(settings, CaptionsDatasetConfig):
+            continue
+        tables = missing_tables(root / settings.root, settings.fetch)
+        if not tables:
+            continue
+        size = sum(table.megabytes for table in tables)
+        if why := next(filter(None, (no_answer(table.url) for table in tables)), None):
+            absent.append(
+                f"captions of {name}: {why}; put the tables into {settings.root}, or take the "
+                "dataset `descriptions`, whose captions come with earwitness"
+            )
+        else:
+            fetched.append(f"will download captions of {name}: {size:.1f} MB")
+    return fetched, absent
+
+
+def weights_to_fetch(params: Params) -> list[str]:
+    """What will be downloaded of weights that a hub has, a line each, with its size if it says."""
+    from pipeline.encoders.hub_cache import not_available, size_on_hub
+
+    lines = {}
+    for each in named_weights(params):
+        hub = _hub(params, each)
+        repository = each.weights.name or hub.repository
+        if each.weights.kind == "hub" and repository and not not_available(each.weights, hub):
+            size = size_on_hub(repository)
+            if size is not None:
+                lines[repository] = f"will download {repository}: {size / 1e6:,.0f} MB"
+    return [*lines.values()]
 
 
 class NamedWeights(NamedTuple):

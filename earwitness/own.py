@@ -19,13 +19,18 @@ class Own(NamedTuple):
     root: str | None = None  # of the first dataset; None: as its recipe says
     # by the name of an entry, or of an encoder's recipe, which puts it in every place
     weights: Mapping[str, str] = {}
+    labels: str | None = None  # the names of taggers' classes; None: as their recipe says
     settings: Mapping[str, Any] = {}  # dotted, such as training.edtc.epochs
 
 
 def given(
-    root: Path | None, weights: Sequence[str], settings: Sequence[str], repository: Path
+    root: Path | None,
+    weights: Sequence[str],
+    labels: Path | None,
+    settings: Sequence[str],
+    repository: Path,
 ) -> Own:
-    """What ``--root``, ``--weights`` and ``--set`` say.
+    """What ``--root``, ``--weights``, ``--labels`` and ``--set`` say.
 
     Args:
         weights: each ``ENCODER=PATH``.
@@ -41,6 +46,7 @@ def given(
     return Own(
         None if root is None else _path(root, repository),
         {name: _weights(path, repository) for name, path in places.items()},
+        None if labels is None else _path(labels, repository),
         {name: parse_yaml(text, f"--set {name}", hint) for name, text in values.items()},
     )
 

@@ -20,6 +20,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from earwitness import params_file
 from earwitness.own import Own
+from pipeline.config.encoders import PROBABILITIES
 from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
@@ -119,6 +120,7 @@ def compose(
     _substitute(values, names)
     _prune(values)
     _set_weights(values, given, available(folder, "encoder"), source)
+    _set_labels(values["encoders"], own.labels, source)
     for setting, value in own.settings.items():
         _set(values, setting, value)
     params = parse_params(values, source)
@@ -185,16 +187,30 @@ def _set_root(datasets: CommentedMap, root: str | None, source: str) -> None:
     layout = entry.get("layout")
     kinds = params_file.entry_kinds("datasets")
     of_layout = [k for k in kinds if layout in get_args(k.model_fields["layout"].annotation)]
-    has_root = any("root" in kind.model_fields for kind in of_layout)
+    fields = [k.model_fields["root"] for k in of_layout if "root" in k.model_fields]
     if root is None:
-        if has_root and "root" not in entry:
+        if any(field.is_required() for field in fields) and "root" not in entry:
             raise EarwitnessError(f"{source}: where is the sound? give its folder by --root DIR")
-    elif not has_root:
+    elif not fields:
         raise EarwitnessError(f"{source}: {name} is made here, and no files of yours; give no root")
     else:
         entry["root"] = root
         if "fetch" in entry:
             entry["fetch"] = False
+
+
+def _set_labels(encoders: CommentedMap, labels: str | None, source: str) -> None:
+    """The file with the names of classes, of every encoder that gives their probabilities."""
+    taggers = [
+        encoder
+        for encoder in encoders.values()
+        if encoder.get("module") in PROBABILITIES
+        and encoder.get("output", "") in (PROBABILITIES[encoder["module"]], "")
+    ]
+    if labels is not None and not taggers:
+        raise EarwitnessError(f"{source}: no encoder here gives classes; give no labels")
+    for encoder in taggers if labels is not None else ():
+        encoder["labels"] = labels
 
 
 def _set_weights(

@@ -24,7 +24,11 @@ import earwitness
 from earwitness import repository as places
 from earwitness.cli import app
 from earwitness.repository import NoRepositoryError, find_repository
-from pipeline.config.encoders import OnnxEncoderConfig
+from pipeline.config.encoders import (
+    OnnxEncoderConfig,
+    VitEncoderConfig,
+    WavCapsTextEncoderConfig,
+)
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import DecodingPlan
 from pipeline.config.sides import StoredTextSide
@@ -302,13 +306,17 @@ def test_models_are_loaded_by_folder(
 def test_weights_in_a_plan_are_of_the_repository(repository: Path, tmp_path: Path) -> None:
     """A relative path is looked up there, and never in the current folder."""
     found = find_repository(repository)
-    assert found.weights(Weights("path", "sounds")) == Weights("path", str(repository / "sounds"))
-    assert found.weights(Weights("path", str(tmp_path))) == Weights("path", str(tmp_path))
     (repository / "hub").mkdir()
-    for name in ("hub", "hub:sounds", "package:sounds", "tagging", "none"):
-        assert found.weights(Weights.parse(name)) == Weights.parse(name)
-    assert found.model("sounds") == str(repository / "sounds")
-    assert found.model("owner/name") == "owner/name"
+    here, away = str(repository / "sounds"), str(tmp_path)
+    for name, absolute in (
+        *(("./sounds", here), (away, away)),
+        *((same, same) for same in ("hub", "hub:sounds", "package:sounds", "tagging", "none")),
+    ):
+        vit = found.located(VitEncoderConfig(module="vit", weights=name))
+        assert vit.weights == Weights.parse(absolute)
+    for name, absolute in (("sounds", here), ("owner/name", "owner/name")):
+        text = WavCapsTextEncoderConfig(module="wavcaps_text", weights="./x", tokenizer=name)
+        assert found.located(text).tokenizer == absolute
     settings = OnnxEncoderConfig(module="onnx", weights="./a.onnx", labels="params.yaml", input="x")
     (repository / "a.onnx").touch()
     located = found.located(settings)  # and the names of tensors stay

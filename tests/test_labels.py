@@ -94,7 +94,7 @@ def test_a_tagger_without_names(tmp_path: Path) -> None:
         ({"module": "yamnet", "output": "both", **path}, "both has no classes; set it to scores"),
         ({"module": "yamnet", "output": "scores", **path}, "no names; set labels to a file"),
         ({"module": "events", "weights": "hub"}, "events hub: its classes have no names; set"),
-        ({"module": "clap", **path}, "clap: gives no probabilities of classes; take onnx, transf"),
+        ({"module": "clap", **path}, "clap: gives no probabilities of classes; take onnx, vit"),
     ):
         with pytest.raises(EarwitnessError, match=message):
             class_names(encoder(**values))

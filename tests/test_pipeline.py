@@ -205,6 +205,7 @@ def test_a_new_encoder_or_dataset_runs_only_what_is_new(project: Project) -> Non
         *(f"extract@other-{name}" for name in encoders),
         "embed@other-minilm",
         "encode@other-cnn10-minilm",
+        "encode@other-tags",
     }
 
 

@@ -214,7 +214,7 @@ def test_names_that_dvc_or_the_shell_cannot_take_are_refused(name: str) -> None:
         section for section, field in Params.model_fields.items()
         if str(field.annotation).startswith("dict[")
     ]  # fmt: skip
-    assert len(named) == 12
+    assert len(named) == 13
     kinds = {
         "datasets": {"layout": "clotho", "root": "set"}, "encoders": PANNS,
         "text_encoders": {"module": "sentence"}, "text_towers": {}, "training": {},
@@ -224,6 +224,7 @@ def test_names_that_dvc_or_the_shell_cannot_take_are_refused(name: str) -> None:
         "captioners": repository()["captioners"]["words"],
         "finetuned": {"captioner": "words"}, "systems": {"captioners": "words"},
         "retrieval_systems": {"retrievers": "r"},
+        "spaces": {"module": "clap", "sound": "panns", "text": "t"},
     }  # fmt: skip
     good = repository(
         text_encoders={"t": {"module": "sentence"}},

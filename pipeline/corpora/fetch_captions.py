@@ -53,6 +53,12 @@ def caption_tables(sources: Iterable[str]) -> dict[str, RemoteTable]:
     return {name: TABLES[name] for source in sources for name in CAPTION_TABLES[source].values()}
 
 
+def missing_tables(root: Path, sources: Iterable[str]) -> list[RemoteTable]:
+    """Those of some sources' tables that ``root`` lacks."""
+    tables = caption_tables(sources)
+    return [table for name, table in tables.items() if not (root / name).exists()]
+
+
 def fetch_captions(
     root: Path,
     tables: Mapping[str, RemoteTable],

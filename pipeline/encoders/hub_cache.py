@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 import huggingface_hub
 from huggingface_hub import constants
 
-from pipeline.encoders.sources import Hub
+from pipeline.encoders.sources import Hub, wanted_files
 from pipeline.errors import reason
 from pipeline.weights import Weights
 
@@ -51,6 +51,18 @@ def no_answer(url: str) -> str | None:
         said = reason(cause) if isinstance(cause, Exception) else str(cause)
         return f"{url} cannot be reached ({said})"
     return None
+
+
+def size_on_hub(repository: str) -> int | None:
+    """Bytes of a repository's files that would be fetched; None if they are here, or none says."""
+    if _has_snapshot(repository):
+        return None
+    try:
+        info = huggingface_hub.HfApi().model_info(repository, files_metadata=True, timeout=SECONDS)
+    except Exception:  # a hub may answer anything; then the size is not known
+        return None
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    return sum(sizes[name] for name in wanted_files([*sizes])) or None
 
 
 def _has_snapshot(repository: str) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model"}  # of a model's f
 SUFFIXES |= {".onnx", ".onnx_data", ".data"}
 TRIES, PAUSE = 3, 1.0  # without a network, the error comes within seconds
 OTHERS = ("*.json", "*.txt", "*.model")  # a hub model's settings and tokenizer
+# a sentence-transformers model's dense layer may be a .bin beside a safetensors transformer
+SAFE = ["*.safetensors", "*/pytorch_model.bin", *OTHERS]
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,22 @@ def _snapshot(repository: str, files: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    # a sentence-transformers model's dense layer may be a .bin beside a safetensors transformer
-    safe = ["*.safetensors", "*/pytorch_model.bin", *OTHERS]
     try:
         if files:
             return Path(snapshot_download(repository, allow_patterns=[*files, *OTHERS]))
-        folder = Path(snapshot_download(repository, allow_patterns=safe))
+        folder = Path(snapshot_download(repository, allow_patterns=SAFE))
         if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *safe]))
+            folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *SAFE]))
     except Exception as error:  # a server may answer anything
         raise _unreachable(repository, reason(error)) from None
     return folder
+
+
+def wanted_files(names: Sequence[str]) -> list[str]:
+    """Those of a hub repository's files that are fetched of a model of transformers."""
+    safe = any(fnmatch(name, "*.safetensors") and "/" not in name for name in names)
+    patterns = SAFE if safe else ["*.bin", *SAFE]
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def fetched(file: HubFile) -> Path:

@@ -222,8 +222,8 @@ def check_tag_names(params: Params, root: Path) -> None:
         if space.module != "tags" or encoder.weights.kind != "path":
             continue
         labels, file = getattr(encoder, "labels", None), root / encoder.weights.name
-        told = (file if file.is_dir() else file.parent) / "config.json"
-        if labels is None and not told.is_file() and not is_zipfile(file):
+        config = (file if file.is_dir() else file.parent) / "config.json"
+        if labels is None and not config.is_file() and not is_zipfile(file):
             raise EarwitnessError(
                 f"{where}.labels: missing, and {encoder.weights} does not say what its classes are "
                 f"called; spaces.{name} needs their names: give a file (docs/encoders.md)"
