@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from earwitness.loading import load
     from earwitness.retrieval import RetrievalSystem
     from earwitness.scoring import CaptionScores, score
+    from earwitness.spaces import open_space
     from pipeline.decoding.predict import Caption
     from pipeline.errors import EarwitnessError, SyntheticSoundWarning
 
@@ -25,6 +26,7 @@ __all__ = [
     "RetrievalSystem",
     "SyntheticSoundWarning",
     "load",
+    "open_space",
     "score",
 ]
 
@@ -37,6 +39,10 @@ def __getattr__(name: str) -> object:
             from earwitness.loading import load
 
             return load
+        case "open_space":
+            from earwitness.spaces import open_space
+
+            return open_space
         case "score":
             from earwitness.scoring import score
 

@@ -50,6 +50,7 @@ SMALL: dict[str, Any] = {
     "encoders": {name: TINY["encoders"][name] for name in ("panns", "logmel")},
     "retrievers": {"cnn10-minilm": TINY["retrievers"]["cnn10-minilm"]},
     "spaces": {},
+    "encoded": ["cnn10-minilm"],
     "adapted": {},
     "captioners": {"transformer": TINY["captioners"]["transformer"]},
     "systems": {"one": {"captioners": ["transformer-scst"]}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from pipeline.config.section import Section
 
 
 class TagsConfig(Section):
-    """How a clip's tags become one embedding (ours; the idea is WSAC's, of any tagger).
+    """How a clip's tags become one embedding (ours).
 
     A clip is Σ p^(1 / temperature) (e − m) over its tags, scaled to length 1: p is a tag's
     probability, e the embedding of its name and m ``centre``. A caption is its embedding less m,
@@ -33,7 +33,6 @@ class TagsConfig(Section):
 
 
 class BaseSpaceConfig(Section):
-    sections: ClassVar[tuple[str, ...]] = ()
     sound: Annotated[Names, Ref("encoders")] = Field(min_length=1, max_length=1)
     text: Annotated[str, Ref("text_encoders")]
 
