@@ -282,6 +282,21 @@ def test_new_captions_change_text_and_training_but_no_sound(
     }
 
 
+def test_a_space_of_two_widths_is_refused(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    clap = {"module": "clap", "sound": ["panns"], "text": "minilm"}
+    own = parse_params({**params.model_dump(mode="json"), "spaces": {"tags": clap}})
+    write_json(
+        made / "data/index/frozen/soundscapes/minilm.json", {"sha256": "minilm", "width": 9}
+    )
+    with pytest.raises(EarwitnessError) as raised:
+        all_plans(own, manifests, made)
+    assert str(raised.value) == (
+        "spaces.tags: panns is 8 wide and minilm 9; name the sound and the text of one CLAP"
+    )
+
+
 def test_a_clip_without_captions_stops_before_any_training(
     params: Params, manifests: dict[str, Manifest], made: Path
 ) -> None:
