@@ -27,12 +27,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from pipeline.encoders.labels import read_labels
 
 from benchmarks.kinds import accuracy
 from earwitness.retrieval import RetrievalSystem
 from earwitness.spaces import open_space
 from pipeline.corpora.manifest import Clip
+from pipeline.encoders.labels import read_labels
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
