@@ -27,6 +27,7 @@ from pipeline.corpora import folder
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.download import Checksum
+from pipeline.encoders import hub_cache
 from pipeline.encoders.hub_cache import no_answer, not_available
 from pipeline.encoders.sources import Hub, HubFile
 from pipeline.errors import EarwitnessError
@@ -316,6 +317,8 @@ def test_two_encoders_cannot_be_in_every_place(tmp_path: Path) -> None:
 
 def test_a_paper_may_name_its_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`earwitness recipe PAPER`; the paper's own is before its base's, a named one before both."""
+    monkeypatch.setattr(hub_cache, "no_answer", lambda url: None)  # a network
+    monkeypatch.setattr(hub_cache, "size_on_hub", lambda repository: 615_000_000)
     for path in RECIPES.glob("*.yaml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for name, base, usual in (("first", "edtc", "soundscapes"), ("second", "first", "clotho")):
@@ -332,11 +335,48 @@ def test_a_paper_may_name_its_dataset(tmp_path: Path, monkeypatch: pytest.Monkey
         done, params = command(tmp_path, *arguments, *options)
         assert done.exit_code == 0, done.output
         assert f"is now {arguments[0]} on {dataset};" in done.stdout
+        told = "will download laion/clap-htsat-unfused: 615 MB\n" in done.stdout
+        # of a paper's own dataset it is said; on soundscapes nothing is from a hub
+        assert told == (len(arguments) == 1 and dataset == "clotho")
         assert load_params(params).test_sets == (dataset,)
     before = params.read_bytes()
     done, params = command(tmp_path, "edtc", *options)
     assert done.exit_code == 1 and params.read_bytes() == before
     assert "edtc needs a dataset; name one of: audiocaps, clotho," in done.stderr
+
+
+def test_listen_says_what_it_needs_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_cache, "no_answer", lambda url: f"{url} cannot be reached")
+    monkeypatch.setattr(hub_cache, "_has_snapshot", lambda repository: False)
+    done, params = command(tmp_path, "listen")
+    assert done.exit_code == 1 and not params.exists()
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    for line, part in zip(
+        lines,
+        ("captions of public-captions: https://", "weights of clap-sound", "weights of clap-text"),
+        strict=False,
+    ):
+        assert part in line and "cannot be reached" in line
+    assert "take the dataset `descriptions`, whose captions come with earwitness" in lines[0]
+    assert "or one encoder in every place by --weights ced=PATH" in lines[1]
+    tagger, labels = tmp_path / "ced.onnx", tmp_path / "labels.csv"
+    tagger.touch()
+    offline = ["listen", "descriptions", "--weights", f"ced={tagger}"]
+    done, params = command(tmp_path, *offline)
+    assert done.exit_code == 1 and not params.exists()
+    assert "encoders.ced-tags.labels: missing" in done.stderr
+    assert done.stderr.rstrip().endswith("by --labels FILE")
+    labels.write_text("Bark\n")
+    done, params = command(tmp_path, *offline, "--labels", str(labels))
+    assert done.exit_code == 0, done.output
+    now = load_params(params)
+    assert now.encoded == ("tags",) and now.captioners["listen"].features == ("tags/sound",)  # type: ignore[union-attr]
+    assert now.encoders["ced-tags"].labels == str(labels)  # type: ignore[union-attr]
+    done, _ = command(tmp_path, "edtc", "soundscapes", "--labels", str(labels))
+    assert "no encoder here gives classes; give no labels" in done.stderr
 
 
 def test_paths_are_from_the_folder_that_one_is_in(
@@ -346,23 +386,23 @@ def test_paths_are_from_the_folder_that_one_is_in(
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
     weights = ["a=net.pth", "b=../../c.pth", "c=hub:x/y", "d=net", "e=package:p", "f=../net"]
-    found = given(Path("sound"), weights, [], tmp_path / "repository")
-    assert found.root == "below/sound"
+    found = given(Path("sound"), weights, Path("a.csv"), [], tmp_path / "repository")
+    assert found.root == "below/sound" and found.labels == "below/a.csv"
     assert found.weights == {
         "a": "below/net.pth", "b": str(tmp_path / "c.pth"), "c": "hub:x/y", "d": "below/net",
         "e": "package:p", "f": "./net",
     }  # fmt: skip
     for path in ("below/net.pth", "below/net", "./net"):
         assert Weights.parse(path).kind == "path"
-    assert given(tmp_path / "x", [], [], here).root == str(tmp_path / "x")
+    assert given(tmp_path / "x", [], None, [], here).root == str(tmp_path / "x")
     for wrong in (["net.pth"], ["a="], ["=net.pth"], ["a=b", "a=c"]):
         with pytest.raises(EarwitnessError, match="--weights"):
-            given(None, wrong, [], here)
+            given(None, wrong, None, [], here)
 
 
 def test_settings_are_set_by_name() -> None:
     asked = ["training.edtc.epochs=7", "datasets.folder.seed=2", "fuser.heads=8", "bart.dropout=0"]
-    own = given(Path("own"), ["yamnet=y.tflite"], asked, REPOSITORY)
+    own = given(Path("own"), ["yamnet=y.tflite"], None, asked, REPOSITORY)
     recipe = recipes.compose(RECIPES, "edtc", "folder", own)
     now = recipe.params
     assert now.training["edtc"].epochs == recipe.values["training"]["edtc"]["epochs"] == 7
@@ -377,7 +417,7 @@ def test_settings_are_set_by_name() -> None:
         ("edtc", "fuser.heads", "--set fuser.heads: give SETTING=VALUE"),
     ):
         with pytest.raises(EarwitnessError, match=reason):
-            own = given(Path("own"), ["yamnet=y.tflite"], [setting], REPOSITORY)
+            own = given(Path("own"), ["yamnet=y.tflite"], None, [setting], REPOSITORY)
             recipes.compose(RECIPES, paper, "folder", own)
 
 
