@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from onnx_models import CLASSES, tagger
 from tiny_repository import RATE, SECONDS, make_repository
 from typer.testing import CliRunner
 
@@ -98,6 +99,9 @@ def test_the_page_runs(
     for name, source in files.items():
         samples, rate = soundfile.read(source)
         soundfile.write(elsewhere / name, np.stack([samples, 0.5 * samples], axis=1), rate)
+    tagger(elsewhere / "ced-tiny.onnx", outputs=["probabilities"])
+    rows = "".join(f"{number},name {number}\n" for number in range(CLASSES))
+    (elsewhere / "class_labels_indices.csv").write_text(f"index,display_name\n{rows}")
     page: dict[str, Any] = {}
     for example in EXAMPLES:
         exec(example.replace("/path/to/earwitness", str(repository)), page)
@@ -111,6 +115,7 @@ def test_the_page_runs(
     assert len(page["best"].candidates) == 2
     expected = captioner(repository, "edtc").caption(["street.wav"], beams=8)
     assert page["best"].text == expected[0].text
+    assert page["found"].shape == (1, 1)
     assert page["similarity"].shape == (2, 2) and page["similarity"].dtype == np.float32
     assert page["scores"].clips["rouge_l"].shape == (2,)
 
