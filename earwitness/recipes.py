@@ -46,7 +46,7 @@ def available(folder: Path, kind: str) -> dict[str, str]:
     line = re.compile(rf"^{KIND}: {kind}\b", re.MULTILINE)
     texts = {path.stem: read_text(path, "remove it") for path in folder.glob("*.yaml")}
     return {
-        name: " ".join(re.findall(r"^# (.*)", text.partition(f"{KIND}:")[0], re.MULTILINE))
+        name: " ".join(re.findall(r"^# (.*)", line.split(text)[0], re.MULTILINE))
         for name, text in sorted(texts.items())
         if line.search(text)
     }

@@ -137,6 +137,7 @@ def test_recipes_are_found_from_any_folder_below(
 
 def test_the_list_says_what_every_recipe_is() -> None:
     listed = recipes.listing(FOLDER)
+    assert "three captions a kind:" in " ".join(listed.split())  # "kind:" inside a comment
     for kind in recipes.KINDS:
         for name, about in recipes.available(FOLDER, kind).items():
             assert f"  {name} " in listed and len(about.split()) > 4, name
