@@ -119,9 +119,7 @@ def search(
     longest_minutes: LongestMinutes = LONGEST_MINUTES,
     root: Root = None,
 ) -> None:
-    """Find the sound files that a sentence describes, best first: by a trained retriever, or by a
-    model that is there.
-    """
+    """Find the sound files that a sentence describes, by a retriever, a CLAP or a tagger."""
     from earwitness.inputs import decodable, sound_files
     from pipeline.files import writable
 

