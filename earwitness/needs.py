@@ -43,12 +43,13 @@ def needed(recipe: Recipe, root: Path, recipes: Path, data: bool) -> tuple[str, 
             missing.append(str(error))
     everywhere = [*available(recipes, "encoder")]
     fetched, absent = captions_to_fetch(recipe.params, root)
-    about = "\n".join([about, *fetched, *weights_to_fetch(recipe.params)])
     missing += absent + missing_weights(recipe.params, recipe.values, root, everywhere)
     try:
         check_tag_names(recipe.params, root)
     except EarwitnessError as error:
         missing.append(f"{error}, by --labels FILE")
+    if not missing:  # else nothing will be fetched
+        about = "\n".join([about, *fetched, *weights_to_fetch(recipe.params)])
     return about, missing
 
 
@@ -79,14 +80,14 @@ def captions_to_fetch(params: Params, root: Path) -> tuple[list[str], list[str]]
 
 
 def weights_to_fetch(params: Params) -> list[str]:
-    """What will be downloaded of weights that a hub has, a line each, with its size if it says."""
-    from pipeline.encoders.hub_cache import not_available, size_on_hub
+    """What will be downloaded of a hub's repositories, a line each, if it says how large it is."""
+    from pipeline.encoders.hub_cache import size_on_hub
 
     lines = {}
     for each in named_weights(params):
         hub = _hub(params, each)
         repository = each.weights.name or hub.repository
-        if each.weights.kind == "hub" and repository and not not_available(each.weights, hub):
+        if each.weights.kind == "hub" and repository and each.weights.name not in hub.named:
             size = size_on_hub(repository)
             if size is not None:
                 lines[repository] = f"will download {repository}: {size / 1e6:,.0f} MB"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import RootModel
+
 from earwitness.repository import NoRepositoryError, Repository, find_repository
 from earwitness.retrieval import RetrievalSystem
 from earwitness.sound_features import SoundFeatures
@@ -62,8 +64,8 @@ def open_space(
     sides = _sides(model, labels, sentence, tags)
     place = resolve_device(device)
     windows = {"window_seconds": window_seconds}
-    of_sound: EncoderConfig = _settings("encoders", sides.sound | windows)
-    of_text: TextEncoderConfig = _settings("text_encoders", sides.text)
+    of_sound: EncoderConfig = _settings(EncoderConfig, sides.sound | windows)
+    of_text: TextEncoderConfig = _settings(TextEncoderConfig, sides.text)
     sound, text = build_sound_encoder(of_sound, device=place), build_text_encoder(of_text, place)
     if sides.tags is None and sound.width != text.width:
         raise EarwitnessError(
@@ -127,9 +129,6 @@ def _path(model: str) -> str:
     return str(Path(model).expanduser().absolute())
 
 
-def _settings(section: str, values: dict[str, Any]) -> Any:
-    """An entry of a section of ``params.yaml``, with its defaults."""
-    from pydantic import RootModel
-
-    kind: Any = EncoderConfig if section == "encoders" else TextEncoderConfig
-    return parse_section(RootModel[kind], values, section).root
+def _settings(kind: Any, values: dict[str, Any]) -> Any:
+    """An entry of ``encoders`` or ``text_encoders``, with its defaults."""
+    return parse_section(RootModel[kind], values, "settings").root
