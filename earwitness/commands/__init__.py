@@ -1,0 +1,1 @@
+"""What ``earwitness`` does on the command line: one command a file."""

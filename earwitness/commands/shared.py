@@ -1,0 +1,73 @@
+"""What several commands have: options, tables, and the end where some files failed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--repository",
+        help="the folder of params.yaml; if not given EARWITNESS_REPOSITORY, else the one around "
+        "this folder, else the one installed",
+    ),
+]
+
+
+def _be_quiet(quiet: bool) -> None:
+    """No progress bars (tqdm reads this when it is imported, which is later) and no warnings."""
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"
+        warnings.simplefilter("ignore")
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="only results and errors: no progress, no notes", callback=_be_quiet
+    ),
+]
+LongestMinutes = Annotated[
+    float, typer.Option(help="longer files are left out, before they take memory", min=0.0)
+]
+
+
+def limit_threads(system: str, root: Path | None) -> None:
+    """As ``hardware.threads`` of the repository says."""
+    from earwitness.repository import find_repository, model_folder
+    from pipeline.threads import limit
+
+    limit(find_repository(root, model_folder(system or None)).params().hardware.threads)
+
+
+def check_place(path: Path | None) -> None:
+    """Refuses a path that cannot be written at once, not after the work."""
+    from pipeline.files import check_place
+
+    if path is not None:
+        check_place(path)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from pipeline.files import delivering
+
+    with delivering(path) as whole, whole.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def report_failed(reasons: Sequence[str]) -> None:
+    """Says which files could not be used; exit code 1 if there are any."""
+    for reason in reasons:
+        print(f"error: {reason}", file=sys.stderr)
+    if reasons:
+        raise typer.Exit(1)
