@@ -102,7 +102,8 @@ def train(folder: Path, plan: Trained) -> None:
 def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
     """One system's captions of a split, saved as in the pipeline, and its references."""
     plan = plan.model_copy(update={"split": split})
-    captions = decode.caption(plan, folder / "captioners", folder / "predictions")
+    folders = (folder / name for name in ("captioners", "predictions", "retrievers"))
+    captions = decode.caption(plan, *folders)
     return ScoredSet(captions, [clip.captions for clip in manifest(plan.dataset).split(split)])
 
 

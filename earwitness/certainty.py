@@ -16,11 +16,11 @@ import numpy as np
 
 from earwitness.repository import Repository
 from pipeline.config.params import Params
+from pipeline.decoding.predict import per_token
 from pipeline.text.tokenizer import Tokenizer
 
 PERCENTILE = 5  # of the held-out captions, as unlikely as this or less
 LEAST = 20  # of fewer captions, five percent are none
-LONGEST = 10_000  # tokens, which no caption has
 
 
 class Usual(NamedTuple):
@@ -52,14 +52,6 @@ def usual(
             values = per_token(texts, log_probs, tokenizer)
             return Usual(float(np.percentile(values, PERCENTILE)), tokenizer)
     return None
-
-
-def per_token(
-    texts: Sequence[str], log_probs: Sequence[float], tokenizer: Tokenizer
-) -> list[float]:
-    """The mean log-probability of each caption's tokens, the end among them."""
-    lengths = [len(ids) - 1 for ids in tokenizer.encode(texts, LONGEST)]
-    return [total / length for total, length in zip(log_probs, lengths, strict=True)]
 
 
 def _predicted(path: Path) -> tuple[list[str], list[float]]:

@@ -33,8 +33,8 @@ PARTS = {  # part → its sections; those of the captioners' architectures stand
     ],
     CAPTIONING: ["captioners", "training", "scst", "finetuned"],
     "evaluation": [
-        "test_sets", "retrieval_test_sets", "decoding", "systems", "retrieval_systems",
-        "evaluation",
+        "test_sets", "retrieval_test_sets", "decoding", "rerank", "systems",
+        "retrieval_systems", "evaluation",
     ],
 }  # fmt: skip
 # dvc.yaml loops over these, so they must be there, be they empty
@@ -112,8 +112,13 @@ def complete(values: CommentedMap, params: Params) -> None:
             values.pop(section, None)
 
 
-def _fill(values: CommentedMap, section: Section, own: set[str], place: str = "") -> None:
-    """``own``: dotted settings that entries have for themselves, such as ``twin.loss``."""
+def _fill(
+    values: CommentedMap, section: Section, own: set[str], place: str = "", entry: bool = False
+) -> None:
+    """``own``: dotted settings that entries have for themselves, such as ``twin.loss``.
+
+    An entry that names nothing in a field leaves the field out; a section shows it, for ``-S``.
+    """
     fields = type(section).model_fields
     for name, field in fields.items():
         value, when = getattr(section, name), marker(field, When)
@@ -122,12 +127,12 @@ def _fill(values: CommentedMap, section: Section, own: set[str], place: str = ""
         if isinstance(value, Section):
             _fill(values.setdefault(name, CommentedMap()), value, own, f"{place}{name}.")
         elif isinstance(value, dict):
-            for key, entry in value.items():
-                if isinstance(entry, Section):
-                    _fill(values[name][key], entry, own, f"{place}{name}.{key}.")
+            for key, each in value.items():
+                if isinstance(each, Section):
+                    _fill(values[name][key], each, own, f"{place}{name}.{key}.", entry=True)
         elif default and not read:
             values.pop(name, None)
-        elif name not in values and (value or not marker(field, Ref)):
+        elif name not in values and (value or not entry or marker(field, Ref) is None):
             values[name] = section.model_dump(mode="json", include={name})[name]
         if field.description and name in values and name not in values.ca.items:
             values.yaml_add_eol_comment(f"# {field.description}", name, 0)

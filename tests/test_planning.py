@@ -122,6 +122,9 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("spaces.tags.temperature", 1.0, {"tags"}),
         ("tagging.epochs", 2, {"panns"}),
         ("decoding.min_length", 1, DECODING),
+        ("rerank.retriever", "frozen", DECODING),
+        ("rerank.weight", 2.0, set()),  # nothing reranks
+        ("systems.plain.set", {"rerank.retriever": "tags"}, {"soundscapes-plain"}),
         ("seed", 2, {*TRAINED, *DECODING}),
         ("hardware.compile", "off", TRAINED),
         ("hardware.precision", "float32", TRAINED),
@@ -307,6 +310,27 @@ def test_a_clip_without_captions_stops_before_any_training(
     for phase in ("retrievers", "captioners"):
         with pytest.raises(EarwitnessError, match=r"soundscapes.*'c0'.*caption"):
             PHASES[phase](context)
+
+
+@pytest.mark.parametrize("search", [{"decoding.method": "greedy"}, {"decoding.beams": 1}])
+def test_one_hypothesis_leaves_nothing_to_choose(
+    params: Params, manifests: dict[str, Manifest], made: Path, search: dict[str, Any]
+) -> None:
+    settings = {"systems.plain.set": {"rerank.retriever": "frozen", **search}}
+    context = Context(with_settings(params, settings, "test"), manifests, REPOSITORY, made)
+    with pytest.raises(EarwitnessError, match=r"systems\.plain: .*frozen has one caption"):
+        PHASES["tagging"](context)
+
+
+def test_a_new_model_that_reranks_decodes_its_system_again(
+    params: Params, manifests: dict[str, Manifest], made: Path
+) -> None:
+    settings = {"systems.plain.set": {"rerank.retriever": "adapted"}}
+    own = with_settings(params, settings, "test")
+    before = all_plans(own, manifests, made)
+    (made / "data/models/retrievers/adapted/model.safetensors").write_bytes(b"again")
+    after = all_plans(own, manifests, made)
+    assert changed(before, after) == {"soundscapes-plain", "rank-soundscapes"}
 
 
 def test_finetuning_on_another_split_stops_before_any_training(

@@ -513,6 +513,7 @@ UNREAD = {
     "twin": {"infonce_temperature"},
     "biencoder": {"margin", "negatives"},
     "decoding": {"temperature", "top_p"},
+    "rerank": {"weight"},
     "evaluation": {"fluency_threshold", "fluency_penalty"},
     "systems": {f"{name}.combine" for name in ("edtc", "transformer", "gru", "transformer-scst")},
 }

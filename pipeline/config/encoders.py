@@ -379,7 +379,7 @@ TRAINED = When("encoders")
 class TaggingConfig(Section):
     """Trains encoders whose ``weights`` are ``tagging`` on a dataset's event labels."""
 
-    dataset: Annotated[str | None, Ref("datasets")] = None
+    dataset: Annotated[str | None, Ref("datasets"), TRAINED] = None
     encoders: Annotated[tuple[str, ...], Ref("encoders")] = ()  # [] makes the stage vanish
     epochs: Annotated[int, TRAINED] = Field(8, ge=1)
     batch: Annotated[int, TRAINED] = Field(32, ge=1)

@@ -1,4 +1,4 @@
-"""Sections ``decoding``, ``systems`` and ``evaluation``."""
+"""Sections ``decoding``, ``rerank``, ``systems`` and ``evaluation``."""
 
 from __future__ import annotations
 
@@ -41,10 +41,18 @@ class DecodingConfig(Section):
         return self
 
 
+class RerankConfig(Section):
+    """Which hypothesis of a search becomes the caption; see pipeline/decoding/rerank.py."""
+
+    # null: the likeliest. Else the one with the highest log p / tokens + weight × similarity
+    retriever: Annotated[str | None, Ref("spaces", "retrievers", "adapted")] = None
+    weight: Annotated[float, When("retriever")] = Field(1.0, ge=0)
+
+
 class SystemConfig(Section):
     """What is decoded and scored: one captioner, or an ensemble of several."""
 
-    sections: ClassVar = ("decoding",)
+    sections: ClassVar = ("decoding", "rerank")
     captioners: Annotated[Names, Ref("captioners", "finetuned")] = Field(min_length=1)
     # mean of, at every step (SJTU's code)
     combine: Annotated[Literal["log_probs", "probs"], When("captioners", several=True)] = (

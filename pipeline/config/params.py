@@ -12,7 +12,12 @@ from pipeline.config.captioners import CaptionerConfig, CaptionerSections, Finet
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.edtc import EdtcCaptionerConfig
 from pipeline.config.encoders import PROBABILITIES, EncoderConfig, TaggingConfig, TextEncoderConfig
-from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, SystemConfig
+from pipeline.config.evaluation import (
+    DecodingConfig,
+    EvaluationConfig,
+    RerankConfig,
+    SystemConfig,
+)
 from pipeline.config.fields import TEXT, Ref, Seed
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
@@ -85,6 +90,9 @@ class Params(CaptionerSections):
         (), description="that the retrieval systems rank"
     )
     decoding: DecodingConfig = Field(DecodingConfig(), description="of every system")
+    rerank: RerankConfig = Field(
+        RerankConfig(), description="chooses among a search's hypotheses, by a retriever"
+    )
     systems: dict[str, SystemConfig] = Field(
         {}, description="one captioner, or an ensemble of several"
     )

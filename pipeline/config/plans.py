@@ -18,7 +18,7 @@ from pipeline.config.encoders import (
     TaggingConfig,
     TextEncoderConfig,
 )
-from pipeline.config.evaluation import DecodingConfig, EvaluationConfig
+from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, RerankConfig
 from pipeline.config.fields import Seed
 from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
@@ -154,6 +154,7 @@ class DecodingPlan(ComputingPlan):
     decoding: DecodingConfig
     seed: Seed = 1  # of the method `sample`
     text_memory: TextMemoryConfig | None = None  # null: sound is read as it is
+    rerank: RerankConfig | None = None  # null: the likeliest hypothesis is the caption
 
 
 class EvaluationPlan(ComputingPlan):

@@ -18,6 +18,8 @@ from pipeline.models.decoders.stepper import Stepper
 from pipeline.tensors import Padded
 from pipeline.text.tokenizer import Tokenizer
 
+LONGEST = 10_000  # tokens, which no caption has
+
 
 class Caption(NamedTuple):
     """A clip's best caption, and its other hypotheses, best first."""
@@ -82,3 +84,11 @@ def _captions(hypotheses: Hypotheses, tokenizer: Tokenizer) -> list[Caption]:
         Caption(*row[0], tuple(other for other in row[1:] if other[1] > float("-inf")))
         for row in rows
     ]
+
+
+def per_token(
+    texts: Sequence[str], log_probs: Sequence[float], tokenizer: Tokenizer
+) -> list[float]:
+    """The mean log-probability of each caption's tokens, the end among them."""
+    lengths = [len(ids) - 1 for ids in tokenizer.encode(texts, LONGEST)]
+    return [total / length for total, length in zip(log_probs, lengths, strict=True)]

@@ -49,6 +49,12 @@ class Embeddings(NamedTuple):
             return -torch.cdist(self.captions[rows], self.clips, compute_mode=exact)
         return self.captions[rows] @ self.clips.T
 
+    def paired(self) -> Tensor:
+        """(N,) of each caption with the clip of its own row; M = N."""
+        if self.distance:
+            return -torch.linalg.vector_norm(self.captions - self.clips, dim=1)
+        return (self.captions * self.clips).sum(1)
+
     def turned(self) -> Embeddings:
         """With clips and captions exchanged."""
         return Embeddings(self.clips, self.captions, self.distance)

@@ -14,7 +14,7 @@ from zipfile import is_zipfile
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
 from pipeline.config.encoders import Word2VecEncoderConfig
-from pipeline.config.params import Params
+from pipeline.config.params import Params, with_settings
 from pipeline.config.prefix import PrefixConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
@@ -182,6 +182,23 @@ def check_reward_weights(scst: ScstConfig, where: str, root: Path) -> None:
         raise EarwitnessError(
             f"{where}: rewards.sbert needs scst.sbert, but {missing}, or set rewards.sbert to 0"
         )
+
+
+def check_reranking(params: Params) -> None:
+    """Refuses to choose among hypotheses where there is one.
+
+    Raises:
+        EarwitnessError: a system reranks, and its search finds one caption a clip.
+    """
+    for name, system in params.systems.items():
+        own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
+        several = own.decoding.method != "greedy" and own.decoding.beams > 1
+        if own.rerank.retriever is not None and not several:
+            raise EarwitnessError(
+                f"systems.{name}: rerank.retriever {own.rerank.retriever} has one caption a clip "
+                "to choose from; set decoding.method to beam or sample and decoding.beams above 1, "
+                "or rerank.retriever to null"
+            )
 
 
 def check_weights(params: Params, root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
-from pipeline.planning.checks import check_tag_names, check_weights
+from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
 from pipeline.planning.context import Context, corpus, device, digest, sound
 
 
@@ -16,6 +16,7 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     params = context.params
     check_weights(params, context.root)
     check_tag_names(params, context.root)
+    check_reranking(params)
     plans: dict[str, Plan] = {}
     for name in params.tagging.encoders:
         encoder = params.encoders[name]

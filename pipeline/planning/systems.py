@@ -42,6 +42,13 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
             where, text_memory = captioner.dataset, own.text_memory
             inputs[corpus(where)] = captions(context.manifests[where].clips)
             inputs |= context.features(where, [found.text])
+    if (retriever := own.rerank.retriever) is not None:
+        sound, text = sound_side(context, params, retriever), text_side(params, retriever)
+        inputs |= context.model("retrievers", retriever)
+        inputs |= context.features(dataset, sound.features)
+        entries += tower_modules(sound, text)
+        if text.kind != "tower":  # it reads the hypotheses
+            entries.append(f"encoders.{text.encoder.module}")
     return DecodingPlan(
         name=name,
         inputs=inputs,
@@ -54,6 +61,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         decoding=own.decoding,
         seed=own.seed,
         text_memory=text_memory,
+        rerank=own.rerank if retriever is not None else None,
     )
 
 

@@ -1,0 +1,106 @@
+"""A retriever chooses among hypotheses: against its definition, hypothesis by hypothesis."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_repository import make_repository
+
+from pipeline.config.evaluation import DecodingConfig, RerankConfig
+from pipeline.config.plans import DecodingPlan
+from pipeline.corpora.manifest import Manifest
+from pipeline.decoding.predict import Caption
+from pipeline.decoding.rerank import Reranker, open_reranker
+from pipeline.trained.captioner import load_captioner
+from pipeline.trained.retriever import load_retriever
+from stages import decode
+
+CPU = torch.device("cpu")
+CAPTIONS = [  # of three clips: text, log-probability; the words, and the end, are its tokens
+    Caption("a tone", -3.0, (("a low tone rises", -2.0), ("", -0.5), ("a dog", -4.0))),
+    Caption("a dog", -1.0, (("a tone", -1.5),)),
+    Caption("a tone", -1.0, ()),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rerank")
+    make_repository(folder)
+    return folder
+
+
+def reranker(root: Path, retriever: str, weight: float) -> Reranker:
+    settings = RerankConfig(retriever=retriever, weight=weight)
+    found = open_reranker(settings, root / "data/models/retrievers", CPU)
+    assert found is not None
+    return found
+
+
+def clips(root: Path) -> list[str]:
+    return [clip.clip_id for clip in Manifest.load(root / "data/corpora/toy.json").clips]
+
+
+@pytest.mark.parametrize(("name", "weight"), [("tower", 2.0), ("far", 0.3), ("flat", 1e6)])
+def test_the_order_is_that_of_the_definition(root: Path, name: str, weight: float) -> None:
+    own = reranker(root, name, weight)
+    sound = own.embed_stored(root / "data/features/toy", clips(root)[:3])
+    tokenizer = load_captioner(root / "data/models/captioners/heard", "cpu").tokenizer
+    chosen = own.choose(CAPTIONS, sound, tokenizer)
+    for before, after, clip in zip(CAPTIONS, chosen, sound.double(), strict=True):
+        scores = {}
+        for text, log_prob in ((before.text, before.log_prob), *before.candidates):
+            if not text:
+                scores[text, log_prob] = -np.inf
+                continue
+            retriever = load_retriever(root / "data/models/retrievers" / name, "cpu")
+            caption = retriever.embed_text(retriever.text.queries([text]))[0].double()
+            fit = -torch.dist(caption, clip) if name == "far" else caption @ clip
+            tokens = len(tokenizer.encode([text], 99)[0]) - 1  # the end among them
+            scores[text, log_prob] = log_prob / tokens + weight * float(fit)
+        expected = sorted(scores, key=lambda each: -scores[each])
+        assert [(after.text, after.log_prob), *after.candidates] == expected
+
+
+def test_no_weight_is_the_likeliest_token_by_token_and_ties_stay(root: Path) -> None:
+    own = reranker(root, "tower", 0.0)
+    tokenizer = load_captioner(root / "data/models/captioners/heard", "cpu").tokenizer
+    rows = [Caption("a tone", -1.0, (("a dog", -1.0), ("a a a a a", -1.2))), CAPTIONS[2]]
+    sound = own.embed_stored(root / "data/features/toy", clips(root)[:2])
+    first, second = own.choose(rows, sound, tokenizer)
+    assert first.text == "a a a a a"  # −1.2 / 6 tokens
+    assert first.candidates == (("a tone", -1.0), ("a dog", -1.0))
+    assert second == CAPTIONS[2]
+
+
+def test_the_stage_writes_what_fits_the_sound_best(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    plan = DecodingPlan(
+        name="alone", inputs={}, code={}, dataset="toy", split="evaluation", captioners=("heard",),
+        combine="log_probs", decoding=DecodingConfig(beams=4, max_length=8),
+    )  # fmt: skip
+    again = plan.model_copy(update={"rerank": RerankConfig(retriever="flat", weight=1e6)})
+    models = root / "data/models"
+    for each, name in ((plan, "plain"), (again, "reranked")):
+        decode.caption(each, models / "captioners", tmp_path / name, models / "retrievers")
+    rows = {
+        name: [*csv.DictReader((tmp_path / name / "toy/alone.csv").open(encoding="utf-8"))]
+        for name in ("plain", "reranked")
+    }
+    retriever = load_retriever(models / "retrievers/flat", "cpu")
+    sound = reranker(root, "flat", 1.0).embed_stored(root / "data/features/toy", clips(root))
+    changed = 0
+    for plain, found, clip in zip(rows["plain"], rows["reranked"], sound, strict=True):
+        texts = [plain["caption"], *(text for text, _ in json.loads(plain["candidates"]))]
+        assert {found["caption"], *(t for t, _ in json.loads(found["candidates"]))} == {*texts}
+        fits = retriever.embed_text(retriever.text.queries(texts)) @ clip
+        assert found["caption"] == texts[int(fits.argmax())]
+        changed += found["caption"] != plain["caption"]
+    assert changed  # or nothing was shown
