@@ -59,7 +59,7 @@ def captions_to_fetch(params: Params, root: Path) -> tuple[list[str], list[str]]
     Args:
         root: the repository.
     """
-    from pipeline.encoders.hub_cache import no_answer
+    from pipeline.encoders.answers import no_answer
 
     fetched, absent = [], []
     for name, settings in params.datasets.items():

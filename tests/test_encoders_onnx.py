@@ -286,7 +286,7 @@ def test_of_a_repository_one_model_is_fetched(
     (there / "config.json").write_text('{"id2label": {"0": "a", "1": "b", "2": "c", "3": "d"}}')
     names = [str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()]
 
-    def fetch(repository: str, allow_patterns: list[str]) -> str:
+    def fetch(repository: str, allow_patterns: list[str], local_files_only: bool) -> str:
         """A folder of links, as in the hub's cache."""
         target = tmp_path / f"cache{len(list(tmp_path.iterdir()))}"
         for name in filter_repo_objects(names, allow_patterns=allow_patterns):

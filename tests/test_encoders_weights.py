@@ -328,6 +328,33 @@ def test_a_hub_repository_is_read_from_its_cache(
         assert len(weights_digest(chosen)) == 64
 
 
+def test_a_hub_that_does_not_answer_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own client tries again for minutes, for what is in its cache too."""
+    import huggingface_hub
+    from huggingface_hub import constants, snapshot_download
+
+    from pipeline.encoders import answers
+
+    def asked(*arguments: Any, local_files_only: bool = False, **settings: Any) -> str:
+        assert local_files_only, "no network"
+        return snapshot_download(*arguments, local_files_only=True, **settings)
+
+    answers.forget()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # no server is there
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", asked)
+    hub_cache(tmp_path, "a/model", {"model.safetensors": b"x", "config.json": b"{}"})
+    for files in ((), ("*.safetensors",)):
+        hub = Hub(files=files)
+        assert locate(Weights("hub", "a/model"), "x", hub) == (
+            tmp_path / "models--a--model/snapshots/abc"
+        )
+        with pytest.raises(EarwitnessError, match=r"b/model.*api/models/b/model cannot be reach"):
+            locate(Weights("hub", "b/model"), "x", hub)
+
+
 def test_a_download_that_is_not_the_published_file_is_refused(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,6 +542,6 @@ def test_every_file_with_an_address_has_a_checksum() -> None:
 def test_nothing_is_downloaded_past_the_one_downloader() -> None:
     """urllib and torch.hub's own downloader stand nowhere else."""
     for path in Path(pipeline.__path__[0]).rglob("*.py"):
-        if path.name not in ("download.py", "hub_cache.py"):  # which asks, and fetches nothing
+        if path.name not in ("download.py", "answers.py"):  # which asks, and fetches nothing
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"download_url|from_url|urlopen|requests\.get", text), path

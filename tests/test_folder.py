@@ -27,8 +27,8 @@ from pipeline.corpora import folder
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.download import Checksum
-from pipeline.encoders import hub_cache
-from pipeline.encoders.hub_cache import no_answer, not_available
+from pipeline.encoders import answers, hub_cache
+from pipeline.encoders.hub_cache import not_available
 from pipeline.encoders.sources import Hub, HubFile
 from pipeline.errors import EarwitnessError
 from pipeline.weights import Weights
@@ -317,7 +317,7 @@ def test_two_encoders_cannot_be_in_every_place(tmp_path: Path) -> None:
 
 def test_a_paper_may_name_its_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`earwitness recipe PAPER`; the paper's own is before its base's, a named one before both."""
-    monkeypatch.setattr(hub_cache, "no_answer", lambda url: None)  # a network
+    monkeypatch.setattr(answers, "_asked", lambda url: (200, ""))  # a network
     monkeypatch.setattr(hub_cache, "size_on_hub", lambda repository: 615_000_000)
     for path in RECIPES.glob("*.yaml"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -348,7 +348,7 @@ def test_a_paper_may_name_its_dataset(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_listen_says_what_it_needs_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_cache, "no_answer", lambda url: f"{url} cannot be reached")
+    monkeypatch.setattr(answers, "_asked", lambda url: (0, "no network"))
     monkeypatch.setattr(hub_cache, "_has_snapshot", lambda repository: False)
     done, params = command(tmp_path, "listen")
     assert done.exit_code == 1 and not params.exists()
@@ -439,11 +439,11 @@ class Server(BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    no_answer.cache_clear()
+    answers.forget()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-    no_answer.cache_clear()
+    answers.forget()
 
 
 def test_whether_a_hub_has_weights(
@@ -472,7 +472,7 @@ def test_whether_a_hub_has_weights(
     snapshot.mkdir(parents=True)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs/main").write_text("abc")
-    no_answer.cache_clear()
+    answers.forget()
     assert not_available(Weights("hub", "field/gone"), Hub()) is not None  # settings alone
     (snapshot / "model.safetensors").touch()
     assert not_available(Weights("hub", "field/gone"), Hub()) is None

@@ -26,7 +26,7 @@ from earwitness.spaces import open_space
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
-from pipeline.encoders import hub_cache
+from pipeline.encoders import answers, hub_cache
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.models.tags import CentredText, TagSound, name_embeddings
@@ -185,7 +185,7 @@ def test_names_that_do_not_fit_are_refused(
 
 
 def test_a_clap_that_cannot_be_fetched_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_cache, "no_answer", lambda url: f"{url} cannot be reached")
+    monkeypatch.setattr(answers, "_asked", lambda url: (0, "no network"))
     monkeypatch.setattr(hub_cache, "_has_snapshot", lambda repository: False)
     with pytest.raises(EarwitnessError, match="owner/clap: not on this machine, and") as raised:
         open_space("owner/clap")

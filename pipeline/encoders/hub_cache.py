@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import urllib.request
-from functools import cache
 from pathlib import Path
-from urllib.error import HTTPError
 
 import huggingface_hub
 from huggingface_hub import constants
 
+from pipeline.encoders.answers import SECONDS, no_answer
 from pipeline.encoders.sources import Hub, wanted_files
-from pipeline.errors import reason
 from pipeline.weights import Weights
 
-SECONDS = 5.0  # that a hub has to answer
 NETWORKS = ("*.safetensors", "*.bin", "*.onnx", "*.pt", "*.ckpt")  # of a repository's files
-UNKNOWN = (401, 403, 404)  # HTTP statuses of a model that is not there, or not for everybody
 
 
 def not_available(weights: Weights, hub: Hub) -> str | None:
@@ -34,23 +29,6 @@ def not_available(weights: Weights, hub: Hub) -> str | None:
             return None
         return no_answer(f"{constants.ENDPOINT}/api/models/{repository}")
     return f"no hub has them; get {hub.by_hand or 'a checkpoint'}"
-
-
-@cache
-def no_answer(url: str) -> str | None:
-    """Why ``url`` cannot be fetched; None where its server would give it. Each is asked once."""
-    if constants.HF_HUB_OFFLINE and url.startswith(constants.ENDPOINT):
-        return "HF_HUB_OFFLINE is set"
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "earwitness"})
-    try:
-        urllib.request.urlopen(request, timeout=SECONDS).close()
-    except HTTPError as error:  # an answer: some servers refuse HEAD, and would give the file
-        return f"{url}: the server says {error.code}" if error.code in UNKNOWN else None
-    except Exception as error:  # a server may answer anything
-        cause = getattr(error, "reason", error)
-        said = reason(cause) if isinstance(cause, Exception) else str(cause)
-        return f"{url} cannot be reached ({said})"
-    return None
 
 
 def size_on_hub(repository: str) -> int | None:

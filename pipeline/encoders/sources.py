@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from pipeline.download import Checksum, download
+from pipeline.encoders.answers import silent
 from pipeline.errors import EarwitnessError, one_line, reason
 from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights
@@ -89,16 +90,25 @@ def _snapshot(repository: str, files: Sequence[str]) -> Path:
 
     ``files``: patterns of what is fetched beside settings; none: transformers' own.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
+
+    why = silent(f"{constants.ENDPOINT}/api/models/{repository}")
+
+    def snapshot(patterns: list[str]) -> Path:
+        """From the cache alone where no hub answers."""
+        cached = why is not None
+        return Path(
+            snapshot_download(repository, allow_patterns=patterns, local_files_only=cached)
+        )
 
     try:
         if files:
-            return Path(snapshot_download(repository, allow_patterns=[*files, *OTHERS]))
-        folder = Path(snapshot_download(repository, allow_patterns=SAFE))
+            return snapshot([*files, *OTHERS])
+        folder = snapshot(SAFE)
         if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(repository, allow_patterns=["*.bin", *SAFE]))
+            folder = snapshot(["*.bin", *SAFE])
     except Exception as error:  # a server may answer anything
-        raise _unreachable(repository, reason(error)) from None
+        raise _unreachable(repository, why or reason(error)) from None
     return folder
 
 
