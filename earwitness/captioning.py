@@ -119,6 +119,14 @@ class CaptioningSystem:
             for caption in batch
         ]
 
+    def check_candidates(self, count: int) -> None:
+        """Refuses more hypotheses, the best among them, than the repository's search finds."""
+        if count > (most := _found(self.decoding)):
+            raise EarwitnessError(
+                f"candidates {count}: this search finds {most}; ask for at most so many, or raise "
+                "decoding.beams in params.yaml"
+            )
+
     def caption_windows(
         self,
         path: str | Path,
@@ -169,10 +177,10 @@ class CaptioningSystem:
 
         Args:
             files: N of them.
-            windows: ``none``: one caption a file. ``fixed``: windows of ``window_seconds``, one every
-                ``hop_seconds``, or one after the other. ``silence``: windows of half to one and a
-                half of ``window_seconds``, cut where it is quietest. ``auto``: as ``silence`` where
-                a file is longer than a minute, else one caption.
+            windows: ``none``: one caption a file. ``fixed``: windows of ``window_seconds``, one
+                each ``hop_seconds``, or one after the other. ``silence``: windows of half to one
+                and a half of ``window_seconds``, cut where it is quietest. ``auto``: as ``silence``
+                where a file is longer than a minute, else one caption.
             seed, longest_minutes, decoding: as of :meth:`caption`.
 
         Raises:
@@ -181,6 +189,8 @@ class CaptioningSystem:
         """
         settings, expected = self._search(decoding)
         cutting = checked(windows, window_seconds, hop_seconds)
+        if not files:
+            return
         inputs = self._inputs()
         reading = Reading(windows, cutting, inputs.sample_rate(), 60 * longest_minutes)
         paths = [Path(file) for file in files]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST = 3  # captions in the line
-ADDS = 0.1  # of the recording, which a further caption must stand for
+ADDS = 0.05  # of the recording, which a further caption must stand for
 COMPARED = 1000  # different captions, those that last longest
 
 
@@ -19,8 +19,8 @@ def merged(captions: Sequence[tuple[str, float]]) -> str:
 
     Two captions are alike by the words and pairs of words that they share (F1 of their unigrams and
     bigrams). The first taken is the one that is most like all others, each weighted by how long it
-    lasts; another is taken where it makes what is taken more like the recording by a tenth, at most
-    three.
+    lasts; another is taken where it makes what is taken more like the recording by a twentieth, at
+    most three.
 
     Args:
         captions: of each window, with its length in seconds; at least one.

@@ -162,9 +162,7 @@ class SoundFeatures:
         return self._retrievers[name]
 
 
-def _encoding(
-    encoder: SoundEncoder, settings: EncoderConfig
-) -> Callable[[Sounds, float], Entries]:
+def _encoding(encoder: SoundEncoder, settings: EncoderConfig) -> Callable[[Sounds, float], Entries]:
     """Sounds, of so many seconds at most, as an encoder's frames."""
     seconds = settings.window_seconds, settings.batch_seconds
     return lambda sounds, longest: encode_sounds(sounds, encoder, *seconds, longest)
