@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from earwitness.recordings import End, Part, ahead
+from earwitness.recordings import SoundEnd, SoundPart, ahead
 from earwitness.sound_features import Entries, Feature, SoundFeatures, Sounds
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.text_memory import TextMemory, read_sound
@@ -18,10 +18,10 @@ from pipeline.tensors import Padded, pad_arrays
 CHUNK = 128  # sounds whose features are held at once
 
 
-class Group(NamedTuple):
+class PartGroup(NamedTuple):
     """Parts that are encoded together, with what ends among them."""
 
-    events: list[Part | End]
+    events: list[SoundPart | SoundEnd]
     problems: list[EarwitnessError | None]  # of each part
 
 
@@ -67,15 +67,15 @@ class SystemInputs:
         return read_sound(self.memories, batch)
 
     def grouped(
-        self, made: Iterator[list[Part | End]], waiting: deque[Group]
+        self, made: Iterator[list[SoundPart | SoundEnd]], waiting: deque[PartGroup]
     ) -> Iterator[list[tuple[Padded, ...]]]:
         """M × E × (B, T, D) of each group that has any; all groups are added to ``waiting``."""
         began = False
         for events in ahead(made):
-            sounds = [event.sound for event in events if isinstance(event, Part)]
+            sounds = [event.sound for event in events if isinstance(event, SoundPart)]
             entries, problems = self._encoded(sounds, began)
             began = began or None in problems
-            waiting.append(Group(events, problems))
+            waiting.append(PartGroup(events, problems))
             if entries is not None:
                 yield self._inputs(entries)
 

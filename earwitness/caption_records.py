@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from earwitness.recordings import CaptionedSound, Segment
+from earwitness.recordings import CaptionedSound, CaptionedWindow
 
 
-class Candidate(BaseModel):
+class CandidateRecord(BaseModel):
     """One hypothesis of a window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -32,7 +32,7 @@ class WindowRecord(BaseModel):
     start: FiniteFloat
     end: FiniteFloat
     unsure: bool | None
-    candidates: tuple[Candidate, ...]  # best first, at least one
+    candidates: tuple[CandidateRecord, ...]  # best first, at least one
 
 
 class SoundRecord(BaseModel):
@@ -59,7 +59,7 @@ def record(file: str, sound: CaptionedSound) -> SoundRecord:
     )
 
 
-def _window(segment: Segment) -> WindowRecord:
+def _window(segment: CaptionedWindow) -> WindowRecord:
     best = segment.caption
     found = [(best.text, best.log_prob), *best.candidates]
     return WindowRecord(
@@ -67,7 +67,7 @@ def _window(segment: Segment) -> WindowRecord:
         end=round(segment.end, 3),
         unsure=best.unsure,
         candidates=tuple(
-            Candidate(caption=one_line(text), log_prob=round(value, 4), share=round(share, 4))
+            CandidateRecord(caption=one_line(text), log_prob=round(value, 4), share=round(share, 4))
             for (text, value), share in zip(found, shares([v for _, v in found]), strict=True)
         ),
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from earwitness.caption_formats import ENDINGS, OF_ONE_SOUND, Format, document, sidecar
 from earwitness.caption_records import SoundRecord, record
-from earwitness.caption_state import BESIDE_SIDECARS, State, beside, stamp
+from earwitness.caption_state import BESIDE_SIDECARS, CaptionState, beside, stamp
 from earwitness.captioning import CaptioningSystem
 from earwitness.identity import identity
 from earwitness.sound_paths import STDIN, NamedSound
@@ -24,7 +24,7 @@ from pipeline.files import check_place, delivering, is_stream, shown, writable
 
 
 @dataclass(frozen=True)
-class Output:
+class CaptionOutput:
     """Where captions go: one file of all, a sidecar for each sound, both, or neither.
 
     Args:
@@ -85,7 +85,7 @@ class Output:
 
 
 @dataclass
-class Summary:
+class CaptionSummary:
     """How a run ended."""
 
     records: list[SoundRecord] = field(default_factory=list)  # in the order of the sounds
@@ -96,12 +96,12 @@ class Summary:
 def caption_sounds(
     system: CaptioningSystem,
     sounds: Sequence[NamedSound],
-    output: Output,
+    output: CaptionOutput,
     show: Callable[[SoundRecord], None] = lambda record: None,
     *,
     again: bool = False,
     **reading: Any,
-) -> Summary:
+) -> CaptionSummary:
     """Captions the sounds that are not done, and writes all.
 
     Args:
@@ -116,7 +116,7 @@ def caption_sounds(
     states = _States(output, _digest(system, reading) if any(map(output.state, sounds)) else "")
     done = {} if again else states.done(sounds)
     stamps = [stamp(sound.path) for sound in sounds]
-    summary = Summary(before=len(done))
+    summary = CaptionSummary(before=len(done))
     for number in done:
         if output.has_sidecars and not output.sidecar(sounds[number]).exists():
             _write_sidecar(output, sounds[number], done[number])
@@ -149,16 +149,16 @@ def caption_sounds(
 class _States:
     """The states of an output, each read when it is first needed."""
 
-    def __init__(self, output: Output, settings: str) -> None:
+    def __init__(self, output: CaptionOutput, settings: str) -> None:
         self._output, self._settings = output, settings
-        self._states: dict[Path, State] = {}
+        self._states: dict[Path, CaptionState] = {}
 
-    def of(self, sound: NamedSound) -> State | None:
+    def of(self, sound: NamedSound) -> CaptionState | None:
         path = self._output.state(sound)
         if path is None:
             return None
         if path not in self._states:
-            self._states[path] = State(path, self._settings)
+            self._states[path] = CaptionState(path, self._settings)
         return self._states[path]
 
     def done(self, sounds: Sequence[NamedSound]) -> dict[int, SoundRecord]:
@@ -178,7 +178,7 @@ def _digest(system: CaptioningSystem, reading: dict[str, Any]) -> str:
 
 
 def _write_sidecar(
-    output: Output, sound: NamedSound, own: SoundRecord, is_ours: bool = True
+    output: CaptionOutput, sound: NamedSound, own: SoundRecord, is_ours: bool = True
 ) -> None:
     path = output.sidecar(sound)
     content = sidecar(own, output.kind, output.candidates).encode()

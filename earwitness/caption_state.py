@@ -21,20 +21,20 @@ BESIDE_SIDECARS = "earwitness.state.jsonl"
 HINT = "remove it, or give another place"
 
 
-class Stamp(NamedTuple):
+class FileStamp(NamedTuple):
     """What the file system says of a file."""
 
     size: int
     modified: int  # ns
 
 
-def stamp(path: Path) -> Stamp | None:
+def stamp(path: Path) -> FileStamp | None:
     """None: it cannot be asked."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return FileStamp(status.st_size, status.st_mtime_ns)
 
 
 class _Line(BaseModel):
@@ -46,7 +46,7 @@ class _Line(BaseModel):
     sound: SoundRecord
 
 
-class State:
+class CaptionState:
     """The sounds that are in one file, for one system and its settings.
 
     Args:
@@ -74,7 +74,7 @@ class State:
         if now is None:
             return None
         line = self._by_name.get(name)
-        if line and Stamp(line.size, line.modified) == now:
+        if line and FileStamp(line.size, line.modified) == now:
             return line.sound
         if now.size not in self._sizes:
             return None
@@ -88,7 +88,7 @@ class State:
         """Whether it was captioned before, with any settings and any content."""
         return name in self._names
 
-    def add(self, path: Path, before: Stamp | None, sound: SoundRecord) -> None:
+    def add(self, path: Path, before: FileStamp | None, sound: SoundRecord) -> None:
         """Writes a line, unless the file changed since ``before`` it was read."""
         try:
             digest = sha256(path)

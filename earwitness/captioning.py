@@ -11,15 +11,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from earwitness.caption_inputs import Group, SystemInputs
+from earwitness.caption_inputs import PartGroup, SystemInputs
 from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
 from earwitness.recordings import (
-    Assembly,
+    CaptionAssembly,
     CaptionedSound,
-    End,
-    Part,
-    Reading,
+    FileReading,
+    SoundEnd,
+    SoundPart,
     Windows,
     checked,
     groups,
@@ -192,11 +192,11 @@ class CaptioningSystem:
         if not files:
             return
         inputs = self._inputs()
-        reading = Reading(windows, cutting, inputs.sample_rate(), 60 * longest_minutes)
+        reading = FileReading(windows, cutting, inputs.sample_rate(), 60 * longest_minutes)
         paths = [Path(file) for file in files]
-        waiting: deque[Group] = deque()
+        waiting: deque[PartGroup] = deque()
         features = inputs.grouped(groups(reading.parts(paths), settings.batch), waiting)
-        assembly = Assembly()
+        assembly = CaptionAssembly()
         with tqdm(total=len(paths), unit="sound", disable=None) as bar:
             predicted = predict(
                 self.ensemble, features, settings, self.seed if seed is None else seed
@@ -242,10 +242,10 @@ def _judged(caption: Caption, expected: Usual | None, candidates: int | None) ->
     )
 
 
-def _place(paths: Sequence[Path], events: Sequence[Part | End]) -> str:
+def _place(paths: Sequence[Path], events: Sequence[SoundPart | SoundEnd]) -> str:
     """Where the reading is, for the progress bar."""
     last = events[-1]
-    at = last.start if isinstance(last, Part) else last.seconds
+    at = last.start if isinstance(last, SoundPart) else last.seconds
     return f"{shown(paths[last.file].name)[:32]} {int(at) // 60}:{int(at) % 60:02}"
 
 

@@ -31,7 +31,7 @@ GROUP = 320.0  # seconds of sound in one group, at most: 82 MB at 64 kHz
 READERS = 4  # threads that decode
 
 
-class Part(NamedTuple):
+class SoundPart(NamedTuple):
     """What gets one caption: a file, or a window of one."""
 
     file: int  # its number
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     sound: Waveform | Path  # the path of one that is long and not cut
 
 
-class End(NamedTuple):
+class SoundEnd(NamedTuple):
     """All of a file was read, or could not be."""
 
     file: int
@@ -48,7 +48,7 @@ class End(NamedTuple):
     problem: EarwitnessError | None
 
 
-class Segment(NamedTuple):
+class CaptionedWindow(NamedTuple):
     """A window of a recording, in seconds, and its caption."""
 
     start: float
@@ -61,7 +61,7 @@ class CaptionedSound(NamedTuple):
 
     seconds: float
     text: str
-    windows: tuple[Segment, ...]  # at least one, in the order of time
+    windows: tuple[CaptionedWindow, ...]  # at least one, in the order of time
 
 
 def checked(windows: str, seconds: float, hop: float | None) -> Cutting:
@@ -77,7 +77,7 @@ def checked(windows: str, seconds: float, hop: float | None) -> Cutting:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FileReading:
     """How files are read.
 
     Args:
@@ -92,18 +92,18 @@ class Reading:
     rate: int | None
     longest: float
 
-    def parts(self, files: Sequence[Path]) -> Iterator[Part | End]:
+    def parts(self, files: Sequence[Path]) -> Iterator[SoundPart | SoundEnd]:
         """All parts of all files, in order, each file's end after its parts."""
         with ThreadPoolExecutor(share(READERS)) as pool:
             for own in prefetch(pool, self._begun, enumerate(files), 2 * READERS):
                 yield from own
 
-    def _begun(self, item: tuple[int, Path]) -> Iterator[Part | End]:
+    def _begun(self, item: tuple[int, Path]) -> Iterator[SoundPart | SoundEnd]:
         """A file's parts; the first of them is decoded by the thread that calls this."""
         own = self._read(*item)
         return chain([next(own)], own)
 
-    def _read(self, file: int, path: Path) -> Iterator[Part | End]:
+    def _read(self, file: int, path: Path) -> Iterator[SoundPart | SoundEnd]:
         seconds = 0.0
         try:
             with waveforms.streamed(path, self.longest) as (rate, blocks):
@@ -111,11 +111,13 @@ class Reading:
                     seconds = part.end
                     yield part
         except EarwitnessError as error:
-            yield End(file, seconds, error)
+            yield SoundEnd(file, seconds, error)
         else:
-            yield End(file, seconds, None)
+            yield SoundEnd(file, seconds, None)
 
-    def _parts(self, file: int, path: Path, blocks: Iterator[Samples], rate: int) -> Iterator[Part]:
+    def _parts(
+        self, file: int, path: Path, blocks: Iterator[Samples], rate: int
+    ) -> Iterator[SoundPart]:
         pieces: Iterable[tuple[int, Samples]] = cut(blocks, rate, self.cutting)
         if self.windows in ("auto", "none"):
             head = _up_to(blocks, LONG * rate)
@@ -123,7 +125,7 @@ class Reading:
                 pieces = [(0, np.concatenate(head))]
             elif self.windows == "none":  # read to its end, for its length and for errors
                 seconds = (length + sum(map(len, blocks))) / rate
-                yield Part(file, 0.0, seconds, path)
+                yield SoundPart(file, 0.0, seconds, path)
                 return
             else:
                 pieces = cut(chain(head, blocks), rate, self.cutting)
@@ -131,7 +133,7 @@ class Reading:
             sound = Waveform(str(path), samples, rate)
             if self.rate is not None:
                 sound = Waveform(sound.name, waveforms.load(sound, self.rate), self.rate)
-            yield Part(file, start / rate, (start + len(samples)) / rate, sound)
+            yield SoundPart(file, start / rate, (start + len(samples)) / rate, sound)
 
 
 def _up_to(blocks: Iterator[Samples], most: float) -> list[Samples]:
@@ -144,12 +146,14 @@ def _up_to(blocks: Iterator[Samples], most: float) -> list[Samples]:
     return head
 
 
-def groups(events: Iterable[Part | End], size: int) -> Iterator[list[Part | End]]:
+def groups(
+    events: Iterable[SoundPart | SoundEnd], size: int
+) -> Iterator[list[SoundPart | SoundEnd]]:
     """``size`` parts at a time, or 320 seconds of them, whichever is less; and at least one."""
-    group: list[Part | End] = []
+    group: list[SoundPart | SoundEnd] = []
     parts, seconds = 0, 0.0
     for event in events:
-        if isinstance(event, Part):
+        if isinstance(event, SoundPart):
             length = event.end - event.start
             if parts and (parts == size or seconds + length > GROUP):
                 yield group
@@ -160,37 +164,37 @@ def groups(events: Iterable[Part | End], size: int) -> Iterator[list[Part | End]
         yield group
 
 
-def ahead(made: Iterator[list[Part | End]]) -> Iterator[list[Part | End]]:
+def ahead(made: Iterator[list[SoundPart | SoundEnd]]) -> Iterator[list[SoundPart | SoundEnd]]:
     """The same groups; a thread reads the next one while this one is used."""
     with ThreadPoolExecutor(1) as pool:
         yield from takewhile(bool, prefetch(pool, lambda _: next(made, []), repeat(None), 1))
 
 
-class Assembly:
+class CaptionAssembly:
     """The captions of parts, put together file by file."""
 
     def __init__(self) -> None:
-        self._windows: list[Segment] = []
+        self._windows: list[CaptionedWindow] = []
         self._problem: EarwitnessError | None = None
 
     def add(
-        self, group: Sequence[Part | End], captions: Iterator[Caption | EarwitnessError]
+        self, group: Sequence[SoundPart | SoundEnd], captions: Iterator[Caption | EarwitnessError]
     ) -> Iterator[CaptionedSound | EarwitnessError]:
         """The files that end in this group; ``captions`` are of its parts, in order."""
         for event in group:
-            if isinstance(event, Part):
+            if isinstance(event, SoundPart):
                 caption = next(captions)
                 if isinstance(caption, EarwitnessError):
                     self._problem = self._problem or caption
                 else:
-                    self._windows.append(Segment(event.start, event.end, caption))
+                    self._windows.append(CaptionedWindow(event.start, event.end, caption))
             else:
                 problem = self._problem or event.problem
                 yield problem or captioned(event.seconds, self._windows)
                 self._windows, self._problem = [], None
 
 
-def captioned(seconds: float, windows: Sequence[Segment]) -> CaptionedSound:
+def captioned(seconds: float, windows: Sequence[CaptionedWindow]) -> CaptionedSound:
     """A recording with the line that is merged of its windows."""
     texts = [(own.caption.text, own.end - own.start) for own in windows]
     return CaptionedSound(seconds, merged(texts), tuple(windows))

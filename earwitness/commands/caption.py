@@ -14,7 +14,7 @@ from pipeline.limits import LONGEST_MINUTES
 if TYPE_CHECKING:
     from earwitness.caption_formats import Format
     from earwitness.caption_records import SoundRecord
-    from earwitness.caption_runs import Summary
+    from earwitness.caption_runs import CaptionSummary
     from earwitness.sound_paths import NamedSound
 
 
@@ -80,7 +80,7 @@ def caption(
     was done is in a file that ends in .state.jsonl, beside what is written.
     """
     from earwitness.caption_formats import chosen
-    from earwitness.caption_runs import Output, caption_sounds
+    from earwitness.caption_runs import CaptionOutput, caption_sounds
     from earwitness.captioning import CaptioningSystem
     from earwitness.recordings import checked
     from earwitness.sound_paths import named_sounds
@@ -88,7 +88,7 @@ def caption(
     kind = chosen(format_, out)
     checked(windows, window_seconds, hop_seconds)
     with named_sounds(files) as (sounds, problems):
-        output = Output(kind, out, output_dir, sidecar, candidates)
+        output = CaptionOutput(kind, out, output_dir, sidecar, candidates)
         output.check(sounds)
         limit_threads(system, root)
         captioner = CaptioningSystem.load(system or None, root=root)
@@ -154,7 +154,7 @@ class _Screen:
             sys.stdout.flush()
 
 
-def _say(summary: Summary, windows: str) -> None:
+def _say(summary: CaptionSummary, windows: str) -> None:
     """How it ended, where there is more than one sound to count."""
     new, failed = len(summary.records) - summary.before, len(summary.failed)
     if len(summary.records) + failed > 1 or summary.before:
