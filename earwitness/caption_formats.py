@@ -26,7 +26,7 @@ ENDINGS = {
 OF_ONE_SOUND = ("srt", "vtt")
 MARKS = {True: "yes", False: "no", None: ""}
 WIDEST = 60  # of the column of names
-FORMULA = ("=", "+", "-", "@", "\t")  # a cell that begins so is run by spreadsheets
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a cell that begins so is run by spreadsheets
 
 Style = Callable[[str, str], str]  # text, and what it is: name, time, unsure or number
 
