@@ -37,6 +37,14 @@ def stamp(path: Path) -> FileStamp | None:
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
+def _digest(path: Path) -> str | None:
+    """None: it cannot be read, which its decoder says."""
+    try:
+        return sha256(path)
+    except OSError:
+        return None
+
+
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     settings: str  # digest of the system and all that its captions depend on
@@ -78,11 +86,12 @@ class CaptionState:
             return line.sound
         if now.size not in self._sizes:
             return None
-        try:
-            same = self._by_content.get(sha256(path))
-        except OSError:  # its reader says so
+        same = self._by_content.get(_digest(path) or "")
+        if same is None:
             return None
-        return None if same is None else same.sound.named(name)
+        found = same.sound.named(name)
+        self._append(path, now, same.sha256, found)  # so that it is known by its name
+        return found
 
     def knows(self, name: str) -> bool:
         """Whether it was captioned before, with any settings and any content."""
@@ -90,10 +99,12 @@ class CaptionState:
 
     def add(self, path: Path, before: FileStamp | None, sound: SoundRecord) -> None:
         """Writes a line, unless the file changed since ``before`` it was read."""
-        try:
-            digest = sha256(path)
-        except OSError:
-            return
+        if digest := _digest(path):
+            self._append(path, before, digest, sound)
+
+    def _append(
+        self, path: Path, before: FileStamp | None, digest: str, sound: SoundRecord
+    ) -> None:
         if before is None or stamp(path) != before:
             return
         line = _Line(

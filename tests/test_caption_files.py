@@ -113,14 +113,10 @@ def test_auto_cuts_what_is_longer_than_a_minute(system: CaptioningSystem, tmp_pa
     for name, seconds in (("minute", LONG), ("longer", LONG + 1)):
         paths[name] = tmp_path / f"{name}.wav"
         soundfile.write(paths[name], sweep(seconds, 3, 8000), 8000)
-    counts = {
-        (name, windows): len(good(found).windows)
-        for windows in ("auto", "none")
-        for name, found in zip(paths, system.caption_files([*paths.values()], windows=windows), strict=True)
-    }  # fmt: skip
-    assert counts.pop(("longer", "auto")) in (5, 6, 7)
-    assert {*counts.values()} == {1}
+    minute, longer = map(good, system.caption_files([*paths.values()]))
+    assert len(minute.windows) == 1 and len(longer.windows) in (5, 6, 7)
     whole = [good(found) for found in system.caption_files([*paths.values()], windows="none")]
+    assert [len(found.windows) for found in whole] == [1, 1]
     assert [found.seconds for found in whole] == [LONG, LONG + 1]
     assert [found.text for found in whole] == [c.text for c in system.caption([*paths.values()])]
 
@@ -213,7 +209,7 @@ def test_settings_that_cannot_be(system: CaptioningSystem, files: list[Path]) ->
         system.caption_windows(files[0], windows="silent")  # type: ignore[arg-type]
     with pytest.raises(EarwitnessError, match="a window of 0 seconds"):
         system.caption_windows(files[0], window_seconds=0)
-    with pytest.raises(EarwitnessError, match="unknown|beam"):
+    with pytest.raises(EarwitnessError, match="beam"):
         system.caption_windows(files[0], beam=2)
     with pytest.raises(EarwitnessError, match=r"gone\.wav: not there"):
         system.caption_windows("gone.wav")

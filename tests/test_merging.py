@@ -8,7 +8,7 @@ from earwitness.merging import merged, similarity
 
 
 def test_similarity_is_the_f1_of_words_and_pairs() -> None:
-    """``a dog barks``: 3 words, 2 pairs; ``a dog runs away``: 4 and 3; a, dog, a dog are in both."""
+    """``a dog barks`` has 3 words and 2 pairs, the next 4 and 3; a, dog and a dog are in both."""
     found = similarity(["a dog barks", "a dog runs away", "A DOG barks", "rain", ""])
     assert found[0, 1] == pytest.approx(2 * 3 / (5 + 7))
     assert found[0, 2] == found[0, 0] == 1
