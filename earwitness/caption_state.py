@@ -118,8 +118,8 @@ class CaptionState:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         begin = "\n" if self._unfinished else ""
         self._unfinished = False
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{begin}{line.model_dump_json()}\n")
+        with self._path.open("ab", buffering=0) as stream:  # a line is written in one go
+            stream.write(f"{begin}{line.model_dump_json()}\n".encode())
 
     def _keep(self, line: _Line) -> None:
         self._by_name[line.sound.file] = line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class CaptioningSystem:
         window_seconds: float = 10.0,
         hop_seconds: float | None = None,
         seed: int | None = None,
-        longest_minutes: float = LONGEST_MINUTES,
+        longest_minutes: float | None = None,
         **decoding: Any,
     ) -> CaptionedSound:
         """A recording in windows, each with its start, end and caption, and a line of all.
@@ -167,7 +168,7 @@ class CaptioningSystem:
         window_seconds: float = 10.0,
         hop_seconds: float | None = None,
         seed: int | None = None,
-        longest_minutes: float = LONGEST_MINUTES,
+        longest_minutes: float | None = None,
         **decoding: Any,
     ) -> Iterator[CaptionedSound | EarwitnessError]:
         """The captions of each file, or why there are none, in order, as soon as they are known.
@@ -181,7 +182,9 @@ class CaptioningSystem:
                 each ``hop_seconds``, or one after the other. ``silence``: windows of half to one
                 and a half of ``window_seconds``, cut where it is quietest. ``auto``: as ``silence``
                 where a file is longer than a minute, else one caption.
-            seed, longest_minutes, decoding: as of :meth:`caption`.
+            longest_minutes: a longer file is refused; None: where windows are cut none is, as they
+                take no memory, and else what lasts more than two hours.
+            seed, decoding: as of :meth:`caption`.
 
         Raises:
             EarwitnessError: it is not about one file: an unknown setting, or an encoder that is not
@@ -192,6 +195,8 @@ class CaptioningSystem:
         if not files:
             return
         inputs = self._inputs()
+        if longest_minutes is None:
+            longest_minutes = LONGEST_MINUTES if windows == "none" else math.inf
         reading = FileReading(windows, cutting, inputs.sample_rate(), 60 * longest_minutes)
         paths = [Path(file) for file in files]
         waiting: deque[PartGroup] = deque()

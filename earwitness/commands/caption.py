@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earwitness.commands.shared import LongestMinutes, Quiet, Root, limit_threads, report_failed
-from pipeline.limits import LONGEST_MINUTES
+from earwitness.commands.shared import Quiet, Root, limit_threads, report_failed
 
 if TYPE_CHECKING:
     from earwitness.caption_formats import Format
@@ -64,7 +63,14 @@ def caption(
     again: Annotated[
         bool, typer.Option("--again", help="caption also what was done before and is unchanged")
     ] = False,
-    longest_minutes: LongestMinutes = LONGEST_MINUTES,
+    longest_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="longer files are left out; if not given, what is longer than 120 where no "
+            "windows are cut",
+            min=0.0,
+        ),
+    ] = None,
     quiet: Quiet = False,
     root: Root = None,
 ) -> None:
