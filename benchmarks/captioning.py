@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,12 +75,13 @@ def work(folder: Path, way: str, repository: str, system: str) -> tuple[float, f
             captioner.caption([piece], sample_rate=rate)
 
     windows = int(soundfile.info(folder / "long.flac").duration) // WINDOW
-    call, scale = {
+    ways: dict[str, tuple[Callable[[], None], float]] = {
         "loop_files": (loop_files, len(short) / min(LOOP, len(short))),
         "loop_hour": (loop_hour, windows / min(LOOP, windows)),
         "our_files": (partial(ours, short, "auto"), 1.0),
         "our_hour": (partial(ours, [folder / "long.flac"], "silence"), 1.0),
-    }[way]
+    }
+    call, scale = ways[way]
     with Peak() as peak:
         taken = seconds(call)
     return taken * scale, peak.megabytes
