@@ -173,7 +173,8 @@ class _States:
 
 
 def _digest(system: CaptioningSystem, reading: dict[str, Any]) -> str:
-    settings = json.dumps([identity(system), reading], sort_keys=True)
+    windows = {name: value for name, value in reading.items() if name != "longest_minutes"}
+    settings = json.dumps([identity(system), windows], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()
 
 

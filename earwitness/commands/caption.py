@@ -96,6 +96,9 @@ def caption(
     with named_sounds(files) as (sounds, problems):
         output = CaptionOutput(kind, out, output_dir, sidecar, candidates)
         output.check(sounds)
+        if not sounds:  # before models are loaded
+            report_failed(problems)
+            return
         limit_threads(system, root)
         captioner = CaptioningSystem.load(system or None, root=root)
         captioner.check_candidates(candidates)
