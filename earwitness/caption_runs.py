@@ -15,7 +15,7 @@ from typing import Any
 
 from earwitness.caption_formats import ENDINGS, OF_ONE_SOUND, Format, document, sidecar
 from earwitness.caption_records import SoundRecord, record
-from earwitness.caption_state import BESIDE_SIDECARS, CaptionState, beside, stamp
+from earwitness.caption_state import BESIDE_SIDECARS, CaptionState, FileStamp, beside, stamp
 from earwitness.captioning import CaptioningSystem
 from earwitness.identity import identity
 from earwitness.sound_paths import STDIN, NamedSound
@@ -113,63 +113,79 @@ def caption_sounds(
         EarwitnessError: what is about one sound is in the summary; all else.
     """
     output.check(sounds)
-    states = _States(output, _digest(system, reading) if any(map(output.state, sounds)) else "")
-    done = {} if again else states.done(sounds)
+    run = _Run(output, _digest(system, reading) if any(map(output.state, sounds)) else "", again)
     stamps = [stamp(sound.path) for sound in sounds]
-    summary = CaptionSummary(before=len(done))
-    for number in done:
-        if output.has_sidecars and not output.sidecar(sounds[number]).exists():
-            _write_sidecar(output, sounds[number], done[number])
-    new = [number for number in range(len(sounds)) if number not in done]
+    known = {} if again else run.known(sounds)
+    done = {n: own for n, own in known.items() if run.save(sounds[n], stamps[n], own)}
+    before = len(done)
+    new = [number for number in range(len(sounds)) if number not in known]
     paths = [sounds[number].path for number in new]
     for number, found in zip(new, system.caption_files(paths, **reading), strict=True):
         sound = sounds[number]
-        try:
-            if isinstance(found, EarwitnessError):
-                raise found
-            own = record(writable(sound.name), found)
-            state = states.of(sound)
-            if output.has_sidecars:
-                is_ours = again or (state is not None and state.knows(own.file))
-                _write_sidecar(output, sound, own, is_ours)
-        except EarwitnessError as error:
-            summary.failed.append(_named(str(error), sound))
+        if isinstance(found, EarwitnessError):
+            run.failed.append(_named(str(found), sound))
             continue
-        if state is not None:
-            state.add(sound.path, stamps[number], own)
-        done[number] = own
-        show(own)
-    summary.records = [done[number] for number in sorted(done)]
+        own = record(writable(sound.name), found)
+        if run.save(sound, stamps[number], own):
+            done[number] = own
+            show(own)
+    records = [done[number] for number in sorted(done)]
     if output.out is not None:
         with delivering(output.out) as whole:
-            whole.write_bytes(document(summary.records, output.kind, output.candidates).encode())
-    return summary
+            whole.write_bytes(document(records, output.kind, output.candidates).encode())
+    return CaptionSummary(records, before, run.failed)
 
 
-class _States:
-    """The states of an output, each read when it is first needed."""
+class _Run:
+    """The states of an output, each read when it is first needed, and what could not be written.
 
-    def __init__(self, output: CaptionOutput, settings: str) -> None:
-        self._output, self._settings = output, settings
+    Args:
+        settings: a digest of all that captions depend on.
+    """
+
+    def __init__(self, output: CaptionOutput, settings: str, again: bool) -> None:
+        self._output, self._settings, self._again = output, settings, again
         self._states: dict[Path, CaptionState] = {}
+        self.failed: list[str] = []
 
-    def of(self, sound: NamedSound) -> CaptionState | None:
+    def known(self, sounds: Sequence[NamedSound]) -> dict[int, SoundRecord]:
+        """The records of an earlier run, by the sounds' numbers."""
+        found = {}
+        for number, sound in enumerate(sounds):
+            state = self._state(sound)
+            own = state and state.find(sound.path, writable(sound.name))
+            if own:
+                found[number] = own
+        return found
+
+    def save(self, sound: NamedSound, before: FileStamp | None, own: SoundRecord) -> bool:
+        """Whether all is written: the sidecar first, so that what the state knows is there."""
+        state = self._state(sound)
+        if not self._output.has_sidecars:
+            if state is not None and not state.has(own):
+                state.add(sound.path, before, own)
+            return True
+        kind, path = self._output.kind, self._output.sidecar(sound)
+        written = f"{kind} {self._output.candidates}"
+        if state is not None and state.has(own, written) and path.exists() and not self._again:
+            return True
+        is_ours = self._again or (state is not None and state.knows(own.file, kind))
+        try:
+            _write(path, sidecar(own, kind, self._output.candidates).encode(), is_ours)
+        except EarwitnessError as error:
+            self.failed.append(str(error))
+            return False
+        if state is not None:
+            state.add(sound.path, before, own, written)
+        return True
+
+    def _state(self, sound: NamedSound) -> CaptionState | None:
         path = self._output.state(sound)
         if path is None:
             return None
         if path not in self._states:
             self._states[path] = CaptionState(path, self._settings)
         return self._states[path]
-
-    def done(self, sounds: Sequence[NamedSound]) -> dict[int, SoundRecord]:
-        """The records of an earlier run, by the sounds' numbers."""
-        found = {}
-        for number, sound in enumerate(sounds):
-            state = self.of(sound)
-            own = state and state.find(sound.path, writable(sound.name))
-            if own:
-                found[number] = own
-        return found
 
 
 def _digest(system: CaptioningSystem, reading: dict[str, Any]) -> str:
@@ -178,11 +194,7 @@ def _digest(system: CaptioningSystem, reading: dict[str, Any]) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()
 
 
-def _write_sidecar(
-    output: CaptionOutput, sound: NamedSound, own: SoundRecord, is_ours: bool = True
-) -> None:
-    path = output.sidecar(sound)
-    content = sidecar(own, output.kind, output.candidates).encode()
+def _write(path: Path, content: bytes, is_ours: bool) -> None:
     if not is_ours and path.exists() and path.read_bytes() != content:
         raise EarwitnessError(
             f"{shown(path)}: is there, and not from here; move it, or give --again to write over it"

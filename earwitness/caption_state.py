@@ -48,6 +48,7 @@ def _digest(path: Path) -> str | None:
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     settings: str  # digest of the system and all that its captions depend on
+    sidecar: str  # what was written beside the sound, such as ``json 3``; empty: nothing
     size: int
     modified: int
     sha256: str
@@ -70,7 +71,8 @@ class CaptionState:
         self._by_name: dict[str, _Line] = {}
         self._by_content: dict[str, _Line] = {}
         self._sizes: set[int] = set()
-        self._names: set[str] = set()  # of any settings
+        self._kinds: set[tuple[str, str]] = set()  # names and kinds of sidecars, of any settings
+        self._written: dict[tuple[str, str], str] = {}  # names and sidecars: digests of content
         self._unfinished = False  # the last line, by a killed run
         check_place(path)
         if path.exists():
@@ -90,25 +92,40 @@ class CaptionState:
         if same is None:
             return None
         found = same.sound.named(name)
-        self._append(path, now, same.sha256, found)  # so that it is known by its name
+        self._append(path, now, same.sha256, found, "")  # so that it is known by its name
         return found
 
-    def knows(self, name: str) -> bool:
-        """Whether it was captioned before, with any settings and any content."""
-        return name in self._names
+    def has(self, sound: SoundRecord, sidecar: str = "") -> bool:
+        """Whether a line says that these captions were written so, with these settings."""
+        line = self._by_name.get(sound.file)
+        if line is None or line.sound != sound:
+            return False
+        return not sidecar or self._written.get((sound.file, sidecar)) == line.sha256
 
-    def add(self, path: Path, before: FileStamp | None, sound: SoundRecord) -> None:
+    def knows(self, name: str, kind: str) -> bool:
+        """Whether a sidecar of this kind was written before, with any settings and any content."""
+        return (name, kind) in self._kinds
+
+    def add(
+        self, path: Path, before: FileStamp | None, sound: SoundRecord, sidecar: str = ""
+    ) -> None:
         """Writes a line, unless the file changed since ``before`` it was read."""
         if digest := _digest(path):
-            self._append(path, before, digest, sound)
+            self._append(path, before, digest, sound, sidecar)
 
     def _append(
-        self, path: Path, before: FileStamp | None, digest: str, sound: SoundRecord
+        self,
+        path: Path,
+        before: FileStamp | None,
+        digest: str,
+        sound: SoundRecord,
+        sidecar: str,
     ) -> None:
         if before is None or stamp(path) != before:
             return
         line = _Line(
             settings=self._settings,
+            sidecar=sidecar,
             size=before.size,
             modified=before.modified,
             sha256=digest,
@@ -125,7 +142,8 @@ class CaptionState:
         self._by_name[line.sound.file] = line
         self._by_content[line.sha256] = line
         self._sizes.add(line.size)
-        self._names.add(line.sound.file)
+        self._written[line.sound.file, line.sidecar] = line.sha256
+        self._kinds.add((line.sound.file, line.sidecar.partition(" ")[0]))
 
     def _read(self) -> None:
         content = read_text(self._path, HINT, made="a state of captions")
@@ -142,7 +160,7 @@ class CaptionState:
                         f"{self._path}: no state of captions ({reason(error)}); {HINT}"
                     ) from None
                 continue  # half a line of a killed run, or of another version
-            self._names.add(line.sound.file)
+            self._kinds.add((line.sound.file, line.sidecar.partition(" ")[0]))
             if line.settings == self._settings:
                 self._keep(line)
 

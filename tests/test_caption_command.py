@@ -176,6 +176,29 @@ def test_nothing_of_others_is_written_over(folder: Path, caption: Caption) -> No
     assert "give one of them" in caption("rec", "--sidecar", "--output-dir", "x", code=1).stderr
 
 
+def test_sidecars_of_another_kind_or_with_more_in_them(folder: Path, caption: Caption) -> None:
+    """They are written from what is known; what a person corrected stays, and so do their notes."""
+    notes = folder / "d.wav.txt"
+    notes.write_text("my own notes")
+    caption("rec", "--sidecar", "-f", "json")
+    corrected = folder / "a.wav.json"
+    corrected.write_text("{}")
+    (folder / "in/b.ogg.json").unlink()
+    assert caption("rec", "--sidecar", "-f", "json").stderr == "captioned 0, 6 done before\n"
+    assert corrected.read_text(encoding="utf-8") == "{}"
+    again = json.loads((folder / "in/b.ogg.json").read_text(encoding="utf-8"))
+    done = caption("rec", "--sidecar", "-f", "json", "--candidates", "2")
+    assert done.stderr == "captioned 0, 6 done before\n"
+    more = json.loads((folder / "in/b.ogg.json").read_text(encoding="utf-8"))
+    assert len(more.pop("candidates")) == 2 and more == again
+    done = caption("rec", "--sidecar", code=1)
+    assert done.stderr.startswith(
+        "captioned 0, 5 done before, failed 1\nerror: rec/d.wav.txt: is th"
+    )
+    assert notes.read_text(encoding="utf-8") == "my own notes"
+    assert (folder / "in/b.ogg.txt").read_text(encoding="utf-8") == f"{again['caption']}\n"
+
+
 @pytest.mark.parametrize("options", [["--out", "x.csv"], ["--output-dir", "x", "-f", "jsonl"]])
 def test_what_is_done_is_not_done_again(
     folder: Path, caption: Caption, options: list[str], monkeypatch: pytest.MonkeyPatch
