@@ -113,7 +113,8 @@ def caption_sounds(
         EarwitnessError: what is about one sound is in the summary; all else.
     """
     output.check(sounds)
-    run = _Run(output, _digest(system, reading) if any(map(output.state, sounds)) else "", again)
+    settings = _digest(system, reading) if any(map(output.state, sounds)) else ""
+    run = _CaptionRun(output, settings, again)
     stamps = [stamp(sound.path) for sound in sounds]
     known = {} if again else run.known(sounds)
     done = {n: own for n, own in known.items() if run.save(sounds[n], stamps[n], own)}
@@ -136,7 +137,7 @@ def caption_sounds(
     return CaptionSummary(records, before, run.failed)
 
 
-class _Run:
+class _CaptionRun:
     """The states of an output, each read when it is first needed, and what could not be written.
 
     Args:

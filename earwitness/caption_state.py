@@ -45,7 +45,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-class _Line(BaseModel):
+class _StateLine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     settings: str  # digest of the system and all that its captions depend on
     sidecar: str  # what was written beside the sound, such as ``json 3``; empty: nothing
@@ -68,8 +68,8 @@ class CaptionState:
 
     def __init__(self, path: Path, settings: str) -> None:
         self._path, self._settings = path, settings
-        self._by_name: dict[str, _Line] = {}
-        self._by_content: dict[str, _Line] = {}
+        self._by_name: dict[str, _StateLine] = {}
+        self._by_content: dict[str, _StateLine] = {}
         self._sizes: set[int] = set()
         self._kinds: set[tuple[str, str]] = set()  # names and kinds of sidecars, of any settings
         self._written: dict[tuple[str, str], str] = {}  # names and sidecars: digests of content
@@ -123,7 +123,7 @@ class CaptionState:
     ) -> None:
         if before is None or stamp(path) != before:
             return
-        line = _Line(
+        line = _StateLine(
             settings=self._settings,
             sidecar=sidecar,
             size=before.size,
@@ -138,7 +138,7 @@ class CaptionState:
         with self._path.open("ab", buffering=0) as stream:  # a line is written in one go
             stream.write(f"{begin}{line.model_dump_json()}\n".encode())
 
-    def _keep(self, line: _Line) -> None:
+    def _keep(self, line: _StateLine) -> None:
         self._by_name[line.sound.file] = line
         self._by_content[line.sha256] = line
         self._sizes.add(line.size)
@@ -153,7 +153,7 @@ class CaptionState:
             if not text.strip():
                 continue
             try:
-                line = _Line.model_validate_json(text)
+                line = _StateLine.model_validate_json(text)
             except ValidationError as error:
                 if number == 1 and not self._is_ours(text):
                     raise EarwitnessError(
