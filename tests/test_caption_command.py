@@ -176,6 +176,26 @@ def test_nothing_of_others_is_written_over(folder: Path, caption: Caption) -> No
     assert "give one of them" in caption("rec", "--sidecar", "--output-dir", "x", code=1).stderr
 
 
+def test_a_name_that_is_no_utf8(repository: Path, folder: Path, caption: Caption) -> None:
+    """Right in each format, beside a file whose name looks the same; and known again."""
+    latin, same = os.fsdecode(b"rec/lat\xe9.wav"), "rec/lat\\xe9.wav"
+    for name, number in ((latin, 7), (same, 8)):
+        write(folder / "new.wav", number)  # soundfile takes no such name
+        (folder / "new.wav").rename(name)
+    expected = texts(repository, Path(latin), Path(same))
+    options = [latin, "--out", "x.csv", "--output-dir", "out", "-f"]
+    for kind in ("csv", "json", "jsonl", "text", "srt"):
+        done = caption(*options, kind)
+        assert done.stdout in ("", f"{same}  {expected[0]}\n")
+    caption(latin, same, "--out", "y.json")
+    found = json.loads(Path("y.json").read_text(encoding="utf-8"))
+    assert [(each["file"], each["caption"]) for each in found] == [
+        (same, text) for text in expected
+    ]
+    assert {os.fsencode(path.name) for path in Path("out").rglob("*.srt")} == {b"lat\xe9.wav.srt"}
+    assert caption(*options, "srt").stderr == "captioned 0, 1 done before\n"
+
+
 def test_sidecars_of_another_kind_or_with_more_in_them(folder: Path, caption: Caption) -> None:
     """They are written from what is known; what a person corrected stays, and so do their notes."""
     notes = folder / "d.wav.txt"

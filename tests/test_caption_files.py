@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from earwitness.captioning import CaptioningSystem
 from earwitness.recordings import LONG, CaptionedSound, FileReading, SoundEnd, SoundPart
 from pipeline.audio.cutting import Cutting
 from pipeline.errors import EarwitnessError
+from pipeline.freed import give_back
 
 RATE = 44100
 
@@ -202,6 +206,28 @@ def test_a_long_recording_is_never_held_whole(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert seconds == pytest.approx(1200, abs=0.01)
     assert peak < 25e6
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library has no malloc_trim")
+def test_free_memory_goes_back_to_the_system() -> None:
+    """A block at the end of the heap is in use, so that all that is free before it stays there."""
+
+    def resident() -> int:
+        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+        return int(pages) * resource.getpagesize()
+
+    last: list[bytearray] = []
+
+    def work() -> None:
+        blocks = [bytearray(b"x" * 60_000) for _ in range(2000)]
+        last.append(blocks.pop())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    before = resident()
+    give_back()
+    assert before - resident() > 60e6
 
 
 def test_settings_that_cannot_be(system: CaptioningSystem, files: list[Path]) -> None:
