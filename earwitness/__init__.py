@@ -12,6 +12,7 @@ from earwitness.process import set_up
 if TYPE_CHECKING:
     from earwitness.captioning import CaptioningSystem
     from earwitness.loading import load
+    from earwitness.recordings import CaptionedSound, CaptionedWindow
     from earwitness.retrieval import RetrievalSystem
     from earwitness.scoring import CaptionScores, score
     from earwitness.spaces import open_space
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Caption",
     "CaptionScores",
+    "CaptionedSound",
+    "CaptionedWindow",
     "CaptioningSystem",
     "EarwitnessError",
     "RetrievalSystem",
@@ -59,6 +62,14 @@ def __getattr__(name: str) -> object:
             from pipeline.decoding.predict import Caption
 
             return Caption
+        case "CaptionedSound":
+            from earwitness.recordings import CaptionedSound
+
+            return CaptionedSound
+        case "CaptionedWindow":
+            from earwitness.recordings import CaptionedWindow
+
+            return CaptionedWindow
         case "CaptionScores":
             from earwitness.scoring import CaptionScores
 

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from earwitness.caption_inputs import PartGroup, SystemInputs
 from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
+from earwitness.recordings import (
+    CaptionAssembly,
+    CaptionedSound,
+    FileReading,
+    SoundEnd,
+    SoundPart,
+    Windows,
+    checked,
+    groups,
+)
 from earwitness.repository import Repository, find_repository, model_folder
-from earwitness.sound_features import SoundFeatures, Sounds
+from earwitness.sound_features import SoundFeatures
 from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
 from pipeline.decoding.ensemble import Ensemble
 from pipeline.decoding.predict import Caption, predict
-from pipeline.decoding.text_memory import TextMemory, open_memory, read_sound
+from pipeline.decoding.text_memory import TextMemory, open_memory
 from pipeline.errors import EarwitnessError
+from pipeline.files import shown
 from pipeline.limits import LONGEST_MINUTES
-from pipeline.tensors import Padded, pad_arrays
 from pipeline.trained.captioner import load_captioner
-
-CHUNK = 128  # sounds whose features are held at once
 
 
 @dataclass(frozen=True)
@@ -91,52 +105,130 @@ class CaptioningSystem:
             EarwitnessError: a sound cannot be used (the message names it), an unknown setting, or
                 an encoder that is not there or gives other features than were trained on.
         """
-        values = {**self.decoding.model_dump(), **decoding}
-        settings = parse_section(DecodingConfig, values, "decoding")
+        settings, expected = self._search(decoding)
         if candidates is not None and not 0 <= candidates < _found(settings):
             raise EarwitnessError(
                 f"candidates {candidates}: this search finds {_found(settings) - 1} beside the "
                 "best; ask for at most so many, or raise beams"
             )
-        # of another search the held-out captions say nothing
-        same = settings.model_copy(update={"batch": self.decoding.batch}) == self.decoding
-        expected = self.usual if same else None
         draws = self.seed if seed is None else seed
         read = read_sounds(sounds, sample_rate)
-        batches = self._batches(read, settings.batch, longest_minutes)
+        batches = self._inputs().batches(read, settings.batch, longest_minutes)
         return [
-            caption._replace(
-                candidates=caption.candidates[:candidates],
-                unsure=expected and expected.is_unsure(caption.text, caption.log_prob),
-            )
+            _judged(caption, expected, candidates)
             for batch in predict(self.ensemble, batches, settings, draws)
             for caption in batch
         ]
 
-    def _batches(
-        self, sounds: Sounds, size: int, longest_minutes: float
-    ) -> Iterator[list[tuple[Padded, ...]]]:
-        """M × E × (B, T, D), ``size`` sounds at a time."""
-        members = self.ensemble.captioners
-        own = [[(m.plan.dataset, feature) for feature in m.plan.features] for m in members]
-        wanted = [feature for features in own for feature in features]
-        chunk = max(CHUNK // size, 1) * size
-        for made in self.features.chunks(sounds, wanted, chunk, longest_minutes):
-            for member, features in zip(members, own, strict=True):
-                widths = [made[feature][0].shape[1] for feature in features]
-                member.check_widths(widths, member.plan.features)
-            for at in range(0, len(made[wanted[0]]), size):
-                values = {
-                    feature: pad_arrays(entries[at : at + size], self.ensemble.device)
-                    for feature, entries in made.items()
-                }
-                batch = [tuple(values[feature] for feature in features) for features in own]
-                yield read_sound(self.memories, batch)
+    def check_candidates(self, count: int) -> None:
+        """Refuses more hypotheses, the best among them, than the repository's search finds."""
+        if count > (most := _found(self.decoding)):
+            raise EarwitnessError(
+                f"candidates {count}: this search finds {most}; ask for at most so many, or raise "
+                "decoding.beams in params.yaml"
+            )
+
+    def caption_windows(
+        self,
+        path: str | Path,
+        *,
+        windows: Windows = "silence",
+        window_seconds: float = 10.0,
+        hop_seconds: float | None = None,
+        seed: int | None = None,
+        longest_minutes: float | None = None,
+        **decoding: Any,
+    ) -> CaptionedSound:
+        """A recording in windows, each with its start, end and caption, and a line of all.
+
+        It is read in blocks: an hour takes no more memory than some minutes. Arguments are those of
+        :meth:`caption_files`.
+
+        Raises:
+            EarwitnessError: as :meth:`caption`; or windows that cannot be.
+        """
+        (found,) = self.caption_files(
+            [path],
+            windows=windows,
+            window_seconds=window_seconds,
+            hop_seconds=hop_seconds,
+            seed=seed,
+            longest_minutes=longest_minutes,
+            **decoding,
+        )
+        if isinstance(found, EarwitnessError):
+            raise found
+        return found
+
+    def caption_files(
+        self,
+        files: Sequence[str | Path],
+        *,
+        windows: Windows = "auto",
+        window_seconds: float = 10.0,
+        hop_seconds: float | None = None,
+        seed: int | None = None,
+        longest_minutes: float | None = None,
+        **decoding: Any,
+    ) -> Iterator[CaptionedSound | EarwitnessError]:
+        """The captions of each file, or why there are none, in order, as soon as they are known.
+
+        Files are decoded by threads while others are encoded and captioned, and windows of several
+        files share a batch.
+
+        Args:
+            files: N of them.
+            windows: ``none``: one caption a file. ``fixed``: windows of ``window_seconds``, one
+                each ``hop_seconds``, or one after the other. ``silence``: windows of half to one
+                and a half of ``window_seconds``, cut where it is quietest. ``auto``: as ``silence``
+                where a file is longer than a minute, else one caption.
+            longest_minutes: a longer file is refused; None: where windows are cut none is, as they
+                take no memory, and else what lasts more than two hours.
+            seed, decoding: as of :meth:`caption`.
+
+        Raises:
+            EarwitnessError: it is not about one file: an unknown setting, or an encoder that is not
+                there or gives other features than were trained on.
+        """
+        settings, expected = self._search(decoding)
+        cutting = checked(windows, window_seconds, hop_seconds)
+        if not files:
+            return
+        inputs = self._inputs()
+        if longest_minutes is None:
+            longest_minutes = LONGEST_MINUTES if windows == "none" else math.inf
+        reading = FileReading(windows, cutting, inputs.sample_rate(), 60 * longest_minutes)
+        paths = [Path(file) for file in files]
+        waiting: deque[PartGroup] = deque()
+        features = inputs.grouped(groups(reading.parts(paths), settings.batch), waiting)
+        assembly = CaptionAssembly()
+        with tqdm(total=len(paths), unit="sound", disable=None) as bar:
+            predicted = predict(
+                self.ensemble, features, settings, self.seed if seed is None else seed
+            )
+            for batch in chain(predicted, [[]]):  # the last: of groups without any captions
+                judged = iter([_judged(caption, expected, None) for caption in batch])
+                while waiting:
+                    events, problems = waiting.popleft()
+                    bar.set_postfix_str(_place(paths, events), refresh=False)
+                    own = (problem or next(judged) for problem in problems)
+                    for found in assembly.add(events, own):
+                        bar.update()
+                        yield found
+
+    def _inputs(self) -> SystemInputs:
+        return SystemInputs(self.ensemble, self.memories, self.features)
+
+    def _search(self, decoding: dict[str, Any]) -> tuple[DecodingConfig, Usual | None]:
+        """The settings of a call, and what held-out captions are like by the same search."""
+        values = {**self.decoding.model_dump(), **decoding}
+        settings = parse_section(DecodingConfig, values, "decoding")
+        # of another search the held-out captions say nothing
+        same = settings.model_copy(update={"batch": self.decoding.batch}) == self.decoding
+        return settings, self.usual if same else None
 
 
-def _system(
-    repository: Repository, name: str | Path | None
-) -> tuple[str, SystemConfig, Params]:
+def _system(repository: Repository, name: str | Path | None) -> tuple[str, SystemConfig, Params]:
     """The system of that name, the first for None, and the parameters with its own settings."""
     params, source = repository.params(), repository.params_file
     if not params.systems:
@@ -146,6 +238,20 @@ def _system(
         raise EarwitnessError(f"{source}: no system '{name}'{nearest(name, params.systems)}")
     system = params.systems[name]
     return name, system, with_settings(params, system.set, f"{source}: systems.{name}.set")
+
+
+def _judged(caption: Caption, expected: Usual | None, candidates: int | None) -> Caption:
+    return caption._replace(
+        candidates=caption.candidates[:candidates],
+        unsure=expected and expected.is_unsure(caption.text, caption.log_prob),
+    )
+
+
+def _place(paths: Sequence[Path], events: Sequence[SoundPart | SoundEnd]) -> str:
+    """Where the reading is, for the progress bar."""
+    last = events[-1]
+    at = last.start if isinstance(last, SoundPart) else last.seconds
+    return f"{shown(paths[last.file].name)[:32]} {int(at) // 60}:{int(at) % 60:02}"
 
 
 def _found(settings: DecodingConfig) -> int:

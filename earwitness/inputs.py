@@ -99,9 +99,10 @@ def _walk(top: Path, problems: list[str]) -> list[Path]:
             seen.add(own)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             waiting += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
-            found += [Path(place, name) for name in names if _is_sound(name)]
+            found += [Path(place, name) for name in names if is_sound(name)]
     return sorted(found)
 
 
-def _is_sound(name: str) -> bool:
+def is_sound(name: str) -> bool:
+    """Whether a file has a sound's ending, and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in SEARCHED

@@ -41,11 +41,13 @@ class SoundFeatures:
         self._encoders: dict[Feature, Callable[[Sounds, float], Entries]] = {}
         self._retrievers: dict[str, TrainedRetriever] = {}
         self._own: dict[Feature, EncoderSoundSide] = {}  # of spaces
+        self._rates: dict[Feature, int] = {}  # that each encoder reads sound at
 
     def add(self, space: TrainedRetriever, encoder: SoundEncoder) -> None:
         """A space, with the encoder that its sound is read by, which is built already."""
         for feature in self.read_by(space):
             self._encoders[feature] = _encoding(encoder, self._own[feature].encoder)
+            self._rates[feature] = encoder.sample_rate
 
     def read_by(self, retriever: TrainedRetriever, dataset: str | None = None) -> list[Feature]:
         """The features that a retriever's sound side reads.
@@ -72,13 +74,53 @@ class SoundFeatures:
             EarwitnessError: a sound or an encoder that cannot be used, a file that is too long, or
                 no such feature.
         """
-        longest = 60 * longest_minutes
         with tqdm(total=len(sounds), unit="sound", disable=None) as bar:
             for at in range(0, len(sounds), size):
                 chunk = sounds[at : at + size]
-                made: dict[Feature, Entries] = {}
-                yield {feature: self._make(feature, chunk, made, longest) for feature in features}
+                yield self.made(chunk, features, 60 * longest_minutes)
                 bar.update(len(chunk))
+
+    def made(
+        self, sounds: Sounds, features: Sequence[Feature], longest: float
+    ) -> dict[Feature, Entries]:
+        """``features`` of all ``sounds``; a file of more than ``longest`` seconds is refused.
+
+        Raises:
+            EarwitnessError: as :meth:`chunks`.
+        """
+        made: dict[Feature, Entries] = {}
+        return {feature: self._make(feature, sounds, made, longest) for feature in features}
+
+    def sample_rate(self, features: Sequence[Feature]) -> int | None:
+        """In Hz, that all encoders of ``features`` read sound at; None: they differ."""
+        encoders = [each for feature in features for each in self._read(feature)]
+        for each in encoders:
+            self._encoder(each)
+        rates = {self._rates[each] for each in encoders}
+        return rates.pop() if len(rates) == 1 else None
+
+    def sources(self, features: Sequence[Feature]) -> list[Path]:
+        """Files that say how ``features`` are made, and trained weights, where there are any."""
+        found: dict[Path, None] = {}
+        for feature in features:
+            name, _, part = feature[1].partition("/")
+            if part:
+                folder = self._repository.retrievers / name
+                found |= dict.fromkeys((folder / "plan.json", folder / "model.safetensors"))
+            for each in self._read(feature):
+                found[self._plan_file(each)] = None
+                if weights := self._plan(each).weights:
+                    found[self._repository.root / weights] = None
+        return [path for path in found if path.is_file()]
+
+    def _read(self, feature: Feature) -> list[Feature]:
+        """The encoders' features that one is made of."""
+        dataset, name = feature
+        maker, _, part = name.partition("/")
+        if not part:
+            return [feature]
+        read = self.read_by(self._retriever(maker), dataset)
+        return [own for each in read for own in self._read(each)]
 
     def _make(
         self, feature: Feature, sounds: Sounds, made: dict[Feature, Entries], longest: float
@@ -99,15 +141,19 @@ class SoundFeatures:
     def _encoder(self, feature: Feature) -> Callable[[Sounds, float], Entries]:
         """The frozen encoder, with the settings and weights that its dataset was extracted with."""
         if feature not in self._encoders:
-            name = "-".join(feature)
-            plan = self._own.get(feature) or ExtractionPlan.load(
-                self._repository.data / f"plans/extraction/{name}.json"
-            )
+            plan = self._plan(feature)
             settings = self._repository.located(plan.encoder)
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
             self._encoders[feature] = _encoding(encoder, settings)
+            self._rates[feature] = encoder.sample_rate
         return self._encoders[feature]
+
+    def _plan(self, feature: Feature) -> ExtractionPlan | EncoderSoundSide:
+        return self._own.get(feature) or ExtractionPlan.load(self._plan_file(feature))
+
+    def _plan_file(self, feature: Feature) -> Path:
+        return self._repository.data / f"plans/extraction/{'-'.join(feature)}.json"
 
     def _retriever(self, name: str) -> TrainedRetriever:
         if name not in self._retrievers:
@@ -116,9 +162,7 @@ class SoundFeatures:
         return self._retrievers[name]
 
 
-def _encoding(
-    encoder: SoundEncoder, settings: EncoderConfig
-) -> Callable[[Sounds, float], Entries]:
+def _encoding(encoder: SoundEncoder, settings: EncoderConfig) -> Callable[[Sounds, float], Entries]:
     """Sounds, of so many seconds at most, as an encoder's frames."""
     seconds = settings.window_seconds, settings.batch_seconds
     return lambda sounds, longest: encode_sounds(sounds, encoder, *seconds, longest)

@@ -77,7 +77,7 @@ def delivering(path: Path) -> Iterator[Path]:
     """
     check_place(path)
     try:
-        if _is_stream(path):
+        if is_stream(path):
             with tempfile.TemporaryDirectory() as folder:
                 whole = Path(folder) / "whole"
                 yield whole
@@ -103,7 +103,7 @@ def check_place(path: Path) -> None:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if real.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if _is_stream(path):
+        if is_stream(path):
             return
         above = real.parent
         while not above.exists() and above != above.parent:
@@ -120,7 +120,7 @@ def check_place(path: Path) -> None:
         raise EarwitnessError(f"{path}: cannot be written ({error}); give another path") from None
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """A device, a pipe or a socket; so are the names of open files, such as ``/dev/stdout``."""
     if not path.exists():
         return False

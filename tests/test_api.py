@@ -115,6 +115,9 @@ def test_the_page_runs(
     assert len(page["best"].candidates) == 2
     expected = captioner(repository, "edtc").caption(["street.wav"], beams=8)
     assert page["best"].text == expected[0].text
+    assert page["street"].seconds == SECONDS[1] and len(page["street"].windows) == 2
+    assert [own.start for own in page["street"].windows] == [0, 1]
+    assert "gone.wav: not there; check the name\n" in printed
     assert page["found"].shape == (1, 1)
     assert page["similarity"].shape == (2, 2) and page["similarity"].dtype == np.float32
     assert page["scores"].clips["rouge_l"].shape == (2,)
