@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from torch import Tensor
 
 from earwitness.recordings import SoundEnd, SoundPart, ahead
 from earwitness.sound_features import Entries, Feature, SoundFeatures, Sounds
+from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.ensemble import Ensemble
+from pipeline.decoding.predict import Caption, predict
+from pipeline.decoding.rerank import Reranker
 from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.errors import EarwitnessError
 from pipeline.freed import give_back
@@ -33,13 +38,32 @@ class SystemInputs:
     ensemble: Ensemble
     memories: tuple[TextMemory | None, ...]  # M
     features: SoundFeatures
+    reranker: Reranker | None = None
+    # its embeddings (B, D) of the batches that are not captioned yet
+    heard: deque[Tensor] = field(default_factory=deque)
+
+    def predicted(
+        self, batches: Iterator[list[tuple[Padded, ...]]], search: DecodingConfig, seed: int
+    ) -> Iterator[list[Caption]]:
+        """The captions of each batch, as the reranker chooses where there is one."""
+        for captions in predict(self.ensemble, batches, search, seed):
+            if self.reranker is not None:
+                tokenizer = self.ensemble.captioners[0].tokenizer
+                captions = self.reranker.choose(captions, self.heard.popleft(), tokenizer)
+            yield captions
 
     def sample_rate(self) -> int | None:
         """In Hz, that all encoders read sound at; None: they differ."""
         return self.features.sample_rate(self.wanted())
 
     def wanted(self) -> list[Feature]:
-        return [feature for own in self.own() for feature in own]
+        """Distinct, the reranker's too."""
+        own = [feature for features in self.own() for feature in features]
+        return [*dict.fromkeys([*own, *self._reranked()])]
+
+    def _reranked(self) -> list[Feature]:
+        """What the reranker reads."""
+        return [] if self.reranker is None else self.features.read_by(self.reranker.retriever)
 
     def own(self) -> list[list[Feature]]:
         """M × E names of features."""
@@ -61,9 +85,10 @@ class SystemInputs:
         for member, features in zip(self.ensemble.captioners, own, strict=True):
             widths = [made[feature][0].shape[1] for feature in features]
             member.check_widths(widths, member.plan.features)
-        values = {
-            feature: pad_arrays(entries, self.ensemble.device) for feature, entries in made.items()
-        }
+        if self.reranker is not None:
+            self.heard.append(self.reranker.embed([made[each] for each in self._reranked()]))
+        read = dict.fromkeys(feature for features in own for feature in features)
+        values = {feature: pad_arrays(made[feature], self.ensemble.device) for feature in read}
         batch = [tuple(values[feature] for feature in features) for features in own]
         return read_sound(self.memories, batch)
 

@@ -32,7 +32,8 @@ from pipeline.config.evaluation import DecodingConfig, SystemConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.section import nearest, parse_section
 from pipeline.decoding.ensemble import Ensemble
-from pipeline.decoding.predict import Caption, predict
+from pipeline.decoding.predict import Caption
+from pipeline.decoding.rerank import Reranker, open_reranker
 from pipeline.decoding.text_memory import TextMemory, open_memory
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
@@ -50,6 +51,7 @@ class CaptioningSystem:
     seed: int  # of the method `sample`
     features: SoundFeatures
     usual: Usual | None  # what its captions of held-out clips are like
+    reranker: Reranker | None = None  # chooses among the hypotheses
 
     @classmethod
     def load(
@@ -79,7 +81,8 @@ class CaptioningSystem:
         features = SoundFeatures(repository, ensemble.device)
         tokenizer = ensemble.captioners[0].tokenizer
         expected = usual(system_name, known, tokenizer, params, repository)
-        return cls(ensemble, memories, params.decoding, params.seed, features, expected)
+        chooser = open_reranker(params.rerank, repository.retrievers, ensemble.device)
+        return cls(ensemble, memories, params.decoding, params.seed, features, expected, chooser)
 
     def caption(
         self,
@@ -113,10 +116,11 @@ class CaptioningSystem:
             )
         draws = self.seed if seed is None else seed
         read = read_sounds(sounds, sample_rate)
-        batches = self._inputs().batches(read, settings.batch, longest_minutes)
+        inputs = self._inputs()
+        batches = inputs.batches(read, settings.batch, longest_minutes)
         return [
             _judged(caption, expected, candidates)
-            for batch in predict(self.ensemble, batches, settings, draws)
+            for batch in inputs.predicted(batches, settings, draws)
             for caption in batch
         ]
 
@@ -203,9 +207,8 @@ class CaptioningSystem:
         features = inputs.grouped(groups(reading.parts(paths), settings.batch), waiting)
         assembly = CaptionAssembly()
         with tqdm(total=len(paths), unit="sound", disable=None) as bar:
-            predicted = predict(
-                self.ensemble, features, settings, self.seed if seed is None else seed
-            )
+            draws = self.seed if seed is None else seed
+            predicted = inputs.predicted(features, settings, draws)
             for batch in chain(predicted, [[]]):  # the last: of groups without any captions
                 judged = iter([_judged(caption, expected, None) for caption in batch])
                 while waiting:
@@ -217,7 +220,7 @@ class CaptioningSystem:
                         yield found
 
     def _inputs(self) -> SystemInputs:
-        return SystemInputs(self.ensemble, self.memories, self.features)
+        return SystemInputs(self.ensemble, self.memories, self.features, self.reranker)
 
     def _search(self, decoding: dict[str, Any]) -> tuple[DecodingConfig, Usual | None]:
         """The settings of a call, and what held-out captions are like by the same search."""

@@ -11,11 +11,15 @@ import pytest
 import torch
 from tiny_repository import make_repository
 
+from earwitness.captioning import CaptioningSystem
+from earwitness.identity import identity
+from earwitness.retrieval import RetrievalSystem
 from pipeline.config.evaluation import DecodingConfig, RerankConfig
 from pipeline.config.plans import DecodingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.decoding.predict import Caption
 from pipeline.decoding.rerank import Reranker, open_reranker
+from pipeline.errors import EarwitnessError
 from pipeline.trained.captioner import load_captioner
 from pipeline.trained.retriever import load_retriever
 from stages import decode
@@ -104,3 +108,29 @@ def test_the_stage_writes_what_fits_the_sound_best(
         assert found["caption"] == texts[int(fits.argmax())]
         changed += found["caption"] != plain["caption"]
     assert changed  # or nothing was shown
+
+
+def test_sounds_that_are_not_stored_are_reranked_alike(tmp_path: Path) -> None:
+    """By ``earwitness caption``: the hypothesis that the retriever itself finds the most alike."""
+    make_repository(tmp_path)
+    params = tmp_path / "params.yaml"
+    files = sorted((tmp_path / "sounds").glob("*.wav"))
+    plain = CaptioningSystem.load("alone", root=tmp_path, device="cpu")
+    before = plain.caption(files)
+    text = params.read_text(encoding="utf-8")
+    params.write_text(f"{text}rerank: {{retriever: mixed, weight: 1.0e6}}\n", encoding="utf-8")
+    with pytest.raises(EarwitnessError, match=r"rerank\.retriever"):
+        CaptioningSystem.load("alone", root=tmp_path, device="cpu")
+    params.write_text(f"{text}rerank: {{retriever: flat, weight: 1.0e6}}\n", encoding="utf-8")
+    own = CaptioningSystem.load("alone", root=tmp_path, device="cpu")
+    judge = RetrievalSystem.load(tmp_path / "data/models/retrievers/flat", root=tmp_path)
+    sounds = judge.embed_audio(files)
+    after = own.caption(files)
+    for one, other, sound in zip(before, after, sounds, strict=True):
+        texts = [one.text, *(text for text, _ in one.candidates)]
+        fits = judge.similarity(judge.embed_text(texts), sound[None])[:, 0]
+        assert other.text == texts[int(fits.argmax())]
+    windows = [own.caption_windows(file, windows="none") for file in files]
+    assert [each.windows[0].caption.text for each in windows] == [each.text for each in after]
+    assert [each.text for each in after] != [each.text for each in before]
+    assert identity(own) != identity(plain)

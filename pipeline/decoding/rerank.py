@@ -19,6 +19,7 @@ from pipeline.config.evaluation import RerankConfig
 from pipeline.decoding.predict import Caption, per_token
 from pipeline.features.store import open_stores
 from pipeline.text.tokenizer import Tokenizer
+from pipeline.trained.inputs import Array
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
 
@@ -28,6 +29,10 @@ class Reranker:
 
     retriever: TrainedRetriever
     weight: float
+
+    def embed(self, features: Sequence[Sequence[Array]]) -> Tensor:
+        """(N, D) of clips by what its sound side reads: E lists of N arrays (T, W)."""
+        return self.retriever.embed_sound(self.retriever.sound.arrays(features))
 
     def embed_stored(self, features: Path, clips: Sequence[str]) -> Tensor:
         """(N, D) of clips whose features are stored in a dataset's folder."""
