@@ -100,7 +100,7 @@ def text(sound: SoundRecord, width: int, candidates: int, style: Style = plain) 
     lines = [f"{style(name, 'name')}{' ' * (width - len(name))}  {sound.caption}"]
     if sound.is_cut:
         for own in sound.windows:
-            times = f"{clock(own.start, '.')[:-2]}–{clock(own.end, '.')[:-2]}"
+            times = f"{clock(own.start, '.')[:-2]} - {clock(own.end, '.')[:-2]}"
             lines.append(f"  {style(times, 'time')}  {own.candidates[0].caption}")
             lines[-1] += _unsure(own, style)
             lines += _others(own, candidates, style)

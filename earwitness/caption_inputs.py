@@ -18,7 +18,6 @@ from pipeline.decoding.predict import Caption, predict
 from pipeline.decoding.rerank import Reranker
 from pipeline.decoding.text_memory import TextMemory, read_sound
 from pipeline.errors import EarwitnessError
-from pipeline.freed import give_back
 from pipeline.tensors import Padded, pad_arrays
 
 CHUNK = 128  # sounds whose features are held at once
@@ -99,7 +98,6 @@ class SystemInputs:
         began = False
         for events in ahead(made):
             sounds = [event.sound for event in events if isinstance(event, SoundPart)]
-            give_back()
             entries, problems = self._encoded(sounds, began)
             began = began or None in problems
             waiting.append(PartGroup(events, problems))

@@ -95,7 +95,7 @@ class FileReading:
     def parts(self, files: Sequence[Path]) -> Iterator[SoundPart | SoundEnd]:
         """All parts of all files, in order, each file's end after its parts."""
         with ThreadPoolExecutor(share(READERS)) as pool:
-            for own in prefetch(pool, self._begun, enumerate(files), 2 * READERS):
+            for own in prefetch(pool, self._begun, enumerate(files), READERS):
                 yield from own
 
     def _begun(self, item: tuple[int, Path]) -> Iterator[SoundPart | SoundEnd]:

@@ -18,6 +18,7 @@ from pipeline.config.sides import EncoderSoundSide
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
+from pipeline.freed import give_back
 from pipeline.trained.encoding import encode_frames
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
@@ -136,6 +137,7 @@ class SoundFeatures:
                 made[feature] = retriever_feature(retriever, read, part)
             else:
                 made[feature] = self._encoder(feature)(sounds, longest)
+            give_back()
         return made[feature]
 
     def _encoder(self, feature: Feature) -> Callable[[Sounds, float], Entries]:

@@ -58,8 +58,8 @@ def named_sounds(names: Sequence[str]) -> Iterator[tuple[list[NamedSound], list[
 
 
 def _copied(path: Path) -> Path:
-    if sys.stdin.isatty():
-        raise EarwitnessError("-: standard input is a terminal; pipe sound into it")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise EarwitnessError("-: standard input is closed, or a terminal; pipe sound into it")
     with path.open("wb") as copy:
         shutil.copyfileobj(sys.stdin.buffer, copy)
     return path
@@ -67,6 +67,9 @@ def _copied(path: Path) -> Path:
 
 def _below(name: str, several: bool, problems: list[str]) -> list[NamedSound]:
     """The sounds of one name; ``several``: there are others, so a folder's own name counts."""
+    if not name:  # of a variable that is not set; its path would be this folder
+        problems.append("a path is empty; check what was given")
+        return []
     path = Path(name)
     if path.is_dir():
         return _inside(path, [path], several, problems)

@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 
 from earwitness.captioning import CaptioningSystem
 from earwitness.cli import app
+from earwitness.sound_paths import named_sounds
+from pipeline.errors import EarwitnessError
 
 RATE = 16000
 Caption = Callable[..., Result]
@@ -110,12 +112,15 @@ def test_paths_without_sound_are_said(folder: Path, caption: Caption) -> None:
         assert sum(f"error: {words}" in line for line in done.stderr.splitlines()) == 1
     done = caption("rec/x*.wav", "--out", "x.csv", code=1)
     assert done.stdout == "" and not Path("x.csv").exists()
+    assert caption("", code=1).stderr == "error: a path is empty; check what was given\n"
     star = folder / "x[1].wav"  # a name of its own, not a pattern
     shutil.copy(folder / "a.wav", star)
     assert caption(str(star)).stdout.startswith(str(star))
 
 
-def test_standard_input(repository: Path, folder: Path, caption: Caption) -> None:
+def test_standard_input(
+    repository: Path, folder: Path, caption: Caption, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {*Path(os.environ.get("TMPDIR", "/tmp")).glob("earwitness-*")}
     (text,) = texts(repository, folder / "in/b.ogg")
     content = (folder / "in/b.ogg").read_bytes()
@@ -127,6 +132,10 @@ def test_standard_input(repository: Path, folder: Path, caption: Caption) -> Non
     assert not [*Path("out").glob("*state*")]  # it has no name by which it is known again
     assert "error: -: empty file (0 bytes)" in caption("-", code=1).stderr
     assert "error: -: not sound" in caption("-", given=b"no sound", code=1).stderr
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        with pytest.raises(EarwitnessError, match="standard input is closed"), named_sounds(["-"]):
+            pass
     assert "given twice" in caption("-", "-", given=content, code=1).stderr
     assert "beside standard input" in caption("-", "--sidecar", given=content, code=1).stderr
     assert {*Path(os.environ.get("TMPDIR", "/tmp")).glob("earwitness-*")} - before == set()

@@ -136,8 +136,8 @@ def test_text_is_a_line_a_sound() -> None:
     assert lines[3].startswith("two\\nlines.wav ") and lines[0].startswith("street.wav ")
     assert document([LONG], "text", 1).split("\n") == [
         "long.wav  a car passes",
-        "  00:00:00.0–00:00:12.3  rain <b>&</b> --> wind",
-        "  00:00:12.3–01:02:05.5  a car passes",
+        "  00:00:00.0 - 00:00:12.3  rain <b>&</b> --> wind",
+        "  00:00:12.3 - 01:02:05.5  a car passes",
         "",
     ]
     assert document([sound("a.wav")], "text", 3).split("\n") == [
