@@ -49,25 +49,9 @@ class RetrievalSystem:
         """
         folder = model_folder(name)
         repository = find_repository(root, folder)
+        found, folders = system_members(name, repository)
         params = repository.params()
-        if folder is not None:
-            return cls._of(folder.name, [folder], params, repository, device)
-        systems, source = params.retrieval_systems, repository.params_file
-        if not systems:
-            raise EarwitnessError(
-                f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
-            )
-        able = [each for each, own in systems.items() if own.retrievers]
-        name = str(name or next(iter(able or systems)))
-        if name not in systems:
-            raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
-        if name not in able:
-            raise EarwitnessError(
-                f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
-                "one of retrievers"
-            )
-        folders = [repository.retrievers / member for member in systems[name].retrievers]
-        return cls._of(name, folders, params, repository, device)
+        return cls._of(folder.name if folder else found, folders, params, repository, device)
 
     @classmethod
     def _of(
@@ -153,6 +137,33 @@ class RetrievalSystem:
                 f"(N, {sum(self.widths)}); embed with it, in lists"
             )
         return torch.from_numpy(embeddings).split(self.widths, dim=1)
+
+
+def system_members(name: str | Path | None, repository: Repository) -> tuple[str, list[Path]]:
+    """The name of a retrieval system, and its retrievers' folders.
+
+    Args:
+        name: of ``params.yaml``, or one retriever's folder; None: the first that reads sound.
+
+    Raises:
+        EarwitnessError: there is no such system, or it ranks by captions and reads no sound.
+    """
+    folder = model_folder(name)
+    if folder is not None:
+        return str(folder), [folder]
+    systems, source = repository.params().retrieval_systems, repository.params_file
+    if not systems:
+        raise EarwitnessError(f"{source}: retrieval_systems is empty; add one and run `dvc repro`")
+    able = [each for each, own in systems.items() if own.retrievers]
+    name = str(name or next(iter(able or systems)))
+    if name not in systems:
+        raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
+    if name not in able:
+        raise EarwitnessError(
+            f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
+            "one of retrievers"
+        )
+    return name, [repository.retrievers / member for member in systems[name].retrievers]
 
 
 def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriever:
