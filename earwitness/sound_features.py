@@ -72,13 +72,22 @@ class SoundFeatures:
             EarwitnessError: a sound or an encoder that cannot be used, a file that is too long, or
                 no such feature.
         """
-        longest = 60 * longest_minutes
         with tqdm(total=len(sounds), unit="sound", disable=None) as bar:
             for at in range(0, len(sounds), size):
                 chunk = sounds[at : at + size]
-                made: dict[Feature, Entries] = {}
-                yield {feature: self._make(feature, chunk, made, longest) for feature in features}
+                yield self.made(chunk, features, 60 * longest_minutes)
                 bar.update(len(chunk))
+
+    def made(
+        self, sounds: Sounds, features: Sequence[Feature], longest: float
+    ) -> dict[Feature, Entries]:
+        """``features`` of all ``sounds``; a file of more than ``longest`` seconds is refused.
+
+        Raises:
+            EarwitnessError: as :meth:`chunks`.
+        """
+        made: dict[Feature, Entries] = {}
+        return {feature: self._make(feature, sounds, made, longest) for feature in features}
 
     def _make(
         self, feature: Feature, sounds: Sounds, made: dict[Feature, Entries], longest: float

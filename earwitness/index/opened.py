@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earwitness.index.layout import FILE, StoredIndex, find_index, folder_of, read_index
-from earwitness.index.scoring import Query, Values, best, combined, scores
+from earwitness.index.moments import best_moments
+from earwitness.index.scoring import Query, Values, best, combined, scores, window_scores
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256, shown
 
@@ -115,6 +116,11 @@ class SoundIndex:
             raise EarwitnessError("nothing to search for: give a text, a sound, or both")
         if isinstance(without, str):
             raise EarwitnessError("without: one text is given where a list is needed; give [text]")
+        if moments and not self.has_moments:
+            raise EarwitnessError(
+                f"{shown(self.folder)}: the index has no moments; run `earwitness index` on it "
+                "again with --moments"
+            )
         texts = [*([] if text is None else [text]), *without]
         embedded = self.system.embed_text(texts) if texts else ()
         queries = [Query(row, is_sound=False) for row in embedded]
@@ -125,7 +131,11 @@ class SoundIndex:
             wanted.append(Query(self._embedded(like, own, sample_rate), is_sound=True))
         unwanted = queries[len(queries) - len(without) :]
         left_out = self._number(like)
-        return self._files(wanted, unwanted, top, min_score, left_out)
+        if moments:
+            found = self._moments(wanted, unwanted, top, left_out)
+        else:
+            found = self._whole(wanted, unwanted, top, left_out)
+        return found if min_score is None else [hit for hit in found if hit.score >= min_score]
 
     def similar(
         self, sound: Sound, sample_rate: int | None = None, top: int | None = 10
@@ -137,12 +147,11 @@ class SoundIndex:
         """
         return self.search(like=sound, sample_rate=sample_rate, top=top)
 
-    def _files(
+    def _whole(
         self,
         wanted: Sequence[Query],
         unwanted: Sequence[Query],
         top: int | None,
-        min_score: float | None,
         left_out: int | None,
     ) -> list[Hit]:
         entries, files = self._stored.entries, self._stored.files
@@ -152,17 +161,46 @@ class SoundIndex:
         if left_out is not None:
             values[left_out] = -np.inf
         order = best(values, len(values) if top is None else top)
-        least = -np.inf if min_score is None else min_score
-        return [
-            self._hit(number, score)
-            for number, score in zip(order.tolist(), values[order].tolist(), strict=True)
-            if number != left_out and score >= least
-        ]
+        pairs = zip(order.tolist(), values[order].tolist(), strict=True)
+        return [self._hit(number, score) for number, score in pairs if number != left_out]
 
-    def _hit(self, number: int, score: float) -> Hit:
+    def _moments(
+        self,
+        wanted: Sequence[Query],
+        unwanted: Sequence[Query],
+        top: int | None,
+        left_out: int | None,
+    ) -> list[Hit]:
+        entries, files = self._stored.entries, self._stored.files
+        members = self._stored.header.members
+        values = combined(
+            lambda query: window_scores(query, entries.windows, entries.scales, members),
+            wanted,
+            unwanted,
+        )
+        if left_out is not None and len(self._copies[own := int(files.entry[left_out])]) == 1:
+            values[entries.windows_of(np.array([own]))] = -np.inf
+        found: list[Hit] = []
+        for moment in best_moments(values, entries.spans, entries.counts, top):
+            span = round(moment.start, 2), round(moment.end, 2)
+            numbers = [n for n in self._copies[moment.entry] if n != left_out]
+            found += [self._hit(number, moment.score, *span) for number in numbers]
+        return found[:top]
+
+    def _hit(
+        self, number: int, score: float, start: float | None = None, end: float | None = None
+    ) -> Hit:
         files = self._stored.files
         seconds = float(self._stored.entries.seconds[files.entry[number]])
-        return Hit(self.folder / files.paths[number], score, duration=seconds)
+        return Hit(self.folder / files.paths[number], score, start, end, seconds)
+
+    @cached_property
+    def _copies(self) -> dict[int, list[int]]:
+        """The files of each entry."""
+        found: dict[int, list[int]] = {}
+        for number, entry in enumerate(self._stored.files.entry.tolist()):
+            found.setdefault(entry, []).append(number)
+        return found
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

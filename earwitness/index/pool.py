@@ -98,7 +98,7 @@ class Pool:
         digests, files = [digest for digest, _ in chunk], [path for _, path in chunk]
         failed: list[str] = []
         try:
-            made = embed(system, files, digests)
+            made = embed(system, files, digests, self._moments)
         except EarwitnessError:
             good, failed = decodable(files, np.inf)
             if not failed:
@@ -106,7 +106,7 @@ class Pool:
             if not good:
                 return failed
             by_path = dict(zip(files, digests, strict=True))
-            made = embed(system, good, [by_path[path] for path in good])
+            made = embed(system, good, [by_path[path] for path in good], self._moments)
         header = IndexHeader(".", (), self._origin, self.members, self._moments)
         nothing = np.zeros(0, np.int64)
         path = self._folder / f"{self._key}-{self._parts:06d}.h5"

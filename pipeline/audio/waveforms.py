@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -99,9 +100,22 @@ def verify(path: Path, longest: float = math.inf) -> float:
     Raises:
         EarwitnessError: as :func:`load`.
     """
+    with streamed(path, longest) as (rate, blocks):
+        return sum(len(block) for block in blocks) / rate
+
+
+@contextmanager
+def streamed(path: Path, longest: float = math.inf) -> Iterator[tuple[int, Iterator[Samples]]]:
+    """A file's sample rate, and its sound in blocks: (n,) float32 each, the mean of all channels.
+
+    A block is at most 4 MB of the file's channels, so that an hour takes no more memory than a
+    minute.
+
+    Raises:
+        EarwitnessError: as :func:`load`, some of it only when the blocks are read.
+    """
     with opened(path) as decoders:
-        done = sum(len(block) for block in _mono_blocks(path, decoders, longest))
-        return done / decoders[0].samplerate
+        yield decoders[0].samplerate, _mono_blocks(path, decoders, longest)
 
 
 def load(sound: Path | Waveform, sample_rate: int, longest: float = math.inf) -> Samples:
@@ -119,9 +133,8 @@ def load(sound: Path | Waveform, sample_rate: int, longest: float = math.inf) ->
         starts = range(0, len(sound.samples), BLOCK_VALUES)
         blocks = (sound.samples[at : at + BLOCK_VALUES] for at in starts)
         return _resampled(blocks, sound.sample_rate, sample_rate)
-    with opened(sound) as decoders:
-        mono = _mono_blocks(sound, decoders, longest)
-        return _resampled(mono, decoders[0].samplerate, sample_rate)
+    with streamed(sound, longest) as (rate, mono):
+        return _resampled(mono, rate, sample_rate)
 
 
 def _resampled(blocks: Iterable[Samples], given: int, wanted: int) -> Samples:
