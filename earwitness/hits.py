@@ -97,10 +97,10 @@ def _playlist(hits: Sequence[Hit], out: Path | None) -> list[str]:
     for hit in hits:
         title = " ".join(writable(hit.path.name).split())
         if hit.start is None or hit.end is None:
-            lines.append(f"#EXTINF:{round(hit.duration)},{title}")
+            lines.append(f"#EXTINF:{max(1, round(hit.duration))},{title}")
         else:
             span = f"{clock(hit.start)}–{clock(hit.end)}"
-            lines.append(f"#EXTINF:{round(hit.end - hit.start)},{title} {span}")
+            lines.append(f"#EXTINF:{max(1, round(hit.end - hit.start))},{title} {span}")
             lines.append(f"#EXTVLCOPT:start-time={hit.start:g}")
             lines.append(f"#EXTVLCOPT:stop-time={hit.end:g}")
         lines.append(_entry(hit.path, out))

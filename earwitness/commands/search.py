@@ -80,8 +80,9 @@ def search(
     check_place(out)
     wanted = format_of(form, out)
     given = [*(files or [])]
-    if like is not None and index is None and query is not None and _is_there(query):
-        query, given = None, [Path(query), *given]  # the first of the files
+    if query is not None and like is not None and index is None and _is_there(query):
+        given.insert(0, Path(query))
+        query = None
     if query is None and like is None:
         raise EarwitnessError("nothing to search for: give a sentence, or a sound by --like")
     if index is not None and given:

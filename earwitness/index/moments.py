@@ -18,6 +18,7 @@ CELL = 0.25  # seconds, of a score in time
 # chosen on the validation split of soundscapes, see benchmarks/index.py
 THRESHOLD = 0.4
 REACH = 8.0  # seconds, from the highest score to a moment's start or end
+SHORTEST = 1.0  # seconds of those: the rest beside a better one is none
 AGAIN = 0.5  # a recording's further moments rise above its mean by this share of its best, at least
 
 
@@ -70,6 +71,7 @@ def moments_of(entry: int, spans: NDArray[np.float32], values: Values) -> Iterat
     middle = float(cells[np.isfinite(cells)].mean())
     least = middle + AGAIN * (float(cells.max()) - middle)
     reach = round(REACH / CELL)
+    is_first = True
     while True:
         peak = int(cells.argmax())
         highest = float(cells[peak])
@@ -79,8 +81,10 @@ def moments_of(entry: int, spans: NDArray[np.float32], values: Values) -> Iterat
         threshold = middle + THRESHOLD * (highest - middle)
         first, stop = _best_run(cells[low:high] - threshold, peak - low)
         first, stop = first + low, stop + low
-        yield Moment(highest, entry, first * CELL, min(stop * CELL, end))
         cells[first:stop] = -np.inf
+        if is_first or (stop - first) * CELL >= SHORTEST:
+            yield Moment(highest, entry, first * CELL, min(stop * CELL, end))
+        is_first = False
 
 
 def _best_run(above: NDArray[np.float64], peak: int) -> tuple[int, int]:
