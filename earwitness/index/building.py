@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -102,12 +103,16 @@ def build_index(
         raise EarwitnessError("several folders: say where their index is to be, by --index")
     place = base / FOLDER if where is None else Path(where).expanduser()
     _check_writable(place)
-    with exclusive(place / ".lock"):
-        stored = read_index(place / FILE) if (place / FILE).exists() else None
-        if stored is not None:
-            _check_folders(stored, place, paths)
-        wanted = _wanted(stored, system, model, labels, moments, root, notice)
-        return _update(place, base, paths, wanted, device)
+    try:
+        with exclusive(place / ".lock"):
+            stored = read_index(place / FILE) if (place / FILE).exists() else None
+            if stored is not None:
+                _check_folders(stored, place, paths)
+            wanted = _wanted(stored, system, model, labels, moments, root, notice)
+            return _update(place, base, paths, wanted, device)
+    finally:
+        with suppress(OSError):  # it holds an index, or what a later run goes on from
+            place.rmdir()
 
 
 def _check_writable(place: Path) -> None:

@@ -31,6 +31,7 @@ FORMAT = "earwitness index"
 BLOCK = 1 << 14  # rows that are copied at once
 HINT = "delete it and run `earwitness index` again"
 INT8 = 127
+LONGEST_SECONDS = 1e7  # of a recording: a third of a year
 TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
     "digests": (np.uint8, 2),
     "seconds": (np.float32, 1),
@@ -250,6 +251,8 @@ def _check(entries: Entries, width: int) -> None:
             raise ValueError(f"{name} is of {getattr(entries, name).shape}, not {shape}")
     if (count and int(entries.counts.min()) < 0) or int(entries.counts.sum()) != windows:
         raise ValueError("its windows are not those that its sounds have")
+    if windows and not 0 <= entries.spans.min() <= entries.spans.max() <= LONGEST_SECONDS:
+        raise ValueError("its windows are not in any recording")
 
 
 def _files(tables: dict[str, NDArray[Any]], entries: int) -> FileTable:

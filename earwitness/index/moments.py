@@ -17,6 +17,7 @@ CELL = 0.25  # seconds, of a score in time
 # a moment is where the scores are above their mean over the recording by this share of the highest;
 # chosen on the validation split of soundscapes, see benchmarks/index.py
 THRESHOLD = 0.4
+EVEN = 1e-6  # of a score: what is as even as this is one moment
 REACH = 8.0  # seconds, from the highest score to a moment's start or end
 SHORTEST = 1.0  # seconds of those: the rest beside a better one is none
 AGAIN = 0.5  # a recording's further moments rise above its mean by this share of its best, at least
@@ -78,7 +79,7 @@ def moments_of(entry: int, spans: NDArray[np.float32], values: Values) -> Iterat
         if not np.isfinite(highest) or highest < least:
             return
         low, high = max(0, peak - reach), min(len(cells), peak + reach + 1)
-        threshold = middle + THRESHOLD * (highest - middle)
+        threshold = middle + THRESHOLD * (highest - middle) - EVEN
         first, stop = _best_run(cells[low:high] - threshold, peak - low)
         first, stop = first + low, stop + low
         cells[first:stop] = -np.inf
