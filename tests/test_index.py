@@ -153,6 +153,8 @@ def test_a_run_that_was_killed_goes_on(repository: Path, monkeypatch: pytest.Mon
     sounds = repository / "sounds"
     died = subprocess.run([sys.executable, "-c", code, sounds, repository], timeout=100)
     assert died.returncode == -9 and not (sounds / FOLDER / FILE).exists()
+    left = sounds / FOLDER / f".{FILE}~99~x"  # of a run that was killed while it wrote
+    left.write_bytes(b"half")
     done = build(repository)
     assert (done.added, done.embedded) == (5, 3)
     one, other = read_index(whole / FILE), read_index(sounds / FOLDER / FILE)
@@ -191,6 +193,20 @@ def test_a_system_that_changed_is_seen(repository: Path, monkeypatch: pytest.Mon
     assert lines[1].startswith("the index was made by one; ")
     no_model(monkeypatch)
     assert build(repository).embedded == 0  # without a name, the index's own system
+
+
+def test_other_models_and_another_order_are_another_origin() -> None:
+    """Models on a hub have no files here; an ensemble's embeddings lie in its members' order."""
+    first = {"a/model": (1, 1, "x"), "b/model": (1, 2, "y")}
+    last = dict(reversed(first.items()))
+    one = Origin("both", "", "", "/r", first)
+    assert not one.same(Origin("both", "", "", "/r", last))
+    assert one.same(Origin("alias", "", "", "/elsewhere", {**first, "a/model": (1, 9, "x")}))
+    hub = Origin("", "laion/clap", "", "", {})
+    assert hub.same(hub) and not hub.same(Origin("", "other/clap", "", "", {}))
+    file = {"model/.": (5, 5, "z")}
+    assert Origin("", "/a.onnx", "", "", file).same(Origin("", "/moved.onnx", "", "", file))
+    assert not Origin("", "/a.onnx", "", "", file).same(Origin("a", "", "", "", file))
 
 
 def test_the_folder_can_be_moved(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +326,7 @@ def test_bad_files_are_listed_and_the_rest_is_searched(repository: Path) -> None
     good = (sounds / "a.wav").read_bytes()
     (sounds / os.fsdecode(b"lat\xe9.wav")).write_bytes(good + b"\0" * 2)
     (sounds / "broken.wav").write_bytes(good[:3000])
+    sounds = sounds.rename(repository / os.fsdecode(b"\xe9t\xe9"))
     done = run(repository, "index", str(sounds))
     (line,) = done.stderr.splitlines()
     assert done.exit_code == 1 and "broken.wav: truncated WAV" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from onnx_models import tagger
 from tones import RATE, Words, make_tones
 
 import earwitness
+from earwitness import spaces
 from earwitness.hits import clock, written
 from earwitness.index import embedding
 from earwitness.index.layout import FILE, FOLDER, quantised, read_index
 from earwitness.index.moments import best_moments, curve, moments_of, window_spans
 from earwitness.index.opened import Hit
 from pipeline.audio.waveforms import Waveform
+from pipeline.encoders.base import Packed, TextEncoder
 from pipeline.trained import readers
 
 PLAYED = (7.0, 10.0)  # seconds, of the high tone
@@ -36,6 +39,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "build_text_encoder", lambda settings, device: Words())
+
+
+class Letters(TextEncoder):
+    """A random vector for each text."""
+
+    width = 16
+
+    def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:
+        seeds = [sum(caption.encode()) for caption in captions]
+        rows = [np.random.default_rng(seed).normal(size=self.width) for seed in seeds]
+        return Packed(np.array(rows, dtype), np.ones(len(captions), np.int64))
 
 
 def tone(hertz: float, seconds: float, seed: int = 0) -> NDArray[np.float64]:
@@ -127,7 +141,7 @@ def test_a_long_recording_is_read_in_pieces(
 
 def test_windows_are_as_the_excerpts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an encoder with one embedding a window, whatever sounds are beside it."""
-    monkeypatch.undo()
+    monkeypatch.setattr(spaces, "build_text_encoder", lambda settings, device: Letters())
     tagger(tmp_path / "tagger.onnx", outputs=["probabilities"])
     labels = tmp_path / "labels.txt"
     labels.write_text("Bark\nRain\nHorn\nSheep\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from earwitness.commands.shared import Quiet, Root, report_failed
+from earwitness.commands.shared import Quiet, Root, limit_threads_here, report_failed
 from earwitness.commands.systems import Labels, Model, System
 
 
@@ -48,6 +48,7 @@ def index(
         if not quiet:
             print(f"note: {line}", file=sys.stderr)
 
+    limit_threads_here(root)
     done = build_index(
         folders, where, system=system, model=model, labels=labels, moments=moments, root=root,
         notice=notice,

@@ -15,6 +15,7 @@ from earwitness.commands.shared import (
     Root,
     check_place,
     limit_threads,
+    limit_threads_here,
     report_failed,
 )
 from earwitness.commands.systems import Labels, Model, System
@@ -123,6 +124,7 @@ def _opened(place: Path, root: Path | None) -> tuple[SoundIndex, Naming, list[st
     def name(path: Path) -> str:
         return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
 
+    limit_threads_here(root)
     return open_index(place, root=root), name, []
 
 

@@ -105,6 +105,8 @@ def build_index(
     _check_writable(place)
     try:
         with exclusive(place / ".lock"):
+            for leftover in place.glob(f".{FILE}~*"):  # of a run that was killed while it wrote
+                leftover.unlink()
             stored = read_index(place / FILE) if (place / FILE).exists() else None
             if stored is not None:
                 _check_folders(stored, place, paths)

@@ -48,12 +48,17 @@ class Origin:
         return self.system or self.model
 
     def same(self, other: Origin) -> bool:
-        """Whether both make the same embeddings: the same kind of thing, from the same content."""
-        return bool(self.model) == bool(other.model) and self._digests == other._digests
+        """Whether both make the same embeddings: from the same content, in the same order; a model
+        on a hub, by its name.
+        """
+        return self.content == other.content
 
     @property
-    def _digests(self) -> dict[str, str]:
-        return {name: digest for name, (_, _, digest) in self.files.items()}
+    def content(self) -> list[tuple[str, str]]:
+        """What its embeddings depend on: names, and digests."""
+        is_here = any(name.startswith("model/") for name in self.files)
+        kind = ("model" if self.model else "system", "" if is_here else self.model)
+        return [kind, *((name, digest) for name, (_, _, digest) in self.files.items())]
 
     def now(self, root: Path | None = None) -> Origin:
         """As it is today; a file is read again only where its size or its time changed.
@@ -117,6 +122,9 @@ def _places(origin: Origin) -> dict[str, Path]:
     """All files that the embeddings depend on."""
     if origin.model:
         named = {"model": Path(origin.model), "labels": Path(origin.labels or os.devnull)}
+        for place in named.values():
+            if place.is_absolute() and not place.exists():
+                raise EarwitnessError(f"{place}: not there; put it back, or index by another model")
         return {
             f"{part}/{name}": place / name if name != "." else place
             for part, place in named.items()

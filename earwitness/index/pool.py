@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +54,8 @@ class Pool:
         if old is not None:
             self._add(old.entries, old.header.members)
         # the name keeps parts of another system, or without moments, apart
-        content = [asdict(origin)["files"], moments]
-        self._key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        content = json.dumps([origin.content, moments])
+        self._key = hashlib.sha256(content.encode()).hexdigest()[:16]
         self._take_parts()
 
     def embed(self, files: Mapping[bytes, Path], device: str) -> list[str]:
@@ -80,10 +79,11 @@ class Pool:
         """The entries of N known files, for :func:`write_index`; and (N,) which is whose."""
         places = sorted({self.known[digest] for digest in digests})
         number = {place: at for at, place in enumerate(places)}
-        kept = [
-            (table, np.array([entry for own, entry in places if own == at], np.int64))
-            for at, table in enumerate(self._tables)
-        ]
+        chosen: list[list[int]] = [[] for _ in self._tables]
+        for table, own in places:
+            chosen[table].append(own)
+        rows = [np.array(each, np.int64) for each in chosen]
+        kept = [*zip(self._tables, rows, strict=True)]
         entry = np.array([number[self.known[digest]] for digest in digests], np.int64)
         return kept, entry
 
@@ -113,7 +113,7 @@ class Pool:
         self._parts += 1
         files_of = FileTable((), nothing, nothing, nothing)
         write_index(path, header, [(made, np.arange(len(made)))], files_of)
-        self._add(made, self.members)
+        self._add(read_index(path).entries, self.members)  # mapped: memory does not grow
         return failed
 
     def _add(self, entries: Entries, members: tuple[Member, ...]) -> None:
@@ -124,7 +124,7 @@ class Pool:
 
     def _take_parts(self) -> None:
         """Those of a run that was killed; what is of other settings, or damaged, is deleted."""
-        for path in sorted(self._folder.glob("*")):
+        for path in sorted(self._folder.glob("*")):  # hidden ones too, which were half written
             try:
                 if not path.name.startswith(self._key):
                     raise EarwitnessError("of other settings")
