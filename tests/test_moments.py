@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -235,3 +236,37 @@ def test_a_playlist_is_relative_where_it_lies_above(tmp_path: Path) -> None:
 def test_times_are_as_a_player_shows_them() -> None:
     times = {0: "0:00.0", 59.96: "1:00.0", 83.5: "1:23.5", 3723.04: "1:02:03.0"}
     assert {seconds: clock(seconds) for seconds in times} == times
+
+
+def test_real_sounds_are_found_in_a_recording(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four clips of five seconds, one behind the other, by CED-tiny and MiniLM."""
+    weights = shared_data / "weights"
+    if not (weights / "ced-tiny.onnx").is_file():
+        pytest.skip("ced-tiny.onnx is not on this machine")
+    monkeypatch.undo()
+    with (shared_data / "realsounds" / "events.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] == "evaluation"]
+    queries = {
+        "dog": "a dog barks", "rain": "rain is falling", "car_horn": "a car honks its horn",
+        "sheep": "a sheep bleats",
+    }  # fmt: skip
+    parts = []
+    for kind in queries:
+        name = next(row["file_name"] for row in rows if row["event"] == kind)
+        samples, rate = soundfile.read(shared_data / "realsounds" / "evaluation" / name)
+        parts.append(samples[: 5 * rate])
+    folder = tmp_path / "real"
+    folder.mkdir()
+    soundfile.write(folder / "day.ogg", np.concatenate(parts), rate)
+    earwitness.build_index(
+        [folder], model=str(weights / "ced-tiny.onnx"), labels=weights / "audioset_labels.csv",
+        moments=True, device="cpu",
+    )  # fmt: skip
+    index = earwitness.open_index(folder, device="cpu")
+    for number, query in enumerate(queries.values()):
+        (hit,) = index.search(query, top=1, moments=True)
+        assert hit.start is not None and hit.end is not None
+        middle = (hit.start + hit.end) / 2
+        assert 5 * number < middle < 5 * (number + 1), query
