@@ -418,3 +418,18 @@ def test_like_alone_searches_files_too(repository: Path) -> None:
     assert [Path(line.split("  ")[1]).name for line in done.stdout.splitlines()] == [
         "c.flac", "b.wav", "d.wav",
     ]  # fmt: skip
+
+
+def test_a_retriever_is_named_by_its_folder_and_a_repository_may_move(repository: Path) -> None:
+    sounds = repository.parent / "sounds"
+    (repository / "sounds").rename(sounds)
+    folder = repository / "data/models/retrievers/pitch"
+    assert earwitness.build_index([sounds], system=folder, device="cpu").embedded == 5
+    lines: list[str] = []
+    done = build(repository, sounds, system="one", notice=lines.append)
+    assert (done.embedded, lines) == (0, [])  # it is the same retriever
+    away = repository.rename(repository.with_name("away"))
+    moved = earwitness.open_index(sounds, root=away, device="cpu")
+    assert moved.search("low")[0].path == sounds / "a.wav"
+    with pytest.raises(EarwitnessError, match="repository: not an earwitness repository"):
+        earwitness.open_index(sounds, device="cpu").search("low")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earwitness.repository import find_repository, model_folder
+from earwitness.repository import Repository, find_repository, model_folder
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import sha256
 from pipeline.outside.digests import list_files
@@ -80,7 +80,7 @@ class Origin:
         from earwitness.retrieval import RetrievalSystem
 
         place = root or self.repository or None
-        return RetrievalSystem.load(_name(self.system), root=place, device=device)
+        return RetrievalSystem.load(self.system, root=place, device=device)
 
 
 def origin_of(
@@ -106,16 +106,17 @@ def origin_of(
         return Origin("", str(path.absolute()) if path.exists() else model, named, "", {})
     if named:
         raise EarwitnessError("labels are of a tagger; give its file as the model")
+    repository, name, _ = _located(system, root)
+    return Origin(name, "", "", str(repository.root), {})
+
+
+def _located(system: str | Path, root: str | Path | None) -> tuple[Repository, str, Sequence[Path]]:
+    """The repository of a system, its name or its folder, and its retrievers' folders."""
     from earwitness.retrieval import system_members
 
     folder = model_folder(system or None)
     repository = find_repository(root, folder)
-    name = str(folder) if folder else system_members(system or None, repository)[0]
-    return Origin(name, "", "", str(repository.root), {})
-
-
-def _name(system: str) -> str | Path:
-    return Path(system) if os.sep in system else system
+    return repository, *system_members(folder or system or None, repository)
 
 
 def _places(origin: Origin) -> dict[str, Path]:
@@ -130,14 +131,13 @@ def _places(origin: Origin) -> dict[str, Path]:
             for part, place in named.items()
             for name in list_files(place)
         }
-    from earwitness.retrieval import system_members
     from pipeline.config.plans import ExtractionPlan, RetrieverPlan
     from pipeline.trained.folder import CURVES, PLAN
     from pipeline.trained.retriever import load_plan
 
-    repository = find_repository(origin.repository)
+    repository, _, folders = _located(origin.system, origin.repository)
     found: dict[str, Path] = {}
-    for folder in system_members(_name(origin.system), repository)[1]:
+    for folder in folders:
         files = [name for name in list_files(folder) if name != CURVES]
         found |= {f"{folder.name}/{name}": folder / name for name in files}
         plan = load_plan(folder / PLAN, "run `dvc repro`")
