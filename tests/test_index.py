@@ -257,17 +257,26 @@ def broken(path: Path) -> dict[str, Callable[[], object]]:
         replace(file, "names", np.frombuffer(name, np.uint8))
         replace(file, "name_ends", np.array([len(name)] * 5))
 
+    def longer(file: h5py.File) -> None:
+        """One window, of ten weeks: its curve would fill the memory."""
+        width = file["rows"].shape[1]
+        for name, value in {
+            "counts": np.array([1, 0, 0, 0, 0]), "spans": np.array([[0, 6e6]], np.float32),
+            "windows": np.ones((1, width), np.int8), "scales": np.ones(1, np.float32),
+        }.items():  # fmt: skip
+            replace(file, name, value)
+
     def header(file: h5py.File, change: Callable[[dict[str, Any]], object]) -> None:
-        values = json.loads(file.attrs["header"])
+        values = json.loads(file["header"][:].tobytes())
         change(values)
-        file.attrs["header"] = json.dumps(values)
+        replace(file, "header", np.frombuffer(json.dumps(values).encode(), np.uint8))
 
     return {
         "cut": lambda: os.truncate(path, path.stat().st_size // 2),
         "text": lambda: path.write_bytes(b"no index\n"),
         "empty": lambda: path.write_bytes(b""),
-        "foreign": lambda: edit(lambda file: file.attrs.pop("format")),
-        "newer": lambda: edit(lambda file: file.attrs.modify("version", 99)),
+        "foreign": lambda: edit(lambda file: file.pop("header")),
+        "newer": lambda: edit(lambda f: header(f, lambda values: values.update(version=99))),
         "linked": lambda: edit(link),
         "leaves": lambda: edit(leave),
         "entries": lambda: edit(lambda f: replace(f, "entry", np.arange(5) + 1)),
@@ -275,6 +284,7 @@ def broken(path: Path) -> dict[str, Callable[[], object]]:
         "measure": lambda: edit(
             lambda f: header(f, lambda values: values.update(members=[[8, "guess"]]))
         ),
+        "long": lambda: edit(longer),
         "huge": lambda: edit(lambda f: replace(f, "counts", np.full(5, 1 << 60))),
     }
 
@@ -321,7 +331,9 @@ def test_mistakes_are_one_line(repository: Path, tmp_path: Path) -> None:
     assert not [*empty.iterdir()]
 
 
-def test_bad_files_are_listed_and_the_rest_is_searched(repository: Path) -> None:
+def test_bad_files_are_listed_and_the_rest_is_searched(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sounds = repository / "sounds"
     good = (sounds / "a.wav").read_bytes()
     (sounds / os.fsdecode(b"lat\xe9.wav")).write_bytes(good + b"\0" * 2)
@@ -334,6 +346,9 @@ def test_bad_files_are_listed_and_the_rest_is_searched(repository: Path) -> None
     found = run(repository, "search", "low", "--in", str(sounds), "--top", "2")
     assert found.exit_code == 0
     assert {line.rsplit("/")[-1] for line in found.stdout.splitlines()} == {"a.wav", "lat\\xe9.wav"}
+    no_model(monkeypatch)  # the bad one is looked at again, and costs no model
+    again = run(repository, "index", str(sounds))
+    assert again.exit_code == 1 and again.stderr.splitlines() == [line]
 
 
 def test_texts_and_sounds_are_combined_as_is_written() -> None:

@@ -25,6 +25,7 @@ from earwitness.index.listing import SeenFile, base_of, look, seen
 from earwitness.index.origin import Origin, origin_of
 from earwitness.index.pool import NEW, Pool
 from earwitness.index.scoring import Member
+from earwitness.inputs import decodable
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import shown
 from pipeline.lock import exclusive
@@ -187,6 +188,11 @@ def _update(
     missing = {
         digest: path for digest, path in reversed(needed.items()) if digest not in pool.known
     }
+    if wanted.old is not None:  # few are new: what cannot be used costs no loading of models
+        sound, problems = decodable([*missing.values()], np.inf)
+        failed += problems
+        good = {*sound}
+        missing = {digest: path for digest, path in missing.items() if path in good}
     embedded = len(missing)
     if missing or not pool.members:
         problems = pool.embed(missing, device)

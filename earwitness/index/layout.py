@@ -31,8 +31,9 @@ FORMAT = "earwitness index"
 BLOCK = 1 << 14  # rows that are copied at once
 HINT = "delete it and run `earwitness index` again"
 INT8 = 127
-LONGEST_SECONDS = 1e7  # of a recording: a third of a year
+SLACK = 3  # seconds that a recording has more than windows, at most
 TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
+    "header": (np.uint8, 1),  # JSON
     "digests": (np.uint8, 2),
     "seconds": (np.float32, 1),
     "rows": (np.float32, 2),
@@ -167,9 +168,8 @@ def write_index(
             pair = (getattr(entries, field.name), windows if by_window else chosen)
             kept.setdefault(field.name, []).append(pair)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["header"] = json.dumps(asdict(header))
+        about = {"format": FORMAT, "version": VERSION, **asdict(header)}
+        file["header"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         for name, sources in kept.items():
             _copy(file, name, sources)
         file["names"] = np.frombuffer(b"".join(names), np.uint8)
@@ -201,12 +201,9 @@ def read_index(path: Path) -> StoredIndex:
     if not path.is_file():
         raise EarwitnessError(f"{path}: not there; make it by `earwitness index FOLDER`")
     with one_line(path, HINT, "damaged, or no index"), h5py.File(path, "r") as file:
-        if file.attrs.get("format") != FORMAT:
-            raise ValueError("it is another file")
-        if file.attrs["version"] != VERSION:
-            raise ValueError(f"of version {file.attrs['version']}, not {VERSION}")
-        header = _header(json.loads(file.attrs["header"]))
-        tables = {name: _table(file, name, path) for name in TABLES}
+        # not an attribute: in a damaged file libhdf5 may look for one for ever
+        header = _header(json.loads(_table(file, "header", path).tobytes()))
+        tables = {name: _table(file, name, path) for name in TABLES if name != "header"}
     with one_line(path, HINT, "damaged, or no index"):
         entries = Entries(**{field.name: tables[field.name] for field in fields(Entries)})
         _check(entries, sum(member.width for member in header.members))
@@ -215,6 +212,8 @@ def read_index(path: Path) -> StoredIndex:
 
 def _header(values: Any) -> IndexHeader:
     """Of its JSON; anything that is not one is an error."""
+    if values["format"] != FORMAT or values["version"] != VERSION:
+        raise ValueError(f"{values['format']} {values['version']}, not {FORMAT} {VERSION}")
     return IndexHeader(
         folder=str(values["folder"]),
         folders=tuple(map(str, values["folders"])),
@@ -251,7 +250,9 @@ def _check(entries: Entries, width: int) -> None:
             raise ValueError(f"{name} is of {getattr(entries, name).shape}, not {shape}")
     if (count and int(entries.counts.min()) < 0) or int(entries.counts.sum()) != windows:
         raise ValueError("its windows are not those that its sounds have")
-    if windows and not 0 <= entries.spans.min() <= entries.spans.max() <= LONGEST_SECONDS:
+    # of each second of a recording there is a window
+    longest = int(entries.counts.max()) + SLACK if windows else 0
+    if windows and not 0 <= entries.spans.min() <= entries.spans.max() <= longest:
         raise ValueError("its windows are not in any recording")
 
 

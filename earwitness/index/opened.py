@@ -183,7 +183,7 @@ class SoundIndex:
         found: list[Hit] = []
         for moment in best_moments(values, entries.spans, entries.counts, top):
             span = round(moment.start, 2), round(moment.end, 2)
-            numbers = [n for n in self._copies[moment.entry] if n != left_out]
+            numbers = [n for n in self._copies.get(moment.entry, []) if n != left_out]
             found += [self._hit(number, moment.score, *span) for number in numbers]
         return found[:top]
 
