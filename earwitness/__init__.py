@@ -11,6 +11,8 @@ from earwitness.process import set_up
 
 if TYPE_CHECKING:
     from earwitness.captioning import CaptioningSystem
+    from earwitness.index.building import IndexSummary, build_index
+    from earwitness.index.opened import Hit, SoundIndex, open_index
     from earwitness.loading import load
     from earwitness.recordings import CaptionedSound, CaptionedWindow
     from earwitness.retrieval import RetrievalSystem
@@ -26,9 +28,14 @@ __all__ = [
     "CaptionedWindow",
     "CaptioningSystem",
     "EarwitnessError",
+    "Hit",
+    "IndexSummary",
     "RetrievalSystem",
+    "SoundIndex",
     "SyntheticSoundWarning",
+    "build_index",
     "load",
+    "open_index",
     "open_space",
     "score",
 ]
@@ -42,6 +49,26 @@ def __getattr__(name: str) -> object:
             from earwitness.loading import load
 
             return load
+        case "build_index":
+            from earwitness.index.building import build_index
+
+            return build_index
+        case "open_index":
+            from earwitness.index.opened import open_index
+
+            return open_index
+        case "Hit":
+            from earwitness.index.opened import Hit
+
+            return Hit
+        case "SoundIndex":
+            from earwitness.index.opened import SoundIndex
+
+            return SoundIndex
+        case "IndexSummary":
+            from earwitness.index.building import IndexSummary
+
+            return IndexSummary
         case "open_space":
             from earwitness.spaces import open_space
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from earwitness.commands.caption import caption
 from earwitness.commands.doctor import doctor
 from earwitness.commands.graph import graph
+from earwitness.commands.index import index
 from earwitness.commands.recipe import recipe
 from earwitness.commands.score import score
 from earwitness.commands.search import search
@@ -71,7 +72,7 @@ def earwitness(
 
 
 PANELS = {  # in the order of the help
-    "Your recordings": (caption, search),
+    "Your recordings": (caption, index, search),
     "Experiments, beside `dvc repro`": (recipe, score, graph, why),
     "This machine": (doctor,),
 }

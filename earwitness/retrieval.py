@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from earwitness.excerpts import Spans, excerpt_features
 from earwitness.inputs import Sound, read_sounds
 from earwitness.repository import Repository, find_repository, model_folder
-from earwitness.sound_features import SoundFeatures
+from earwitness.sound_features import Entries, Feature, SoundFeatures
 from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
+from pipeline.audio.waveforms import Waveform
 from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
@@ -49,25 +51,9 @@ class RetrievalSystem:
         """
         folder = model_folder(name)
         repository = find_repository(root, folder)
+        found, folders = system_members(name, repository)
         params = repository.params()
-        if folder is not None:
-            return cls._of(folder.name, [folder], params, repository, device)
-        systems, source = params.retrieval_systems, repository.params_file
-        if not systems:
-            raise EarwitnessError(
-                f"{source}: retrieval_systems is empty; add one and run `dvc repro`"
-            )
-        able = [each for each, own in systems.items() if own.retrievers]
-        name = str(name or next(iter(able or systems)))
-        if name not in systems:
-            raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
-        if name not in able:
-            raise EarwitnessError(
-                f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
-                "one of retrievers"
-            )
-        folders = [repository.retrievers / member for member in systems[name].retrievers]
-        return cls._of(name, folders, params, repository, device)
+        return cls._of(folder.name if folder else found, folders, params, repository, device)
 
     @classmethod
     def _of(
@@ -101,19 +87,43 @@ class RetrievalSystem:
             EarwitnessError: a sound cannot be used (the message names it), or an encoder that is
                 not there or gives other features than were trained on.
         """
-        own = [self._features.read_by(member) for member in self.members]
-        wanted = [feature for features in own for feature in features]
-        rows = [torch.zeros(0, sum(self.widths))]
+        wanted = [feature for features in self._read for feature in features]
+        rows = [np.zeros((0, sum(self.widths)), np.float32)]
         read = read_sounds(sounds, sample_rate)
         for made in self._features.chunks(read, wanted, CHUNK, longest_minutes):
-            parts = [
-                member.embed_sound(
-                    member.sound.arrays([made[feature] for feature in features])
-                ).cpu()
-                for member, features in zip(self.members, own, strict=True)
-            ]
-            rows.append(torch.cat(parts, dim=1))
-        return torch.cat(rows).numpy()
+            rows.append(self._embedded(made))
+        return np.concatenate(rows)
+
+    def embed_batch(self, files: Sequence[Path]) -> Rows:
+        """As :meth:`embed_audio`, of a few files of any length at once, with no progress bar."""
+        wanted = [feature for features in self._read for feature in features]
+        return self._embedded(self._features.made(files, wanted, np.inf))
+
+    def embed_excerpts(self, sounds: Sequence[Waveform], spans: Sequence[Spans]) -> Rows:
+        """(Σn, ΣD) float32 embeddings of excerpts, sound by sound; each sound is encoded once.
+
+        Args:
+            sounds: N sounds. spans: of each (n, 2), starts and ends of its excerpts in seconds.
+
+        Raises:
+            EarwitnessError: an encoder that is not there, or gives other features than were
+                trained on.
+        """
+        wanted = [feature for features in self._read for feature in features]
+        return self._embedded(excerpt_features(self._features, sounds, spans, wanted))
+
+    @property
+    def _read(self) -> list[list[Feature]]:
+        """The features that each retriever reads."""
+        return [self._features.read_by(member) for member in self.members]
+
+    def _embedded(self, made: Mapping[Feature, Entries]) -> Rows:
+        """(N, ΣD) of N sounds' features."""
+        parts = [
+            member.embed_sound(member.sound.arrays([made[feature] for feature in features])).cpu()
+            for member, features in zip(self.members, self._read, strict=True)
+        ]
+        return torch.cat(parts, dim=1).numpy()
 
     def embed_text(self, texts: Sequence[str]) -> Rows:
         """(M, ΣD) float32 embeddings of M texts, in their order.
@@ -153,6 +163,33 @@ class RetrievalSystem:
                 f"(N, {sum(self.widths)}); embed with it, in lists"
             )
         return torch.from_numpy(embeddings).split(self.widths, dim=1)
+
+
+def system_members(name: str | Path | None, repository: Repository) -> tuple[str, list[Path]]:
+    """The name of a retrieval system, and its retrievers' folders.
+
+    Args:
+        name: of ``params.yaml``, or one retriever's folder; None: the first that reads sound.
+
+    Raises:
+        EarwitnessError: there is no such system, or it ranks by captions and reads no sound.
+    """
+    folder = model_folder(name)
+    if folder is not None:
+        return str(folder), [folder]
+    systems, source = repository.params().retrieval_systems, repository.params_file
+    if not systems:
+        raise EarwitnessError(f"{source}: retrieval_systems is empty; add one and run `dvc repro`")
+    able = [each for each, own in systems.items() if own.retrievers]
+    name = str(name or next(iter(able or systems)))
+    if name not in systems:
+        raise EarwitnessError(f"{source}: no retrieval system '{name}'{nearest(name, systems)}")
+    if name not in able:
+        raise EarwitnessError(
+            f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
+            "one of retrievers"
+        )
+    return name, [repository.retrievers / member for member in systems[name].retrievers]
 
 
 def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriever:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,14 @@ def limit_threads(system: str, root: Path | None) -> None:
     from pipeline.threads import limit
 
     limit(find_repository(root, model_folder(system or None)).params().hardware.threads)
+
+
+def limit_threads_here(root: Path | None) -> None:
+    """As :func:`limit_threads`, where there is a repository."""
+    from earwitness.repository import NoRepositoryError
+
+    with suppress(NoRepositoryError):
+        limit_threads("", root)
 
 
 def check_place(path: Path | None) -> None:

@@ -136,10 +136,10 @@ def load_retriever(folder: Path, device: str | torch.device = "auto") -> Trained
         text = load_text(plan, folder, stored, form["network"], place)
         return build_retriever(plan, sound, text, place, pretrained=False)
 
-    return load_trained("retriever", folder, _load_plan, build)
+    return load_trained("retriever", folder, load_plan, build)
 
 
-def _load_plan(path: Path, hint: str) -> BiEncoderPlan:
+def load_plan(path: Path, hint: str) -> BiEncoderPlan:
     """Of a retriever that was trained, or of a space."""
     values = read_json(path, hint)
     space = isinstance(values, dict) and "widths" in values

@@ -1,0 +1,22 @@
+"""The options that say what embeds sound and text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+System = Annotated[
+    str, typer.Option(help="a retrieval system of params.yaml, or a retriever's folder")
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="in its place, with nothing trained: a CLAP (laion/clap-htsat-unfused, or its "
+        "folder), or a tagger (.onnx, or YAMNet's .tflite) with --labels"
+    ),
+]
+Labels = Annotated[
+    Path | None, typer.Option(help="the names of a tagger's classes: CSV, text or JSON")
+]

@@ -1,0 +1,1 @@
+"""The index of a person's recordings: embedded once, searched from then on."""
