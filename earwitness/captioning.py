@@ -9,7 +9,8 @@ from typing import Any
 
 from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
-from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.places import Place, place_of
+from earwitness.repository import Repository
 from earwitness.sound_features import SoundFeatures, Sounds
 from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
@@ -45,8 +46,12 @@ class CaptioningSystem:
 
         Arguments and errors are those of :func:`earwitness.load`.
         """
-        folder = model_folder(name)
-        repository = find_repository(root, folder)
+        return cls.open(place_of(name, root), device)
+
+    @classmethod
+    def open(cls, place: Place, device: str = "auto") -> CaptioningSystem:
+        """As :meth:`load`, of a place that is found already."""
+        repository, name, folder = place
         if folder is not None:
             params, system_name = repository.params(), folder.name
             ensemble = Ensemble((load_captioner(folder, device),))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earwitness.inputs import Sound, read_sounds
-from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.places import Place, place_of
+from earwitness.repository import Repository
 from earwitness.sound_features import SoundFeatures
 from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
 from pipeline.config.params import Params
@@ -47,8 +48,12 @@ class RetrievalSystem:
         Arguments and errors are those of :func:`earwitness.load`; a system that ranks by captions
         is refused, for it reads no sound.
         """
-        folder = model_folder(name)
-        repository = find_repository(root, folder)
+        return cls.open(place_of(name, root), device)
+
+    @classmethod
+    def open(cls, place: Place, device: str = "auto") -> RetrievalSystem:
+        """As :meth:`load`, of a place that is found already."""
+        repository, name, folder = place
         params = repository.params()
         if folder is not None:
             return cls._of(folder.name, [folder], params, repository, device)
