@@ -30,7 +30,8 @@ def place_of(name: str | Path | None, root: str | Path | None = None) -> Place:
         export = open_export(exported)
     else:
         model = model_folder(name)
-        return Place(find_repository(root, model), None if model else name and str(name), model)
+        own = str(name) if name and model is None else None
+        return Place(find_repository(root, model), own, model)
     return Place(export, export.manifest.system, None)
 
 

@@ -1,4 +1,4 @@
-"""What a trained system is made of, in its repository: its models, and the encoders they read by."""
+"""What a trained system is made of in its repository: models, and the encoders they read by."""
 
 from __future__ import annotations
 

@@ -61,9 +61,8 @@ class Relocation:
                         encoder=part.name, weights=str(value), sha256=part.sha256
                     )
                     self.named[part.name, str(value)] = about
-            elif isinstance(value, str) and marker(info, Outside) is not None:
-                if Path(value).exists():
-                    self._add_path(raw, Path(value), weights=False)
+            elif marker(info, Outside) is not None and value and Path(value).exists():
+                self._add_path(raw, Path(value), weights=False)
 
     def moved(self, value: Any) -> Any:
         """A JSON value whose paths mean what is in the folder; what is not keeps its last part."""

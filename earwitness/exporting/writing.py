@@ -91,7 +91,7 @@ def export(
         if onnx:
             from earwitness.exporting.towers import write_towers
 
-            write_towers(system, new / ONNX)  # type: ignore[arg-type]
+            write_towers(system, parts, new / ONNX)  # type: ignore[arg-type]
         kind = "captioning" if isinstance(system, CaptioningSystem) else "retrieval"
         manifest = ExportConfig(
             made_by=f"earwitness {metadata.version('earwitness')}",
@@ -119,7 +119,7 @@ def _check_target(target: Path, given: str | Path, overwrite: bool) -> None:
             f"{given}: is there, and no earlier export; give a folder that is not there"
         )
     if not overwrite:
-        raise EarwitnessError(f"{given}: is there; give another folder, or overwrite it: --overwrite")
+        raise EarwitnessError(f"{given}: is there; give another folder, or say overwrite")
 
 
 def _write_params(

@@ -1,0 +1,287 @@
+"""A retrieval system's towers as ONNX: sound features to an embedding, tokens to an embedding.
+
+Each graph is run by onnxruntime before it is kept, and has to give what torch gives, to 1e-4. What
+cannot be a graph is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from earwitness.exporting.parts import Parts
+from earwitness.retrieval import RetrievalSystem
+from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.plans import RetrieverPlan
+from pipeline.config.sides import EncoderSoundSide
+from pipeline.encoders.registry import build_text_encoder
+from pipeline.errors import EarwitnessError, reason
+from pipeline.files import write_atomic, write_json
+from pipeline.models.biencoder import BiEncoder
+from pipeline.tensors import Padded, Tokens
+from pipeline.trained.readers import StoredTextReader, TokenReader
+from pipeline.trained.retriever import TrainedRetriever
+
+ABOUT = "onnx_manifest.json"
+OUTPUT = "common_embedding"  # torch names inner tensors after modules, such as embedding
+TOLERANCE = 1e-4
+LENGTHS = ((1, 1), (1, 40), (2, 333), (3, 57), (1, 1100))  # batches and frames that are tried
+TEXTS = (["a dog barks"], ["rain", "two people talk while an engine idles"], ["birds sing"] * 3)
+EXAMPLE = (3, 150)  # batch and frames that a graph is made by
+
+Inputs = dict[str, NDArray[Any]]
+
+
+class SoundGraph(nn.Module):
+    """E × ((B, T, W) features, (B,) lengths), one after the other → (B, D)."""
+
+    def __init__(self, model: BiEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        pairs = zip(inputs[::2], inputs[1::2], strict=True)
+        return self.model.embed_sound([Padded(values, lengths) for values, lengths in pairs])
+
+
+class TokenGraph(nn.Module):
+    """(B, L) ids and (B, L) mask → (B, D), by a trained text tower."""
+
+    def __init__(self, model: BiEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model.embed_text(Tokens(input_ids, attention_mask.sum(1)))
+
+
+class SentenceGraph(nn.Module):
+    """(B, L) ids and (B, L) mask → (B, D), by a frozen sentence encoder and a projection.
+
+    Its embeddings are rounded to float16, as they are where they are stored.
+    """
+
+    def __init__(self, model: BiEncoder, sentences: nn.Module, tokens: bool) -> None:
+        super().__init__()
+        self.model, self.sentences, self.tokens = model, sentences, tokens
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        found = self.sentences({"input_ids": input_ids, "attention_mask": attention_mask})
+        if self.tokens:
+            values, lengths = found["token_embeddings"], attention_mask.sum(1)
+        else:
+            values = found["sentence_embedding"][:, None]
+            lengths = torch.ones_like(input_ids[:, 0])
+        return self.model.embed_text([Padded(values.half().float(), lengths)])
+
+
+@dataclass(frozen=True)
+class TextGraph:
+    """What makes a text tower's graph, and its inputs."""
+
+    module: nn.Module
+    tokenizer: str  # tokenizer.json
+    longest: int | None  # tokens; None: any number
+    encode: Callable[[Sequence[str]], Inputs]
+
+
+def write_towers(system: RetrievalSystem, parts: Parts, folder: Path) -> None:
+    """Writes ``<retriever>/sound.onnx``, ``text.onnx`` and ``tokenizer.json``, and what they mean.
+
+    Raises:
+        EarwitnessError: a tower cannot be a graph, or its graph does not give what torch gives.
+    """
+    about = [_write(member, parts, folder / member.plan.name) for member in system.members]
+    together = "the mean of the retrievers' similarities" if len(about) > 1 else "the retriever's"
+    write_json(folder / ABOUT, {"format": 1, "similarity": together, "retrievers": about})
+
+
+def _write(retriever: TrainedRetriever, parts: Parts, folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    name, text = retriever.plan.name, _text(retriever)
+    widths = retriever.sound.widths
+    names = [f"{kind}_{number}" for number in range(len(widths)) for kind in ("features", "lengths")]
+    tried = [_features(widths, *sizes) for sizes in (EXAMPLE, *LENGTHS)]
+    sound = SoundGraph(retriever.model)
+    _export(sound, names, tried, folder / "sound.onnx", f"{name}: its sound")
+    words = [text.encode(texts) for texts in TEXTS[::-1]]
+    ids = ["input_ids", "attention_mask"]
+    _export(text.module, ids, words, folder / "text.onnx", f"{name}: its text")
+    write_atomic(folder / "tokenizer.json", text.tokenizer)
+    output = {"name": OUTPUT, "shape": ["batch", retriever.width], "type": "float32"}
+    return {
+        "name": name,
+        "similarity": _similarity(retriever),
+        "sound": {
+            "file": f"{name}/sound.onnx",
+            "inputs": [*_sound_inputs(retriever, parts)],
+            "output": output,
+        },
+        "text": {
+            "file": f"{name}/text.onnx",
+            "tokenizer": f"{name}/tokenizer.json",
+            "inputs": [
+                {"name": each, "shape": ["batch", "tokens"], "type": "int64"} for each in ids
+            ],
+            "padding": "on the right, where attention_mask is 0",
+            "longest": text.longest,
+            "output": output,
+        },
+    }
+
+
+def _similarity(retriever: TrainedRetriever) -> str:
+    if retriever.plan.biencoder.loss == "exp_distance":
+        return "minus the Euclidean distance of the embeddings"
+    if retriever.plan.biencoder.similarity == "cosine":
+        return "the dot product of the embeddings, which are of length 1 (the cosine)"
+    return "the dot product of the embeddings"
+
+
+def _sound_inputs(retriever: TrainedRetriever, parts: Parts) -> Iterator[dict[str, Any]]:
+    """What each input holds: an encoder's frames, by settings that say rate and normalisation."""
+    plan = retriever.plan
+    for number, (name, width) in enumerate(
+        zip(plan.sound.features, retriever.sound.widths, strict=True)
+    ):
+        settings: Any = None
+        if isinstance(plan.sound, EncoderSoundSide):
+            settings = plan.sound.encoder
+        elif isinstance(plan, RetrieverPlan):
+            made = {(own.dataset, own.name): own.encoder for own in parts.extraction.values()}
+            settings = made.get((plan.datasets[0], name))
+        kept = settings.model_dump(mode="json", exclude={"weights", "labels"}) if settings else None
+        yield {
+            "name": f"features_{number}",
+            "shape": ["batch", "frames", width],
+            "type": "float32",
+            "feature": name,
+            "encoder": kept,
+            "normalisation": "none beyond the encoder's own: its frames as earwitness makes them",
+        }
+        yield {"name": f"lengths_{number}", "shape": ["batch"], "type": "int64", "valid": "frames"}
+
+
+def _text(retriever: TrainedRetriever) -> TextGraph:
+    reader, name = retriever.text, retriever.plan.name
+    if isinstance(reader, TokenReader):
+        longest = reader.settings.max_tokens
+
+        def encode(texts: Sequence[str]) -> Inputs:
+            return _padded(reader.tokenizer.encode(texts, longest), reader.tokenizer.pad)
+
+        backend = reader.tokenizer.backend  # type: ignore[attr-defined]
+        return TextGraph(TokenGraph(retriever.model), backend.to_str(), longest, encode)
+    assert isinstance(reader, StoredTextReader)
+    settings = reader.side.encoder
+    if not isinstance(settings, SentenceEncoderConfig) or settings.prompt:
+        kind = "a prompt" if isinstance(settings, SentenceEncoderConfig) else settings.module
+        raise EarwitnessError(
+            f"retriever {name}: its text encoder ({kind}) cannot be written as ONNX; a text tower, "
+            "or a sentence encoder without a prompt, can: leave out onnx"
+        )
+    encoder: Any = build_text_encoder(settings, "cpu")
+    model = encoder.model
+
+    def tokens(texts: Sequence[str]) -> Inputs:
+        found = model.preprocess(list(texts))
+        return {each: found[each].numpy() for each in ("input_ids", "attention_mask")}
+
+    module = SentenceGraph(retriever.model, model, encoder.tokens)
+    backend = model.tokenizer.backend_tokenizer
+    return TextGraph(module, backend.to_str(), model.max_seq_length, tokens)
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> Inputs:
+    longest = max(map(len, rows))
+    ids = np.array([[*row, *[pad] * (longest - len(row))] for row in rows], np.int64)
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(longest) < lengths[:, None]
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+
+def _features(widths: Sequence[int], clips: int, frames: int) -> Inputs:
+    """Random features of each width, of different lengths, the first the longest."""
+    draw = np.random.default_rng(frames)
+    found: Inputs = {}
+    for number, width in enumerate(widths):
+        longest = frames + number
+        lengths = draw.integers(1, longest + 1, clips)
+        lengths[0] = longest
+        found[f"features_{number}"] = draw.random((clips, longest, width), np.float32)
+        found[f"lengths_{number}"] = lengths
+    return found
+
+
+def _export(
+    module: nn.Module, names: Sequence[str], tried: Sequence[Inputs], path: Path, what: str
+) -> None:
+    """Writes the graph of a module; the first of ``tried`` makes it, all of them check it."""
+    example = tuple(torch.from_numpy(tried[0][name]) for name in names)
+    free = tuple({axis: torch.export.Dim.AUTO for axis in range(min(x.ndim, 2))} for x in example)
+    shapes: Any = free if not isinstance(module, SoundGraph) else (free,)
+    try:
+        with _quietly(), torch.no_grad():
+            torch.onnx.export(
+                module.eval(), example, path, input_names=list(names), output_names=[OUTPUT],
+                dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False,
+            )  # fmt: skip
+    except ImportError as error:
+        raise EarwitnessError(
+            f"onnx: {reason(error)}; `pip install 'earwitness[onnx]'`, or leave out onnx"
+        ) from None
+    except Exception as error:  # of any of torch's passes
+        raise EarwitnessError(
+            f"retriever {what} tower cannot be written as ONNX ({reason(error)}); leave out onnx"
+        ) from None
+    for inputs in tried:
+        _check(module, inputs, names, path, what)
+
+
+@torch.no_grad()
+def _check(
+    module: nn.Module, inputs: Mapping[str, Any], names: Sequence[str], path: Path, what: str
+) -> None:
+    import onnxruntime
+
+    expected = module(*(torch.from_numpy(inputs[name]) for name in names)).numpy()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised, and need not be said too
+    try:
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        (found,) = session.run([OUTPUT], dict(inputs))
+        far = float(np.abs(found - expected).max())
+    except Exception as error:  # onnxruntime's own kinds
+        far, why = np.inf, reason(error)
+    else:
+        why = f"it is {far:.1e} from torch's"
+    if not far <= TOLERANCE:
+        shape = tuple(inputs[names[0]].shape)
+        raise EarwitnessError(
+            f"retriever {what} tower cannot be written as ONNX (of {shape}: {why}); leave out onnx"
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch's exporter says of its passes and of packages that are not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
