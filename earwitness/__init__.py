@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from earwitness.process import set_up
 
 if TYPE_CHECKING:
+    from earwitness.callables import pipeline
     from earwitness.captioning import CaptioningSystem
+    from earwitness.exporting.writing import export
     from earwitness.loading import load
     from earwitness.retrieval import RetrievalSystem
     from earwitness.scoring import CaptionScores, score
@@ -25,8 +27,10 @@ __all__ = [
     "EarwitnessError",
     "RetrievalSystem",
     "SyntheticSoundWarning",
+    "export",
     "load",
     "open_space",
+    "pipeline",
     "score",
 ]
 
@@ -35,6 +39,14 @@ set_up()
 
 def __getattr__(name: str) -> object:
     match name:
+        case "export":
+            from earwitness.exporting.writing import export
+
+            return export
+        case "pipeline":
+            from earwitness.callables import pipeline
+
+            return pipeline
         case "load":
             from earwitness.loading import load
 
