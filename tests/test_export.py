@@ -182,9 +182,7 @@ def test_a_system_of_the_repository_comes_before_a_folder_of_its_name(
     assert answers(earwitness.load("alone", device="cpu"), sounds) == expected["fused"]
 
 
-def test_weights_that_are_left_out_are_asked_for_by_their_digest(
-    made: Any, tmp_path: Path
-) -> None:
+def test_weights_that_are_left_out_are_asked_for_by_their_digest(made: Any, tmp_path: Path) -> None:
     top, sounds, expected = made
     folder = Path(shutil.copytree(top / "bare", tmp_path / "bare"))
     weights = top / "gone/outside/tagger.onnx"
@@ -433,7 +431,8 @@ def test_the_clips_of_a_search_are_drawn_with_all_their_captions(tmp_path: Path)
     Manifest("toy", "toy", clips).save(tmp_path / "data/corpora/toy.json")
     right = np.random.default_rng(0).random(200) < 0.4
     ranks = np.where(right, 1, 20).repeat(5)
-    write_rows(tmp_path / "data/rankings/toy/mine.csv", ("caption", "rank"), [("x", r) for r in ranks])
+    rows = [("x", rank) for rank in ranks]
+    write_rows(tmp_path / "data/rankings/toy/mine.csv", ("caption", "rank"), rows)
     share = float(right.mean())
     path = tmp_path / "metrics/retrieval/toy/mine.json"
     path.parent.mkdir(parents=True)

@@ -105,7 +105,7 @@ def _use(manifest: ExportConfig) -> list[str]:
     use = CAPTIONS_USE if manifest.kind == "captioning" else SEARCH_USE
     code = use.format(place="/path/to/this/folder")
     return [
-        "`pip install earwitness`; then, with this folder, or with `hub:ORG/NAME` in its place:", "",
+        "`pip install earwitness`; then, with this folder, or `hub:ORG/NAME` in its place:", "",
         "```python", code, "```",
     ]  # fmt: skip
 

@@ -6,6 +6,7 @@ The token is where huggingface_hub looks for it: ``HF_TOKEN``, or what ``hf auth
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,16 @@ def check_name(name: str) -> str:
 
 @contextmanager
 def _asking(name: str) -> Iterator[None]:
-    """What the hub, or the way to it, says becomes one line."""
+    """What the hub, or the way to it, says becomes one line; its bars are for a terminal."""
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    hidden = not (sys.stderr.isatty() or are_progress_bars_disabled())
+    if hidden:
+        disable_progress_bars()
     try:
         yield
     except Exception as error:  # a server may answer anything
@@ -83,3 +93,6 @@ def _asking(name: str) -> Iterator[None]:
             f"{name}: the hub refused ({reason(error)}); check the name, the network and the "
             "token (`hf auth login`)"
         ) from None
+    finally:
+        if hidden:
+            enable_progress_bars()

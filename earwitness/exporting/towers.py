@@ -35,9 +35,11 @@ from pipeline.trained.retriever import TrainedRetriever
 ABOUT = "onnx_manifest.json"
 OUTPUT = "common_embedding"  # torch names inner tensors after modules, such as embedding
 TOLERANCE = 1e-4
-LENGTHS = ((1, 1), (1, 40), (2, 333), (3, 57), (1, 1100))  # batches and frames that are tried
-TEXTS = (["a dog barks"], ["rain", "two people talk while an engine idles"], ["birds sing"] * 3)
-EXAMPLE = (3, 150)  # batch and frames that a graph is made by
+# batches and frames that a graph is made by, and then tried with, the longest first; it must do
+# those of 57 frames and more, and says which is the shortest that it does
+EXAMPLE, MUST = (3, 150), 57
+TRIED = ((1, 1100), (2, 333), (3, 150), (1, 150), (3, 57), (1, 57), (1, 40), (1, 9), (1, 1))
+TEXTS = (["birds sing"] * 3, ["rain", "two people talk while an engine idles"], ["a dog barks"])
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -101,22 +103,28 @@ def write_towers(system: RetrievalSystem, parts: Parts, folder: Path) -> None:
     Raises:
         EarwitnessError: a tower cannot be a graph, or its graph does not give what torch gives.
     """
-    about = [_write(member, parts, folder / member.plan.name) for member in system.members]
+    about = [write_retriever(member, parts, folder / member.plan.name) for member in system.members]
     together = "the mean of the retrievers' similarities" if len(about) > 1 else "the retriever's"
     write_json(folder / ABOUT, {"format": 1, "similarity": together, "retrievers": about})
 
 
-def _write(retriever: TrainedRetriever, parts: Parts, folder: Path) -> dict[str, Any]:
+def write_retriever(retriever: TrainedRetriever, parts: Parts, folder: Path) -> dict[str, Any]:
+    """Both towers of one retriever, and what their inputs and outputs are."""
     folder.mkdir(parents=True)
     name, text = retriever.plan.name, _text(retriever)
     widths = retriever.sound.widths
-    names = [f"{kind}_{number}" for number in range(len(widths)) for kind in ("features", "lengths")]
-    tried = [_features(widths, *sizes) for sizes in (EXAMPLE, *LENGTHS)]
-    sound = SoundGraph(retriever.model)
-    _export(sound, names, tried, folder / "sound.onnx", f"{name}: its sound")
-    words = [text.encode(texts) for texts in TEXTS[::-1]]
-    ids = ["input_ids", "attention_mask"]
-    _export(text.module, ids, words, folder / "text.onnx", f"{name}: its text")
+    names = [
+        f"{kind}_{number}" for number in range(len(widths)) for kind in ("features", "lengths")
+    ]
+    sound, ids = SoundGraph(retriever.model), ["input_ids", "attention_mask"]
+    what = f"retriever {name}: its sound tower"
+    _export(sound, _features(widths, *EXAMPLE), names, folder / "sound.onnx", what)
+    tried = [_features(widths, *sizes) for sizes in TRIED]
+    least = _check(sound, tried, names, folder / "sound.onnx", what, MUST)
+    what = f"retriever {name}: its text tower"
+    words = [text.encode(texts) for texts in TEXTS]
+    _export(text.module, words[0], ids, folder / "text.onnx", what)
+    _check(text.module, words, ids, folder / "text.onnx", what)
     write_atomic(folder / "tokenizer.json", text.tokenizer)
     output = {"name": OUTPUT, "shape": ["batch", retriever.width], "type": "float32"}
     return {
@@ -125,6 +133,7 @@ def _write(retriever: TrainedRetriever, parts: Parts, folder: Path) -> dict[str,
         "sound": {
             "file": f"{name}/sound.onnx",
             "inputs": [*_sound_inputs(retriever, parts)],
+            "least_frames": least,
             "output": output,
         },
         "text": {
@@ -224,34 +233,65 @@ def _features(widths: Sequence[int], clips: int, frames: int) -> Inputs:
 
 
 def _export(
-    module: nn.Module, names: Sequence[str], tried: Sequence[Inputs], path: Path, what: str
+    module: nn.Module, example: Inputs, names: Sequence[str], path: Path, what: str
 ) -> None:
-    """Writes the graph of a module; the first of ``tried`` makes it, all of them check it."""
-    example = tuple(torch.from_numpy(tried[0][name]) for name in names)
-    free = tuple({axis: torch.export.Dim.AUTO for axis in range(min(x.ndim, 2))} for x in example)
-    shapes: Any = free if not isinstance(module, SoundGraph) else (free,)
+    """Writes the graph of a module, of any batch and any length."""
+    given = tuple(torch.from_numpy(example[name]) for name in names)
+    free = tuple({axis: torch.export.Dim.AUTO for axis in range(min(x.ndim, 2))} for x in given)
+    shapes: Any = (free,) if isinstance(module, SoundGraph) else free
     try:
         with _quietly(), torch.no_grad():
             torch.onnx.export(
-                module.eval(), example, path, input_names=list(names), output_names=[OUTPUT],
+                module.eval(), given, path, input_names=list(names), output_names=[OUTPUT],
                 dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False,
             )  # fmt: skip
     except ImportError as error:
         raise EarwitnessError(
             f"onnx: {reason(error)}; `pip install 'earwitness[onnx]'`, or leave out onnx"
         ) from None
-    except Exception as error:  # of any of torch's passes
+    except Exception as error:  # of any of torch's passes, pages long
         raise EarwitnessError(
-            f"retriever {what} tower cannot be written as ONNX ({reason(error)}); leave out onnx"
+            f"{what} cannot be written as ONNX (torch's exporter: {type(error).__name__}); leave "
+            "out onnx"
         ) from None
+
+
+def _check(
+    module: nn.Module,
+    tried: Sequence[Inputs],
+    names: Sequence[str],
+    path: Path,
+    what: str,
+    must: int = 0,
+) -> int:
+    """Runs a graph, and gives the least length that it does.
+
+    Args:
+        tried: inputs, the longest first. must: from this length on it must do all of them.
+
+    Raises:
+        EarwitnessError: it cannot be run, or gives something else than its module.
+    """
+    least = 0
     for inputs in tried:
-        _check(module, inputs, names, path, what)
+        problem = _difference(module, inputs, names, path)
+        batch, length = inputs[names[0]].shape[:2]
+        if problem and length >= must:
+            raise EarwitnessError(
+                f"{what} cannot be written as ONNX (of {batch} × {length}: {problem}); leave out "
+                "onnx"
+            )
+        if problem:
+            break
+        least = length
+    return least
 
 
 @torch.no_grad()
-def _check(
-    module: nn.Module, inputs: Mapping[str, Any], names: Sequence[str], path: Path, what: str
-) -> None:
+def _difference(
+    module: nn.Module, inputs: Mapping[str, Any], names: Sequence[str], path: Path
+) -> str:
+    """What is wrong with what a graph gives; empty where it is what its module gives."""
     import onnxruntime
 
     expected = module(*(torch.from_numpy(inputs[name]) for name in names)).numpy()
@@ -263,14 +303,8 @@ def _check(
         (found,) = session.run([OUTPUT], dict(inputs))
         far = float(np.abs(found - expected).max())
     except Exception as error:  # onnxruntime's own kinds
-        far, why = np.inf, reason(error)
-    else:
-        why = f"it is {far:.1e} from torch's"
-    if not far <= TOLERANCE:
-        shape = tuple(inputs[names[0]].shape)
-        raise EarwitnessError(
-            f"retriever {what} tower cannot be written as ONNX (of {shape}: {why}); leave out onnx"
-        )
+        return reason(error)
+    return "" if far <= TOLERANCE else f"it is {far:.1e} from torch's"
 
 
 @contextmanager

@@ -122,9 +122,7 @@ def _check_target(target: Path, given: str | Path, overwrite: bool) -> None:
         raise EarwitnessError(f"{given}: is there; give another folder, or say overwrite")
 
 
-def _write_params(
-    name: str, system: Any, repository: Repository, moves: Relocation
-) -> None:
+def _write_params(name: str, system: Any, repository: Repository, moves: Relocation) -> None:
     """The parameters of this one system, for any machine."""
     captions = isinstance(system, CaptioningSystem)
     params = repository.params()
