@@ -50,10 +50,7 @@ def run(path: Path, **inputs: NDArray[Any]) -> NDArray[np.float32]:
 
 def tokens(path: Path, texts: list[str]) -> dict[str, NDArray[np.int64]]:
     """By the tokenizer that lies beside the graph, and nothing of this package."""
-    backend = Tokenizer.from_file(str(path))
-    backend.no_truncation()
-    backend.enable_padding()
-    encoded = backend.encode_batch(texts)
+    encoded = Tokenizer.from_file(str(path)).encode_batch(texts)
     return {
         "input_ids": np.array([each.ids for each in encoded], np.int64),
         "attention_mask": np.array([each.attention_mask for each in encoded], np.int64),
@@ -144,14 +141,10 @@ def test_a_transformer_and_a_text_tower_are_graphs_too(tmp_path: Path) -> None:
         given = {"features_0": padded, "lengths_0": np.array(lengths)}
         found = run(tmp_path / "mine/sound.onnx", **given)
         np.testing.assert_allclose(found, expected, atol=1e-4)
-    texts = ["a dog barks", "an engine idles nearby and rain falls"]
-    tokenizer = Tokenizer.from_file(str(tmp_path / "mine/tokenizer.json"))
-    tokenizer.enable_truncation(about["text"]["longest"])
-    rows = [each.ids for each in tokenizer.encode_batch(texts)]
-    longest = max(map(len, rows))
-    ids = np.array([[*row, *[0] * (longest - len(row))] for row in rows], np.int64)
-    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
-    found = run(tmp_path / "mine/text.onnx", input_ids=ids, attention_mask=mask)
+    texts = ["a dog barks", " An engine IDLES nearby, and rain falls on the roof of it all ..."]
+    given = tokens(tmp_path / "mine/tokenizer.json", texts)
+    assert given["input_ids"].shape[1] == 12 == about["text"]["longest"]
+    found = run(tmp_path / "mine/text.onnx", **given)
     np.testing.assert_allclose(found, made.embed_text(made.text.queries(texts)).numpy(), atol=1e-4)
 
 

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Regex, normalizers
+from tokenizers import Tokenizer as Backend
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 from earwitness.exporting.parts import Parts
@@ -29,6 +32,7 @@ from pipeline.errors import EarwitnessError, reason
 from pipeline.files import write_atomic, write_json
 from pipeline.models.biencoder import BiEncoder
 from pipeline.tensors import Padded, Tokens
+from pipeline.text.subword import BEGIN, END, TRAILING, SubwordTokenizer
 from pipeline.trained.readers import StoredTextReader, TokenReader
 from pipeline.trained.retriever import TrainedRetriever
 
@@ -40,6 +44,7 @@ TOLERANCE = 1e-4
 EXAMPLE, MUST = (3, 150), 57
 TRIED = ((1, 1100), (2, 333), (3, 150), (1, 150), (3, 57), (1, 57), (1, 40), (1, 9), (1, 1))
 TEXTS = (["birds sing"] * 3, ["rain", "two people talk while an engine idles"], ["a dog barks"])
+SPELT = [" Two  BELLS ring, twice…  ", "rain " * 300, "a dog (barks)."]  # as people write
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -123,6 +128,7 @@ def write_retriever(retriever: TrainedRetriever, parts: Parts, folder: Path) -> 
     least = _check(sound, tried, names, folder / "sound.onnx", what, MUST)
     what = f"retriever {name}: its text tower"
     words = [text.encode(texts) for texts in TEXTS]
+    _check_tokenizer(text, what)
     _export(text.module, words[0], ids, folder / "text.onnx", what)
     _check(text.module, words, ids, folder / "text.onnx", what)
     write_atomic(folder / "tokenizer.json", text.tokenizer)
@@ -184,13 +190,16 @@ def _sound_inputs(retriever: TrainedRetriever, parts: Parts) -> Iterator[dict[st
 def _text(retriever: TrainedRetriever) -> TextGraph:
     reader, name = retriever.text, retriever.plan.name
     if isinstance(reader, TokenReader):
-        longest = reader.settings.max_tokens
+        own, longest = reader.tokenizer, reader.settings.max_tokens
 
         def encode(texts: Sequence[str]) -> Inputs:
-            return _padded(reader.tokenizer.encode(texts, longest), reader.tokenizer.pad)
+            return _padded(own.encode(texts, longest), own.pad)
 
-        backend = reader.tokenizer.backend  # type: ignore[attr-defined]
-        return TextGraph(TokenGraph(retriever.model), backend.to_str(), longest, encode)
+        backend = Backend.from_str(own.backend.to_str())  # type: ignore[attr-defined]
+        if isinstance(own, SubwordTokenizer):
+            _add_frame(backend, own)
+        tokenizer = _whole(backend, longest, own.pad)
+        return TextGraph(TokenGraph(retriever.model), tokenizer, longest, encode)
     assert isinstance(reader, StoredTextReader)
     settings = reader.side.encoder
     if not isinstance(settings, SentenceEncoderConfig) or settings.prompt:
@@ -207,8 +216,42 @@ def _text(retriever: TrainedRetriever) -> TextGraph:
         return {each: found[each].numpy() for each in ("input_ids", "attention_mask")}
 
     module = SentenceGraph(retriever.model, model, encoder.tokens)
-    backend = model.tokenizer.backend_tokenizer
-    return TextGraph(module, backend.to_str(), model.max_seq_length, tokens)
+    backend = Backend.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer = _whole(backend, model.max_seq_length, model.tokenizer.pad_token_id)
+    return TextGraph(module, tokenizer, model.max_seq_length, tokens)
+
+
+def _add_frame(backend: Backend, own: SubwordTokenizer) -> None:
+    """What :meth:`SubwordTokenizer.encode` does around its backend, in the backend itself."""
+    first = [
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+        normalizers.Replace(Regex(TRAILING), ""),
+    ]
+    last = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([*first, *last])
+    backend.post_processor = TemplateProcessing(
+        single=f"{BEGIN} $A {END}", special_tokens=[(BEGIN, own.begin), (END, own.end)]
+    )
+
+
+def _whole(backend: Backend, longest: int | None, pad: int) -> str:
+    """``tokenizer.json`` that cuts and pads as the tower needs it."""
+    backend.no_truncation()
+    if longest is not None:
+        backend.enable_truncation(longest)
+    backend.enable_padding(pad_id=pad, pad_token=backend.id_to_token(pad))
+    return str(backend.to_str())
+
+
+def _check_tokenizer(text: TextGraph, what: str) -> None:
+    """That ``tokenizer.json`` alone gives the ids that the system gives."""
+    backend = Backend.from_str(text.tokenizer)
+    for texts in (*TEXTS, SPELT):
+        rows = [encoding.ids for encoding in backend.encode_batch(list(texts))]
+        if not np.array_equal(np.array(rows), text.encode(texts)["input_ids"]):
+            raise EarwitnessError(f"{what}: its tokenizer cannot be written; leave out onnx")
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> Inputs:
