@@ -29,6 +29,7 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import checkpoints
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256
+from tests.conftest import REPOSITORY
 
 QUERIES = ["a low tone", "a dog barks at a bell"]
 
@@ -468,6 +469,20 @@ def test_synthetic_sound_is_warned_of_in_the_same_words(tmp_path: Path) -> None:
     assert str(first[0].message) == str(second[0].message)
     text = (tmp_path / "new/README.md").read_text()
     assert "license: apache-2.0" in text and "does not know real sound" in text
+
+
+def test_the_page_runs(made: Any, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example in Python of docs/exporting.md, in order."""
+    top, sounds, _ = made
+    monkeypatch.setenv(places.VARIABLE, str(top / "gone"))
+    for number, name in enumerate(("street.wav", "birds.wav")):
+        shutil.copyfile(sounds / f"{number}.wav", elsewhere / name)
+    page: dict[str, Any] = {}
+    text = (REPOSITORY / "docs/exporting.md").read_text(encoding="utf-8")
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(example, page)
+    assert [len(answer) for answer in page["answers"]] == [3, 3]
+    assert open_export(elsewhere / "shared/edtc").manifest.kind == "captioning"
 
 
 def test_an_export_is_no_repository_of_others(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

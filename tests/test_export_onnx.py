@@ -127,7 +127,7 @@ def test_a_transformer_and_a_text_tower_are_graphs_too(tmp_path: Path) -> None:
     """Lengths and batches that the graphs were not made with."""
     width = FBANK.mels
     made = retriever(AST, FBANK, width)
-    about = towers.write_retriever(made, towers.Parts(), tmp_path / "mine")
+    about = towers.write_retriever(made, towers.SystemParts(), tmp_path / "mine")
     assert about["sound"]["least_frames"] <= 57
     draw = np.random.default_rng(0)
     for clips, frames in ((1, 61), (4, 75), (2, 200)):
@@ -178,4 +178,4 @@ def test_a_text_encoder_that_is_no_graph_is_refused_in_one_line(tmp_path: Path) 
     cpu = torch.device("cpu")
     other = TrainedRetriever(plan, made.model, made.sound, new_text(plan, [], (8,), cpu))
     with pytest.raises(EarwitnessError, match=r"text encoder \(word2vec\) cannot be written as ON"):
-        towers.write_retriever(other, towers.Parts(), tmp_path / "mine")
+        towers.write_retriever(other, towers.SystemParts(), tmp_path / "mine")

@@ -12,7 +12,7 @@ from earwitness.captioning import CaptioningSystem
 from earwitness.certainty import PERCENTILE
 from earwitness.exporting.figures import Figure, caption_figures, search_figures
 from earwitness.exporting.licences import OURS, licence_of
-from earwitness.exporting.parts import Parts, datasets
+from earwitness.exporting.parts import SystemParts, datasets
 from earwitness.repository import Repository
 from earwitness.retrieval import RetrievalSystem
 from earwitness.training_data import in_words, is_synthetic
@@ -38,7 +38,7 @@ def write_card(
     path: Path,
     manifest: ExportConfig,
     system: CaptioningSystem | RetrievalSystem,
-    parts: Parts,
+    parts: SystemParts,
     repository: Repository,
 ) -> None:
     """Writes the card: front matter in YAML, then Markdown."""
@@ -111,7 +111,7 @@ def _use(manifest: ExportConfig) -> list[str]:
 
 
 def _about(
-    manifest: ExportConfig, system: CaptioningSystem | RetrievalSystem, parts: Parts
+    manifest: ExportConfig, system: CaptioningSystem | RetrievalSystem, parts: SystemParts
 ) -> Iterator[str]:
     if isinstance(system, CaptioningSystem):
         for captioner in system.ensemble.captioners:

@@ -28,7 +28,7 @@ class FrozenPart:
 
 
 @dataclass
-class Parts:
+class SystemParts:
     """All that a system needs, each once."""
 
     models: dict[Path, CaptionerPlan | BiEncoderPlan] = field(default_factory=dict)  # by folder
@@ -37,13 +37,13 @@ class Parts:
     memories: list[CaptionerPlan] = field(default_factory=list)  # that have a text memory
 
 
-def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository) -> Parts:
+def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository) -> SystemParts:
     """The parts of a system that was loaded from ``repository``.
 
     Raises:
         EarwitnessError: one is not there.
     """
-    found = Parts()
+    found = SystemParts()
     if isinstance(system, CaptioningSystem):
         pairs = zip(system.ensemble.captioners, system.memories, strict=True)
         for captioner, memory in pairs:
@@ -65,7 +65,7 @@ def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository)
     return found
 
 
-def _add_feature(found: Parts, repository: Repository, dataset: str, feature: str) -> None:
+def _add_feature(found: SystemParts, repository: Repository, dataset: str, feature: str) -> None:
     """As :class:`earwitness.sound_features.SoundFeatures` makes it."""
     maker, _, part = feature.partition("/")
     if part:
@@ -82,7 +82,7 @@ def _add_feature(found: Parts, repository: Repository, dataset: str, feature: st
 
 
 def _add_retriever(
-    found: Parts, repository: Repository, retriever: TrainedRetriever, dataset: str | None
+    found: SystemParts, repository: Repository, retriever: TrainedRetriever, dataset: str | None
 ) -> None:
     """A retriever, and what its sound side reads: of ``dataset``, or of its own first."""
     plan = retriever.plan
@@ -106,7 +106,7 @@ def _stored_digest(repository: Repository, dataset: str | None, feature: str) ->
     return digest if len(digest) == 64 else None
 
 
-def datasets(parts: Parts) -> Iterator[str]:
+def datasets(parts: SystemParts) -> Iterator[str]:
     """The datasets that the models learned from, and whose sound they know."""
     for plan in parts.models.values():
         match plan:

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
-from earwitness.exporting.parts import Parts
+from earwitness.exporting.parts import SystemParts
 from earwitness.retrieval import RetrievalSystem
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.plans import RetrieverPlan
@@ -102,7 +102,7 @@ class TextGraph:
     encode: Callable[[Sequence[str]], Inputs]
 
 
-def write_towers(system: RetrievalSystem, parts: Parts, folder: Path) -> None:
+def write_towers(system: RetrievalSystem, parts: SystemParts, folder: Path) -> None:
     """Writes ``<retriever>/sound.onnx``, ``text.onnx`` and ``tokenizer.json``, and what they mean.
 
     Raises:
@@ -113,7 +113,9 @@ def write_towers(system: RetrievalSystem, parts: Parts, folder: Path) -> None:
     write_json(folder / ABOUT, {"format": 1, "similarity": together, "retrievers": about})
 
 
-def write_retriever(retriever: TrainedRetriever, parts: Parts, folder: Path) -> dict[str, Any]:
+def write_retriever(
+    retriever: TrainedRetriever, parts: SystemParts, folder: Path
+) -> dict[str, Any]:
     """Both towers of one retriever, and what their inputs and outputs are."""
     folder.mkdir(parents=True)
     name, text = retriever.plan.name, _text(retriever)
@@ -163,7 +165,7 @@ def _similarity(retriever: TrainedRetriever) -> str:
     return "the dot product of the embeddings"
 
 
-def _sound_inputs(retriever: TrainedRetriever, parts: Parts) -> Iterator[dict[str, Any]]:
+def _sound_inputs(retriever: TrainedRetriever, parts: SystemParts) -> Iterator[dict[str, Any]]:
     """What each input holds: an encoder's frames, by settings that say rate and normalisation."""
     plan = retriever.plan
     for number, (name, width) in enumerate(

@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedMap
 from earwitness import params_file
 from earwitness.captioning import CaptioningSystem
 from earwitness.exporting.card import write_card
-from earwitness.exporting.parts import Parts, datasets, parts_of
+from earwitness.exporting.parts import SystemParts, datasets, parts_of
 from earwitness.exporting.reading import CARD, MANIFEST, PARAMS, is_export, leads_out
 from earwitness.exporting.weights import Relocation
 from earwitness.loading import load
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
     return {key: _plain(own) for key, own in value.items()} if isinstance(value, dict) else value
 
 
-def _write_models(parts: Parts, moves: Relocation) -> None:
+def _write_models(parts: SystemParts, moves: Relocation) -> None:
     """The models' folders, without what only training reads, and the plans of their features."""
     repository, new = moves.repository, moves.place
     for folder in parts.models:
@@ -182,7 +182,7 @@ def _unnamed(form: Any) -> Any:
     return [_unnamed(value) for value in form] if isinstance(form, list) else form
 
 
-def _write_data(name: str, parts: Parts, repository: Repository, new: Path) -> None:
+def _write_data(name: str, parts: SystemParts, repository: Repository, new: Path) -> None:
     """What is known of the data: kinds of synthetic sound, text memories, captions of test sets."""
     params = repository.params()
     memories = {plan.dataset for plan in parts.memories}
