@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx_models import tagger
 from shared_repository import CAPTIONING, CLASSES, SEARCHING, make_shared_repository, write_rows
 from tiny_repository import SECONDS
 from typer.testing import CliRunner
@@ -23,8 +24,11 @@ from earwitness import repository as places
 from earwitness.cli import app
 from earwitness.exporting import reading
 from earwitness.exporting.figures import interval, search_figures
+from earwitness.exporting.parts import FrozenPart
 from earwitness.exporting.reading import is_export, open_export
+from earwitness.exporting.weights import Relocation
 from earwitness.repository import Repository
+from pipeline.config.encoders import OnnxEncoderConfig, SentenceEncoderConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders import checkpoints
 from pipeline.errors import EarwitnessError
@@ -220,6 +224,44 @@ def test_a_folder_that_is_there_is_kept(made: Any, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"again", "elsewhere", "target"}
 
 
+def test_a_folder_may_have_the_system_s_own_name(made: Any, elsewhere: Path) -> None:
+    for overwrite in (False, True):
+        earwitness.export("alone", "alone", root=made[0] / "gone", overwrite=overwrite)
+    with pytest.raises(EarwitnessError, match="give the name of a system of params"):
+        earwitness.export("./alone", "again")
+
+
+def test_of_a_model_s_folder_what_is_read_is_copied(tmp_path: Path) -> None:
+    """A clone of a hub's repository has the same tensors in several forms."""
+    source, place = tmp_path / "clone", tmp_path / "place"
+    for name in (
+        *("config.json", "model.safetensors", "1_Pooling/config.json", "pytorch_model.bin"),
+        *("tf_model.h5", "onnx/model.onnx", ".git/index", ".gitattributes", "vocab.txt"),
+    ):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    settings = SentenceEncoderConfig(module="sentence", weights=str(source))
+    moves = Relocation(Repository(tmp_path), place)
+    moves.add(FrozenPart("words", settings))
+    folder = place / moves.names[str(source)]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        *("config.json", "model.safetensors", "1_Pooling/config.json", "vocab.txt")
+    }
+    plan = {"weights": str(source), "prompt": "/as it is", "start": "/home/me/x.pt", "of": ["../y"]}
+    moved = moves.moved(plan)
+    assert moved["weights"] == folder.relative_to(place).as_posix()
+    assert (moved["prompt"], moved["start"], moved["of"]) == ("/as it is", "./x.pt", ["./y"])
+
+
+def test_tensors_beside_an_onnx_model_come_along(tmp_path: Path) -> None:
+    tagger(tmp_path / "tagger.onnx", outputs=["probabilities"], external="tagger.data")
+    settings = OnnxEncoderConfig(module="onnx", weights=str(tmp_path / "tagger.onnx"))
+    moves = Relocation(Repository(tmp_path), tmp_path / "place")
+    moves.add(FrozenPart("tags", settings))
+    (folder,) = (tmp_path / "place/data/weights").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"tagger.onnx", "tagger.data"}
+
+
 def test_what_cannot_be_exported_is_said_and_leaves_nothing(made: Any, tmp_path: Path) -> None:
     root = made[0] / "gone"
     for name, reason in (
@@ -329,6 +371,12 @@ def spoil_encoder(folder: Path) -> None:
     rewrite(folder, "data/plans/extraction/toy-logmel.json", change)
 
 
+def spoil_depth(folder: Path) -> None:
+    path = folder / "data/plans/extraction/toy-logmel.json"
+    path.write_text('{"a": ' * 900 + "1" + "}" * 900)
+    relist(folder, "data/plans/extraction/toy-logmel.json")
+
+
 def spoil_yaml(folder: Path) -> None:
     path = folder / "params.yaml"
     path.write_text(path.read_text().replace("root: toy", "root: ../../toy"))
@@ -355,6 +403,7 @@ def spoil_yaml(folder: Path) -> None:
         (spoil_dataset, r"plan\.json: '\.\./\.\./\.\./\.\./away' leads out of the folder"),
         (spoil_weights, "'/etc/passwd' leads out of the folder"),
         (spoil_encoder, r"weights '\./secret\.safetensors' is not in it"),
+        (spoil_depth, r"toy-logmel\.json: "),
         (spoil_yaml, r"params\.yaml: '\.\./\.\./toy' leads out of the folder"),
     ],
 )

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 import earwitness
-from earwitness.exporting import towers
+from earwitness.exporting import graphs, towers
 from earwitness.exporting.reading import open_export
 from pipeline.config.encoders import (
     FbankEncoderConfig,
@@ -148,7 +148,7 @@ def test_a_transformer_and_a_text_tower_are_graphs_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, made.embed_text(made.text.queries(texts)).numpy(), atol=1e-4)
 
 
-class Careless(towers.SoundGraph):
+class Careless(graphs.SoundGraph):
     """Its graph has the number of frames of the example in it, as one that is traced has."""
 
     def __init__(self) -> None:
@@ -162,11 +162,11 @@ class Careless(towers.SoundGraph):
 
 def test_a_graph_that_gives_something_else_is_not_kept(tmp_path: Path) -> None:
     made, names, path = Careless(), ["features_0", "lengths_0"], tmp_path / "x.onnx"
-    towers._export(made, towers._features((4,), 2, 150), names, path, "mine")
+    graphs.write_graph(made, towers._features((4,), 2, 150), names, path, "mine")
     same, other = (towers._features((4,), 2, frames) for frames in (150, 60))
-    assert towers._check(made, [same, other], names, path, "mine", 100) == 150
+    assert graphs.check_graph(made, [same, other], names, path, "mine", 100) == 150
     with pytest.raises(EarwitnessError, match=r"mine cannot be .* × 60: it is .* from torch's"):
-        towers._check(made, [same, other], names, path, "mine", 50)
+        graphs.check_graph(made, [same, other], names, path, "mine", 50)
 
 
 def test_a_text_encoder_that_is_no_graph_is_refused_in_one_line(tmp_path: Path) -> None:

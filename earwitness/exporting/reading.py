@@ -19,7 +19,7 @@ from earwitness.repository import Repository
 from pipeline.config.exported import ExportConfig, ExportedFileConfig
 from pipeline.config.fields import Outside, marker
 from pipeline.config.section import Section, parse_section
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import leads_inside, read_json, sha256, shown
 from pipeline.weights import Weights
 from pipeline.yaml_files import read_yaml
@@ -170,7 +170,9 @@ def _check_plan(root: Path, name: str) -> None:
         values = read_json(path, AGAIN)
     else:
         return
-    for text in texts(values):
+    with one_line(path, AGAIN, "cannot be read"):  # of values that are nested too deep
+        found = [*texts(values)]
+    for text in found:
         if leads_out(text):
             raise EarwitnessError(f"{path}: {text!r} leads out of the folder; {AGAIN}")
 

@@ -20,6 +20,7 @@ from earwitness.exporting.reading import SENTENCES, leads_out
 from earwitness.repository import Repository
 from pipeline.config.exported import ExportedFileConfig, NamedWeightsConfig
 from pipeline.config.fields import Outside, marker
+from pipeline.encoders.sources import wanted_files
 from pipeline.files import sha256
 from pipeline.outside.digests import list_files
 from pipeline.weights import Weights
@@ -55,14 +56,15 @@ class Relocation:
             raw, value = getattr(part.settings, name), getattr(located, name)
             if isinstance(value, Weights):
                 if value.kind == "path":
-                    self._add_path(str(raw), Path(value.name), weights=True)
+                    graphs = part.settings.module == "onnx"
+                    self._add_path(str(raw), Path(value.name), weights=True, graphs=graphs)
                 elif value.kind in ("hub", "package"):
                     about = NamedWeightsConfig(
                         encoder=part.name, weights=str(value), sha256=part.sha256
                     )
                     self.named[part.name, str(value)] = about
             elif marker(info, Outside) is not None and value and Path(value).exists():
-                self._add_path(raw, Path(value), weights=False)
+                self._add_path(raw, Path(value))
 
     def moved(self, value: Any) -> Any:
         """A JSON value whose paths mean what is in the folder; what is not keeps its last part."""
@@ -89,10 +91,13 @@ class Relocation:
             if path.suffix in (".safetensors", ".json") and not path.name.startswith("."):
                 shutil.copyfile(path, target / path.name)
 
-    def _add_path(self, raw: str, source: Path, weights: bool) -> None:
+    def _add_path(
+        self, raw: str, source: Path, *, weights: bool = False, graphs: bool = False
+    ) -> None:
+        """``graphs``: ONNX models are what is read of a folder."""
         if raw in self.names:
             return
-        files = dict(_files(source))
+        files = dict(_files(source, graphs))
         content = "".join(f"{name} {sha256(path)}\n" for name, path in files.items())
         folder = f"{FOLDER}/{hashlib.sha256(content.encode()).hexdigest()[:12]}"
         for name, path in files.items():
@@ -106,13 +111,17 @@ class Relocation:
         self.names[raw] = folder if source.is_dir() else f"{folder}/{_safe(source.name)}"
 
 
-def _files(source: Path) -> Iterator[tuple[str, Path]]:
-    """The files that weights are: name in the folder → file. No hidden ones."""
+def _files(source: Path, graphs: bool) -> Iterator[tuple[str, Path]]:
+    """The files that weights are: name in the folder → file. No hidden ones.
+
+    Of a model of transformers those that would be fetched of a hub: a clone has the same tensors in
+    several forms, pickles among them.
+    """
     if source.is_dir():
-        for name in list_files(source):
-            parts = name.split("/")
-            if not any(part.startswith(".") for part in parts):
-                yield "/".join(map(_safe, parts)), source / name
+        names = [name for name in list_files(source) if not f"/{name}".count("/.")]
+        tensors = any(name.endswith((".safetensors", ".bin")) for name in names)
+        for name in wanted_files(names) if tensors and not graphs else names:
+            yield "/".join(map(_safe, name.split("/"))), source / name
         return
     yield _safe(source.name), source
     for name in (*BESIDE, *_outer_tensors(source)):

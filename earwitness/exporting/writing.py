@@ -17,7 +17,14 @@ from earwitness import params_file
 from earwitness.captioning import CaptioningSystem
 from earwitness.exporting.card import write_card
 from earwitness.exporting.parts import SystemParts, datasets, parts_of
-from earwitness.exporting.reading import CARD, MANIFEST, PARAMS, is_export, leads_out
+from earwitness.exporting.reading import (
+    CARD,
+    MANIFEST,
+    PARAMS,
+    ExportedSystem,
+    is_export,
+    leads_out,
+)
 from earwitness.exporting.weights import Relocation
 from earwitness.loading import load
 from earwitness.places import place_of
@@ -72,7 +79,7 @@ def export(
     target = Path(os.path.realpath(Path(folder).expanduser()))
     _check_target(target, folder, overwrite)
     place = place_of(name, root)
-    if place.model is not None or not isinstance(place.name, str) or is_export(Path(name)):
+    if place.model is not None or isinstance(place.repository, ExportedSystem):
         raise EarwitnessError(f"{name}: give the name of a system of params.yaml")
     repository = place.repository
     system = load(name, root=repository.root, device="cpu")
