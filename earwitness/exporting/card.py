@@ -138,7 +138,7 @@ def _about(
         yield f"- not in this folder: `{place}`, SHA-256 `{about.sha256}`; put it there"
     for own in manifest.named:
         digest = f", SHA-256 `{own.sha256}`" if own.sha256 else ""
-        yield f"- fetched when it is first used: `{own.weights}` of `{own.encoder}`{digest}"
+        yield f"- not in this folder, found by its name: `{own.weights}` of `{own.encoder}`{digest}"
 
 
 def _origin(settings: Any) -> str:
@@ -174,8 +174,8 @@ def _scores(figures: list[Figure]) -> Iterator[str]:
         yield f"| {own.dataset} | {own.clips} | {own.name} | {own.value:.3f} | {between} |"
     yield ""
     yield (
-        "Intervals: percentile bootstrap over the clips, whose captions stay together; scores of "
-        "a whole corpus, such as BLEU, have none."
+        "Intervals: percentile bootstrap over the clips, whose captions stay together. Scores that "
+        "are no mean over clips, such as BLEU, or that no table holds clip by clip, have none."
     )
 
 

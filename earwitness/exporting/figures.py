@@ -46,10 +46,9 @@ class Figure(NamedTuple):
     @property
     def name(self) -> str:
         """In the field's words; what other weights than the field's measured says so."""
-        if self.metric in NAMES:
-            return NAMES[self.metric]
-        base, _, other = self.metric.rpartition("_")
-        return f"{NAMES.get(base, base)} by {other}" if base in NAMES else self.metric
+        base = _base(self.metric) or self.metric
+        other = self.metric.removeprefix(base).removeprefix("_")
+        return NAMES.get(base, base) + (f" by {other}" if other else "")
 
 
 def caption_figures(repository: Repository, dataset: str, system: str) -> list[Figure]:
@@ -107,9 +106,16 @@ def _figures(
             low, high = interval(sums, counts)
         found.append(Figure(dataset, int(corpus.get("N", 0)), metric, value, low, high))
     order = [*NAMES]
-    bases = {own.metric: next((n for n in order if own.metric.startswith(n)), "") for own in found}
-    shown = [own for own in found if own.metric in order or bases[own.metric] == "sbert_sim"]
-    return sorted(shown, key=lambda own: order.index(bases[own.metric]))
+    places = {own.metric: order.index(base) for own in found if (base := _base(own.metric))}
+    shown = [own for own in found if own.metric in places]
+    return sorted(shown, key=lambda own: places[own.metric])
+
+
+def _base(metric: str) -> str | None:
+    """The score that a metric is: itself, or SBERT similarity by other weights than the field's."""
+    if metric in NAMES:
+        return metric
+    return "sbert_sim" if metric.startswith("sbert_sim_") else None
 
 
 def _corpus(path: Path) -> dict[str, float]:

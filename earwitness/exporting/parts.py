@@ -36,6 +36,11 @@ class SystemParts:
     frozen: list[FrozenPart] = field(default_factory=list)
     memories: list[CaptionerPlan] = field(default_factory=list)  # that have a text memory
 
+    def add(self, part: FrozenPart) -> None:
+        """A frozen encoder, once."""
+        if part not in self.frozen:
+            self.frozen.append(part)
+
 
 def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository) -> SystemParts:
     """The parts of a system that was loaded from ``repository``.
@@ -61,7 +66,7 @@ def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository)
             plan = retriever.plan
             dataset = plan.datasets[0] if isinstance(plan, RetrieverPlan) else None
             digest = _stored_digest(repository, dataset, side.features[0])
-            found.frozen.append(FrozenPart(side.features[0], side.encoder, sha256=digest))
+            found.add(FrozenPart(side.features[0], side.encoder, sha256=digest))
     return found
 
 
@@ -78,7 +83,7 @@ def _add_feature(found: SystemParts, repository: Repository, dataset: str, featu
     plan = ExtractionPlan.load(path)
     found.extraction[path] = plan
     digest = _stored_digest(repository, dataset, feature)
-    found.frozen.append(FrozenPart(feature, plan.encoder, plan.weights, digest))
+    found.add(FrozenPart(feature, plan.encoder, plan.weights, digest))
 
 
 def _add_retriever(
@@ -89,7 +94,7 @@ def _add_retriever(
     found.models[repository.retrievers / plan.name] = plan
     if isinstance(plan.sound, EncoderSoundSide):
         side = plan.sound
-        found.frozen.append(FrozenPart(side.features[0], side.encoder, side.weights))
+        found.add(FrozenPart(side.features[0], side.encoder, side.weights))
         return
     assert isinstance(plan, RetrieverPlan)
     for feature in plan.sound.features:
