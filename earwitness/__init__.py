@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from earwitness.process import set_up
 
 if TYPE_CHECKING:
+    from earwitness.callables import pipeline
     from earwitness.captioning import CaptioningSystem
+    from earwitness.exporting.writing import export
     from earwitness.index.building import IndexSummary, build_index
     from earwitness.index.opened import Hit, SoundIndex, open_index
     from earwitness.loading import load
@@ -34,9 +36,11 @@ __all__ = [
     "SoundIndex",
     "SyntheticSoundWarning",
     "build_index",
+    "export",
     "load",
     "open_index",
     "open_space",
+    "pipeline",
     "score",
 ]
 
@@ -45,6 +49,14 @@ set_up()
 
 def __getattr__(name: str) -> object:
     match name:
+        case "export":
+            from earwitness.exporting.writing import export
+
+            return export
+        case "pipeline":
+            from earwitness.callables import pipeline
+
+            return pipeline
         case "load":
             from earwitness.loading import load
 

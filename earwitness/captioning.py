@@ -15,6 +15,7 @@ from tqdm import tqdm
 from earwitness.caption_inputs import PartGroup, SystemInputs
 from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
+from earwitness.places import Place, place_of
 from earwitness.recordings import (
     CaptionAssembly,
     CaptionedSound,
@@ -25,7 +26,7 @@ from earwitness.recordings import (
     checked,
     groups,
 )
-from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.repository import Repository
 from earwitness.sound_features import SoundFeatures
 from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
@@ -61,8 +62,12 @@ class CaptioningSystem:
 
         Arguments and errors are those of :func:`earwitness.load`.
         """
-        folder = model_folder(name)
-        repository = find_repository(root, folder)
+        return cls.open(place_of(name, root), device)
+
+    @classmethod
+    def open(cls, place: Place, device: str = "auto") -> CaptioningSystem:
+        """As :meth:`load`, of a place that is found already."""
+        repository, name, folder = place
         if folder is not None:
             params, system_name = repository.params(), folder.name
             ensemble = Ensemble((load_captioner(folder, device),))

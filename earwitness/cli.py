@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from earwitness.commands.caption import caption
 from earwitness.commands.doctor import doctor
+from earwitness.commands.export import export
 from earwitness.commands.graph import graph
 from earwitness.commands.index import index
 from earwitness.commands.recipe import recipe
@@ -73,6 +74,7 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, index, search),
+    "Share what you trained": (export,),
     "Experiments, beside `dvc repro`": (recipe, score, graph, why),
     "This machine": (doctor,),
 }

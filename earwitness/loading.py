@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from earwitness.captioning import CaptioningSystem
-from earwitness.repository import find_repository, model_folder
+from earwitness.places import place_of
 from earwitness.retrieval import RetrievalSystem
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
@@ -19,25 +19,25 @@ def load(
     Args:
         name: a system of ``params.yaml``, of ``systems`` or ``retrieval_systems``; or the folder of
             one model, ``…/data/models/captioners/NAME`` or ``…/retrievers/NAME``: a ``Path``, or
-            text with a ``/``.
+            text with a ``/``; or a folder that ``earwitness export`` wrote, or ``hub:ORG/NAME``.
         root: the repository; where it is not given it is found, see docs/api.md.
         device: ``auto``, ``cpu``, ``cuda`` …
 
     Raises:
         EarwitnessError: there is no such system, or it is not trained.
     """
-    folder = model_folder(name)
-    if folder is not None:
-        match folder.parent.name:
+    place = place_of(name, root)
+    if place.model is not None:
+        match place.model.parent.name:
             case "captioners":
-                return CaptioningSystem.load(folder, root=root, device=device)
+                return CaptioningSystem.open(place, device)
             case "retrievers":
-                return RetrievalSystem.load(folder, root=root, device=device)
+                return RetrievalSystem.open(place, device)
         raise EarwitnessError(
             f"{name}: not a model's folder; give …/data/models/captioners/NAME or "
             "…/data/models/retrievers/NAME"
         )
-    repository, name = find_repository(root), str(name)
+    repository, name = place.repository, str(place.name)
     params = repository.params()
     captioning, retrieval = name in params.systems, name in params.retrieval_systems
     if captioning and retrieval:
@@ -46,8 +46,8 @@ def load(
             "by CaptioningSystem.load or RetrievalSystem.load"
         )
     if captioning:
-        return CaptioningSystem.load(name, root=repository.root, device=device)
+        return CaptioningSystem.open(place, device)
     if retrieval:
-        return RetrievalSystem.load(name, root=repository.root, device=device)
+        return RetrievalSystem.open(place, device)
     known = [*params.systems, *params.retrieval_systems]
     raise EarwitnessError(f"{repository.params_file}: no system '{name}'{nearest(name, known)}")

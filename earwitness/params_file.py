@@ -147,14 +147,14 @@ def _rank(name: str, field: FieldInfo) -> int:
     return -1 if kind else name == "set"
 
 
-def text(values: CommentedMap) -> str:
-    """The file, with a banner above each part."""
+def text(values: CommentedMap, head: str = HEAD) -> str:
+    """The file, with a banner above each part, and ``head`` above all."""
     listed = {section for sections in PARTS.values() for section in sections}
     others = [section for section in Params.model_fields if section not in listed]
     own = {s for kind in entry_kinds("captioners") for s in getattr(kind, "sections", ())}
     parts = {"": [section for section in others if section not in own], **PARTS}
     parts[CAPTIONING] = [*(s for s in others if s in own), *PARTS[CAPTIONING]]
-    text = HEAD
+    text = head
     for part, sections in parts.items():
         there = [section for section in sections if section in values]
         text += f"\n{banner(part)}" if there else ""

@@ -118,7 +118,7 @@ def compose(
     _set_root(values["datasets"], own.root, source)
     _substitute(names, names)
     _substitute(values, names)
-    _prune(values)
+    prune(values)
     _set_weights(values, given, available(folder, "encoder"), source)
     _set_labels(values["encoders"], own.labels, source)
     for setting, value in own.settings.items():
@@ -228,7 +228,7 @@ def _set_weights(
 
 
 def _check_shape(values: CommentedMap, source: str) -> None:
-    """What :func:`_prune` walks through is there; all else is checked when it is done."""
+    """What :func:`prune` walks through is there; all else is checked when it is done."""
     for section, value in values.items():
         if section not in Params.model_fields:
             known = list(Params.model_fields)
@@ -296,7 +296,7 @@ def _substitute(node: Any, names: Mapping[str, Any]) -> None:
             _substitute(value, names)
 
 
-def _prune(values: CommentedMap) -> None:
+def prune(values: CommentedMap) -> None:
     """Takes away the entries that no system needs."""
     waiting = [(section, name) for section in ROOTS for name in values.get(section, ())]
     waiting.append(("datasets", values.get("tagging", {}).get("dataset", "")))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from earwitness.excerpts import Spans, excerpt_features
 from earwitness.inputs import Sound, read_sounds
-from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.places import Place, place_of
+from earwitness.repository import Repository, model_folder
 from earwitness.sound_features import Entries, Feature, SoundFeatures
 from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
 from pipeline.audio.waveforms import Waveform
@@ -49,9 +50,13 @@ class RetrievalSystem:
         Arguments and errors are those of :func:`earwitness.load`; a system that ranks by captions
         is refused, for it reads no sound.
         """
-        folder = model_folder(name)
-        repository = find_repository(root, folder)
-        found, folders = system_members(name, repository)
+        return cls.open(place_of(name, root), device)
+
+    @classmethod
+    def open(cls, place: Place, device: str = "auto") -> RetrievalSystem:
+        """As :meth:`load`, of a place that is found already."""
+        repository, name, folder = place
+        found, folders = system_members(folder or name, repository)
         params = repository.params()
         return cls._of(folder.name if folder else found, folders, params, repository, device)
 

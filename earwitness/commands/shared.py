@@ -43,10 +43,10 @@ LongestMinutes = Annotated[
 
 def limit_threads(system: str, root: Path | None) -> None:
     """As ``hardware.threads`` of the repository says."""
-    from earwitness.repository import find_repository, model_folder
+    from earwitness.places import threads_of
     from pipeline.threads import limit
 
-    limit(find_repository(root, model_folder(system or None)).params().hardware.threads)
+    limit(threads_of(system or None, root))
 
 
 def limit_threads_here(root: Path | None) -> None:

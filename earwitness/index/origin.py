@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earwitness.repository import Repository, find_repository, model_folder
+from earwitness.repository import Repository
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import sha256
 from pipeline.outside.digests import list_files
@@ -107,16 +107,24 @@ def origin_of(
     if named:
         raise EarwitnessError("labels are of a tagger; give its file as the model")
     repository, name, _ = _located(system, root)
-    return Origin(name, "", "", str(repository.root), {})
+    is_exported = name == str(repository.root)
+    return Origin(name, "", "", "" if is_exported else str(repository.root), {})
 
 
 def _located(system: str | Path, root: str | Path | None) -> tuple[Repository, str, Sequence[Path]]:
-    """The repository of a system, its name or its folder, and its retrievers' folders."""
+    """The repository of a system, its name or its folder, and its retrievers' folders.
+
+    An exported system is its own repository, and is named by its folder.
+    """
+    from earwitness.exporting.reading import ExportedSystem
+    from earwitness.places import place_of
     from earwitness.retrieval import system_members
 
-    folder = model_folder(system or None)
-    repository = find_repository(root, folder)
-    return repository, *system_members(folder or system or None, repository)
+    repository, name, model = place_of(system or None, root)
+    found, folders = system_members(model or name, repository)
+    if isinstance(repository, ExportedSystem):
+        found = str(repository.root)
+    return repository, found, folders
 
 
 def _places(origin: Origin) -> dict[str, Path]:
@@ -135,7 +143,7 @@ def _places(origin: Origin) -> dict[str, Path]:
     from pipeline.trained.folder import CURVES, PLAN
     from pipeline.trained.retriever import load_plan
 
-    repository, _, folders = _located(origin.system, origin.repository)
+    repository, _, folders = _located(origin.system, origin.repository or None)
     found: dict[str, Path] = {}
     for folder in folders:
         files = [name for name in list_files(folder) if name != CURVES]

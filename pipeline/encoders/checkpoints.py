@@ -257,10 +257,23 @@ def _part(state: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Ten
 
 
 def check_folder(location: Path) -> None:
-    """Refuses a model's folder that has pipes or devices in it, which a library might read."""
+    """Refuses a model's folder that has pipes or devices in it, which a library might read.
+
+    So it does one whose ``modules.json`` names code of its own, or of any package but
+    sentence-transformers, which would import and call it.
+    """
     for path in location.rglob("*") if location.is_dir() else ():
         if not path.is_dir():
             check_file(path, "remove it")
+    path = location / "modules.json"
+    modules = read_json(path, "get the model again") if path.is_file() else []
+    for module in modules if isinstance(modules, list) else ():
+        kind = module.get("type") if isinstance(module, dict) else None
+        if isinstance(kind, str) and not kind.startswith("sentence_transformers."):
+            raise EarwitnessError(
+                f"{path}: names {kind!r}, which is no module of sentence-transformers and is not "
+                "run; take another model"
+            )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from pipeline.weights import local_first
 
 BEGIN, PAD, END, UNKNOWN = SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # BART's, in its order
 FILE = "tokenizer.json"
-_TRAILING = re.compile(r"[\s.!?,;:…]+$")
+TRAILING = r"[\s.!?,;:…]+$"
 
 
 def normalise(caption: str) -> str:
@@ -40,7 +40,7 @@ def normalise(caption: str) -> str:
 
     Captions are scored lower-cased and without punctuation, so a model need not learn them.
     """
-    return _TRAILING.sub("", " ".join(caption.lower().split()))
+    return re.sub(TRAILING, "", " ".join(caption.lower().split()))
 
 
 class SubwordTokenizer:

@@ -77,7 +77,7 @@ class AstTower(SoundTower):
     def forward(self, stored: Sequence[Padded]) -> TowerOutput:
         (bank,) = stored
         clips, longest, mels = bank.values.shape
-        windows = -(-longest // self.window)
+        windows = (longest + self.window - 1) // self.window
         values = bank.values.float() * bank.mask[..., None]
         values = F.pad(values, (0, 0, 0, windows * self.window - longest))
         values = (values - MEAN) / (2 * DEVIATION)

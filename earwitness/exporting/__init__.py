@@ -1,0 +1,1 @@
+"""A trained system as one folder: written, read on another machine, and shared on a hub."""
