@@ -1,0 +1,92 @@
+"""A local page and a JSON API: ``earwitness serve``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from earwitness.commands.shared import Root, limit_threads
+
+if TYPE_CHECKING:
+    from earwitness.serving.limits import Limits
+
+
+def serve(
+    index: Annotated[
+        Path | None, typer.Option(help="search this too; `earwitness index` makes it")
+    ] = None,
+    system: Annotated[
+        str, typer.Option(help="a system of params.yaml, or a captioner's folder")
+    ] = "",
+    host: Annotated[str, typer.Option(help="address; others than this machine need one")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes a free one", min=0, max=65535)] = 8000,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="a name of this machine that browsers may use")
+    ] = None,
+    max_mb: Annotated[float, typer.Option(help="of an upload", min=0.001)] = 50,
+    longest_minutes: Annotated[float, typer.Option(help="of a sound", min=0.0)] = 10,
+    timeout: Annotated[float, typer.Option(help="seconds for a request", min=0.1)] = 60,
+    queue: Annotated[int, typer.Option(help="requests at once; more get a 503", min=1)] = 64,
+    root: Root = None,
+) -> None:
+    """Caption and search in the browser, and by a JSON API, on this machine.
+
+    Example: earwitness serve --index sounds.index
+    """
+    from earwitness.serving.limits import Limits
+
+    limits = Limits(
+        upload_bytes=int(max_mb * (1 << 20)),
+        longest_minutes=longest_minutes,
+        timeout=timeout,
+        queue=queue,
+    )
+    os.environ["TQDM_DISABLE"] = "1"  # a server has no progress; tqdm reads it when it is imported
+    _serve(index, system, (host, port), allow_host or [], limits, root)
+
+
+def _serve(
+    index: Path | None,
+    system: str,
+    place: tuple[str, int],
+    names: list[str],
+    limits: Limits,
+    root: Path | None,
+) -> None:
+    _check_installed()
+    import earwitness
+    from earwitness.serving.desk import Desk
+    from earwitness.serving.server import address, is_local, listen, serve
+
+    with listen(*place) as listening:
+        limit_threads(system, root)
+        found: Any = None
+        if index is not None:
+            open_index: Any = earwitness.open_index
+            found = open_index(index, root=root)
+        captioner = earwitness.CaptioningSystem.load(system or None, root=root)
+        desk = Desk(captioner, found, limits, system)
+        desk.warm_up()
+        if not is_local(listening):
+            typer.echo(
+                f"warning: all who reach {place[0]}:{place[1]} can use this server; there is no "
+                "password", err=True,
+            )  # fmt: skip
+        searched = f", {len(desk.files)} files indexed" if found is not None else ""
+        typer.echo(f"{address(listening)}  (Ctrl-C ends it{searched})")
+        serve(desk, listening, [place[0], *names])
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    from pipeline.errors import EarwitnessError
+
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if not find_spec(name)]
+    if missing:
+        raise EarwitnessError(f"serve needs {', '.join(missing)}: pip install 'earwitness[serve]'")

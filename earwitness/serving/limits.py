@@ -1,0 +1,16 @@
+"""What the server takes at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    upload_bytes: int = 50 << 20
+    longest_minutes: float = 10.0  # of a sound
+    timeout: float = 60.0  # seconds, of a request with its upload and its answer
+    pause: float = 10.0  # seconds without a byte from a client that has not finished its request
+    queue: int = 64  # requests that upload, wait or are worked on; more are refused
+    batch: int = 16  # sounds captioned in one call
+    gather: float = 0.01  # seconds that a batch waits for more
