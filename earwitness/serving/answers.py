@@ -103,4 +103,4 @@ def spectrogram_answer(levels: NDArray[np.uint8]) -> SpectrogramAnswer:
 
 
 def attention_answer(found: Attention) -> AttentionAnswer:
-    return AttentionAnswer([*found.words], found.weights.round(4).tolist())
+    return AttentionAnswer([*found.words], found.weights.astype(float).round(4).tolist())

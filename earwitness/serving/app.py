@@ -29,10 +29,11 @@ PAGE = {  # all files that are given out; types are said, as a machine's own tab
     "record.js": "text/javascript; charset=utf-8",
     "samples.js": "text/javascript; charset=utf-8",
 }
+FORM = "a sound as the field file of multipart/form-data"
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
-        400: "No sound, or not for this server",
+        400: "A broken form, or not for this server",
         408: "The request did not come in time",
         413: "Too many bytes, or too long a sound",
         415: "Not sound that can be decoded",
@@ -63,6 +64,7 @@ def make_app(desk: Desk, uploads: Uploads, names: Collection[str] = ()) -> ASGIA
         description="Captions of sounds, and search in an index of them.",
         docs_url=None,  # those pages load scripts of another host
         redoc_url=None,
+        redirect_slashes=False,
     )
     _add_page(app)
     guard = Guard(app, desk.limits, names)
@@ -99,7 +101,6 @@ def _add_captions(app: FastAPI, desk: Desk, uploads: Uploads, guard: Guard) -> N
         ] = False,
     ) -> CaptionAnswer:
         """Caption a sound."""
-        _check_filled(file)
         async with uploads.kept(file) as path:
             return await desk.caption(path, named(file), candidates, details)
 
@@ -136,7 +137,6 @@ def _add_search(app: FastAPI, desk: Desk, uploads: Uploads) -> None:
     ) -> HitsAnswer:
         """Search the index by a sound, or by a sound and a text."""
         _check_index(desk)
-        _check_filled(file)
         text = _text(q, "q") if q is not None else None
         async with uploads.kept(file) as path:
             return HitsAnswer(await desk.search(text, path, _texts(without), top, moments))
@@ -153,11 +153,6 @@ def _add_search(app: FastAPI, desk: Desk, uploads: Uploads) -> None:
 def _check_index(desk: Desk) -> None:
     if desk.index is None:
         raise HTTPException(404, "there is no index; start the server with --index")
-
-
-def _check_filled(file: UploadFile) -> None:
-    if not file.size:
-        raise HTTPException(400, f"{named(file)}: empty (0 bytes); send a sound")
 
 
 def _text(text: str, name: str) -> str:
@@ -178,8 +173,8 @@ def _add_errors(app: FastAPI) -> None:
             text = "nothing is here; /openapi.json says what there is"
         elif error.status_code == 405:
             text = f"{request.method} is not answered here; /openapi.json says what is"
-        elif text == "There was an error parsing the body":
-            text = "the form is broken; send the sound as the field file of multipart/form-data"
+        elif error.status_code == 400:  # of the form's parser
+            text = f"the form is broken ({text.rstrip('.')}); send {FORM}"
         return error_answer(error.status_code, text, error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -198,5 +193,5 @@ def _add_errors(app: FastAPI) -> None:
 def _problem(error: Any) -> str:
     """One of pydantic's, in words."""
     name = ".".join(str(part) for part in error["loc"][1:]) or "the request"
-    hint = "; send a sound as the field file of multipart/form-data" if name == "file" else ""
+    hint = f"; send {FORM}" if name == "file" else ""
     return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}{hint}"

@@ -12,6 +12,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,7 @@ from earwitness.serving.limits import Limits
 from pipeline.errors import NotSoundError, TooLongError
 
 FORM = 64 << 10  # bytes of an upload beside its sound: the form's parts and their headers
+LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20  # of what comes after a refusal
 SECURITY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
@@ -159,7 +161,27 @@ class _Exchange:
             if not self._complete:
                 headers["connection"] = "close"  # else what is still to come would be read
         async with asyncio.timeout(self._limits.timeout):
+            last = message["type"] == "http.response.body" and not message.get("more_body")
+            if last and not self._complete:
+                await self._send({**message, "more_body": True})
+                await self._linger()
+                message = {**message, "body": b""}
             await self._send(message)
+
+    async def _linger(self) -> None:
+        """Takes a little more of a request that is answered before its end.
+
+        A connection that is closed while bytes wait in it is reset, and the answer may be lost.
+        """
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while taken < LINGER_BYTES:
+                    message = await self._receive()
+                    taken += len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
+                await asyncio.sleep(LINGER_SECONDS)  # the client may see the answer, and stop
 
 
 def largest(limits: Limits) -> int:

@@ -22,7 +22,7 @@ function clock(seconds) {
 function percent(share) {
   const value = 100 * share;
   if (value >= 10) return `${Math.round(value)} %`;
-  return value >= 0.01 ? `${Number(value.toPrecision(2))} %` : "< 0.01 %";
+  return value >= 1e-6 ? `${Number(value.toPrecision(2))} %` : "< 0.000001 %";
 }
 
 async function ask(url, options) {
