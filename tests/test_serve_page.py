@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from serving import FakeIndex, Running, Watched, served, tone
 from tiny_repository import make_repository
@@ -79,10 +80,19 @@ def opened(browser: Any, url: str, size: Any = DESKTOP, scheme: str = "light") -
         else problems.append(request.url),
     )  # fmt: skip
     page.goto(url)
-    page.wait_for_function("document.getElementById('kinds').textContent")
+    until(page, "document.getElementById('kinds').textContent")
     yield page
     context.close()
     assert not problems
+
+
+def until(page: Any, true: str) -> None:
+    """Waits; Playwright's own way to ask again needs ``eval``, which the page's policy forbids."""
+    for _ in range(400):
+        if page.evaluate(true):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"still not: {true}")
 
 
 def drop(page: Any, content: bytes, name: str = "dog.wav") -> None:
@@ -96,6 +106,14 @@ def captioned(page: Any) -> str:
     return str(page.inner_text("#caption"))
 
 
+def likely(text: str) -> float:
+    """The number in ``12 %`` and in ``1.2 × 10⁻⁵``."""
+    plain = text.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")).strip()
+    if plain.endswith("%"):
+        return float(plain[:-1]) / 100
+    return float(plain.replace(" × 10", "e"))
+
+
 def test_a_dropped_sound(browser: Any, server: Running, system: CaptioningSystem, root: Path) -> None:
     path = root / "sounds/1.wav"
     (own,) = system.caption([path])
@@ -106,8 +124,10 @@ def test_a_dropped_sound(browser: Any, server: Running, system: CaptioningSystem
         items = page.locator("#candidates li")
         shown = [items.nth(n).inner_text() for n in range(items.count())]
         assert items.count() == min(3, len(own.candidates))
-        for text, (other, _) in zip(shown, own.candidates, strict=False):
-            assert text.startswith(other) and text.rstrip().endswith("%")
+        for text, (other, log_prob) in zip(shown, own.candidates, strict=False):
+            assert text.startswith(other) and likely(text.removeprefix(other)) == pytest.approx(
+                np.exp(log_prob), rel=0.06
+            )
         words = page.locator("#words th").all_inner_texts()
         assert words == own.text.split()
         colours = page.evaluate(
@@ -117,21 +137,24 @@ def test_a_dropped_sound(browser: Any, server: Running, system: CaptioningSystem
         )
         assert colours[1] == 64 and 100 < colours[0] < 480 and colours[2] > 50
         assert page.locator("#similar li").count() == 5
-        page.wait_for_function("document.getElementById('player').duration > 2.2")
+        until(page, "document.getElementById('player').duration > 2.2")
 
 
 def test_the_sweep_rises_in_the_spectrogram(browser: Any, server: Running) -> None:
     """Low tones are at the bottom, and time goes to the right."""
-    brightest = """(part) => {
+    brightest = """() => {
       const c = document.getElementById("spectrogram");
-      const d = c.getContext("2d").getImageData(Math.floor(part * c.width), 0, 1, c.height).data;
-      const sums = Array.from({ length: c.height }, (_, y) => d[4 * y] + d[4 * y + 1] + d[4 * y + 2]);
-      return sums.indexOf(Math.max(...sums));
+      const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+      return [0.1, 0.9].map((part) => {
+        const at = (y) => 4 * (y * c.width + Math.floor(part * c.width));
+        const sums = Array.from({ length: c.height }, (_, y) => d[at(y)] + d[at(y) + 1]);
+        return sums.indexOf(Math.max(...sums));
+      });
     }"""
     with opened(browser, server.url) as page:
         drop(page, tone(3, 300))
         captioned(page)
-        early, late = page.evaluate(brightest, 0.1), page.evaluate(brightest, 0.9)
+        early, late = page.evaluate(brightest)
         assert late < early - 5
 
 
@@ -140,7 +163,7 @@ def test_a_chosen_file_and_a_wrong_one(browser: Any, server: Running, tmp_path: 
     (tmp_path / "large.wav").write_bytes(bytes(2 << 20))
     with opened(browser, server.url) as page:
         page.set_input_files("#file", tmp_path / "large.wav")
-        page.wait_for_function("document.getElementById('error').textContent")
+        until(page, "document.getElementById('error').textContent")
         assert "large.wav is larger than the 1 MB" in page.inner_text("#error")
         page.set_input_files("#file", {"name": "dog.wav", "mimeType": "", "buffer": tone(1)})
         captioned(page)
@@ -149,7 +172,7 @@ def test_a_chosen_file_and_a_wrong_one(browser: Any, server: Running, tmp_path: 
     page = context.new_page()  # its console tells of the 415
     page.goto(server.url)
     page.set_input_files("#file", tmp_path / "notes.txt")
-    page.wait_for_function("document.getElementById('error').textContent")
+    until(page, "document.getElementById('error').textContent")
     assert page.inner_text("#error").startswith("notes.txt: not sound that can be decoded")
     assert not page.is_visible("#result") and page.inner_text("#status") == ""
     context.close()
@@ -186,14 +209,14 @@ def test_search_and_moments_by_the_keyboard_alone(browser: Any, server: Running)
         assert jump.inner_text() == "Play 0.3 s to 0.8 s"
         jump.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelector('#hits audio').currentTime >= 0.25")
+        until(page, "document.querySelector('#hits audio').currentTime >= 0.25")
 
 
 def test_a_recording(browser: Any, server: Running) -> None:
     with opened(browser, server.url) as page:
         page.click("#record")
-        page.wait_for_function(
-            "parseFloat(document.getElementById('record').textContent.slice(5)) > 1"
+        until(
+            page, "parseFloat(document.getElementById('record').textContent.slice(5)) > 1"
         )
         page.click("#record")
         captioned(page)
@@ -216,18 +239,21 @@ def test_of_two_sounds_the_last_is_shown(browser: Any, system: CaptioningSystem,
         assert page.inner_text("#status") == "second.wav, 1.0 s"
 
 
-def test_an_unsure_caption_is_marked_and_no_attention_is_no_table(
-    browser: Any, system: CaptioningSystem
+def test_an_unsure_caption_is_marked_and_a_captioner_without_attention_shows_none(
+    browser: Any, root: Path
 ) -> None:
+    """Its feature is pooled: there is no time to look at."""
+    pooled = CaptioningSystem.load(root / "data/models/captioners/other", device="cpu")
+
     class Unsure(Watched):
         def caption(self, sounds: Any, **settings: Any) -> Any:
             return [each._replace(unsure=True) for each in super().caption(sounds, **settings)]
 
-    with served(Unsure(system)) as running, opened(browser, running.url) as page:
+    with served(Unsure(pooled)) as running, opened(browser, running.url) as page:
         drop(page, tone(1))
         captioned(page)
-        assert "unsure: less likely than nearly all" in page.inner_text("#sure")
-        assert not page.is_visible("#alike")
+        assert "Unsure: less likely than nearly all" in page.inner_text("#sure")
+        assert not page.is_visible("#alike") and not page.is_visible("#attention")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -255,8 +281,8 @@ def test_a_server_that_is_gone_is_said(browser: Any, system: CaptioningSystem) -
     page = context.new_page()
     with served(system) as running:
         page.goto(running.url)
-        page.wait_for_function("document.getElementById('kinds').textContent")
+        until(page, "document.getElementById('kinds').textContent")
     drop(page, tone(1))
-    page.wait_for_function("document.getElementById('error').textContent")
+    until(page, "document.getElementById('error').textContent")
     assert "did not answer" in page.inner_text("#error")
     context.close()

@@ -70,7 +70,7 @@ def _serve(
             open_index: Any = earwitness.open_index
             found = open_index(index, root=root)
         captioner = earwitness.CaptioningSystem.load(system or None, root=root)
-        desk = Desk(captioner, found, limits, system)
+        desk = Desk(captioner, found, limits, _name(system, root))
         desk.warm_up()
         if not is_local(listening):
             typer.echo(
@@ -80,6 +80,16 @@ def _serve(
         searched = f", {len(desk.files)} files indexed" if found is not None else ""
         typer.echo(f"{address(listening)}  (Ctrl-C ends it{searched})")
         serve(desk, listening, [place[0], *names])
+
+
+def _name(system: str, root: Path | None) -> str:
+    """What people call the system: the first of params.yaml if none is named."""
+    from earwitness.repository import find_repository, model_folder
+
+    folder = model_folder(system or None)
+    if folder is not None:
+        return folder.name
+    return system or next(iter(find_repository(root).params().systems))
 
 
 def _check_installed() -> None:

@@ -24,14 +24,14 @@ export function drawSpectrogram(canvas, { columns, mels, levels }) {
   context.putImageData(image, 0, 0);
 }
 
-export function drawStrip(canvas, weights) {
-  const most = Math.max(...weights);
+// strongest: the weight that has the full colour, the same for all words of a caption
+export function drawStrip(canvas, weights, strongest) {
   const rgb = getComputedStyle(document.documentElement).getPropertyValue("--strip");
   canvas.width = weights.length;
   canvas.height = 1;
   const context = canvas.getContext("2d");
   weights.forEach((weight, column) => {
-    context.fillStyle = `rgba(${rgb}, ${weight / most})`;
+    context.fillStyle = `rgba(${rgb}, ${weight / strongest})`;
     context.fillRect(column, 0, 1, 1);
   });
 }

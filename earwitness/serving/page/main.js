@@ -4,6 +4,7 @@ import { canRecord, startRecording } from "/record.js";
 
 const by = (id) => document.getElementById(id);
 let limits = { upload_bytes: Infinity, longest_minutes: Infinity };
+const EVEN = 1.5; // of the mean: a word whose strongest part has less looked at all of the sound
 let latest = 0; // of several sounds given in a row, the last one is shown
 
 function make(tag, text = "", className = "") {
@@ -19,10 +20,13 @@ function clock(seconds) {
   return `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 }
 
-function percent(share) {
-  const value = 100 * share;
-  if (value >= 10) return `${Math.round(value)} %`;
-  return value >= 1e-6 ? `${Number(value.toPrecision(2))} %` : "< 0.000001 %";
+const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+
+function likely(probability) {
+  if (probability >= 1e-4) return `${Number((100 * probability).toPrecision(2))} %`;
+  if (probability === 0) return "0";
+  const [value, power] = probability.toExponential(1).split("e-");
+  return `${value} × 10⁻${[...power].map((digit) => RAISED[digit]).join("")}`;
 }
 
 async function ask(url, options) {
@@ -64,9 +68,9 @@ async function captionSound(file) {
 function show(answer, file) {
   by("status").textContent = `${answer.file}, ${clock(answer.seconds)}`;
   by("caption").textContent = answer.text || "(no words)";
-  by("sure").replaceChildren(`Probability ${percent(answer.probability)}`);
+  by("sure").replaceChildren(`Probability of these very words: ${likely(answer.probability)}`);
   if (answer.unsure) {
-    by("sure").append(", ", make("b", "unsure"), ": less likely than nearly all captions of test sounds");
+    by("sure").append(". ", make("b", "Unsure"), ": less likely than nearly all captions of test sounds.");
   }
   URL.revokeObjectURL(by("player").src);
   by("silent").hidden = true;
@@ -90,18 +94,21 @@ function showPicture({ spectrogram, seconds, text }) {
 
 function showAttention({ attention, seconds }) {
   by("attention").hidden = !attention;
+  const strongest = Math.max(...(attention?.weights ?? []).flat());
   by("words").replaceChildren(...(attention?.words ?? []).map((word, row) => {
     const weights = attention.weights[row];
-    const most = weights.indexOf(Math.max(...weights));
+    const most = Math.max(...weights);
+    const even = most * weights.length < EVEN;
+    const at = clock(((weights.indexOf(most) + 0.5) / weights.length) * seconds);
     const head = make("th", word);
     head.scope = "row";
     const strip = document.createElement("canvas");
     strip.setAttribute("aria-hidden", "true"); // the last column says it in words
-    drawStrip(strip, weights);
+    drawStrip(strip, weights, strongest);
     const middle = make("td");
     middle.append(strip);
     const line = document.createElement("tr");
-    line.append(head, middle, make("td", clock(((most + 0.5) / weights.length) * seconds)));
+    line.append(head, middle, make("td", even ? "all of it" : at));
     return line;
   }));
 }
@@ -111,7 +118,7 @@ function showCandidates({ candidates, probability }) {
   const best = Math.max(probability, ...candidates.map((each) => each.probability));
   by("candidates").replaceChildren(...candidates.map((each) => {
     const item = make("li", `${each.text} `);
-    item.append(make("span", percent(each.probability), "share"));
+    item.append(make("span", likely(each.probability), "share"));
     const bar = make("div", "", "bar");
     bar.style.width = `${100 * (best ? each.probability / best : 0)}%`;
     item.append(bar);
@@ -125,7 +132,7 @@ function fillHits(list, hits) {
     const row = make("div", "", "row");
     row.append(make("span", hit.name), make("span", hit.score.toFixed(3), "share"));
     item.append(row);
-    if (hit.url) item.append(...player(hit));
+    if (hit.url) item.append(player(hit));
     return item;
   }));
 }
@@ -136,7 +143,9 @@ function player(hit) {
   audio.preload = "none";
   audio.src = hit.url;
   audio.setAttribute("aria-label", hit.name);
-  if (hit.start === null) return [audio];
+  const row = make("div", "", "play");
+  row.append(audio);
+  if (hit.start === null) return row;
   const jump = make("button", `Play ${clock(hit.start)} to ${clock(hit.end)}`);
   jump.type = "button";
   jump.setAttribute("aria-label", `${jump.textContent} of ${hit.name}`);
@@ -144,7 +153,8 @@ function player(hit) {
     audio.src = `${hit.url}#t=${hit.start},${hit.end}`;
     audio.play();
   });
-  return [jump, audio];
+  row.prepend(jump);
+  return row;
 }
 
 async function search(event) {
