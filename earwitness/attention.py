@@ -96,10 +96,12 @@ def _of_words(
 
 
 def _resized(rows: Tensor, columns: int) -> Tensor:
-    """(L, T) → (L, columns): means of steps, or between steps where there are fewer."""
+    """(L, T) → (L, columns), which sum to 1: means of steps, or between steps of fewer."""
     if columns <= rows.shape[1]:
-        return F.adaptive_avg_pool1d(rows[None], columns)[0]
-    return F.interpolate(rows[None], columns, mode="linear")[0]
+        rows = F.adaptive_avg_pool1d(rows[None], columns)[0]
+    else:
+        rows = F.interpolate(rows[None], columns, mode="linear")[0]
+    return rows / rows.sum(1, keepdim=True)
 
 
 def _steps(

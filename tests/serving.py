@@ -1,4 +1,4 @@
-"""A real server on a free port of this machine, over trained systems and an index in place of one."""
+"""A real server on a free port of this machine, over a trained system and a stand-in index."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from earwitness.serving.limits import Limits
 from earwitness.serving.server import address, listen, make_server
 from earwitness.serving.uploads import Uploads
 from pipeline.decoding.predict import Caption
+
+USUAL = Limits()
 
 
 class Hit(NamedTuple):
@@ -78,7 +80,7 @@ class Running(NamedTuple):
 
 @contextmanager
 def served(
-    system: Any, index: FakeIndex | None = None, limits: Limits = Limits()
+    system: Any, index: FakeIndex | None = None, limits: Limits = USUAL
 ) -> Iterator[Running]:
     uploads, listening = Uploads(), listen("127.0.0.1", 0)
     desk = Desk(system, index, limits, "toy")

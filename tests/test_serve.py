@@ -75,7 +75,9 @@ def refused(answer: httpx.Response, status: int, words: str) -> None:
 # ---- what it answers
 
 
-def test_a_caption_is_the_systems_own(server: Running, system: CaptioningSystem, root: Path) -> None:
+def test_a_caption_is_the_systems_own(
+    server: Running, system: CaptioningSystem, root: Path
+) -> None:
     path = root / "sounds/1.wav"
     (own,) = system.caption([path])
     answer = post(server.url, path.read_bytes(), params={"candidates": 2}).json()
@@ -86,7 +88,9 @@ def test_a_caption_is_the_systems_own(server: Running, system: CaptioningSystem,
     assert answer["seconds"] == soundfile.info(path).duration == 2.3
     assert answer["spectrogram"] is None and answer["attention"] is None
     for kind in ("FLAC", "OGG", "MP3"):
-        assert post(server.url, tone(1, kind=kind), "a.txt").json()["seconds"] == pytest.approx(1, abs=0.1)
+        assert post(server.url, tone(1, kind=kind), "a.txt").json()["seconds"] == pytest.approx(
+            1, abs=0.1
+        )
 
 
 def test_details(server: Running, root: Path) -> None:
@@ -163,15 +167,15 @@ def test_openapi_says_what_is_answered(server: Running) -> None:
     for status in ("415", "422"):
         (kind,) = caption["responses"][status]["content"].values()
         assert kind["schema"]["$ref"].endswith("/ErrorAnswer")
-    assert httpx.get(f"{server.url}/docs").status_code == 404  # it would load another host's scripts
+    assert (
+        httpx.get(f"{server.url}/docs").status_code == 404
+    )  # it would load another host's scripts
 
 
 # ---- many at once
 
 
-def test_fifty_at_once_are_captioned_in_batches(
-    system: CaptioningSystem, tmp_path: Path
-) -> None:
+def test_fifty_at_once_are_captioned_in_batches(system: CaptioningSystem, tmp_path: Path) -> None:
     contents = [tone(0.4 + 0.03 * n, 200 + 40 * n) for n in range(50)]
     paths = []
     for number, content in enumerate(contents):
@@ -298,7 +302,11 @@ def test_a_wrong_request_is_refused(server: Running, system: CaptioningSystem) -
     url, kind = server.url, {"content-type": "multipart/form-data; boundary=x"}
     refused(httpx.post(f"{url}/caption", json={"a": 1}), 422, "file: field required")
     refused(httpx.post(f"{url}/caption", data={FILE: "text"}), 422, "file: ")
-    refused(httpx.post(f"{url}/caption", content=b"--x\r\nno header\r\n\r\n", headers=kind), 400, "form is broken")
+    refused(
+        httpx.post(f"{url}/caption", content=b"--x\r\nno header\r\n\r\n", headers=kind),
+        400,
+        "form is broken",
+    )
     refused(post(url, tone(1), params={"candidates": -1}), 422, "candidates: ")
     refused(httpx.get(f"{url}/search"), 422, "q: field required")
     refused(httpx.get(f"{url}/search", params={"q": " "}), 422, "q: empty")
@@ -378,7 +386,14 @@ def test_a_name_is_only_shown(server: Running, name: str, shown: str) -> None:
 
 def test_other_pages_cannot_use_it(server: Running) -> None:
     port = server.host[1]
-    for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "", "[::1", "a b"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "localhost.evil.example",
+        "",
+        "[::1",
+        "a b",
+    ):
         status, body = raw(server.host, "/healthz", Host=host)
         assert status == 400 and [*json.loads(body)] == ["error"], host
     for host in ("localhost", f"localhost:{port}", "app.localhost", "127.0.0.1", "[::1]:80"):

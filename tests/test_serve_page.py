@@ -17,7 +17,9 @@ from earwitness.captioning import CaptioningSystem
 from earwitness.serving.limits import Limits
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -114,7 +116,9 @@ def likely(text: str) -> float:
     return float(plain.replace(" × 10", "e"))
 
 
-def test_a_dropped_sound(browser: Any, server: Running, system: CaptioningSystem, root: Path) -> None:
+def test_a_dropped_sound(
+    browser: Any, server: Running, system: CaptioningSystem, root: Path
+) -> None:
     path = root / "sounds/1.wav"
     (own,) = system.caption([path])
     with opened(browser, server.url) as page:
@@ -215,9 +219,7 @@ def test_search_and_moments_by_the_keyboard_alone(browser: Any, server: Running)
 def test_a_recording(browser: Any, server: Running) -> None:
     with opened(browser, server.url) as page:
         page.click("#record")
-        until(
-            page, "parseFloat(document.getElementById('record').textContent.slice(5)) > 1"
-        )
+        until(page, "parseFloat(document.getElementById('record').textContent.slice(5)) > 1")
         page.click("#record")
         captioned(page)
         name, seconds = page.inner_text("#status").removesuffix(" s").split(", ")
@@ -225,7 +227,9 @@ def test_a_recording(browser: Any, server: Running) -> None:
         assert page.inner_text("#record") == "Record"
 
 
-def test_of_two_sounds_the_last_is_shown(browser: Any, system: CaptioningSystem, root: Path) -> None:
+def test_of_two_sounds_the_last_is_shown(
+    browser: Any, system: CaptioningSystem, root: Path
+) -> None:
     watched = Watched(system)
     with served(watched) as running, opened(browser, running.url) as page:
         assert not page.is_visible("#searching")  # without an index

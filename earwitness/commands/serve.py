@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +73,7 @@ def _serve(
         captioner = earwitness.CaptioningSystem.load(system or None, root=root)
         desk = Desk(captioner, found, limits, _name(system, root))
         desk.warm_up()
+        gc.freeze()  # else each collection, and the end, would look through all that is loaded
         if not is_local(listening):
             typer.echo(
                 f"warning: all who reach {place[0]}:{place[1]} can use this server; there is no "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Collection
@@ -29,7 +30,8 @@ def listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=256)
     except OSError as error:
-        reason = error.strerror or str(error)
+        known = (error.errno or 0) > 0  # else of the look-up of the name
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
         raise EarwitnessError(
             f"{host}:{port}: cannot listen there ({reason}); give another --port or --host"
         ) from None
