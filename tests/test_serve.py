@@ -242,6 +242,19 @@ def test_what_takes_too_long_is_ended(system: CaptioningSystem) -> None:
         assert post(running.url, tone(1)).status_code == 200
 
 
+def test_a_bug_is_one_line_and_its_traceback_is_on_the_terminal(
+    system: CaptioningSystem, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Watched):
+        def caption(self, sounds: Any, **settings: Any) -> Any:
+            raise RuntimeError("a bug of the models")
+
+    with served(Broken(system)) as running:
+        refused(post(running.url, tone(1)), 500, "a bug; the server's terminal says more")
+        assert httpx.get(f"{running.url}/healthz").json()["busy"] == 0
+    assert "RuntimeError: a bug of the models" in capfd.readouterr().err
+
+
 # ---- wrong sounds
 
 
@@ -466,6 +479,25 @@ def test_two_gigabytes_are_refused_and_not_read(server: Running) -> None:
         assert answer.startswith(b"HTTP/1.1 400 ") and b'"error"' in answer
     assert time.monotonic() - start < 30
     assert post(server.url, tone(1)).status_code == 200
+
+
+def test_what_is_not_http_is_answered_too(
+    server: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    long = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * (1 << 20)
+    for sent in (
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\x02\0\x01\0\r\n\r\n",
+        long,
+        b"GET / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(server.host, timeout=20) as client:
+            with suppress(ConnectionError):
+                client.sendall(sent)
+            answer = rest(client)
+        assert answer.startswith(b"HTTP/1.1 400 "), sent[:40]
+        assert [*json.loads(answer.split(b"\r\n\r\n")[1])] == ["error"]
+    assert capfd.readouterr().err == ""
 
 
 def test_clients_that_hang_are_let_go(

@@ -33,7 +33,7 @@ DECODERS = 2  # threads; a long sound must not hold up a short one
 SIMILAR = 5  # files of the index that are shown beside a caption
 
 
-class Hit(Protocol):
+class FoundFile(Protocol):
     """A file that an index found."""
 
     @property
@@ -46,7 +46,7 @@ class Hit(Protocol):
     def end(self) -> float | None: ...
 
 
-class Index(Protocol):
+class Searchable(Protocol):
     """What :func:`earwitness.open_index` opens."""
 
     @property
@@ -87,7 +87,7 @@ class Desk:
     """
 
     def __init__(
-        self, system: CaptioningSystem, index: Index | None, limits: Limits, name: str = ""
+        self, system: CaptioningSystem, index: Searchable | None, limits: Limits, name: str = ""
     ) -> None:
         self.system, self.index, self.limits, self.name = system, index, limits, name
         files = [] if index is None else [Path(index.folder, path) for path in index.paths]
@@ -141,7 +141,7 @@ class Desk:
     async def search(
         self, text: str | None, like: Path | None, without: Sequence[str], top: int, moments: bool
     ) -> list[HitAnswer]:
-        """Files of the index; see :class:`Index`."""
+        """Files of the index; see :class:`Searchable`."""
         assert self.index is not None
         if like is not None:
             await self._decoders.do(partial(self._check, like))
@@ -162,7 +162,7 @@ class Desk:
         path = self.files[int(number)]
         return path if path.suffix.lower() in SEARCHED and path.is_file() else None
 
-    def hit(self, found: Hit) -> HitAnswer:
+    def hit(self, found: FoundFile) -> HitAnswer:
         number = self._numbers.get(found.path.absolute())
         assert self.index is not None
         name = Path(found.path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -54,6 +55,8 @@ def is_local(listening: socket.socket) -> bool:
 
 def make_server(desk: Desk, uploads: Uploads, names: Collection[str] = ()) -> uvicorn.Server:
     """To be run with a listening socket; see :func:`serve`."""
+    for library in ("uvicorn.error", "python_multipart"):  # clients are told what they did wrong
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         make_app(desk, uploads, names),
         http=Connection,
