@@ -26,7 +26,7 @@ import torch
 from benchmarks.timing import Row, compare, print_table
 from earwitness.captioning import CaptioningSystem
 from earwitness.serving.desk import Desk
-from earwitness.serving.limits import Limits
+from earwitness.serving.limits import Limits, keep_memory_small
 from earwitness.serving.server import address, listen, make_server
 from earwitness.serving.uploads import Uploads
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    keep_memory_small()
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(arguments.threads)
     system = CaptioningSystem.load(arguments.system or None, root=arguments.repository)

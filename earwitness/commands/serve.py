@@ -39,8 +39,9 @@ def serve(
 
     Example: earwitness serve --index sounds.index
     """
-    from earwitness.serving.limits import Limits
+    from earwitness.serving.limits import Limits, keep_memory_small
 
+    keep_memory_small()
     limits = Limits(
         upload_bytes=int(max_mb * (1 << 20)),
         longest_minutes=longest_minutes,

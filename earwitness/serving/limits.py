@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+PRIMITIVES = 64  # of oneDNN that are kept
 
 
 @dataclass(frozen=True)
@@ -14,3 +17,12 @@ class Limits:
     queue: int = 64  # requests that upload, wait or are worked on; more are refused
     batch: int = 16  # sounds captioned in one call
     gather: float = 0.01  # seconds that a batch waits for more
+
+
+def keep_memory_small() -> None:
+    """Called before anything is computed.
+
+    torch's oneDNN keeps a compiled primitive for each shape that it has seen, 1,024 of them, and
+    sounds have all lengths: some 60 MB in the first thousand requests.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
