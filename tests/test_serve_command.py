@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,10 +75,10 @@ def test_it_starts_with_its_address_keeps_its_memory_and_ends_at_once(root: Path
                     assert answer.status_code == (415 if number % 10 == 9 else 200)
                 return int(seen.memory_info().rss)
 
-            warm = ask(60)
+            warm = ask(40)
             (folder,) = own_folders(process)
             assert folder.stat().st_mode & 0o777 == 0o700 and not [*folder.iterdir()]
-            assert ask(150) - warm < 16 * MEGABYTE
+            assert ask(100) - warm < 12 * MEGABYTE
             assert len(seen.open_files()) + len(seen.net_connections()) < 20
         # somebody waits while it ends
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as client_socket:
@@ -88,6 +89,31 @@ def test_it_starts_with_its_address_keeps_its_memory_and_ends_at_once(root: Path
             assert time.monotonic() - start < 4  # a second, on a busy machine
         assert process.returncode == 0 and out == "" and said == "stopped\n"
         assert not folder.exists()
+
+
+def test_it_ends_while_it_works(root: Path) -> None:
+    """The client is told, nothing crashes, and nothing of the upload is left."""
+    options = ("--system", "three", "--longest-minutes", "60")
+    content = tone(900)
+    answers: list[httpx.Response] = []
+
+    def ask(url: str) -> None:
+        answers.append(httpx.post(f"{url}/caption", files={"file": ("a.wav", content)}, timeout=60))
+
+    with started(root, *options) as (process, line):
+        url = line.split()[0]
+        client = threading.Thread(target=ask, args=(url,))
+        client.start()
+        while not [file for folder in own_folders(process) for file in folder.iterdir()]:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)  # as a service manager does
+        out, said = process.communicate(timeout=30)
+        client.join()
+        assert process.returncode == 0 and out == "" and said == "stopped\n"
+        assert not own_folders(process)
+    (answer,) = answers
+    assert answer.status_code == 503 and answer.json() == {"error": "the server is ending"}
 
 
 def test_a_port_in_use_and_an_address_of_others_are_one_line(root: Path) -> None:

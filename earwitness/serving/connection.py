@@ -9,6 +9,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from earwitness.serving.limits import LINGER_BYTES, LINGER_SECONDS
+
 PAUSE = 10.0  # seconds for a request's line and headers
 
 
@@ -16,6 +18,7 @@ class Connection(H11Protocol):
     """uvicorn's, which would wait for ever for the end of a request's headers."""
 
     pause = PAUSE
+    _refused, _taken = False, 0  # and the bytes that came after it
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -23,6 +26,11 @@ class Connection(H11Protocol):
         self._expect()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:  # what is in the kernel is taken, as a reset would lose the answer
+            self._taken += len(data)
+            if self._taken > LINGER_BYTES:
+                self.transport.pause_reading()
+            return
         super().data_received(data)
         self._expect()
 
@@ -59,4 +67,5 @@ class Connection(H11Protocol):
         )
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else an answer is under way
             self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
-        self.transport.close()
+        self._refused = True
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)

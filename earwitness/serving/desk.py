@@ -104,6 +104,11 @@ class Desk:
         noise = np.random.default_rng(0).normal(0, 0.01, 16_000).astype(np.float32)
         self.system.caption([noise], sample_rate=16_000)
 
+    @property
+    def is_working(self) -> bool:
+        """Whether a thread still computes, though nobody may wait for it any more."""
+        return any(each.running for each in (self._decoders, self._searches, self._captions))
+
     async def caption(self, path: Path, file: str, candidates: int, details: bool) -> CaptionAnswer:
         """The caption of an uploaded sound.
 

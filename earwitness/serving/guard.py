@@ -20,11 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from earwitness.serving.limits import Limits
+from earwitness.serving.limits import LINGER_BYTES, LINGER_SECONDS, Limits
 from pipeline.errors import NotSoundError, TooLongError
 
 FORM = 64 << 10  # bytes of an upload beside its sound: the form's parts and their headers
-LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20  # of what comes after a refusal
 SECURITY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
@@ -131,6 +130,9 @@ class _Exchange:
             late = f"took more than {self._limits.timeout:g} s; give a shorter sound, or try again"
             status = 504 if self._complete else 408
             await self.answer(error_answer(status, late))
+        except asyncio.CancelledError:
+            if not self._started:
+                await self.answer(error_answer(503, "the server is ending"))
         except Exception:
             traceback.print_exc(file=sys.stderr)
             if not self._started:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20  # of what comes after a refusal
 PRIMITIVES = 64  # of oneDNN that are kept
 
 

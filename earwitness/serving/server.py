@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Collection
@@ -72,11 +73,18 @@ def make_server(desk: Desk, uploads: Uploads, names: Collection[str] = ()) -> uv
 
 
 def serve(desk: Desk, listening: socket.socket, names: Collection[str] = ()) -> None:
-    """Answers until Ctrl-C or SIGTERM; what is under way then has a second to end."""
+    """Answers until Ctrl-C or SIGTERM; what is under way then has a second to end.
+
+    Called in the main thread. A thread that still computes cannot be stopped, and Python's own end
+    would crash in it: then the process ends here.
+    """
     uploads = Uploads()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         make_server(desk, uploads, names).run(sockets=[listening])
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped", file=sys.stderr, flush=True)
     finally:
         uploads.close()
+    if desk.is_working:
+        os._exit(0)

@@ -33,6 +33,7 @@ class Workers(Generic[Job, Answer]):
         threads: int = 1,
     ) -> None:
         self._run, self._size, self._gather = run, size, gather
+        self._lock, self.running = threading.Lock(), 0  # calls of ``run``
         self._waiting: queue.SimpleQueue[tuple[Job, Future[Answer]]] = queue.SimpleQueue()
         for _ in range(threads):
             threading.Thread(target=self._work, daemon=True).start()
@@ -61,15 +62,22 @@ class Workers(Generic[Job, Answer]):
         wanted = [pair for pair in found if pair[1].set_running_or_notify_cancel()]
         if not wanted:
             return
+        self._count(1)
         try:
             answers = self._run([job for job, _ in wanted])
         except Exception as error:
             answers = [error] * len(wanted)
+        finally:
+            self._count(-1)
         for (_, future), answer in zip(wanted, answers, strict=True):
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.running += more
 
 
 def call(jobs: Sequence[Callable[[], Answer]]) -> list[Answer | Exception]:
