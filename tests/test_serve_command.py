@@ -138,6 +138,13 @@ def test_what_is_not_trained_is_said_before_it_serves(root: Path) -> None:
     assert done.exit_code == 1 and "no system 'nothing'" in done.stderr and done.stdout == ""
 
 
+@pytest.mark.parametrize("option", [("--max-mb", "nan"), ("--max-mb", "inf"), ("--timeout", "nan")])
+def test_a_limit_that_is_no_number_is_refused(root: Path, option: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["serve", "--repository", str(root), "--port", "0", *option])
+    assert done.exit_code == 1
+    assert done.stderr == f"error: {option[0]} {option[1]}: give a number\n"
+
+
 def test_an_open_address_is_warned_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[object, ...]] = []
     monkeypatch.setattr("earwitness.serving.server.serve", lambda *given: served.append(given))
