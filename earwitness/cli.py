@@ -20,6 +20,7 @@ from earwitness.commands.index import index
 from earwitness.commands.recipe import recipe
 from earwitness.commands.score import score
 from earwitness.commands.search import search
+from earwitness.commands.serve import serve
 from earwitness.commands.why import why
 from pipeline.errors import SyntheticSoundWarning
 from pipeline.refusals import reported, show_any_text
@@ -73,7 +74,7 @@ def earwitness(
 
 
 PANELS = {  # in the order of the help
-    "Your recordings": (caption, index, search),
+    "Your recordings": (caption, index, search, serve),
     "Share what you trained": (export,),
     "Experiments, beside `dvc repro`": (recipe, score, graph, why),
     "This machine": (doctor,),

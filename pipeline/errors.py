@@ -27,6 +27,14 @@ class EarwitnessError(Exception):
         super().__init__(line)
 
 
+class NotSoundError(EarwitnessError):
+    """A file is not sound, or of a kind that cannot be decoded."""
+
+
+class TooLongError(EarwitnessError):
+    """A sound lasts longer than is read."""
+
+
 class SyntheticSoundWarning(UserWarning):
     """A system was trained on synthetic sound alone, and does not know any other."""
 

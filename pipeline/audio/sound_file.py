@@ -18,7 +18,7 @@ import soundfile
 from pipeline.audio import chunks, mpeg, ogg
 from pipeline.audio.c_stderr import silent_c_code
 from pipeline.audio.pieces import Piece, Pieces
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, NotSoundError
 from pipeline.files import shown
 
 # of files that can be decoded; a dataset's sound may have another of these than its table says, and
@@ -138,8 +138,8 @@ def _decoder(source: int | bytes | Pieces, stack: ExitStack) -> Decoder | None:
         return None
 
 
-def _not_sound(path: Path) -> EarwitnessError:
-    return EarwitnessError(
+def _not_sound(path: Path) -> NotSoundError:
+    return NotSoundError(
         f"{shown(path)}: not sound that can be decoded (WAV, FLAC, OGG and MP3 can); convert it"
     )
 

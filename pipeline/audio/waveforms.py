@@ -21,7 +21,7 @@ import soxr
 from numpy.typing import NDArray
 
 from pipeline.audio.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
-from pipeline.errors import EarwitnessError
+from pipeline.errors import EarwitnessError, TooLongError
 from pipeline.files import shown
 
 Samples = NDArray[np.float32]
@@ -183,13 +183,13 @@ def _mono_blocks(path: Path, decoders: Decoders, longest: float) -> Iterator[Sam
     rate = decoders[0].samplerate
     known = sum(decoder.frames for decoder in decoders if decoder.frames < UNKNOWN) / rate
     if known > longest:
-        raise EarwitnessError(f"{shown(path)}: {known / 60:.1f} minutes long; {_limit(longest)}")
+        raise TooLongError(f"{shown(path)}: {known / 60:.1f} minutes long; {_limit(longest)}")
     done = 0
     for decoder in decoders:
         for mono in _decoded(path, decoder, done / rate):
             done += len(mono)
             if done > longest * rate:
-                raise EarwitnessError(f"{shown(path)}: too long; {_limit(longest)}")
+                raise TooLongError(f"{shown(path)}: too long; {_limit(longest)}")
             yield mono
     if not done:
         raise EarwitnessError(f"{shown(path)}: has a header but no samples; replace it")
