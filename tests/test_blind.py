@@ -1,0 +1,152 @@
+"""Blind test sets: recordings without captions, from `prepare` to the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from blind_project import LISTED, QUERIES, blind_project, write_set
+from project import Project
+from pydantic import TypeAdapter
+
+from pipeline.config.datasets import DatasetConfig
+from pipeline.corpora.manifest import Manifest
+from pipeline.corpora.registry import prepare
+from pipeline.errors import EarwitnessError
+
+
+def prepared(base: Path, **settings: object) -> Manifest:
+    values = {"layout": "blind", "root": "set", **settings}
+    return prepare("x", TypeAdapter(DatasetConfig).validate_python(values), base, Path("raw"), False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_table_says_which_sound_is_in_the_set_and_what_it_is_called(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    found = prepared(tmp_path, table="set.csv", queries="asked.csv")
+    assert found.blind and not any(clip.captions for clip in found.sounding)
+    assert [clip.file_name for clip in found.recordings("evaluation")] == [*LISTED]
+    assert found.sounding[0].path == "sound/dogs_ bark.wav"
+    # to the letter, two spaces too: a submission names queries by their text
+    assert [clip.captions for clip in found.asked("evaluation")] == [(each,) for each in QUERIES]
+    found.save(tmp_path / "manifest.json")
+    assert Manifest.load(tmp_path / "manifest.json") == found
+
+
+def test_without_a_table_all_sound_below_the_root_is_the_set(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    names = [clip.file_name for clip in prepared(tmp_path).recordings("evaluation")]
+    there = sorted(path.name for path in (tmp_path / "set/sound").iterdir())
+    assert names == there and len(names) == len(LISTED) + 1
+
+
+def test_captions_of_the_table_are_not_read(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    table = "file_name,caption_1\nrain.flac,rain falls\nwind.wav,wind blows\n"
+    (tmp_path / "set/known.csv").write_text(table)
+    found = prepared(tmp_path, table="known.csv")
+    assert [(c.file_name, c.captions) for c in found.clips] == [("rain.flac", ()), ("wind.wav", ())]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file_name\nrain.flac\nrain.flac\n", "line 3: 'rain.flac' occurs twice"),
+        ("file_name\nrain.flac\nthunder.wav\n", "thunder.wav"),
+        ("file_name\n../rain.flac\n", "leaves the dataset's folder"),
+        ("name\nrain.flac\n", "file_name"),
+    ],
+)
+def test_a_set_that_is_not_whole_is_refused(tmp_path: Path, table: str, message: str) -> None:
+    write_set(tmp_path / "set")
+    (tmp_path / "set/wrong.csv").write_text(table)
+    with pytest.raises(EarwitnessError, match=message):
+        prepared(tmp_path, table="wrong.csv")
+
+
+@pytest.mark.parametrize("field", ["table", "queries"])
+def test_tables_stay_below_the_root(tmp_path: Path, field: str) -> None:
+    write_set(tmp_path / "set")
+    (tmp_path / "outside.csv").write_text("file_name,caption\nrain.flac,rain\n")
+    with pytest.raises(EarwitnessError, match="outside"):
+        prepared(tmp_path, **{field: "../outside.csv"})
+
+
+def test_one_broken_recording_stops_it(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    (tmp_path / "set/sound/wind.wav").write_text("no sound")
+    with pytest.raises(EarwitnessError, match=r"wind\.wav"):
+        prepared(tmp_path, table="set.csv")
+
+
+def test_a_dataset_that_lost_its_captions_is_no_blind_one(tmp_path: Path) -> None:
+    (tmp_path / "set/evaluation").mkdir(parents=True)
+    soundfile.write(tmp_path / "set/evaluation/a.wav", np.zeros(16000), 16000)
+    (tmp_path / "set/clotho_captions_evaluation.csv").write_text("file_name,caption_1\na.wav,\n")
+    for layout in ("clotho", "folder"):
+        with pytest.raises(EarwitnessError, match="no caption"):
+            prepared(tmp_path, layout=layout)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Run once, whole."""
+    project = blind_project(tmp_path_factory.mktemp("blind"))
+    project.shown = project.dvc("repro")  # type: ignore[attr-defined]
+    project.commit("reproduced")
+    return project
+
+
+def test_a_blind_set_goes_through_the_whole_pipeline(project: Project) -> None:
+    root = project.root
+    clips = json.loads((root / "data/corpora/test.json").read_text())["clips"]
+    ids = [clip["clip_id"] for clip in clips if clip["path"]]
+    captioned = rows(root / "data/predictions/test/alone.csv")
+    assert [row["clip_id"] for row in captioned] == ids and len(ids) == len(LISTED)
+    for system in ("frozen", "captioned"):
+        ranking = rows(root / f"data/rankings/test/{system}.csv")
+        assert [row["caption"] for row in ranking] == [*QUERIES]
+        for row in ranking:
+            listed = [row[f"fname_{place}"] for place in range(1, len(LISTED) + 1)]
+            assert sorted(listed) == sorted(LISTED)
+            assert row["fname_16"] == "" and "rank" not in row
+
+
+def test_it_has_no_scores_and_says_so(project: Project) -> None:
+    root, count = project.root, len(LISTED)
+    said = project.shown  # type: ignore[attr-defined]
+    assert f"test: {count} clips; no scores, as a blind set has no references" in said
+    assert "no scores: of a blind set the answers are not known" in said
+    assert json.loads((root / "metrics/test/alone.json").read_text()) == {"N": count}
+    found = json.loads((root / "metrics/retrieval/test/frozen.json").read_text())
+    assert found == {"N": count, "captions": len(QUERIES)}
+    shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
+    assert shown["metrics/test/alone.json"]["data"] == {"N": count}
+    assert "cider_d" in shown["metrics/soundscapes/alone.json"]["data"]
+    assert not list((root / "metrics/test").glob("yardstick_*"))
+
+
+def test_the_report_shows_its_captions(project: Project) -> None:
+    page = (project.root / "data/report.html").read_text(encoding="utf-8")
+    part = page[page.index("Captions of alone on test (a blind set, without scores)") :]
+    for row in rows(project.root / "data/predictions/test/alone.csv"):
+        assert f"<td>{row['clip_id']}<td><td class=text>{row['caption']}" in part.replace("<tr>", "")
+
+
+def test_nothing_more_is_to_do_and_new_queries_encode_no_sound(project: Project) -> None:
+    assert project.run("repro") == set()
+    asked = project.root / "data/raw/test/asked.csv"
+    asked.write_text("caption\nthunder\nsomebody laughs\n")
+    ran = project.run("repro")
+    assert {"prepare@test", "embed@test-minilm", "rank@test"} <= ran
+    assert not {"extract@test-logmel", "decode@test-alone"} & ran
+    ranking = rows(project.root / "data/rankings/test/frozen.csv")
+    assert [row["caption"] for row in ranking] == ["thunder", "somebody laughs"]
