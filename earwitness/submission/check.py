@@ -69,6 +69,8 @@ def problems(folder: Path, tested: GivenSet) -> list[str]:
     if not outputs:
         return [*wrong, f"{folder}: no output, AUTHOR_INSTITUTE_TASK_submission_N_output.csv"]
     wrong += _team([match.groupdict() for match in (*outputs.values(), *metas.values())])
+    if len({match["testing"] for match in outputs.values()}) > 1:
+        wrong.append("outputs of captioning and of retrieval; check each submission alone")
     wrong += _pairs(
         {match["number"] for match in outputs.values()},
         {match["number"] for match in metas.values()},
