@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 from blind_project import LISTED, QUERIES, blind_project, write_set
+from conftest import REPOSITORY
+from dcase_rules import accepted
 from project import Project
 from pydantic import TypeAdapter
 
-from pipeline.config.datasets import DatasetConfig
+from earwitness.own import given
+from earwitness.recipes import compose
+from pipeline.config.datasets import BlindDatasetConfig, DatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.errors import EarwitnessError
@@ -97,6 +101,26 @@ def test_a_dataset_that_lost_its_captions_is_no_blind_one(tmp_path: Path) -> Non
             prepared(tmp_path, layout=layout)
 
 
+def test_a_recipe_adds_a_blind_set(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    queries = tmp_path / "set/asked.csv"
+    own = given(None, [], None, [], REPOSITORY, tmp_path / "set", queries)
+    params = compose(REPOSITORY / "recipes", "showcase", "soundscapes", own).params
+    found = params.datasets["blind"]
+    assert isinstance(found, BlindDatasetConfig)
+    assert (found.root, found.queries) == (str(tmp_path / "set"), "asked.csv")
+    assert params.test_sets == params.retrieval_test_sets == ("soundscapes", "blind")
+    alone = given(None, [], None, [], REPOSITORY, tmp_path / "set")
+    params = compose(REPOSITORY / "recipes", "showcase", "soundscapes", alone).params
+    assert params.test_sets == ("soundscapes", "blind")
+    assert params.retrieval_test_sets == ("soundscapes",)
+    (tmp_path / "elsewhere.csv").write_text("caption\nrain\n")
+    outside = tmp_path / "set", tmp_path / "elsewhere.csv"
+    for folder, table in ((None, queries), (tmp_path / "no", None), outside):
+        with pytest.raises(EarwitnessError, match=r"--blind|--queries"):
+            given(None, [], None, [], REPOSITORY, folder, table)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Run once, whole."""
@@ -140,6 +164,28 @@ def test_the_report_shows_its_captions(project: Project) -> None:
     part = page[page.index("Captions of alone on test (a blind set, without scores)") :]
     for row in rows(project.root / "data/predictions/test/alone.csv"):
         assert f"<tr><td>{row['clip_id']}<td><td class=text>{row['caption']}" in part
+
+
+def test_a_submission_of_it_is_as_the_rules_ask(project: Project, tmp_path: Path) -> None:
+    author = {
+        "lastname": "Doe",
+        "firstname": "Jo",
+        "email": "jo@example.org",
+        "corresponding": True,
+        "affiliation": {"institute": "Home University", "location": "Tampere, Finland"},
+    }
+    systems = {name: {"name": name, "abbreviation": name} for name in ("alone", "frozen")}
+    team = {"author": "Doe", "institute": "HOME", "authors": [author], "systems": systems}
+    (project.root / "submission.yaml").write_text(json.dumps(team))  # JSON is YAML
+    for kind, system, listed in (("captioning", "alone", 0), ("retrieval", "frozen", 16)):
+        out = tmp_path / kind
+        done = project.earwitness("submit", kind, system, "--out", str(out))
+        assert done.returncode == 0, done.stderr
+        assert accepted(out, "task6", LISTED, QUERIES, listed)
+        raw = project.root / "data/raw/test"
+        tables = ["--files", str(raw / "set.csv"), "--queries", str(raw / "asked.csv")]
+        done = project.earwitness("submit", "check", str(out), *tables)
+        assert done.returncode == 0 and "all is as the rules ask" in done.stdout, done.stderr
 
 
 def test_nothing_more_is_to_do_and_new_queries_encode_no_sound(project: Project) -> None:

@@ -23,7 +23,7 @@ from earwitness.submission.rules import (
     MOST_SYSTEMS,
     OUTPUT,
     SUBMISSION,
-    Rules,
+    TaskRules,
     rules_of_output,
 )
 from pipeline.errors import EarwitnessError
@@ -105,7 +105,7 @@ def _pairs(outputs: set[str], metas: set[str]) -> Iterator[str]:
         yield f"system {number} has no output"
 
 
-def output_problems(path: Path, rules: Rules, tested: GivenSet) -> list[str]:
+def output_problems(path: Path, rules: TaskRules, tested: GivenSet) -> list[str]:
     """What is wrong with one output, each line with its place."""
     try:
         if path.read_bytes().startswith(b"\xef\xbb\xbf"):
@@ -139,14 +139,14 @@ def _records(text: str) -> Rows:
     return found
 
 
-def _captions(rows: Rows, rules: Rules, tested: GivenSet) -> Iterator[str]:
+def _captions(rows: Rows, rules: TaskRules, tested: GivenSet) -> Iterator[str]:
     for line, (_, caption) in rows:
         if not caption.strip():
             yield f"line {line} has no caption"
     yield from _compared([cells[0] for _, cells in rows], tested.files, "file", once=True)
 
 
-def _rankings(rows: Rows, rules: Rules, tested: GivenSet) -> Iterator[str]:
+def _rankings(rows: Rows, rules: TaskRules, tested: GivenSet) -> Iterator[str]:
     known = None if tested.files is None else set(tested.files)
     least = rules.clips if known is None else min(rules.clips, len(known))
     for line, (query, *clips) in rows:
@@ -184,7 +184,7 @@ def _listed(problem: str, names: Sequence[str]) -> Iterator[str]:
         yield f"{problem}: {', '.join(map(repr, names[:SHOWN]))}{more}"
 
 
-def meta_problems(path: Path, label: str, rules: Rules) -> list[str]:
+def meta_problems(path: Path, label: str, rules: TaskRules) -> list[str]:
     """What is wrong with one meta file: each field that is missing or cannot be is a line."""
     try:
         text = EMPTY.sub("null", read_text(path, HINT))
@@ -196,7 +196,7 @@ def meta_problems(path: Path, label: str, rules: Rules) -> list[str]:
     return [f"{path.name}: {problem}" for problem in missing_fields(meta, label, rules)]
 
 
-def missing_fields(meta: Mapping[str, Any], label: str, rules: Rules) -> Iterator[str]:
+def missing_fields(meta: Mapping[str, Any], label: str, rules: TaskRules) -> Iterator[str]:
     """Of the values of a meta file; ``label`` is what its name says."""
     needed = [
         *(f"submission.{name}" for name in SUBMISSION),

@@ -20,7 +20,7 @@ CAPTIONS = ("file_name", "caption_predicted")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")  # of an author and of an institute, in labels
 
 
-class Rules(NamedTuple):
+class TaskRules(NamedTuple):
     """Of one task in one year."""
 
     kind: Kind
@@ -49,13 +49,13 @@ class Rules(NamedTuple):
 _CAPTIONING = "https://dcase.community/challenge{}/task-automated-audio-captioning"
 _RETRIEVAL = "https://dcase.community/challenge{}/task-language-based-audio-retrieval"
 RULES = (  # the newest of each kind is the default
-    Rules("captioning", 2024, "task6", 0, _CAPTIONING.format(2024)),
-    Rules("captioning", 2023, "task6a", 0, _CAPTIONING.format(2023)),
-    Rules("captioning", 2022, "task6a", 0, _CAPTIONING.format(2022)),
-    Rules("retrieval", 2025, "task6", 16, _RETRIEVAL.format(2025)),
-    Rules("retrieval", 2024, "task8", 10, _RETRIEVAL.format(2024)),
-    Rules("retrieval", 2023, "task6b", 10, _RETRIEVAL.format(2023)),
-    Rules("retrieval", 2022, "task6b", 10, _RETRIEVAL.format(2022)),
+    TaskRules("captioning", 2024, "task6", 0, _CAPTIONING.format(2024)),
+    TaskRules("captioning", 2023, "task6a", 0, _CAPTIONING.format(2023)),
+    TaskRules("captioning", 2022, "task6a", 0, _CAPTIONING.format(2022)),
+    TaskRules("retrieval", 2025, "task6", 16, _RETRIEVAL.format(2025)),
+    TaskRules("retrieval", 2024, "task8", 10, _RETRIEVAL.format(2024)),
+    TaskRules("retrieval", 2023, "task6b", 10, _RETRIEVAL.format(2023)),
+    TaskRules("retrieval", 2022, "task6b", 10, _RETRIEVAL.format(2022)),
 )
 OUTPUT = re.compile(
     rf"(?P<author>{NAME.pattern})_(?P<institute>{NAME.pattern})_(?P<task>task[0-9]+[ab]?)_submission_"
@@ -88,7 +88,7 @@ DESCRIPTION = {
 COMPLEXITY = ("total_parameters", "macs")
 
 
-def rules_of(kind: Kind, year: int | None) -> Rules:
+def rules_of(kind: Kind, year: int | None) -> TaskRules:
     """Of that year; the newest for None.
 
     Raises:
@@ -103,7 +103,7 @@ def rules_of(kind: Kind, year: int | None) -> Rules:
     return own[year]
 
 
-def rules_of_output(task: str, testing: bool) -> Rules | None:
+def rules_of_output(task: str, testing: bool) -> TaskRules | None:
     """By the name of an output; None: no such task."""
     kind = "captioning" if testing else "retrieval"
     return next((rules for rules in RULES if (rules.kind, rules.task) == (kind, task)), None)

@@ -49,11 +49,11 @@ def read_team(path: Path | None, folder: Path) -> Team:
     return parse_section(Team, values, str(file))
 
 
-def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged_fields(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """``above`` over ``below``: mappings merge, all else replaces."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(under, Mapping)
-        merged[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
+        merged[key] = merged_fields(under, value) if both else value  # type: ignore[arg-type]
     return merged

@@ -13,9 +13,9 @@ from earwitness.repository import Repository
 from earwitness.submission.check import GivenSet, problems
 from earwitness.submission.description import described
 from earwitness.submission.measure import Costs, measure
-from earwitness.submission.rules import META, MOST_SYSTEMS, NAME, OUTPUT, Rules
+from earwitness.submission.rules import META, MOST_SYSTEMS, NAME, OUTPUT, TaskRules
 from earwitness.submission.running import load_running
-from earwitness.submission.team import FILE, Team, laid_over
+from earwitness.submission.team import FILE, Team, merged_fields
 from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.corpora.manifest import Manifest
@@ -37,7 +37,7 @@ class Submission(NamedTuple):
 
 
 def submit(
-    rules: Rules,
+    rules: TaskRules,
     systems: Sequence[str],
     dataset: str | None,
     out: Path,
@@ -81,7 +81,7 @@ def submit(
             meta = _signed(label, system, team)
             meta |= described(rules.kind, system, running.plans, costs.get(system), repository)
             own = team.systems[system].meta if system in team.systems else {}
-            meta = laid_over(laid_over(meta, team.meta), own)
+            meta = merged_fields(merged_fields(meta, team.meta), own)
             _write_yaml(folder / f"{label}.meta.yaml", meta)
         found += problems(folder, given)
         if found:
@@ -116,7 +116,7 @@ def check_folder(out: Path) -> None:
 
 
 def _check_systems(
-    systems: Sequence[str], rules: Rules, params: Params, repository: Repository
+    systems: Sequence[str], rules: TaskRules, params: Params, repository: Repository
 ) -> None:
     section = "systems" if rules.kind == "captioning" else "retrieval_systems"
     known = getattr(params, section)
@@ -132,7 +132,7 @@ def _check_systems(
         )
 
 
-def _blind_set(rules: Rules, params: Params, repository: Repository) -> str:
+def _blind_set(rules: TaskRules, params: Params, repository: Repository) -> str:
     sets = params.test_sets if rules.kind == "captioning" else params.retrieval_test_sets
     blind = [name for name in sets if params.datasets[name].layout == "blind"]
     if len(blind) != 1:
@@ -144,7 +144,7 @@ def _blind_set(rules: Rules, params: Params, repository: Repository) -> str:
     return blind[0]
 
 
-def _manifest(name: str, rules: Rules, params: Params, repository: Repository) -> Manifest:
+def _manifest(name: str, rules: TaskRules, params: Params, repository: Repository) -> Manifest:
     captioned = rules.kind == "captioning"
     section = "test_sets" if captioned else "retrieval_test_sets"
     sets = getattr(params, section)
@@ -181,7 +181,7 @@ def _signed(label: str, system: str, team: Team) -> dict[str, Any]:
 
 
 def _rows(
-    rules: Rules, system: str, dataset: str, manifest: Manifest, split: str, repository: Repository
+    rules: TaskRules, system: str, dataset: str, manifest: Manifest, split: str, repository: Repository
 ) -> list[list[str]]:
     clips = manifest.recordings(split)
     if rules.kind == "captioning":

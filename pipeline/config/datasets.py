@@ -134,8 +134,10 @@ class BlindDatasetConfig(BaseDatasetConfig):
 
     layout: Literal["blind"]
     root: str  # its sound may lie anywhere below
-    table: str | None = None  # CSV below root with file_name: which sound, and in this order
-    queries: str | None = None  # CSV below root with caption: what the sound is searched for
+    # CSV below root with file_name: which sound, and in this order
+    table: Annotated[str | None, Outside("root")] = None
+    # CSV below root with caption: what the sound is searched for
+    queries: Annotated[str | None, Outside("root")] = None
     bad_audio: Literal["refuse", "skip"] = "refuse"  # a submission needs every clip
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
