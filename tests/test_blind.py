@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from blind_project import LISTED, QUERIES, blind_project, write_set
 from conftest import REPOSITORY
 from dcase_rules import accepted
 from project import Project
 from pydantic import TypeAdapter
+from tiny_repository import make_repository
 
 from earwitness.own import given
 from earwitness.recipes import compose
 from pipeline.config.datasets import BlindDatasetConfig, DatasetConfig
+from pipeline.config.encoders import SentenceEncoderConfig
+from pipeline.config.plans import EmbeddingPlan, EncodingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
+from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
+from pipeline.features.embedding import embed
+from pipeline.features.store import open_stores
+from pipeline.metrics.retrieval import Embeddings
+from pipeline.trained.encoding import encode
+from pipeline.trained.ranking import Queries, write_blind_ranking
+from pipeline.trained.retriever import load_retriever
 
 
 def prepared(base: Path, **settings: object) -> Manifest:
@@ -44,6 +56,55 @@ def test_the_table_says_which_sound_is_in_the_set_and_what_it_is_called(tmp_path
     assert [clip.captions for clip in found.asked("evaluation")] == [(each,) for each in QUERIES]
     found.save(tmp_path / "manifest.json")
     assert Manifest.load(tmp_path / "manifest.json") == found
+
+
+def test_it_is_tested_whole_whichever_split_others_are(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    found = prepared(tmp_path, table="set.csv", queries="asked.csv")
+    assert found.recordings("validation") == found.sounding
+    assert len(found.asked("validation")) == len(QUERIES)
+
+
+def test_sixteen_are_ranked_and_of_equal_ones_the_first_of_the_set(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    captions = torch.from_numpy(draw.integers(-1, 2, (6, 3))).float()
+    clips = torch.from_numpy(draw.integers(-1, 2, (40, 3))).float()  # many products are equal
+    names = [f"{number}.wav" for number in range(40)]
+    queries = Queries([f"query {k}" for k in range(6)], [], torch.zeros(0, dtype=torch.int64))
+    write_blind_ranking(tmp_path / "x.csv", [Embeddings(captions, clips)], queries, names)
+    products = captions.numpy() @ clips.numpy().T
+    for row, own in zip(rows(tmp_path / "x.csv"), products, strict=True):
+        best = sorted(range(40), key=lambda clip, own=own: (-own[clip], clip))[:16]
+        assert [row[f"fname_{place}"] for place in range(1, 17)] == [names[clip] for clip in best]
+
+
+def test_without_queries_there_are_files_of_text_without_entries(tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    features = tmp_path / "data/features/toy"
+    known = Manifest.load(tmp_path / "data/corpora/toy.json")
+    clips = tuple(replace(clip, captions=()) for clip in known.clips)
+    manifest = replace(known, clips=clips, blind=True)
+    text = build_text_encoder(SentenceEncoderConfig(module="sentence"))
+    own = {"inputs": {}, "code": {}, "dataset": "toy"}
+    plan = EmbeddingPlan(name="minilm", encoder=SentenceEncoderConfig(module="sentence"), **own)
+    index, _ = embed(manifest, text, "0", plan, tmp_path / "partial", features / "minilm.h5")
+    assert (index.ids, index.entries, index.width) == (0, 0, text.width)
+    retriever = load_retriever(tmp_path / "data/models/retrievers/tower", "cpu")
+    indexes, _ = encode(
+        EncodingPlan(name="tower", frames=True, **own),
+        manifest,
+        open_stores(features, ["logmel"]),
+        open_stores(features, ["minilm"]),
+        retriever,
+        "0",
+        tmp_path / "partial",
+        tmp_path / "encoded",
+    )
+    assert {part: index.ids for part, index in indexes.items()} == {
+        "frames": len(clips),
+        "sound": len(clips),
+        "text": 0,
+    }
 
 
 def test_without_a_table_all_sound_below_the_root_is_the_set(tmp_path: Path) -> None:

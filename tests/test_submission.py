@@ -8,9 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from dcase_rules import accepted
+from onnx_models import tagger, weights
 from ruamel.yaml import YAML
 from tiny_repository import make_repository
 from torch import nn
@@ -19,11 +22,13 @@ from typer.testing import CliRunner
 from earwitness.cli import app
 from earwitness.repository import find_repository
 from earwitness.submission.check import GivenSet, problems
-from earwitness.submission.measure import Energy, count_macs
+from earwitness.submission.measure import Energy, count_macs, measure
 from earwitness.submission.rules import Kind, rules_of
 from earwitness.submission.team import Team
 from earwitness.submission.write import Submission, try_to_submit
+from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.state_dicts import read_weights
 
@@ -107,8 +112,8 @@ def test_captions_are_as_the_rules_ask(root: Path, tmp_path: Path) -> None:
     assert own["results"] == {"toy_evaluation": {"spider": 0.25}}
     assert own["system"]["description"]["input_sampling_rate"] == "44.1 kHz"
     # a transformer over stored log-mel: no encoder has weights
-    weights = read_weights(root / "data/models/captioners/heard/model.safetensors", "")
-    count = sum(weight.numel() for weight in weights.values() if weight.is_floating_point())
+    saved = read_weights(root / "data/models/captioners/heard/model.safetensors", "")
+    count = sum(weight.numel() for weight in saved.values() if weight.is_floating_point())
     assert own["system"]["complexity"]["total_parameters"] == count
     three = meta(tmp_path / "out/Doe_HOME_task6_2.meta.yaml")["system"]
     assert three["description"]["ensemble_num_systems"] == 3
@@ -350,3 +355,24 @@ def test_energy_counts_whole_processors_over_their_counters_end(tmp_path: Path) 
     (tmp_path / "intel-rapl:0:0/energy_uj").write_text("999\n")
     assert energy.used() == pytest.approx(450e-6)
     assert Energy(tmp_path / "nothing").used() is None
+
+
+def test_a_network_of_another_library_is_said_not_to_be_counted(tmp_path: Path) -> None:
+    """Its weights are, and a network of torch beside it is, once for both names."""
+    tagger(tmp_path / "model.onnx")
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    settings = OnnxEncoderConfig(module="onnx", weights=f"{tmp_path}/model.onnx")
+    encoder = build_sound_encoder(settings, None, "cpu")
+    network = nn.Linear(4, 3)
+
+    def run(sounds: Any, rate: int) -> object:
+        with torch.inference_mode():
+            return encoder(torch.zeros(1, 16000), torch.tensor([16000])), network(torch.ones(1, 4))
+
+    models = (("one", network, None), ("the same", network, None))
+    costs = measure(run, [tmp_path / "a.wav"], models)
+    stored = sum(weight.size for weight in weights().values())
+    assert costs.parameters == {"one": 4 * 3 + 3, "the same": 0, "OnnxEncoder": stored}
+    assert costs.total == 15 + stored
+    assert costs.macs is None and costs.uncounted == ("OnnxEncoder",)
+    assert "OnnxEncoder not counted" in costs.in_words()

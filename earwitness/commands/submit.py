@@ -96,7 +96,7 @@ def check(
     given = GivenSet(given_files(files), given_queries(queries))
     report_failed(problems(folder, given))
     if files is None:
-        print("note: without --files it is not known whether these are the clips of the set")
+        print("note: give --files, and --queries of retrieval, to compare with the set itself")
     print(f"{folder}: all is as the rules ask")
 
 

@@ -192,7 +192,9 @@ def _stored(encoder: OnnxEncoder) -> int | None:
     except ImportError:
         return None
     graph = onnx.load(str(encoder.path), load_external_data=False).graph
-    return sum(math.prod(weight.dims) for weight in graph.initializer if weight.dims)
+    shapes = onnx.TensorProto.INT64  # which are settings, and no weights
+    weights = [weight for weight in graph.initializer if weight.data_type != shapes]
+    return sum(math.prod(weight.dims) for weight in weights if weight.dims)
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:

@@ -70,7 +70,7 @@ def submit(
     costs: dict[str, Costs] = {}
     with replacing_folder(out.resolve()) as folder:
         for number, system in enumerate(systems, start=1):
-            rows = _rows(rules, system, name, manifest, split, repository)
+            rows = _rows(rules, system, manifest, split, repository)
             _write_table(folder / rules.output(author, institute, number), rules.header, rows)
             running = load_running(rules.kind, system, repository, next(iter(asked), "a sound"))
             if measured:
@@ -181,9 +181,10 @@ def _signed(label: str, system: str, team: Team) -> dict[str, Any]:
 
 
 def _rows(
-    rules: TaskRules, system: str, dataset: str, manifest: Manifest, split: str, repository: Repository
+    rules: TaskRules, system: str, manifest: Manifest, split: str, repository: Repository
 ) -> list[list[str]]:
-    clips = manifest.recordings(split)
+    """What a system wrote of the set, as `decode` and `rank` left it."""
+    clips, dataset = manifest.recordings(split), manifest.dataset
     if rules.kind == "captioning":
         path = repository.data / "predictions" / dataset / f"{system}.csv"
         hint = f"run `dvc repro decode@{dataset}-{system}`"

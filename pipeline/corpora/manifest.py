@@ -80,14 +80,17 @@ class Manifest:
         return clips
 
     def recordings(self, split: str) -> tuple[Clip, ...]:
-        """The clips of a split that are to be captioned, or found: of a blind set, no queries."""
-        clips = self.split(split)
-        return tuple(clip for clip in clips if clip.path) if self.blind else clips
+        """The clips of a split that are to be captioned, or found; of a blind set all with sound.
+
+        A blind set is tested whole, whichever split of the others is.
+        """
+        return self.sounding if self.blind else self.split(split)
 
     def asked(self, split: str) -> tuple[Clip, ...]:
-        """The clips of a split whose captions are the queries of a search."""
-        clips = self.split(split)
-        return tuple(clip for clip in clips if not clip.path) if self.blind else clips
+        """The clips of a split whose captions are the queries of a search; see above."""
+        if not self.blind:
+            return self.split(split)
+        return tuple(clip for clip in self.clips if not clip.path)
 
     def sound_file(self, root: Path, clip: Clip) -> Path:
         """A clip's recording below ``root``, the folder of the dataset's sound.

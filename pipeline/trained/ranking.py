@@ -98,6 +98,8 @@ def rank(
         found[CHANCE] = chance_scores(queries.clip_of, len(clips))
         for system, result in ranked.items():
             write_ranking(rankings / f"{system}.csv", result, queries, names)
+    for folder in (rankings, metrics):  # which DVC expects, also where there is no system
+        folder.mkdir(parents=True, exist_ok=True)
     counts = {"N": len(clips), "captions": len(queries.captions)}
     for system, values in found.items():
         rounded = {name: round(value, 6) for name, value in values.items()}
