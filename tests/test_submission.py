@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import REPOSITORY
 from dcase_rules import accepted
 from onnx_models import tagger, weights
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from tiny_repository import make_repository
 from torch import nn
@@ -24,8 +27,9 @@ from earwitness.repository import find_repository
 from earwitness.submission.check import GivenSet, problems
 from earwitness.submission.measure import Energy, count_macs, measure
 from earwitness.submission.rules import Kind, rules_of
-from earwitness.submission.team import Team
+from earwitness.submission.team import Team, read_team
 from earwitness.submission.write import Submission, try_to_submit
+from pipeline.config.datasets import BlindDatasetConfig, DatasetConfig
 from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.registry import build_sound_encoder
@@ -73,6 +77,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [[clip.clip_id, f"a tone, number {clip.clip_id}"] for clip in clips]
         write(root / f"data/predictions/blind/{system}.csv", ["clip_id", "caption"], rows)
         scores(root / f"metrics/toy/{system}.json", spider=0.25)
+    write(root / "data/predictions/toy/edtc.csv", ["clip_id", "caption"], rows)
+    scores(root / "metrics/toy/edtc.json", spider=0.5)
     for system in ("towers", "captioned"):
         listed = [[query, *CLIPS[at:], *CLIPS[:at]] for at, query in enumerate(QUERIES)]
         header = ["caption", *(f"fname_{place}" for place in range(1, 17))]
@@ -355,6 +361,25 @@ def test_energy_counts_whole_processors_over_their_counters_end(tmp_path: Path) 
     (tmp_path / "intel-rapl:0:0/energy_uj").write_text("999\n")
     assert energy.used() == pytest.approx(450e-6)
     assert Energy(tmp_path / "nothing").used() is None
+
+
+def test_what_the_page_shows_is_read(root: Path, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/challenge.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    datasets, team = (YAML(typ="safe", pure=True).load(block) for block in blocks)
+    blind = TypeAdapter(DatasetConfig).validate_python(datasets["datasets"]["blind"])
+    assert isinstance(blind, BlindDatasetConfig) and blind.queries == "retrieval_captions.csv"
+    (tmp_path / "submission.yaml").write_text(blocks[1], encoding="utf-8")
+    read = read_team(None, tmp_path)
+    assert read.authors == team["authors"]
+    rules, repository = rules_of("captioning", None), find_repository(root)
+    done = try_to_submit(rules, ["edtc"], "toy", tmp_path / "out", read, repository)
+    assert not done.problems
+    assert accepted(tmp_path / "out", "task6", CLIPS)
+    found = meta(tmp_path / "out/Doe_HOME_task6_1.meta.yaml")
+    assert found["system"]["source_code"] == "https://example.org/code"  # of `meta`
+    assert found["system"]["complexity"]["training_hours"] == 1.5  # of the system's own
+    assert found["system"]["complexity"]["macs"] > 0  # and what stands beside it stays
 
 
 def test_a_network_of_another_library_is_said_not_to_be_counted(tmp_path: Path) -> None:
