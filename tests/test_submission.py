@@ -194,6 +194,13 @@ def test_a_folder_with_other_files_stays_as_it_is(root: Path, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(root: Path, tmp_path: Path) -> None:
+    for place in (Path("/proc/nothing"), tmp_path / "file" / "below"):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(EarwitnessError, match="cannot be written"):
+            submitted(root, place, "captioning", "alone")
+
+
 def test_a_team_sends_four_systems_at_most(root: Path, tmp_path: Path) -> None:
     for systems in (["alone"] * 2, ["alone", "three", "narrow", "edtc", "heard"]):
         with pytest.raises(EarwitnessError, match=r"4 systems at most|no 'heard'"):

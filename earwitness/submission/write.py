@@ -19,8 +19,8 @@ from earwitness.submission.team import FILE, Team, merged_fields
 from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.corpora.manifest import Manifest
-from pipeline.errors import EarwitnessError
-from pipeline.files import inside, replacing_folder, shown
+from pipeline.errors import EarwitnessError, reason
+from pipeline.files import inside, replacing_folder, shown, writable
 from pipeline.metrics.tables import read_predictions
 from pipeline.tables import read_rows
 from pipeline.trained.ranking import file_names, queries_of
@@ -91,11 +91,20 @@ def submit(
 
 
 def try_to_submit(*arguments: Any, **options: Any) -> Submission:
-    """:func:`submit`; where it is refused, all its problems and no files."""
+    """:func:`submit`; where it is refused, all its problems and no files.
+
+    Raises:
+        EarwitnessError: see there; or the folder cannot be written.
+    """
     try:
         return submit(*arguments, **options)
     except _Refused as refused:
         return Submission((), refused.costs, tuple(refused.problems))
+    except OSError as error:
+        where = writable(error.filename or "the folder")
+        raise EarwitnessError(
+            f"{where}: cannot be written ({reason(error)}); give another folder by --out"
+        ) from None
 
 
 class _Refused(Exception):
