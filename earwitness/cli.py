@@ -21,6 +21,7 @@ from earwitness.commands.recipe import recipe
 from earwitness.commands.score import score
 from earwitness.commands.search import search
 from earwitness.commands.serve import serve
+from earwitness.commands.submit import submit
 from earwitness.commands.why import why
 from pipeline.errors import SyntheticSoundWarning
 from pipeline.refusals import reported, show_any_text
@@ -82,6 +83,7 @@ PANELS = {  # in the order of the help
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(submit, name="submit", rich_help_panel="Experiments, beside `dvc repro`")
 
 
 def main() -> None:

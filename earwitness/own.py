@@ -21,6 +21,8 @@ class Own(NamedTuple):
     weights: Mapping[str, str] = {}
     labels: str | None = None  # the names of taggers' classes; None: as their recipe says
     settings: Mapping[str, Any] = {}  # dotted, such as training.edtc.epochs
+    blind: str | None = None  # a folder of recordings without captions: one more test set
+    queries: str | None = None  # its table of queries, below it
 
 
 def given(
@@ -29,16 +31,19 @@ def given(
     labels: Path | None,
     settings: Sequence[str],
     repository: Path,
+    blind: Path | None = None,
+    queries: Path | None = None,
 ) -> Own:
-    """What ``--root``, ``--weights``, ``--labels`` and ``--set`` say.
+    """What ``--root``, ``--weights``, ``--labels``, ``--set``, ``--blind`` and ``--queries`` say.
 
     Args:
         weights: each ``ENCODER=PATH``.
         settings: each ``SETTING=VALUE``, the value as in YAML.
         repository: its root, which paths in ``params.yaml`` are from.
+        blind, queries: a blind test set's folder, and its table of queries, below it.
 
     Raises:
-        EarwitnessError: one of them in another form, or given twice.
+        EarwitnessError: one of them in another form, or given twice; or there is no blind set.
     """
     places = _pairs("--weights", weights, "ENCODER=PATH, such as yamnet=a.tflite")
     values = _pairs("--set", settings, "SETTING=VALUE, such as training.edtc.epochs=20")
@@ -48,7 +53,25 @@ def given(
         {name: _weights(path, repository) for name, path in places.items()},
         None if labels is None else _path(labels, repository),
         {name: parse_yaml(text, f"--set {name}", hint) for name, text in values.items()},
+        *_blind(blind, queries, repository),
     )
+
+
+def _blind(
+    folder: Path | None, queries: Path | None, repository: Path
+) -> tuple[str | None, str | None]:
+    if folder is None:
+        if queries is not None:
+            raise EarwitnessError("--queries is of a blind test set; give its folder by --blind")
+        return None, None
+    if not folder.is_dir():
+        raise EarwitnessError(f"--blind {folder}: no such folder; give that of its recordings")
+    if queries is None:
+        return _path(folder, repository), None
+    if not (queries.is_file() and queries.resolve().is_relative_to(folder.resolve())):
+        raise EarwitnessError(f"--queries {queries}: no file below {folder}; put it there")
+    below = queries.resolve().relative_to(folder.resolve())
+    return _path(folder, repository), str(below)
 
 
 def _pairs(option: str, texts: Sequence[str], form: str) -> dict[str, str]:

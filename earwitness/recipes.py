@@ -38,6 +38,7 @@ WIDTH = 100  # columns of the list of recipes
 WEIGHTED = ("encoders", "text_encoders", "sound_towers", "text_towers")
 LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
 AS_RECIPES_SAY = Own()
+BLIND = "blind"  # the dataset that --blind adds
 ROOTS = ("systems", "retrieval_systems", "test_sets", "retrieval_test_sets")  # all else serves them
 
 
@@ -116,6 +117,7 @@ def compose(
     places = {f"{name}-weights": path for name, path in everywhere.items()}
     names = {"dataset": next(iter(values["datasets"])), **names, **places}
     _set_root(values["datasets"], own.root, source)
+    _add_blind(values, own, source)
     _substitute(names, names)
     _substitute(values, names)
     prune(values)
@@ -211,6 +213,21 @@ def _set_labels(encoders: CommentedMap, labels: str | None, source: str) -> None
         raise EarwitnessError(f"{source}: no encoder here gives classes; give no labels")
     for encoder in taggers if labels is not None else ():
         encoder["labels"] = labels
+
+
+def _add_blind(values: CommentedMap, own: Own, source: str) -> None:
+    """A blind test set beside the recipe's; searched too, where there are queries."""
+    if own.blind is None:
+        return
+    if BLIND in values["datasets"]:
+        raise EarwitnessError(f"{source}: has a dataset '{BLIND}' already; leave --blind out")
+    about = {"layout": "blind", "root": own.blind}
+    values["datasets"][BLIND] = CommentedMap(
+        about if own.queries is None else {**about, "queries": own.queries}
+    )
+    for section in ("test_sets", *(["retrieval_test_sets"] if own.queries else [])):
+        if values.get(section):
+            values[section].append(BLIND)
 
 
 def _set_weights(

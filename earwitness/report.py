@@ -65,7 +65,8 @@ def page(
         references = {c.clip_id: c.captions for c in manifests[dataset].clips}
         for system, rows in systems.items():
             if not system.startswith("yardstick"):
-                heading = f"Captions of {system} on {dataset}"
+                blind = " (a blind set, without scores)" if manifests[dataset].blind else ""
+                heading = f"Captions of {system} on {dataset}{blind}"
                 parts += [f"<h2>{html.escape(heading)}</h2>", _captions(rows, references)]
     return "\n".join(parts) + "\n"
 
@@ -124,6 +125,7 @@ def _curves(curves: Mapping[str, Rows], column: str, label: str) -> str:
 def _captions(rows: Rows, references: Mapping[str, Sequence[str]]) -> str:
     """The best and the worst by CIDEr-D; the first where CIDEr-D could not be made."""
     scored = all(row.get("cider_d") for row in rows)
+    compared = any(references[row["clip_id"]] for row in rows)
     ranked = [*rows]
     if scored:
         ranked.sort(key=lambda row: (-float(row["cider_d"]), row["clip_id"]))
@@ -132,9 +134,9 @@ def _captions(rows: Rows, references: Mapping[str, Sequence[str]]) -> str:
         f"<tr><td>{html.escape(row['clip_id'])}<td>"
         + (f"{float(row['cider_d']):.2f}" if scored else "")
         + f"<td class=text>{html.escape(row['caption'])}"
-        f"<br><small>{html.escape(references[row['clip_id']][0])}</small>"
+        + "".join(f"<br><small>{html.escape(r)}</small>" for r in references[row["clip_id"]][:1])
         for row in shown
     )
-    head = "<tr><th>clip<th>CIDEr-D<th>caption, and one reference"
+    head = "<tr><th>clip<th>CIDEr-D<th>caption" + (", and one reference" if compared else "")
     which = "The best and the worst by CIDEr-D" if scored else "The first and the last"
     return f"<p>{which}.<table>{head}{body}</table>"

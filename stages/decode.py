@@ -37,7 +37,7 @@ def caption(plan: DecodingPlan, models: Path, predictions: Path, retrievers: Pat
     captioners = [load_captioner(models / name, device) for name in plan.captioners]
     ensemble = Ensemble(tuple(captioners), plan.combine)
     manifest = Manifest.load(paths.CORPORA / f"{plan.dataset}.json")
-    clips = [clip.clip_id for clip in manifest.split(plan.split)]
+    clips = [clip.clip_id for clip in manifest.recordings(plan.split)]
     stores = [open_stores(paths.FEATURES / plan.dataset, c.plan.features) for c in captioners]
     memories = [
         open_memory(plan.text_memory, c.plan, paths.CORPORA, paths.FEATURES, ensemble.device)

@@ -6,6 +6,7 @@ from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.device import set_up
 from pipeline.metrics.evaluate import evaluate_sets, find_tools
+from pipeline.metrics.results import unscored
 from pipeline.metrics.tables import read_predictions, table, write_scores
 from pipeline.metrics.types import ScoredSet
 from pipeline.metrics.yardsticks import yardsticks
@@ -14,17 +15,29 @@ from stages.run import run
 
 
 def main(dataset: str) -> None:
-    """Writes metrics/<dataset>/<system>.json and data/scores/<dataset>/<system>.csv."""
+    """Writes metrics/<dataset>/<system>.json and data/scores/<dataset>/<system>.csv.
+
+    Of a blind set these have the number of clips, and the captions, alone.
+    """
     plan = EvaluationPlan.load(paths.PLANS / "systems" / f"{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
-    clips = manifest.split(plan.evaluation.split)
+    clips = manifest.recordings(plan.evaluation.split)
     ids = [clip.clip_id for clip in clips]
+    candidates = {
+        system: read_predictions(
+            paths.PREDICTIONS / dataset / f"{system}.csv",
+            ids,
+            f"run `dvc repro decode@{dataset}-{system}`",
+        )
+        for system in plan.systems
+    }
+    metrics, scores = paths.METRICS / dataset, paths.SCORES / dataset
+    if manifest.blind:
+        write_scores(unscored(candidates), ids, candidates, metrics, scores)
+        print(f"{dataset}: {len(ids)} clips; no scores, as a blind set has no references")
+        return
     references = [clip.captions for clip in clips]
-    sets = {}
-    for system in plan.systems:
-        path = paths.PREDICTIONS / dataset / f"{system}.csv"
-        hint = f"run `dvc repro decode@{dataset}-{system}`"
-        sets[system] = ScoredSet(read_predictions(path, ids, hint), references)
+    sets = {system: ScoredSet(own, references) for system, own in candidates.items()}
     features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
     baselines, missing = yardsticks(manifest, plan.evaluation.split, features)
     device = set_up(plan.hardware.device, plan.hardware.threads)
@@ -32,7 +45,7 @@ def main(dataset: str) -> None:
     result = evaluate_sets(sets | baselines, plan.evaluation, tools)
     result.missing |= missing
     captions = {name: chosen.candidates for name, chosen in (sets | baselines).items()}
-    write_scores(result, ids, captions, paths.METRICS / dataset, paths.SCORES / dataset)
+    write_scores(result, ids, captions, metrics, scores)
     print(table(result))
 
 

@@ -38,6 +38,14 @@ def recipe(
         list[str] | None,
         typer.Option("--set", metavar="SETTING=VALUE", help="such as training.edtc.epochs=20"),
     ] = None,
+    blind: Annotated[
+        Path | None,
+        typer.Option(help="recordings without captions: one more test set, `blind`, not scored"),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="CSV with `caption`, below --blind: what those recordings are found by"),
+    ] = None,
     params: Annotated[
         Path | None, typer.Option(help="the file to write; if not given the repository's")
     ] = None,
@@ -62,7 +70,7 @@ def recipe(
     if not paper:
         print(recipes.listing(folder))
         return
-    own = given(root, weights or [], labels, settings or [], place.root)
+    own = given(root, weights or [], labels, settings or [], place.root, blind, queries)
     recipe = recipes.compose(folder, paper, dataset, own)
     if root or weights or not dataset:
         from earwitness.needs import needed

@@ -129,6 +129,19 @@ class CaptionsDatasetConfig(BaseDatasetConfig):
         return self
 
 
+class BlindDatasetConfig(BaseDatasetConfig):
+    """Recordings without captions, such as a challenge's blind test: to caption, or to search."""
+
+    layout: Literal["blind"]
+    root: str  # its sound may lie anywhere below
+    # CSV below root with file_name: which sound, and in this order
+    table: Annotated[str | None, Outside("root")] = None
+    # CSV below root with caption: what the sound is searched for
+    queries: Annotated[str | None, Outside("root")] = None
+    bad_audio: Literal["refuse", "skip"] = "refuse"  # a submission needs every clip
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
+
+
 class DescriptionsDatasetConfig(BaseDatasetConfig):
     """Captions of kinds of sound, a row a kind: for text-only training without a network."""
 
@@ -146,6 +159,7 @@ DatasetConfig = Annotated[
     | FolderDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
+    | BlindDatasetConfig
     | CaptionsDatasetConfig
     | DescriptionsDatasetConfig,
     Field(discriminator="layout"),

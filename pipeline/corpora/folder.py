@@ -163,6 +163,10 @@ class Sound:
     def __contains__(self, path: str) -> bool:
         return path in self._paths
 
+    def paths(self) -> list[str]:
+        """All of them, below the folder, in the order of their letters."""
+        return sorted(self._paths)
+
     def find(self, name: str) -> list[str]:
         """The files that a table's ``name`` may mean, by their paths below the folder.
 

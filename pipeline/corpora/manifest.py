@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import ClassVar
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -23,9 +23,11 @@ STRICT = ConfigDict(extra="forbid")  # a manifest of another version is not read
 class Clip:
     """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
 
-    In a dataset of captions alone ``path`` is empty and ``duration`` 0.
+    In a dataset of captions alone ``path`` is empty and ``duration`` 0; so it is of a blind set's
+    queries.
 
     ``digest``: SHA-256 of the sound file; where a recording is replaced, its readers run again.
+    ``name``: what a blind set's table calls the file, where the file is called otherwise.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -37,6 +39,12 @@ class Clip:
     captions: tuple[str, ...]
     events: tuple[str, ...] = ()
     digest: str = ""
+    name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """What the recording is called, without its folder."""
+        return self.name or PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Manifest:
     ``root`` is relative to the repository, so that no hash depends on the machine, or absolute
     where the parameters say so: ``repository / root / clip.path`` is a clip's file. ``skipped``
     holds ``(path, reason)`` of files that could not be used; ``synthetic``: a program made the
-    sound.
+    sound; ``blind``: its captions are not known to us, so that nothing can be scored.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -56,6 +64,7 @@ class Manifest:
     clips: tuple[Clip, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     synthetic: bool = False
+    blind: bool = False
 
     @property
     def sounding(self) -> tuple[Clip, ...]:
@@ -69,6 +78,19 @@ class Manifest:
             known = ", ".join(sorted({clip.split for clip in self.clips}))
             raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {known}")
         return clips
+
+    def recordings(self, split: str) -> tuple[Clip, ...]:
+        """The clips of a split that are to be captioned, or found; of a blind set all with sound.
+
+        A blind set is tested whole, whichever split of the others is.
+        """
+        return self.sounding if self.blind else self.split(split)
+
+    def asked(self, split: str) -> tuple[Clip, ...]:
+        """The clips of a split whose captions are the queries of a search; see above."""
+        if not self.blind:
+            return self.split(split)
+        return tuple(clip for clip in self.clips if not clip.path)
 
     def sound_file(self, root: Path, clip: Clip) -> Path:
         """A clip's recording below ``root``, the folder of the dataset's sound.
@@ -89,8 +111,9 @@ class Manifest:
             "dataset": self.dataset,
             "root": self.root,
             "synthetic": self.synthetic,
+            **({"blind": True} if self.blind else {}),
             "skipped": [list(pair) for pair in self.skipped],
-            "clips": [asdict(clip) for clip in self.clips],
+            "clips": [_row(clip) for clip in self.clips],
         }
         write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
@@ -110,6 +133,14 @@ class Manifest:
             raise EarwitnessError(
                 f"{path}: not a manifest ({place}: {first['msg']}); run `dvc repro -f prepare`"
             ) from None
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """As JSON; a name is rare, and left out where there is none."""
+    row = asdict(clip)
+    if not clip.name:
+        del row["name"]
+    return row
 
 
 def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.datasets import DatasetConfig
-from pipeline.corpora import audiocaps, captions, clotho, descriptions, folder, macs, soundscapes
+from pipeline.corpora import (
+    audiocaps,
+    blind,
+    captions,
+    clotho,
+    descriptions,
+    folder,
+    macs,
+    soundscapes,
+)
 from pipeline.corpora.manifest import Manifest
 
 # (name, that layout's settings, base, raw, progress) → manifest
@@ -18,6 +27,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "folder": folder.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
+    "blind": blind.prepare,
     "captions": captions.prepare,
     "descriptions": descriptions.prepare,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.metrics.types import ClipScores, Found, ScoredSet, Values, pairs_of
@@ -51,3 +51,13 @@ class Evaluated:
             anywhere = any(metric in scores.clips for scores in self.scores.values())
             where = self.incomplete if anywhere else self.missing
             where[metric] = f"not of {'; '.join(lacking)}"
+
+
+def unscored(candidates: Mapping[str, Sequence[str]]) -> Evaluated:
+    """Systems whose captions have nothing to be compared with: the number of clips alone.
+
+    Args:
+        candidates: by system; N each.
+    """
+    scores = {name: Scores({"N": len(captions)}) for name, captions in candidates.items()}
+    return Evaluated(scores, {}, {}, "")

@@ -179,7 +179,7 @@ def _ranks(
         raise ValueError(f"a caption's clip is not one of {clips}")
     clip = torch.empty_like(clip_of)
     for part in blocks(captions, clips):
-        block = _finite(rows(part))
+        block = finite(rows(part))
         relevant = block.gather(1, clip_of[part, None])
         ahead = _ahead(block, relevant, clip_of[part, None], ties)
         clip[part] = ahead if ties == "last" else ahead + 1  # `last` counts the item itself
@@ -209,7 +209,7 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int, ties: Ties) -> T
     for part in blocks(clips, captions):
         ends = torch.searchsorted(owner, torch.tensor([part.start, part.stop]).to(owner))
         begin, end = ends.tolist()
-        block = _finite(columns(part))
+        block = finite(columns(part))
         row, column = owner[begin:end] - part.start, order[begin:end]
         relevant = block[row, column]
         block[row, column] = -torch.inf
@@ -237,7 +237,8 @@ def blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(at, min(at + step, rows)) for at in range(0, rows, step))
 
 
-def _finite(block: Tensor) -> Tensor:
+def finite(block: Tensor) -> Tensor:
+    """The same similarities; one that is not a number is an error."""
     if not bool(torch.isfinite(block).all()):
         raise EarwitnessError(
             "retrieval: a similarity is not a finite number; an embedding is broken, so train the "

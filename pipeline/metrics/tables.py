@@ -50,6 +50,8 @@ def write_scores(
     Args:
         captions: by system; N each, in the order of ``clip_ids``.
     """
+    for folder in (metrics, clips):  # which DVC expects, also where there is no system
+        folder.mkdir(parents=True, exist_ok=True)
     for name, scores in result.scores.items():
         rounded = {
             key: value if isinstance(value, int) else round(value, 6)

@@ -45,7 +45,8 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
     params = context.params
     plans: dict[str, Plan] = {}
     for dataset, manifest in context.manifests.items():
-        sounds = digest([manifest.root, [sound(clip) for clip in manifest.clips]])
+        clips = manifest.sounding if manifest.blind else manifest.clips  # queries change no sound
+        sounds = digest([manifest.root, [sound(clip) for clip in clips]])
         for name, encoder in params.encoders.items():
             trained = context.encoder_weights(name)
             plans[f"{dataset}-{name}"] = ExtractionPlan(

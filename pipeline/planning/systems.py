@@ -28,7 +28,7 @@ def system_plans(context: Context) -> dict[str, Plan]:
 def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     params, system = context.params, context.params.systems[name]
     own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
-    clips = context.manifests[dataset].split(params.evaluation.split)
+    clips = context.manifests[dataset].recordings(params.evaluation.split)
     inputs = {corpus(dataset): digest([clip.clip_id for clip in clips])}
     entries: list[str] = []
     text_memory = None

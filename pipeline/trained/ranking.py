@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from pipeline.metrics.retrieval import (
     blocks,
     chance_scores,
     ensemble_ranks,
+    finite,
     mean_similarity,
     scores,
 )
@@ -35,6 +36,7 @@ from pipeline.trained.caption_ranking import embed_captioned
 from pipeline.trained.retriever import load_retriever
 
 CHANCE = PREFIX + "chance"
+BLIND_CUTOFF = 16  # clips a query of a blind set: DCASE 2025 asks for so many, others for ten
 COLUMNS = ("r1", "r5", "r10", f"map{CUTOFF}", "median_rank")
 
 Scores = dict[str, dict[str, float]]
@@ -69,6 +71,8 @@ def rank(
 ) -> Scores:
     """Ranks with every system, writes the rankings and scores, and returns the scores and chance.
 
+    A blind set has no scores: its metrics are the numbers of clips and queries alone.
+
     Args:
         retrievers: folder of the trained retrievers, each in a folder of its name.
         features: folder of the dataset's feature files.
@@ -79,21 +83,23 @@ def rank(
     Raises:
         EarwitnessError: see :func:`rank_systems`.
     """
-    ranked = rank_systems(
-        plan,
-        manifest,
-        retrievers=retrievers,
-        features=features,
-        predictions=predictions,
-        device=device,
-    )
-    clips = manifest.split(plan.split)
-    queries = queries_of(clips)
-    found = {system: result.scores for system, result in ranked.items()}
-    found[CHANCE] = chance_scores(queries.clip_of, len(clips))
+    places = {"retrievers": retrievers, "features": features, "predictions": predictions}
+    clips = manifest.recordings(plan.split)
+    queries = queries_of(manifest.asked(plan.split))
     names = file_names(clips)
-    for system, result in ranked.items():
-        write_ranking(rankings / f"{system}.csv", result, queries, names)
+    if manifest.blind:
+        embedded = embed_systems(plan, manifest, **places, device=device)
+        for system, members in embedded.items():
+            write_blind_ranking(rankings / f"{system}.csv", members, queries, names)
+        found: Scores = {system: {} for system in embedded}
+    else:
+        ranked = rank_systems(plan, manifest, **places, device=device)
+        found = {system: result.scores for system, result in ranked.items()}
+        found[CHANCE] = chance_scores(queries.clip_of, len(clips))
+        for system, result in ranked.items():
+            write_ranking(rankings / f"{system}.csv", result, queries, names)
+    for folder in (rankings, metrics):  # which DVC expects, also where there is no system
+        folder.mkdir(parents=True, exist_ok=True)
     counts = {"N": len(clips), "captions": len(queries.captions)}
     for system, values in found.items():
         rounded = {name: round(value, 6) for name, value in values.items()}
@@ -113,32 +119,52 @@ def rank_systems(
     predictions: Path,
     device: str | torch.device = "auto",
 ) -> dict[str, Ranked]:
-    """Every system's ranks. A retriever in several systems is loaded, and embeds, once.
+    """Every system's ranks, of a dataset that is not blind.
+
+    Raises:
+        EarwitnessError: see :func:`embed_systems`.
+    """
+    places = {"retrievers": retrievers, "features": features, "predictions": predictions}
+    clip_of = queries_of(manifest.asked(plan.split)).clip_of
+    ranked = {}
+    for system, embeddings in embed_systems(plan, manifest, **places, device=device).items():
+        ranks = ensemble_ranks(embeddings, clip_of, plan.ties)
+        ranked[system] = Ranked(embeddings, ranks, scores(ranks, clip_of))
+    return ranked
+
+
+def embed_systems(
+    plan: RankingPlan,
+    manifest: Manifest,
+    *,
+    retrievers: Path,
+    features: Path,
+    predictions: Path,
+    device: str | torch.device = "auto",
+) -> dict[str, list[Embeddings]]:
+    """Every system's embeddings. A retriever in several systems is loaded, and embeds, once.
 
     Raises:
         EarwitnessError: a retriever is not trained, features or a captioning system's captions are
-            missing, or no clip has captions.
+            missing, or there is no caption to search by.
     """
-    clips = manifest.split(plan.split)
-    queries = queries_of(clips)
+    clips, asked = manifest.recordings(plan.split), manifest.asked(plan.split)
+    queries = queries_of(asked)
     if not queries.captions:
+        other = f" or give its queries in datasets.{manifest.dataset}" if manifest.blind else ""
         raise EarwitnessError(
             f"dataset {manifest.dataset}: no clip of its split '{plan.split}' has a caption, so "
-            "there is nothing to rank by; take the dataset out of retrieval_test_sets"
+            f"there is nothing to rank by; take the dataset out of retrieval_test_sets{other}"
         )
     members = dict.fromkeys(chain.from_iterable(plan.systems.values()))
-    embedded = {name: embed(retrievers / name, features, clips, device) for name in members}
+    embedded = {name: embed(retrievers / name, features, clips, asked, device) for name in members}
     similar = {system: [embedded[name] for name in each] for system, each in plan.systems.items()}
     names = [clip.clip_id for clip in clips]
     for system, captioned in plan.captioned.items():
         similar[system] = [
             embed_captioned(captioned, names, queries.ids, features, predictions, device)
         ]
-    ranked = {}
-    for system, embeddings in similar.items():
-        ranks = ensemble_ranks(embeddings, queries.clip_of, plan.ties)
-        ranked[system] = Ranked(embeddings, ranks, scores(ranks, queries.clip_of))
-    return ranked
+    return similar
 
 
 def queries_of(clips: Sequence[Clip]) -> Queries:
@@ -152,21 +178,25 @@ def queries_of(clips: Sequence[Clip]) -> Queries:
 
 
 def embed(
-    folder: Path, features: Path, clips: Sequence[Clip], device: str | torch.device
+    folder: Path,
+    features: Path,
+    clips: Sequence[Clip],
+    asked: Sequence[Clip],
+    device: str | torch.device,
 ) -> Embeddings:
-    """A retriever's embeddings of the clips and of their captions."""
+    """A retriever's embeddings of the clips, and of the captions of those ``asked``."""
     retriever = load_retriever(folder, device)
     sound, text = (
         open_stores(features, side.features) for side in (retriever.plan.sound, retriever.plan.text)
     )
-    captions = retriever.text.captions([clips], [text])
+    captions = retriever.text.captions([asked], [text])
     sounds = retriever.sound.stored(sound, [clip.clip_id for clip in clips])
     return retriever.pair(retriever.embed_text(captions).cpu(), retriever.embed_sound(sounds).cpu())
 
 
 def file_names(clips: Sequence[Clip]) -> list[str]:
     """The clips' file names; with their folders where two clips have the same name."""
-    names = [PurePosixPath(clip.path).name for clip in clips]
+    names = [clip.file_name for clip in clips]
     return names if len(set(names)) == len(names) else [clip.path for clip in clips]
 
 
@@ -186,6 +216,25 @@ def write_ranking(path: Path, ranked: Ranked, queries: Queries, names: Sequence[
             for caption, found, rank in rows:
                 listed = [names[clip] for clip in found]
                 writer.writerow([caption, *listed, *[""] * (CUTOFF - len(listed)), rank])
+
+
+def write_blind_ranking(
+    path: Path, members: Sequence[Embeddings], queries: Queries, names: Sequence[str]
+) -> None:
+    """As DCASE's retrieval tasks have it, for ten clips or sixteen: caption, fname_1 … fname_16.
+
+    Of equally similar clips the one that is first in the set is first. ``names``: N, of the clips.
+    """
+    columns = [f"fname_{place}" for place in range(1, BLIND_CUTOFF + 1)]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["caption", *columns])
+        for part in blocks(len(queries.captions), len(names)):
+            similarity = finite(mean_similarity(members, part))
+            order = similarity.argsort(dim=1, descending=True, stable=True)[:, :BLIND_CUTOFF]
+            for caption, found in zip(queries.captions[part], order.tolist(), strict=True):
+                listed = [names[clip] for clip in found]
+                writer.writerow([caption, *listed, *[""] * (BLIND_CUTOFF - len(listed))])
 
 
 def first_clips(similarity: Tensor, ranks: Tensor, clip_of: Tensor) -> Tensor:
@@ -209,6 +258,8 @@ def first_clips(similarity: Tensor, ranks: Tensor, clip_of: Tensor) -> Tensor:
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
     """One row a system; shares × 100, as papers print them."""
+    if not any(found.values()):
+        return f"ranked by {', '.join(found)}; no scores: of a blind set the answers are not known"
     width = max(map(len, found)) + 2
     lines = []
     for way, title in (("t2a", "text → audio"), ("a2t", "audio → text")):
