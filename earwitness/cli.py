@@ -18,6 +18,7 @@ from earwitness.commands.graph import graph
 from earwitness.commands.recipe import recipe
 from earwitness.commands.score import score
 from earwitness.commands.search import search
+from earwitness.commands.summary import summary
 from earwitness.commands.why import why
 from pipeline.errors import SyntheticSoundWarning
 from pipeline.refusals import reported, show_any_text
@@ -72,7 +73,7 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, search),
-    "Experiments, beside `dvc repro`": (recipe, score, graph, why),
+    "Experiments, beside `dvc repro`": (summary, recipe, score, graph, why),
     "This machine": (doctor,),
 }
 for panel, commands in PANELS.items():

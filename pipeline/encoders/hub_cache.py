@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 import huggingface_hub
 from huggingface_hub import constants
 
-from pipeline.encoders.sources import Hub, wanted_files
+from pipeline.encoders.sources import Hub, HubFile, wanted_files
 from pipeline.errors import reason
 from pipeline.weights import Weights
 
@@ -25,8 +25,7 @@ def not_available(weights: Weights, hub: Hub) -> str | None:
     Args:
         hub: the source of ``weights: hub``.
     """
-    file = hub.named.get(weights.name) or (None if weights.name else hub.file)
-    if file is not None:
+    if file := published_file(weights, hub):
         return None if file.path.is_file() else no_answer(file.url)
     repository = weights.name or hub.repository
     if repository is not None:
@@ -63,6 +62,35 @@ def size_on_hub(repository: str) -> int | None:
         return None
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     return sum(sizes[name] for name in wanted_files([*sizes])) or None
+
+
+def on_this_machine(weights: Weights, hub: Hub) -> bool:
+    """Whether weights of the kind ``hub`` were downloaded already.
+
+    Args:
+        hub: the source of ``weights: hub``.
+    """
+    if file := published_file(weights, hub):
+        return file.path.is_file()
+    repository = weights.name or hub.repository
+    return repository is not None and _has_snapshot(repository)
+
+
+def published_file(weights: Weights, hub: Hub) -> HubFile | None:
+    """The file with an address of its own that weights of the kind ``hub`` are; None: they are a
+    repository of a hub.
+    """
+    return hub.named.get(weights.name) or (None if weights.name else hub.file)
+
+
+def size_of(url: str) -> int | None:
+    """Bytes of a file by its address; None where its server does not say."""
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "earwitness"})
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return int(answer.headers["Content-Length"])
+    except Exception:  # a server may answer anything
+        return None
 
 
 def _has_snapshot(repository: str) -> bool:
