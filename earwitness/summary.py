@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from earwitness.report import read_scores
 from earwitness.repository import Repository
-from earwitness.training_data import is_synthetic
 from pipeline.config.params import Params
 from pipeline.corpora.manifest import Manifest
 from pipeline.metrics.tables import read_predictions
@@ -94,7 +93,7 @@ def summarise(repository: Repository) -> Summary:
         missing.append("the report is not there yet: dvc repro report")
     return Summary(
         dataset, system, clips, examples, scores, str(report) if report.is_file() else None,
-        _next(params, repository, dataset), missing,
+        _next(params, dataset), missing,
     )  # fmt: skip
 
 
@@ -181,8 +180,8 @@ def _score(
     return Score(kind, name, label, system, value, best, systems[best][name], beside)
 
 
-def _next(params: Params, repository: Repository, dataset: str) -> list[Step]:
-    synthetic = bool(dataset) and is_synthetic(dataset, params, repository)
+def _next(params: Params, dataset: str) -> list[Step]:
+    synthetic = bool(dataset) and params.datasets[dataset].synthetic
     yours = Step("caption recordings of yours", "earwitness caption street.wav")
     if synthetic:  # its captioners know no real sound
         yours = Step("captions and search of real sound", "earwitness recipe listen && dvc repro")

@@ -104,7 +104,7 @@ def _scores(scores: list[Score]) -> Table:
     return table
 
 
-_YARDSTICKS = {"constant": "best constant", "nearest": "nearest clip", "human": "a human"}
+_YARDSTICKS = {"constant": "best\nconstant", "nearest": "nearest\nclip", "human": "a\nhuman"}
 
 
 def _number(value: float | None) -> str:
