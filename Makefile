@@ -62,7 +62,7 @@ $(STAMP): pyproject.toml
 
 # the site, into site/: every link and anchor checked, nothing from other hosts
 docs: $(STAMP)
-	$(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(VENV) data/partial data/checkpoints
