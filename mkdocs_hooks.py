@@ -84,7 +84,7 @@ def sections(annotation: Any) -> Iterator[type[Section]]:
 
 
 def _section(model: type[Section]) -> Iterator[str]:
-    key = next((name for name in ("layout", "module", "architecture") if name in fields(model)), "")
+    key = next((name for name in ("module", "architecture", "layout") if name in fields(model)), "")
     if key:
         values = ", ".join(f"`{value}`" for value in get_args(fields(model)[key].annotation))
         yield f"### {key}: {', '.join(map(str, get_args(fields(model)[key].annotation)))}"

@@ -1,7 +1,7 @@
 """What ``make repro`` will download and write, said before it does.
 
-It is run as ``python -m earwitness.first_run``. Only what is missing is named. Sizes of results are those that ``dvc.lock`` has of an earlier run,
-on any machine; a job that never ran has none.
+``python -m earwitness.first_run``. Only what is missing is named. Sizes of results are those that
+``dvc.lock`` has of an earlier run, on any machine; a job that never ran has none.
 """
 
 from __future__ import annotations

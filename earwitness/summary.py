@@ -1,7 +1,7 @@
 """What a run came to, on one screen: ``earwitness summary``.
 
 Five captions beside their references, the six scores that matter beside their yardsticks, where the
-report is, and what to do next. The five are spread evenly over the test set, whatever they are like.
+report is, and what to do next. The five are spread evenly over the test set, good or bad.
 """
 
 from __future__ import annotations

@@ -85,9 +85,7 @@ def _all_reasons(root: Path, jobs: Mapping[str, Job], names: Iterable[str]) -> d
     stages = {stage.name: stage for stage in repository.index.stages}
     today = _Today(root)
     with _alone(repository):
-        return {
-            name: list(_reasons(stages[name], jobs, name, repository, today)) for name in names
-        }
+        return {name: list(_reasons(stages[name], jobs, name, repository, today)) for name in names}
 
 
 @contextmanager

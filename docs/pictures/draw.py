@@ -40,6 +40,4 @@ if __name__ == "__main__":
         ax.set_title(title, loc="left", fontsize=9)
         ax.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")
-    figure.savefig(
-        Path(__file__).with_name("captions.jpg"), dpi=110, pil_kwargs={"quality": 80}
-    )
+    figure.savefig(Path(__file__).with_name("captions.jpg"), dpi=110, pil_kwargs={"quality": 80})

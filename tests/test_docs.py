@@ -1,0 +1,312 @@
+"""Every command line of README and docs: run as a reader would, in a small trained repository.
+
+A block that needs a hub, a GPU, recordings or hours stands behind a comment in the page's source,
+``<!-- parsed only: why -->``; its commands are still read by their own programs' parsers. Files
+that the pages name are made here (FILES).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from dvc.cli import DvcParserError, parse_args
+from tiny import EDTC, TINY, WORDS
+from typer.testing import CliRunner
+
+from earwitness.cli import app
+from earwitness.repository import VARIABLE
+from pipeline.config.params import Params
+from pipeline.config.section import Section
+from tests.conftest import REPOSITORY
+from tests.in_process import make_project, run_stages
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+ELSEWHERE = {"api.md": "test_api.py", "extending.md": "test_extending.py"}  # and what runs them
+FENCE = re.compile(r"(?:<!-- (.+?) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+PARSED, NOT_RUN = "parsed only: ", "not run: "
+MAY_FAIL = ("doctor",)  # exit code 1: something is missing on this machine
+SHELL = re.compile(r"[|<>`]|\$\(|\bfor\b")  # what needs a shell; bash runs it
+PLAIN = (".", "cd", "git", "pip", "mkdir", "cp", "unzip", "curl", "export")  # only split in words
+UsageError: Any = typer.BadParameter.__base__  # click's, which newer Typers carry themselves
+PARAMS: dict[str, Any] = TINY | {
+    "encoders": {name: TINY["encoders"][name] for name in ("panns", "logmel")},
+    "retrievers": {
+        "cnn10-minilm": TINY["retrievers"]["cnn10-minilm"],
+        "frozen-minilm": TINY["retrievers"]["frozen"],
+    },
+    "adapted": {},
+    "spaces": {},
+    "encoded": ["cnn10-minilm"],
+    "training": {
+        "edtc": {**TINY["training"]["edtc"], "epochs": 1},
+        "words": {**TINY["training"]["words"], "epochs": 1, "average_epochs": 1},
+    },
+    "captioners": {"edtc": EDTC, "transformer": WORDS, "gru": WORDS},
+    "finetuned": {},
+    "systems": {
+        "edtc": {"captioners": ["edtc"]},
+        "ensemble": {"captioners": ["transformer", "gru"], "combine": "probs"},
+    },
+    "retrieval_systems": {
+        "cnn10-minilm": {"retrievers": ["cnn10-minilm"]},
+        "retrieval-ensemble": {"retrievers": ["cnn10-minilm", "frozen-minilm"]},
+    },
+    "decoding": {"max_length": 12},
+}
+
+
+def _sound(path: Path) -> None:
+    time = np.arange(16000) / 16000
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
+
+
+def _captions(path: Path) -> None:
+    path.write_text(
+        "candidate,caption_1,caption_2\na dog barks,A dog is barking,The dog barks\n"
+        "rain falls,It rains,Rain falls on a roof\n",
+        encoding="utf-8",
+    )
+
+
+FILES: dict[str, Callable[[Path], None]] = {  # that the pages name; .mp3 and .flac are such files
+    "street.wav": _sound,
+    "birds.mp3": _sound,
+    "recordings/gull.wav": _sound,
+    "recordings/harbour.flac": _sound,
+    "recordings/night/owl.wav": _sound,
+    "captions.csv": _captions,
+}
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if page.name not in ELSEWHERE:
+            for match in FENCE.finditer(text):
+                mark, kind, body = match.groups()
+                line = text.count("\n", 0, match.start(2)) + 1
+                if kind == language:
+                    found.append(Block(page, line, mark or "", body))
+    return found
+
+
+def commands(block: Block) -> Iterator[str]:
+    """Its command lines, without comments; those joined by ``&&`` are two."""
+    text = block.text.replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            whole = line if SHELL.search(shlex.join(words)) else shlex.join(words)
+            yield from re.split(r" '?&&'? ", whole)
+
+
+SH, PYTHON = blocks("sh"), blocks("python")
+RUN = [block for block in SH if not block.mark.startswith(PARSED)]
+READ = [block for block in SH if block.mark.startswith(PARSED)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("docs") / "project"
+    make_project(root, PARAMS)
+    run_stages(root)
+    return root
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the trained repository with the files that the pages name; the current folder."""
+    root = tmp_path / "project"
+    shutil.copytree(trained, root, symlinks=True)
+    for name, make in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        make(root / name)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_the_commands_of_a_page_run(block: Block, project: Path) -> None:
+    assert not block.mark, f"{block}: unknown mark {block.mark!r}"
+    for command in commands(block):
+        program, *arguments = shlex.split(command)
+        if program in (".", "cd"):  # the environment and the folder are there
+            continue
+        if SHELL.search(command):
+            code, said = in_bash(command, project)
+        elif program == "earwitness":
+            result = CliRunner().invoke(app, [*expanded(arguments, project)])
+            assert result.exception is None or isinstance(result.exception, SystemExit), command
+            code, said = result.exit_code, result.output
+        else:
+            pytest.fail(f"{block}: {command}: not run here; mark the block '{PARSED}why'")
+        allowed = (0, 1) if arguments[:1] and arguments[0] in MAY_FAIL else (0,)
+        assert code in allowed, f"{block}: {command}: {said[-2000:]}"
+
+
+def expanded(arguments: list[str], folder: Path) -> Iterator[str]:
+    """As a shell expands ``recordings/*.wav``."""
+    for each in arguments:
+        found = sorted(folder.glob(each)) if "*" in each else []
+        yield from (str(path.relative_to(folder)) for path in found)
+        if not found:
+            yield each
+
+
+def in_bash(command: str, folder: Path) -> tuple[int, str]:
+    tools = folder / "tools"
+    tools.mkdir(exist_ok=True)
+    script = tools / "earwitness"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m earwitness "$@"\n')
+    script.chmod(0o755)
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", READ, ids=str)
+def test_what_is_not_run_is_read_by_its_own_parser(block: Block) -> None:
+    for command in commands(block):
+        assert (why := refused(command)) is None, f"{block}: {command}: {why}"
+
+
+def refused(command: str) -> str | None:
+    """Why its program would not take a command line; None: it would."""
+    program, *arguments = shlex.split(command)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            parse(Path(program).name, arguments)
+    except (UsageError, DvcParserError, SystemExit, AssertionError) as error:
+        return f"{error} {said.getvalue()}".strip() or type(error).__name__
+    return None
+
+
+def parse(program: str, arguments: list[str]) -> None:
+    if program == "earwitness":
+        parse_ours(arguments)
+    elif program == "dvc":
+        for setting in getattr(parse_args(arguments), "set_param", None) or ():
+            check_setting(setting)
+    elif program == "make":
+        call = ["make", "-n", *arguments]
+        done = subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    elif program == "python":
+        assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), arguments
+    else:
+        assert program in PLAIN, f"what is {program}?"
+
+
+def parse_ours(arguments: list[str]) -> None:
+    known: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    name, *rest = arguments
+    if name == "--help":
+        return
+    assert name in known, f"no command {name}"
+    before = dict(os.environ)  # --quiet sets a variable
+    try:
+        known[name].make_context(name, rest)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def check_setting(setting: str) -> None:
+    """``fuser.layers=3``: such a section, and such a key in it."""
+    section, *keys = setting.partition("=")[0].lstrip("+~").split(".")
+    assert section in Params.model_fields, f"no section {section}"
+    kind = Params.model_fields[section].annotation
+    for key in keys:
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            return  # entries that a user names
+        assert key in kind.model_fields, f"no {key} in {section}"
+        kind = kind.model_fields[key].annotation
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_the_python_of_a_page_runs(block: Block, project: Path) -> None:
+    if block.mark.startswith(NOT_RUN):
+        compile(block.text, str(block), "exec")
+        return
+    exec(compile(block.text, str(block), "exec"), {})  # a bug in it is the page's
+
+
+def test_the_pages_have_commands_and_the_parsers_would_notice() -> None:
+    assert len(RUN) >= 10 and len(READ) >= 10 and len(PYTHON) >= 3
+    assert refused("earwitness search dog recordings --top 3") is None
+    assert refused("dvc exp run --queue -S 'fuser.layers=1,3'") is None
+    for command in (
+        "earwitness search dog recordings --topp 3",
+        "earwitness search dog recordings --top many",
+        "earwitness captions street.wav",
+        "dvc exp run -S fuser.layerz=3",
+        "dvc repro --dryy",
+        "make reprod",
+        "sudo rm",
+    ):
+        assert refused(command) is not None, command
+
+
+def test_each_page_is_in_the_site_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    """Strict: a page that the menu lacks, a link or an anchor that is none, is an error."""
+    call = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"]
+    done = subprocess.run(
+        [*call, "--site-dir", str(tmp_path / "site")],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    loaded = re.compile(r"""<(?:script|img|iframe|source)[^>]+src=["\']?(https?:)?//""")
+    styles = re.compile(r"""<link[^>]+rel=["\']?(?:stylesheet|preconnect)[^>]+(https?:)?//""")
+    pages = [*(tmp_path / "site").rglob("*.html")]
+    assert {"index.html", "parameters.html", "recipes.html"} <= {page.name for page in pages}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not loaded.search(text) and not styles.search(text), page
+    parameters = (tmp_path / "site/parameters.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr>\s*<td><code>momentum</code></td>(.*?)</tr>", parameters, re.DOTALL)
+    assert row and "EDTC eq. 4" in row[1] and "<code>0.95</code>" in row[1] and "≥ 0, ≤ 1" in row[1]
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    readme = REPOSITORY / "README.md"
+    for target in re.findall(r"\]\(([^)#]+)", readme.read_text(encoding="utf-8")):
+        assert (readme.parent / target).exists(), target
