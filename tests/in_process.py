@@ -31,7 +31,8 @@ def make_project(root: Path, params: dict[str, Any]) -> None:
     (root / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
     for name in KEPT:
         (root / "data" / name).mkdir(parents=True, exist_ok=True)
-    (root / "pipeline").symlink_to(REPOSITORY / "pipeline")
+    for name in ("pipeline", "stages", "earwitness"):  # on which stages depend
+        (root / name).symlink_to(REPOSITORY / name)
     (root / "params.yaml").write_text(json.dumps(params))  # JSON is YAML; in this order
 
 

@@ -310,3 +310,46 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     readme = REPOSITORY / "README.md"
     for target in re.findall(r"\]\(([^)#]+)", readme.read_text(encoding="utf-8")):
         assert (readme.parent / target).exists(), target
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def why() -> list[str]:
+    result = CliRunner().invoke(app, ["why"])
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_what_dvc_md_says_of_a_fresh_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should this fail one day as DVC's own dry run succeeds, the page has to say so."""
+    make_project(tmp_path, PARAMS)
+    monkeypatch.chdir(tmp_path)
+    failed = dvc(tmp_path, "repro", "--dry")
+    assert failed.returncode != 0 and "No such file or directory" in failed.stderr
+    forced = dvc(tmp_path, "repro", "--dry", "--force")
+    assert forced.returncode == 0, forced.stderr
+    named = set(re.findall(r"Running stage '(.+?)'", forced.stdout))
+    ours = {name for name in named if name.partition("@")[0] not in ("look", "plan")}
+    *lines, last = why()
+    assert {line.split()[1].rstrip(":") for line in lines} == ours
+    assert all(line.startswith("runs ") for line in lines)
+    assert last == f"0 of {len(ours)} jobs are up to date"
+
+
+def test_why_says_what_a_setting_would_run_and_what_stands_behind(project: Path) -> None:
+    assert dvc(project, "commit", "--force").returncode == 0
+    (line,) = why()
+    assert re.fullmatch(r"(\d+) of \1 jobs are up to date", line)
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    changed = text.replace('"reduced": 8', '"reduced": 4')  # of EDTC's FUSER
+    (project / "params.yaml").write_text(changed, encoding="utf-8")
+    runs, *behind, last = why()
+    assert runs == "runs      train_captioner@edtc: model.fuser.reduced: 8 → 4"
+    names = [line.split()[2].rstrip(":") for line in behind]
+    assert names == ["decode@soundscapes-edtc", "evaluate@soundscapes", "rank@soundscapes", "report"]
+    assert all(line.endswith(": after train_captioner@edtc") for line in behind)
