@@ -12,7 +12,7 @@ from typing import NamedTuple
 from earwitness.report import read_scores
 from earwitness.repository import Repository
 from pipeline.config.params import Params
-from pipeline.corpora.manifest import Manifest
+from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.metrics.tables import read_predictions
 
 EXAMPLES = 5
@@ -85,35 +85,41 @@ def summarise(repository: Repository) -> Summary:
     missing: list[str] = []
     dataset = params.test_sets[0] if params.test_sets else ""
     system = next(iter(params.systems), "")
-    examples, clips = _examples(repository, params, dataset, system, missing)
-    scores = _captioning(repository, params, dataset, missing)
+    clips = _clips(repository, params, dataset)
+    examples = _examples(repository, dataset, system, clips, missing)
+    scores = []
+    if not clips or any(clip.captions for clip in clips):  # a challenge's test set has none
+        scores += _captioning(repository, params, dataset, missing)
     scores += _retrieval(repository, params, missing)
     report = repository.data / "report.html"
     if not report.is_file():
         missing.append("the report is not there yet: dvc repro report")
     return Summary(
-        dataset, system, clips, examples, scores, str(report) if report.is_file() else None,
+        dataset, system, len(clips), examples, scores, str(report) if report.is_file() else None,
         _next(params, dataset), missing,
     )  # fmt: skip
 
 
-def _examples(
-    repository: Repository, params: Params, dataset: str, system: str, missing: list[str]
-) -> tuple[list[Example], int]:
-    """Five clips, evenly spread in the order of the test set; and how many clips it has."""
-    if not (dataset and system):
-        return [], 0
-    job = f"dvc repro decode@{dataset}-{system}"
+def _clips(repository: Repository, params: Params, dataset: str) -> tuple[Clip, ...]:
+    """The test set's; none where it is not prepared yet."""
     corpus = repository.data / "corpora" / f"{dataset}.json"
+    return Manifest.load(corpus).split(params.evaluation.split) if corpus.is_file() else ()
+
+
+def _examples(
+    repository: Repository, dataset: str, system: str, clips: Sequence[Clip], missing: list[str]
+) -> list[Example]:
+    """Five clips, evenly spread in the order of the test set."""
+    if not (dataset and system):
+        return []
+    job = f"dvc repro decode@{dataset}-{system}"
     path = repository.data / "predictions" / dataset / f"{system}.csv"
-    if not (corpus.is_file() and path.is_file()):
+    if not (clips and path.is_file()):
         missing.append(f"no captions of {system} on {dataset} yet: {job}")
-        return [], 0
-    clips = Manifest.load(corpus).split(params.evaluation.split)
+        return []
     captions = read_predictions(path, [clip.clip_id for clip in clips], f"run `{job}`")
     chosen = dict.fromkeys(at * len(clips) // EXAMPLES for at in range(EXAMPLES))
-    found = [Example(clips[at].clip_id, captions[at], clips[at].captions) for at in chosen]
-    return found, len(clips)
+    return [Example(clips[at].clip_id, captions[at], clips[at].captions) for at in chosen]
 
 
 def _captioning(

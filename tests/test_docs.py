@@ -7,42 +7,30 @@ that the pages name are made here (FILES).
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import typer
-from dvc.cli import DvcParserError, parse_args
 from tiny import EDTC, TINY, WORDS
 from typer.testing import CliRunner
 
 from earwitness.cli import app
 from earwitness.repository import VARIABLE
-from pipeline.config.params import Params
-from pipeline.config.section import Section
 from tests.conftest import REPOSITORY
 from tests.in_process import make_project, run_stages
+from tests.page_blocks import NOT_RUN, PARSED, SHELL, Block, blocks, commands, expanded, refused
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-ELSEWHERE = {"api.md": "test_api.py", "extending.md": "test_extending.py"}  # and what runs them
-FENCE = re.compile(r"(?:<!-- (.+?) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-PARSED, NOT_RUN = "parsed only: ", "not run: "
 MAY_FAIL = ("doctor",)  # exit code 1: something is missing on this machine
-SHELL = re.compile(r"[|<>`]|\$\(|\bfor\b")  # what needs a shell; bash runs it
-PLAIN = (".", "cd", "git", "pip", "mkdir", "cp", "unzip", "curl", "export")  # only split in words
-UsageError: Any = typer.BadParameter.__base__  # click's, which newer Typers carry themselves
 PARAMS: dict[str, Any] = TINY | {
     "encoders": {name: TINY["encoders"][name] for name in ("panns", "logmel")},
     "retrievers": {
@@ -93,39 +81,6 @@ FILES: dict[str, Callable[[Path], None]] = {  # that the pages name; .mp3 and .f
 }
 
 
-class Block(NamedTuple):
-    page: Path
-    line: int
-    mark: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
-
-
-def blocks(language: str) -> list[Block]:
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        if page.name not in ELSEWHERE:
-            for match in FENCE.finditer(text):
-                mark, kind, body = match.groups()
-                line = text.count("\n", 0, match.start(2)) + 1
-                if kind == language:
-                    found.append(Block(page, line, mark or "", body))
-    return found
-
-
-def commands(block: Block) -> Iterator[str]:
-    """Its command lines, without comments; those joined by ``&&`` are two."""
-    text = block.text.replace("\\\n", " ")
-    for line in text.splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            whole = line if SHELL.search(shlex.join(words)) else shlex.join(words)
-            yield from re.split(r" '?&&'? ", whole)
-
-
 SH, PYTHON = blocks("sh"), blocks("python")
 RUN = [block for block in SH if not block.mark.startswith(PARSED)]
 READ = [block for block in SH if block.mark.startswith(PARSED)]
@@ -171,15 +126,6 @@ def test_the_commands_of_a_page_run(block: Block, project: Path) -> None:
         assert code in allowed, f"{block}: {command}: {said[-2000:]}"
 
 
-def expanded(arguments: list[str], folder: Path) -> Iterator[str]:
-    """As a shell expands ``recordings/*.wav``."""
-    for each in arguments:
-        found = sorted(folder.glob(each)) if "*" in each else []
-        yield from (str(path.relative_to(folder)) for path in found)
-        if not found:
-            yield each
-
-
 def in_bash(command: str, folder: Path) -> tuple[int, str]:
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
@@ -202,60 +148,6 @@ def in_bash(command: str, folder: Path) -> tuple[int, str]:
 def test_what_is_not_run_is_read_by_its_own_parser(block: Block) -> None:
     for command in commands(block):
         assert (why := refused(command)) is None, f"{block}: {command}: {why}"
-
-
-def refused(command: str) -> str | None:
-    """Why its program would not take a command line; None: it would."""
-    program, *arguments = shlex.split(command)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            parse(Path(program).name, arguments)
-    except (UsageError, DvcParserError, SystemExit, AssertionError) as error:
-        return f"{error} {said.getvalue()}".strip() or type(error).__name__
-    return None
-
-
-def parse(program: str, arguments: list[str]) -> None:
-    if program == "earwitness":
-        parse_ours(arguments)
-    elif program == "dvc":
-        for setting in getattr(parse_args(arguments), "set_param", None) or ():
-            check_setting(setting)
-    elif program == "make":
-        call = ["make", "-n", *arguments]
-        done = subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    elif program == "python":
-        assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), arguments
-    else:
-        assert program in PLAIN, f"what is {program}?"
-
-
-def parse_ours(arguments: list[str]) -> None:
-    known: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    name, *rest = arguments
-    if name == "--help":
-        return
-    assert name in known, f"no command {name}"
-    before = dict(os.environ)  # --quiet sets a variable
-    try:
-        known[name].make_context(name, rest)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def check_setting(setting: str) -> None:
-    """``fuser.layers=3``: such a section, and such a key in it."""
-    section, *keys = setting.partition("=")[0].lstrip("+~").split(".")
-    assert section in Params.model_fields, f"no section {section}"
-    kind = Params.model_fields[section].annotation
-    for key in keys:
-        if not (isinstance(kind, type) and issubclass(kind, Section)):
-            return  # entries that a user names
-        assert key in kind.model_fields, f"no {key} in {section}"
-        kind = kind.model_fields[key].annotation
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
@@ -323,9 +215,7 @@ def why() -> list[str]:
     return result.output.splitlines()
 
 
-def test_what_dvc_md_says_of_a_fresh_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_dvc_md_says_of_a_fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should this fail one day as DVC's own dry run succeeds, the page has to say so."""
     make_project(tmp_path, PARAMS)
     monkeypatch.chdir(tmp_path)
@@ -348,8 +238,23 @@ def test_why_says_what_a_setting_would_run_and_what_stands_behind(project: Path)
     text = (project / "params.yaml").read_text(encoding="utf-8")
     changed = text.replace('"reduced": 8', '"reduced": 4')  # of EDTC's FUSER
     (project / "params.yaml").write_text(changed, encoding="utf-8")
-    runs, *behind, last = why()
+    runs, *behind, _up_to_date = why()
     assert runs == "runs      train_captioner@edtc: model.fuser.reduced: 8 → 4"
     names = [line.split()[2].rstrip(":") for line in behind]
-    assert names == ["decode@soundscapes-edtc", "evaluate@soundscapes", "rank@soundscapes", "report"]
+    jobs = [f"{stage}@soundscapes" for stage in ("evaluate", "rank")]
+    assert names == ["decode@soundscapes-edtc", *jobs, "report"]
     assert all(line.endswith(": after train_captioner@edtc") for line in behind)
+
+
+EXAMPLE = re.compile(r"`(earwitness \w[^`]*)`")
+WITH_EXAMPLES = ("doctor", "graph", "recipe", "score", "summary", "why")
+
+
+def test_the_examples_of_the_help_are_ones() -> None:
+    """Of every command that has some; those of WITH_EXAMPLES must."""
+    known: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in known.items():
+        found = EXAMPLE.findall(" ".join((command.help or "").split()))
+        assert found or name not in WITH_EXAMPLES, name
+        for example in found:
+            assert refused(example) is None, f"{name}: {example}: {refused(example)}"

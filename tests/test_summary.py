@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_the_first_system_without_scores_has_an_empty_cell(run: Repository) -> N
     (run.root / "metrics/soundscapes/edtc.json").unlink()
     (score, *_) = summarise(run).scores
     assert (score.system, score.value, score.highest_system) == ("edtc", None, "ensemble")
+
+
+def test_a_blind_test_set_has_captions_and_no_scores(run: Repository) -> None:
+    """Its clips have no references, so that no scores are missing."""
+    corpus = run.data / "corpora/soundscapes.json"
+    manifest = Manifest.load(corpus)
+    blind = tuple(replace(clip, captions=()) for clip in manifest.clips)
+    replace(manifest, clips=blind).save(corpus)
+    for path in (run.root / "metrics/soundscapes").iterdir():
+        path.unlink()
+    found = summarise(run)
+    assert [each.caption for each in found.examples][:2] == ["caption of 0", "caption of 2"]
+    assert [each.name for each in found.scores] == ["t2a_map10", "t2a_r10"]
+    assert found.missing == []
+    assert any(line.split() == ["caption", "of", "7", "none"] for line in command(run))
 
 
 def test_json_is_the_same(run: Repository) -> None:
