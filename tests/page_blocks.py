@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 ELSEWHERE = {("api.md", "python"): "test_api.py"}  # and what runs them
 FENCE = re.compile(r"(?:<!-- (.+?) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-PARSED, NOT_RUN = "parsed only: ", "not run: "
+PARSED = "parsed only: "
 SHELL = re.compile(r"[|<>`]|\$\(|\bfor\b")  # what needs a shell; bash runs it
 PLAIN = (".", "cd", "git", "pip", "mkdir", "cp", "unzip", "curl", "export")  # only split in words
 UsageError: Any = typer.BadParameter.__base__  # click's, which newer Typers carry themselves
@@ -34,24 +34,22 @@ class Block(NamedTuple):
     page: Path
     line: int
     mark: str
+    language: str
     text: str
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
 
 
-def blocks(language: str) -> list[Block]:
-    """Of all pages, those that are in a language and that no other test runs."""
+def blocks(page: Path) -> list[Block]:
+    """Of a page, in its order: commands and Python, but for what another test runs."""
+    text = page.read_text(encoding="utf-8")
     found = []
-    for page in PAGES:
-        if (page.name, language) in ELSEWHERE:
-            continue
-        text = page.read_text(encoding="utf-8")
-        for match in FENCE.finditer(text):
-            mark, kind, body = match.groups()
-            if kind == language:
-                line = text.count("\n", 0, match.start(2)) + 1
-                found.append(Block(page, line, mark or "", body))
+    for match in FENCE.finditer(text):
+        mark, language, body = match.groups()
+        if language in ("sh", "python") and (page.name, language) not in ELSEWHERE:
+            line = text.count("\n", 0, match.start(2)) + 1
+            found.append(Block(page, line, mark or "", language, body))
     return found
 
 

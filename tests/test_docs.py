@@ -28,7 +28,7 @@ from earwitness.cli import app
 from earwitness.repository import VARIABLE
 from tests.conftest import REPOSITORY
 from tests.in_process import make_project, run_stages
-from tests.page_blocks import NOT_RUN, PARSED, SHELL, Block, blocks, commands, expanded, refused
+from tests.page_blocks import PAGES, PARSED, SHELL, Block, blocks, commands, expanded, refused
 
 MAY_FAIL = ("doctor",)  # exit code 1: something is missing on this machine
 PARAMS: dict[str, Any] = TINY | {
@@ -74,6 +74,8 @@ def _captions(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {  # that the pages name; .mp3 and .flac are such files
     "street.wav": _sound,
     "birds.mp3": _sound,
+    "dog.wav": _sound,
+    "concert.flac": _sound,
     "recordings/gull.wav": _sound,
     "recordings/harbour.flac": _sound,
     "recordings/night/owl.wav": _sound,
@@ -81,9 +83,9 @@ FILES: dict[str, Callable[[Path], None]] = {  # that the pages name; .mp3 and .f
 }
 
 
-SH, PYTHON = blocks("sh"), blocks("python")
-RUN = [block for block in SH if not block.mark.startswith(PARSED)]
-READ = [block for block in SH if block.mark.startswith(PARSED)]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+READ = [block for block in BLOCKS if block.mark.startswith(PARSED)]
+RUN = [block for block in BLOCKS if not block.mark.startswith(PARSED)]
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +109,34 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return root
 
 
-@pytest.mark.parametrize("block", RUN, ids=str)
-def test_the_commands_of_a_page_run(block: Block, project: Path) -> None:
-    assert not block.mark, f"{block}: unknown mark {block.mark!r}"
-    for command in commands(block):
-        program, *arguments = shlex.split(command)
-        if program in (".", "cd"):  # the environment and the folder are there
-            continue
-        if SHELL.search(command):
-            code, said = in_bash(command, project)
-        elif program == "earwitness":
-            result = CliRunner().invoke(app, [*expanded(arguments, project)])
-            assert result.exception is None or isinstance(result.exception, SystemExit), command
-            code, said = result.exit_code, result.output
-        else:
-            pytest.fail(f"{block}: {command}: not run here; mark the block '{PARSED}why'")
-        allowed = (0, 1) if arguments[:1] and arguments[0] in MAY_FAIL else (0,)
-        assert code in allowed, f"{block}: {command}: {said[-2000:]}"
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in RUN), ids=lambda p: p.stem)
+def test_what_a_page_says_runs(page: Path, project: Path) -> None:
+    """In its order, as what a block makes may be what the next one reads."""
+    for block in RUN:
+        if block.page == page:
+            assert not block.mark, f"{block}: unknown mark {block.mark!r}"
+            if block.language == "python":
+                exec(compile(block.text, str(block), "exec"), {})  # a bug in it is the page's
+            else:
+                for command in commands(block):
+                    run(command, block, project)
+
+
+def run(command: str, block: Block, project: Path) -> None:
+    program, *arguments = shlex.split(command)
+    if program in (".", "cd"):  # the environment and the folder are there
+        return
+    if SHELL.search(command):
+        code, said = in_bash(command, project)
+    elif program == "earwitness":
+        result = CliRunner().invoke(app, [*expanded(arguments, project)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise AssertionError(f"{block}: {command}") from result.exception
+        code, said = result.exit_code, result.output
+    else:
+        pytest.fail(f"{block}: {command}: not run here; mark the block '{PARSED}why'")
+    allowed = (0, 1) if arguments[:1] and arguments[0] in MAY_FAIL else (0,)
+    assert code in allowed, f"{block}: {command}: {said[-2000:]}"
 
 
 def in_bash(command: str, folder: Path) -> tuple[int, str]:
@@ -146,20 +159,16 @@ def in_bash(command: str, folder: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("block", READ, ids=str)
 def test_what_is_not_run_is_read_by_its_own_parser(block: Block) -> None:
-    for command in commands(block):
-        assert (why := refused(command)) is None, f"{block}: {command}: {why}"
-
-
-@pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_the_python_of_a_page_runs(block: Block, project: Path) -> None:
-    if block.mark.startswith(NOT_RUN):
+    if block.language == "python":
         compile(block.text, str(block), "exec")
         return
-    exec(compile(block.text, str(block), "exec"), {})  # a bug in it is the page's
+    for command in commands(block):
+        assert (reason := refused(command)) is None, f"{block}: {command}: {reason}"
 
 
 def test_the_pages_have_commands_and_the_parsers_would_notice() -> None:
-    assert len(RUN) >= 10 and len(READ) >= 10 and len(PYTHON) >= 3
+    assert len(RUN) >= 10 and len(READ) >= 10
+    assert sum(block.language == "python" for block in RUN) >= 2
     assert refused("earwitness search dog recordings --top 3") is None
     assert refused("dvc exp run --queue -S 'fuser.layers=1,3'") is None
     for command in (
