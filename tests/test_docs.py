@@ -74,6 +74,7 @@ def _captions(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {  # that the pages name; .mp3 and .flac are such files
     "street.wav": _sound,
     "birds.mp3": _sound,
+    "birds.wav": _sound,
     "dog.wav": _sound,
     "concert.flac": _sound,
     "recordings/gull.wav": _sound,
@@ -112,11 +113,12 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in RUN), ids=lambda p: p.stem)
 def test_what_a_page_says_runs(page: Path, project: Path) -> None:
     """In its order, as what a block makes may be what the next one reads."""
+    names: dict[str, Any] = {}
     for block in RUN:
         if block.page == page:
             assert not block.mark, f"{block}: unknown mark {block.mark!r}"
             if block.language == "python":
-                exec(compile(block.text, str(block), "exec"), {})  # a bug in it is the page's
+                exec(compile(block.text, str(block), "exec"), names)
             else:
                 for command in commands(block):
                     run(command, block, project)
