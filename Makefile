@@ -65,4 +65,4 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 clean:
-	rm -rf $(VENV) data/partial data/checkpoints
+	rm -rf $(VENV) data/partial data/checkpoints site

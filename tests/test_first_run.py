@@ -116,6 +116,21 @@ def test_weights_of_a_hub_and_captions_are_said_with_their_size(
     ]
 
 
+def test_weights_of_scores_are_among_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the field for SBERT similarity, and FENSE's detector, by its address."""
+    tiny_bert = "sentence-transformers/paraphrase-TinyBERT-L6-v2"
+    monkeypatch.setattr(hub_cache, "size_on_hub", {tiny_bert: 269_000_000}.get)
+    monkeypatch.setattr(hub_cache, "size_of", lambda url: 1_300_000_000)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    evaluation = {"split": "evaluation", "spice": False, "sbert": "hub", "fluency": "hub"}
+    place = repository(tmp_path, evaluation=evaluation)
+    similarity, detector = (line for line in announcement(place) if "download" in line)
+    assert similarity == f"will download weights of SBERT similarity, {tiny_bert}: 269 MB"
+    assert detector.startswith("will download weights of the fluency detector, https://")
+    assert detector.endswith("/V0.1/echecker_clotho_audiocaps_base.ckpt: 1.3 GB")
+
+
 def test_a_broken_lock_is_one_line(tmp_path: Path) -> None:
     repository(tmp_path)
     write_atomic(tmp_path / "dvc.lock", "stages: {look: [")
