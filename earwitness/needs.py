@@ -85,7 +85,7 @@ def weights_to_fetch(params: Params) -> list[str]:
 
     lines = {}
     for each in named_weights(params):
-        hub = _hub(params, each)
+        hub = hub_of(params, each)
         repository = each.weights.name or hub.repository
         if each.weights.kind == "hub" and repository and each.weights.name not in hub.named:
             size = size_on_hub(repository)
@@ -134,7 +134,7 @@ def missing_weights(
             option += f", or one encoder in every place by --weights {everywhere[0]}=PATH"
         where = f"weights of {each.entry} ({each.section})"
         if each.weights.kind == "hub":
-            if why := not_available(each.weights, _hub(params, each)):
+            if why := not_available(each.weights, hub_of(params, each)):
                 lines.append(f"{where}: {each.weights}: not on this machine, and {why}; {option}")
         elif why := each.weights.missing(root=root):
             lines.append(f"{where}: {why}")
@@ -162,7 +162,7 @@ def _model_names(value: object) -> Iterator[str]:
         yield from named_files(value)
 
 
-def _hub(params: Params, named: NamedWeights) -> Hub:
+def hub_of(params: Params, named: NamedWeights) -> Hub:
     """Where weights that are ``hub`` come from."""
     match named.section:
         case "encoders":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.corpora.manifest import Manifest
+from pipeline.files import read_json
 
 Rows = list[dict[str, str]]
 SHOWN = 8  # captions at each end
@@ -75,7 +75,7 @@ def read_scores(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """``<dataset>/<system>.json`` below ``folder``, systems before yardsticks."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for path in sorted(folder.glob("*/*.json"), key=lambda p: (p.stem.startswith("yard"), p)):
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, "remove it, and run `dvc repro`")
         found.setdefault(path.parent.name, {})[path.stem] = values
     return dict(sorted(found.items()))
 

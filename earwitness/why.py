@@ -1,4 +1,4 @@
-"""Why ``dvc repro`` would run a job again, in words: ``earwitness why JOB``.
+"""Why ``dvc repro`` would run a job again, or which it would run: ``earwitness why [JOB]``.
 
 The plan that a job last ran with is in DVC's cache, by the hash that ``dvc.lock`` has of it;
 today's plan is made here, from ``params.yaml`` and what is there. Their difference is the answer.
@@ -8,8 +8,9 @@ So it is with the fingerprint of a dataset's files, which `prepare` depends on (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,14 +42,7 @@ def explain(job: str, root: Path) -> list[str]:
     jobs = read_jobs(root, partly=True)
     if job not in jobs:
         raise EarwitnessError(f"no job '{job}'{nearest(job, jobs)}")
-    repository = open_repository(root)
-    stages = {stage.name: stage for stage in repository.index.stages}
-    today = _Today(root)
-    with _alone(repository):
-        reasons = {
-            name: list(_reasons(stages[name], jobs, name, repository, today))
-            for name in (*upstream(jobs, job), job)
-        }
+    reasons = _all_reasons(root, jobs, [*upstream(jobs, job), job])
     before = [name for name, found in reasons.items() if found and name != job]
     lines = [f"{job} runs again:", *(f"    {line}" for line in reasons[job])]
     if not reasons[job]:
@@ -59,6 +53,39 @@ def explain(job: str, root: Path) -> list[str]:
     for name in before:
         lines += [f"before it, {name} runs:", *(f"    {line}" for line in reasons[name])]
     return lines
+
+
+def foresee(root: Path) -> list[str]:
+    """What ``dvc repro`` would run, a line a job with the first reason; on a fresh clone too.
+
+    DVC's own ``dvc repro --dry`` ends at the first file that is not made yet. A job behind one that
+    runs is run only if what it reads comes out different, so that it is said apart.
+
+    Args:
+        root: of the repository.
+
+    Raises:
+        EarwitnessError: no repository, or invalid parameters.
+    """
+    jobs = read_jobs(root, partly=True)
+    reasons = _all_reasons(root, jobs, [*jobs])
+    lines, behind = [], []
+    for name, found in reasons.items():
+        if found:
+            more = f" (and {len(found) - 1} more)" if found[1:] else ""
+            lines.append(f"runs      {name}: {found[0]}{more}")
+        elif before := [other for other in upstream(jobs, name) if reasons[other]]:
+            behind.append(f"may run   {name}: after {before[-1]}")
+    still = len(jobs) - len(lines) - len(behind)
+    return [*lines, *behind, f"{still} of {len(jobs)} jobs are up to date"]
+
+
+def _all_reasons(root: Path, jobs: Mapping[str, Job], names: Iterable[str]) -> dict[str, list[str]]:
+    repository = open_repository(root)
+    stages = {stage.name: stage for stage in repository.index.stages}
+    today = _Today(root)
+    with _alone(repository):
+        return {name: list(_reasons(stages[name], jobs, name, repository, today)) for name in names}
 
 
 @contextmanager
@@ -78,9 +105,12 @@ class _Today:
 
     def __init__(self, root: Path) -> None:
         self.root, self.params = root, load_params(root / "params.yaml")
-        looked = root / LOOKED / "weights.json"
-        self.context = Context.read(self.params, CODE, root, looked)
         self.phases: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def context(self) -> Context:
+        """Read when a plan is asked for, as it needs what `prepare` makes."""
+        return Context.read(self.params, CODE, self.root, self.root / LOOKED / "weights.json")
 
     def plan(self, path: str) -> Plan | None:
         """The plan that would stand at ``path``; None where the parameters ask for none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_entries_are_mapped_read_only_views_of_their_clips(tmp_path: Path) -> No
             np.testing.assert_array_equal(store.entry(clip, view), pieces[clip * 2 + view])
     with pytest.raises(IndexError):
         store.entry(0, 2)
+
+
+def test_a_lock_that_is_not_to_be_had_stops_no_reader_and_no_writer(tmp_path: Path) -> None:
+    """As on network disks: a file is read while another process holds a lock of it."""
+    index = write(tmp_path / "e.h5")
+    with (tmp_path / "e.h5").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        store = FeatureStore.open(tmp_path / "e.h5")
+        np.testing.assert_array_equal(store.values, values())
+        assert write(tmp_path / "e.h5") == index  # beside it, and into its place
 
 
 def test_bytes_and_fingerprint_do_not_depend_on_the_blocks(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ def graph(
     ] = "text",
     root: Root = None,
 ) -> None:
-    """Show which job reads what of which other, as `dvc dag` cannot."""
+    """Show which job reads what of which other, as `dvc dag` cannot.
+
+    Examples: `earwitness graph`, `earwitness graph --format mermaid`
+    """
     from earwitness.graph import draw, read_jobs
     from earwitness.repository import find_repository
 

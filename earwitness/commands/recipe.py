@@ -59,6 +59,9 @@ def recipe(
     With --root or --weights, or a paper's own dataset, it looks first whether the recordings, their
     captions and all weights are there, or can be fetched, and how large that is; what is missing is
     said, and nothing is written.
+
+    Examples: `earwitness recipe` (lists all), `earwitness recipe edtc clotho`,
+    `earwitness recipe edtc folder --root ~/recordings --weights yamnet=yamnet.tflite`
     """
     from earwitness import recipes
     from earwitness.own import given

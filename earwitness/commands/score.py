@@ -20,7 +20,10 @@ def score(
     ] = None,
     root: Root = None,
 ) -> None:
-    """Score anyone's captions: corpus values as JSON, per-clip values as CSV."""
+    """Score anyone's captions: corpus values as JSON, per-clip values as CSV.
+
+    Examples: `earwitness score captions.csv`, `earwitness score captions.csv --per-clip clips.csv`
+    """
     from earwitness import scoring
     from pipeline.config.params import load_params
     from pipeline.files import delivering

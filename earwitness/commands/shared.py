@@ -36,6 +36,7 @@ Quiet = Annotated[
         "--quiet", "-q", help="only results and errors: no progress, no notes", callback=_be_quiet
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 LongestMinutes = Annotated[
     float, typer.Option(help="longer files are left out, before they take memory", min=0.0)
 ]

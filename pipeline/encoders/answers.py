@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from functools import cache
+from typing import Any
 from urllib.error import HTTPError
 
 from pipeline.errors import reason
@@ -31,18 +32,32 @@ def silent(url: str) -> str | None:
     return f"{url} cannot be reached ({cause})" if cause else None
 
 
+def size_of(url: str) -> int | None:
+    """Bytes of a file by its address; None where its server does not say."""
+    try:
+        with _head(url) as answer:
+            return int(answer.headers["Content-Length"])
+    except Exception:  # a server may answer anything
+        return None
+
+
 @cache
 def _asked(url: str) -> tuple[int, str]:
     """The status of the answer, or why there is none; each is asked once."""
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "earwitness"})
     try:
-        urllib.request.urlopen(request, timeout=SECONDS).close()
+        _head(url).close()
     except HTTPError as error:
         return error.code, ""
     except Exception as error:  # a server may answer anything
         cause = getattr(error, "reason", error)
         return 0, reason(cause) if isinstance(cause, Exception) else str(cause)
     return FINE, ""
+
+
+def _head(url: str) -> Any:
+    """The server's answer, without the file."""
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "earwitness"})
+    return urllib.request.urlopen(request, timeout=SECONDS)
 
 
 forget = _asked.cache_clear

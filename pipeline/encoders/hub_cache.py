@@ -8,7 +8,7 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from pipeline.encoders.answers import SECONDS, no_answer
-from pipeline.encoders.sources import Hub, wanted_files
+from pipeline.encoders.sources import Hub, HubFile, wanted_files
 from pipeline.weights import Weights
 
 NETWORKS = ("*.safetensors", "*.bin", "*.onnx", "*.pt", "*.ckpt")  # of a repository's files
@@ -20,8 +20,7 @@ def not_available(weights: Weights, hub: Hub) -> str | None:
     Args:
         hub: the source of ``weights: hub``.
     """
-    file = hub.named.get(weights.name) or (None if weights.name else hub.file)
-    if file is not None:
+    if file := published_file(weights, hub):
         return None if file.path.is_file() else no_answer(file.url)
     repository = weights.name or hub.repository
     if repository is not None:
@@ -41,6 +40,25 @@ def size_on_hub(repository: str) -> int | None:
         return None
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     return sum(sizes[name] for name in wanted_files([*sizes])) or None
+
+
+def on_this_machine(weights: Weights, hub: Hub) -> bool:
+    """Whether weights of the kind ``hub`` were downloaded already.
+
+    Args:
+        hub: the source of ``weights: hub``.
+    """
+    if file := published_file(weights, hub):
+        return file.path.is_file()
+    repository = weights.name or hub.repository
+    return repository is not None and _has_snapshot(repository)
+
+
+def published_file(weights: Weights, hub: Hub) -> HubFile | None:
+    """The file with an address of its own that weights of the kind ``hub`` are; None: they are a
+    repository of a hub.
+    """
+    return hub.named.get(weights.name) or (None if weights.name else hub.file)
 
 
 def _has_snapshot(repository: str) -> bool:

@@ -86,7 +86,10 @@ def write_store(
     encoded = np.array([name.encode() for name in ids])
     digest = hashlib.sha256(json.dumps([list(ids), header.views, width]).encode())
     digest.update(offsets.tobytes())
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+    with (
+        replacing(path) as temporary,
+        h5py.File(temporary, "w", libver=LIBVER, locking=False) as file,
+    ):
         file.attrs.update(
             format_version=FORMAT_VERSION,
             encoder=header.encoder,
@@ -138,7 +141,8 @@ class FeatureStore:
         if not path.is_file():
             raise EarwitnessError(f"{path}: no features; run `dvc repro`")
         broken = one_line(path, MAKE_ANEW, "cut short, or no feature file")
-        with broken, h5py.File(path, "r") as file:
+        # without HDF5's lock, which network disks often refuse: a file in its place is whole
+        with broken, h5py.File(path, "r", locking=False) as file:
             return _read(file, path)
 
     @property

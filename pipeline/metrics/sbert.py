@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 FIELD = "paraphrase-TinyBERT-L6-v2"  # FENSE's own
-_REPOSITORY = f"sentence-transformers/{FIELD}"
+REPOSITORY = f"sentence-transformers/{FIELD}"
 
 
 def suffix(weights: Weights) -> str:
@@ -45,7 +45,7 @@ def load(weights: Weights, device: str) -> SentenceTransformer:
     from pipeline.encoders.checkpoints import reading
     from pipeline.encoders.sources import Hub, locate
 
-    folder = locate(weights, "sbert", Hub(repository=_REPOSITORY))
+    folder = locate(weights, "sbert", Hub(repository=REPOSITORY))
     if not (folder / "modules.json").is_file():
         raise EarwitnessError(f"{folder}: not a sentence-transformers model (no modules.json)")
     if not sys.stderr.isatty():

@@ -67,6 +67,20 @@ def ready(folder: Path) -> bool:
     return shipped and all(_is_zip(lib / jar.name) for jar in CORENLP)
 
 
+def user_cache() -> Path:
+    """Where the two downloads are kept for all clones of a user."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "earwitness"
+
+
+def to_download(folder: Path, cache: Path) -> int:
+    """Megabytes that :func:`install` would download; those in the cache are not."""
+    places = (folder / "lib", cache)
+    return sum(
+        jar.megabytes for jar in CORENLP if not any(_is_zip(at / jar.name) for at in places)
+    )
+
+
 def install(
     folder: Path, cache: Path, say: Say = print, maven: str | None = None, url: str = _URL
 ) -> str | None:
@@ -219,9 +233,8 @@ def main(
     cache: Annotated[Path | None, typer.Option(help="for downloads")] = None,
 ) -> None:
     """Install SPICE. Prints what is not available, and never fails."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     before = ready(folder)
-    reason = install(folder, cache or Path(home) / "earwitness", maven=shutil.which("mvn"))
+    reason = install(folder, cache or user_cache(), maven=shutil.which("mvn"))
     if reason is not None:
         print(f"SPICE: left out, and SPIDEr with it: {reason}")
     else:
