@@ -103,7 +103,7 @@ def _datasets(repository: Repository, params: Params) -> Iterator[Download]:
 
 def _clotho_megabytes(root: Path) -> float | None:
     """Of the archives that are missing; the tables are small beside them."""
-    from pipeline.encoders.hub_cache import size_of
+    from pipeline.encoders.answers import size_of
 
     missing = [files.audio.name for split, files in CLOTHO.items() if not (root / split).is_dir()]
     sizes = [size_of(f"{ZENODO}/{name}?download=1") for name in missing]

@@ -21,6 +21,7 @@ from ruamel.yaml.comments import CommentedMap
 from earwitness import params_file
 from earwitness.own import Own
 from pipeline.config.encoders import PROBABILITIES
+from pipeline.config.evaluation import RerankConfig
 from pipeline.config.fields import references
 from pipeline.config.params import Params, parse_params
 from pipeline.config.section import nearest
@@ -36,6 +37,7 @@ KINDS = ("paper", "dataset", "encoder")
 DATASET = "dataset"  # of a paper: the dataset's recipe that it is laid under where none is named
 WIDTH = 100  # columns of the list of recipes
 WEIGHTED = ("encoders", "text_encoders", "sound_towers", "text_towers")
+RERANKED = "rerank.retriever"  # in an entry's `set`
 LISTS = frozenset(dict(references(Params)))  # sections that are lists of names
 AS_RECIPES_SAY = Own()
 BLIND = "blind"  # the dataset that --blind adds
@@ -317,6 +319,9 @@ def prune(values: CommentedMap) -> None:
     """Takes away the entries that no system needs."""
     waiting = [(section, name) for section in ROOTS for name in values.get(section, ())]
     waiting.append(("datasets", values.get("tagging", {}).get("dataset", "")))
+    own = (entry.get("set", {}) for entry in values.get("systems", {}).values())
+    chosen = [values.get("rerank", {}).get("retriever"), *(each.get(RERANKED) for each in own)]
+    waiting += [each for name in chosen for each in _named([RerankConfig], {"retriever": name})]
     needed: set[tuple[str, str]] = set()
     while waiting:
         section, name = entry = waiting.pop()

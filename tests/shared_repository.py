@@ -56,11 +56,14 @@ MORE = {
         "  wsac: {architecture: prefix, dataset: toy, training: words, features: [tower/sound],"
         " text: tower/text}"
     ),
-    "systems:": "  fused: {captioners: [fused]}\n  wsac: {captioners: [wsac]}",
+    "systems:": (
+        "  fused: {captioners: [fused]}\n  wsac: {captioners: [wsac]}\n"
+        "  reranked: {captioners: [heard], set: {rerank.retriever: tags, rerank.weight: 9.0}}"
+    ),
     "retrieval_systems:": "  tags: {retrievers: [tags]}\n  flat: {retrievers: [flat]}",
     "evaluation:": None,
 }
-CAPTIONING = ("alone", "three", "fused", "wsac")
+CAPTIONING = ("alone", "three", "fused", "wsac", "reranked")
 SEARCHING = ("towers", "flat", "mixed", "tags")
 
 

@@ -20,7 +20,7 @@ from earwitness.first_run import announcement
 from earwitness.repository import Repository
 from pipeline.corpora import fetch_captions
 from pipeline.corpora.fetch_captions import RemoteTable
-from pipeline.encoders import hub_cache
+from pipeline.encoders import answers, hub_cache
 from pipeline.files import write_atomic
 from tests.conftest import REPOSITORY
 from tests.test_fetch import Server, serving
@@ -120,7 +120,7 @@ def test_weights_of_scores_are_among_them(tmp_path: Path, monkeypatch: pytest.Mo
     """Those of the field for SBERT similarity, and FENSE's detector, by its address."""
     tiny_bert = "sentence-transformers/paraphrase-TinyBERT-L6-v2"
     monkeypatch.setattr(hub_cache, "size_on_hub", {tiny_bert: 269_000_000}.get)
-    monkeypatch.setattr(hub_cache, "size_of", lambda url: 1_300_000_000)
+    monkeypatch.setattr(answers, "size_of", lambda url: 1_300_000_000)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     evaluation = {"split": "evaluation", "spice": False, "sbert": "hub", "fluency": "hub"}

@@ -58,16 +58,24 @@ def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository)
                 _add_feature(found, repository, own.dataset, feature)
             if memory is not None and own not in found.memories:
                 found.memories.append(own)
+        if system.reranker is not None:
+            _add_searching(found, repository, system.reranker.retriever)
         return found
     for retriever in system.members:
-        _add_retriever(found, repository, retriever, None)
-        side = retriever.plan.text
-        if isinstance(side, FrozenTextSide):  # which reads queries; sound is read without it
-            plan = retriever.plan
-            dataset = plan.datasets[0] if isinstance(plan, RetrieverPlan) else None
-            digest = _stored_digest(repository, dataset, side.features[0])
-            found.add(FrozenPart(side.features[0], side.encoder, sha256=digest))
+        _add_searching(found, repository, retriever)
     return found
+
+
+def _add_searching(
+    found: SystemParts, repository: Repository, retriever: TrainedRetriever
+) -> None:
+    """A retriever that reads text too, and what that needs; sound is read without it."""
+    _add_retriever(found, repository, retriever, None)
+    plan, side = retriever.plan, retriever.plan.text
+    if isinstance(side, FrozenTextSide):
+        dataset = plan.datasets[0] if isinstance(plan, RetrieverPlan) else None
+        digest = _stored_digest(repository, dataset, side.features[0])
+        found.add(FrozenPart(side.features[0], side.encoder, sha256=digest))
 
 
 def _add_feature(found: SystemParts, repository: Repository, dataset: str, feature: str) -> None:
