@@ -35,6 +35,7 @@ class FakeIndex:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.paths = folder, sorted(path for path in folder.iterdir())
+        self.has_moments = True
         self.asked: list[dict[str, Any]] = []
 
     def search(

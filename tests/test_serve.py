@@ -149,6 +149,7 @@ def test_search(server: Running, index: FakeIndex) -> None:
 def test_health_and_the_page(server: Running, index: FakeIndex) -> None:
     health = httpx.get(f"{server.url}/healthz").json()
     assert health["status"] == "ok" and health["system"] == "toy" and health["busy"] == 0
+    assert health["moments"] is True
     assert health["indexed"] == len(index.paths) and health["upload_bytes"] == 2 << 20
     page = httpx.get(server.url)
     assert page.status_code == 200 and "<h1>earwitness</h1>" in page.text

@@ -216,6 +216,17 @@ def test_search_and_moments_by_the_keyboard_alone(browser: Any, server: Running)
         until(page, "document.querySelector('#hits audio').currentTime >= 0.25")
 
 
+def test_an_index_without_moments_offers_none(
+    browser: Any, system: CaptioningSystem, root: Path
+) -> None:
+    index = FakeIndex(root / "sounds")
+    for index.has_moments in (True, False):
+        with served(system, index) as running, opened(browser, running.url) as page:
+            page.wait_for_selector("#searching", state="visible")
+            assert page.is_visible("[name=moments]") is index.has_moments
+            assert page.locator("#q").is_visible()
+
+
 def test_a_recording(browser: Any, server: Running) -> None:
     with opened(browser, server.url) as page:
         page.click("#record")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def serve(
     index: Annotated[
-        Path | None, typer.Option(help="search this too; `earwitness index` makes it")
+        Path | None, typer.Option(help="a folder to search, indexed by `earwitness index`")
     ] = None,
     system: Annotated[
         str, typer.Option(help="a system of params.yaml, or a captioner's folder")
@@ -44,7 +44,7 @@ def serve(
 ) -> None:
     """Caption and search in the browser, and by a JSON API, on this machine.
 
-    Examples: earwitness serve; earwitness serve --index sounds.index --port 8100
+    Examples: earwitness serve; earwitness serve --index recordings --port 8100
     """
     from earwitness.serving.limits import Limits, keep_memory_small
 

@@ -86,6 +86,7 @@ class HealthAnswer:
     status: str
     system: str
     indexed: Annotated[int | None, Field(description="files of the index; null: there is none")]
+    moments: Annotated[bool, Field(description="whether moments of long files can be found")]
     busy: Annotated[int, Field(description="requests that wait or are worked on")]
     upload_bytes: int
     longest_minutes: float

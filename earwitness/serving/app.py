@@ -111,6 +111,7 @@ def _add_captions(app: FastAPI, desk: Desk, uploads: Uploads, guard: Guard) -> N
             status="ok",
             system=desk.name,
             indexed=None if desk.index is None else len(desk.files),
+            moments=desk.index is not None and desk.index.has_moments,
             busy=guard.busy,
             upload_bytes=desk.limits.upload_bytes,
             longest_minutes=desk.limits.longest_minutes,

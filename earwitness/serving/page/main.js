@@ -266,6 +266,7 @@ async function start() {
       (canRecord ? "" : " To record, open this page by localhost or https.");
     if (health.indexed !== null) {
       by("searching").hidden = false;
+      by("moments").hidden = !health.moments;
       by("search-title").textContent = `Search the index of ${health.indexed} files`;
     }
   } catch (error) {
