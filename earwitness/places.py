@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from earwitness.exporting.hub import PREFIX, fetch
-from earwitness.exporting.reading import is_export, open_export
+from earwitness.exporting.reading import open_export, seems_export
 from earwitness.repository import NoRepositoryError, Repository, find_repository, model_folder
 
 
@@ -51,9 +51,14 @@ def _on_hub(name: str | Path | None) -> bool:
 def _exported(name: str | Path | None, root: str | Path | None) -> Path | None:
     """The exported folder that is meant; a system of the same name as a folder here comes first."""
     folder = model_folder(name)
-    if folder is None and name is not None and is_export(Path(name)) and not _is_system(name, root):
+    if (
+        folder is None
+        and name is not None
+        and seems_export(Path(name))
+        and not _is_system(name, root)
+    ):
         folder = Path(name).resolve()
-    return folder if folder is not None and is_export(folder) else None
+    return folder if folder is not None and seems_export(folder) else None
 
 
 def _is_system(name: str | Path, root: str | Path | None) -> bool:

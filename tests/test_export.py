@@ -297,6 +297,14 @@ def spoil_missing(folder: Path) -> None:
     (folder / "data/models/captioners/heard/vocabulary.json").unlink()
 
 
+def spoil_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def spoil_params(folder: Path) -> None:
+    (folder / "params.yaml").unlink()
+
+
 def spoil_added(folder: Path) -> None:
     (folder / "data/models/captioners/heard/tokenizer.json").write_text("{}")
 
@@ -389,6 +397,8 @@ def spoil_yaml(folder: Path) -> None:
         (spoil_byte, r"model\.safetensors: not as it was exported"),
         (spoil_length, r"params\.yaml: not as it was exported"),
         (spoil_missing, r"vocabulary\.json: missing"),
+        (spoil_manifest, r"manifest\.json: not there; give a folder that `earwitness export`"),
+        (spoil_params, r"params\.yaml: missing"),
         (spoil_added, r"heard/tokenizer\.json is not in manifest\.json"),
         (spoil_link, r"model\.json: a link to elsewhere"),
         (spoil_folder_link, "a link to elsewhere"),

@@ -57,8 +57,14 @@ class ExportedSystem(Repository):
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder says that it is an exported system."""
+    """Whether a folder has what :func:`open_export` begins with."""
     return (folder / MANIFEST).is_file() and (folder / PARAMS).is_file()
+
+
+def seems_export(folder: Path) -> bool:
+    """Whether a folder is meant to be one, be it whole or not: no repository has one mark alone."""
+    params, repository = (folder / PARAMS).is_file(), (folder / "dvc.yaml").is_file()
+    return not repository and (params or (folder / MANIFEST).is_file())
 
 
 def open_export(folder: Path, within: Path | None = None) -> ExportedSystem:
