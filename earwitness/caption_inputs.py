@@ -39,7 +39,7 @@ class SystemInputs:
     features: SoundFeatures
     reranker: Reranker | None = None
     # its embeddings (B, D) of the batches that are not captioned yet
-    heard: deque[Tensor] = field(default_factory=deque)
+    embedded: deque[Tensor] = field(default_factory=deque)
 
     def predicted(
         self, batches: Iterator[list[tuple[Padded, ...]]], search: DecodingConfig, seed: int
@@ -48,7 +48,7 @@ class SystemInputs:
         for captions in predict(self.ensemble, batches, search, seed):
             if self.reranker is not None:
                 tokenizer = self.ensemble.captioners[0].tokenizer
-                captions = self.reranker.choose(captions, self.heard.popleft(), tokenizer)
+                captions = self.reranker.choose(captions, self.embedded.popleft(), tokenizer)
             yield captions
 
     def sample_rate(self) -> int | None:
@@ -85,7 +85,7 @@ class SystemInputs:
             widths = [made[feature][0].shape[1] for feature in features]
             member.check_widths(widths, member.plan.features)
         if self.reranker is not None:
-            self.heard.append(self.reranker.embed([made[each] for each in self._reranked()]))
+            self.embedded.append(self.reranker.embed([made[each] for each in self._reranked()]))
         read = dict.fromkeys(feature for features in own for feature in features)
         values = {feature: pad_arrays(made[feature], self.ensemble.device) for feature in read}
         batch = [tuple(values[feature] for feature in features) for features in own]

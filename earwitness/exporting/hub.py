@@ -18,6 +18,7 @@ from earwitness.exporting.reading import (
     open_export,
     read_manifest,
 )
+from pipeline.encoders.answers import silent
 from pipeline.errors import EarwitnessError, reason
 
 PREFIX = "hub:"
@@ -32,16 +33,22 @@ def fetch(name: str) -> ExportedSystem:
     Raises:
         EarwitnessError: there is none, the hub cannot be reached, or it is not whole.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
 
     repository = check_name(name.removeprefix(PREFIX))
-    with _asking(name):
-        path = Path(hf_hub_download(repository, MANIFEST))
+    why = silent(f"{constants.ENDPOINT}/api/models/{repository}")
+    cached = why is not None  # it alone is read where no hub answers
+    with _asking(name, why):
+        path = Path(hf_hub_download(repository, MANIFEST, local_files_only=cached))
     manifest = read_manifest(path.parent)
-    with _asking(name):
+    with _asking(name, why):
         # of the same commit, which the folder is named after; no name has a letter of a pattern
-        files = [MANIFEST, CARD, *manifest.files]
-        found = snapshot_download(repository, revision=path.parent.name, allow_patterns=files)
+        found = snapshot_download(
+            repository,
+            revision=path.parent.name,
+            allow_patterns=[MANIFEST, CARD, *manifest.files],
+            local_files_only=cached,
+        )
     # the cache holds the files in `blobs`, beside `snapshots`, which links to them
     return open_export(Path(found), within=Path(found).resolve().parents[1])
 
@@ -75,8 +82,11 @@ def check_name(name: str) -> str:
 
 
 @contextmanager
-def _asking(name: str) -> Iterator[None]:
-    """What the hub, or the way to it, says becomes one line; its bars are for a terminal."""
+def _asking(name: str, silent_why: str | None = None) -> Iterator[None]:
+    """What the hub, or the way to it, says becomes one line; its bars are for a terminal.
+
+    ``silent_why``: why no hub answers, where that is known already.
+    """
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -90,7 +100,7 @@ def _asking(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # a server may answer anything
         raise EarwitnessError(
-            f"{name}: the hub refused ({reason(error)}); check the name, the network and the "
+            f"{name}: the hub refused ({silent_why or reason(error)}); check the name, the network and the "
             "token (`hf auth login`)"
         ) from None
     finally:
