@@ -26,7 +26,11 @@ def caption(
         ),
     ],
     system: Annotated[
-        str, typer.Option(help="a system of params.yaml, or a captioner's folder")
+        str,
+        typer.Option(
+            help="a system of params.yaml, a captioner's folder, an exported folder, or "
+            "hub:ORG/NAME"
+        ),
     ] = "",
     format_: Annotated[
         str,

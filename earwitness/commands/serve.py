@@ -20,7 +20,11 @@ def serve(
         Path | None, typer.Option(help="a folder to search, indexed by `earwitness index`")
     ] = None,
     system: Annotated[
-        str, typer.Option(help="a system of params.yaml, or a captioner's folder")
+        str,
+        typer.Option(
+            help="a system of params.yaml, a captioner's folder, an exported folder, or "
+            "hub:ORG/NAME"
+        ),
     ] = "",
     host: Annotated[
         str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: the network too")

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 System = Annotated[
-    str, typer.Option(help="a retrieval system of params.yaml, or a retriever's folder")
+    str,
+    typer.Option(
+        help="a retrieval system of params.yaml, a retriever's folder, an exported folder, or "
+        "hub:ORG/NAME"
+    ),
 ]
 Model = Annotated[
     str,

@@ -100,8 +100,8 @@ def _asking(name: str, silent_why: str | None = None) -> Iterator[None]:
         yield
     except Exception as error:  # a server may answer anything
         raise EarwitnessError(
-            f"{name}: the hub refused ({silent_why or reason(error)}); check the name, the network and the "
-            "token (`hf auth login`)"
+            f"{name}: the hub refused ({silent_why or reason(error)}); check the name, the network "
+            "and the token (`hf auth login`)"
         ) from None
     finally:
         if hidden:
