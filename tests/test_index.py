@@ -368,6 +368,18 @@ def test_texts_and_sounds_are_combined_as_is_written() -> None:
     np.testing.assert_allclose(combined(score, [a], [c, d]), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_tables_are_aligned_whatever_the_header(repository: Path, length: int) -> None:
+    """Else NumPy copies all rows before each product: 200 ms and not 30 of 100,000."""
+    folder = (repository / "sounds").rename(repository / ("s" * length))
+    place = repository / ("i" * length)
+    build(repository, folder, where=place, moments=True)
+    with h5py.File(place / FILE) as file:
+        offsets = {name: file[name].id.get_offset() for name in file}
+    assert {name for name, offset in offsets.items() if offset % 64} == set()
+    assert read_index(place / FILE).entries.rows.flags.aligned
+
+
 def test_not_and_like(repository: Path) -> None:
     """High tones but not the highest; what is like the lowest, by a file that is not indexed."""
     sounds = repository / "sounds"

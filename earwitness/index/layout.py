@@ -31,6 +31,7 @@ FORMAT = "earwitness index"
 BLOCK = 1 << 14  # rows that are copied at once
 HINT = "delete it and run `earwitness index` again"
 INT8 = 127
+ALIGNMENT = 64  # bytes, of each table in the file
 SLACK = 3  # seconds that a recording has more than windows, at most
 TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
     "header": (np.uint8, 1),  # JSON
@@ -167,7 +168,9 @@ def write_index(
             by_window = field.name in ("spans", "windows", "scales")
             pair = (getattr(entries, field.name), windows if by_window else chosen)
             kept.setdefault(field.name, []).append(pair)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    # a product with rows that are not aligned would copy them all first
+    aligned = {"alignment_threshold": 1, "alignment_interval": ALIGNMENT}
+    with replacing(path) as temporary, h5py.File(temporary, "w", **aligned) as file:
         about = {"format": FORMAT, "version": VERSION, **asdict(header)}
         file["header"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         for name, sources in kept.items():
