@@ -76,9 +76,7 @@ def user_cache() -> Path:
 def to_download(folder: Path, cache: Path) -> int:
     """Megabytes that :func:`install` would download; those in the cache are not."""
     places = (folder / "lib", cache)
-    return sum(
-        jar.megabytes for jar in CORENLP if not any(_is_zip(at / jar.name) for at in places)
-    )
+    return sum(jar.megabytes for jar in CORENLP if not any(_is_zip(at / jar.name) for at in places))
 
 
 def install(
