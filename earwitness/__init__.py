@@ -12,11 +12,11 @@ from earwitness.process import set_up
 if TYPE_CHECKING:
     from earwitness.callables import pipeline
     from earwitness.captioning import CaptioningSystem
+    from earwitness.captions.recordings import CaptionedSound, CaptionedWindow
     from earwitness.exporting.writing import export
     from earwitness.index.building import IndexSummary, build_index
     from earwitness.index.opened import Hit, SoundIndex, open_index
     from earwitness.loading import load
-    from earwitness.recordings import CaptionedSound, CaptionedWindow
     from earwitness.retrieval import RetrievalSystem
     from earwitness.scoring import CaptionScores, score
     from earwitness.spaces import open_space
@@ -102,11 +102,11 @@ def __getattr__(name: str) -> object:
 
             return Caption
         case "CaptionedSound":
-            from earwitness.recordings import CaptionedSound
+            from earwitness.captions.recordings import CaptionedSound
 
             return CaptionedSound
         case "CaptionedWindow":
-            from earwitness.recordings import CaptionedWindow
+            from earwitness.captions.recordings import CaptionedWindow
 
             return CaptionedWindow
         case "CaptionScores":

@@ -12,11 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from earwitness.caption_inputs import PartGroup, SystemInputs
-from earwitness.certainty import Usual, usual
-from earwitness.inputs import Sound, read_sounds
-from earwitness.places import Place, place_of
-from earwitness.recordings import (
+from earwitness.captions.inputs import PartGroup, SystemInputs
+from earwitness.captions.recordings import (
     CaptionAssembly,
     CaptionedSound,
     FileReading,
@@ -26,6 +23,9 @@ from earwitness.recordings import (
     checked,
     groups,
 )
+from earwitness.certainty import Usual, usual
+from earwitness.inputs import Sound, read_sounds
+from earwitness.places import Place, place_of
 from earwitness.repository import Repository
 from earwitness.sound_features import SoundFeatures
 from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiny_repository import make_repository
 
 from earwitness.captioning import CaptioningSystem
-from earwitness.recordings import LONG, CaptionedSound, FileReading, SoundEnd, SoundPart
+from earwitness.captions.recordings import LONG, CaptionedSound, FileReading, SoundEnd, SoundPart
 from pipeline.audio.cutting import Cutting
 from pipeline.errors import EarwitnessError
 from pipeline.freed import give_back

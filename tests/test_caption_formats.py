@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from earwitness.caption_formats import chosen, document, sidecar
-from earwitness.caption_records import SoundRecord, record
-from earwitness.recordings import CaptionedWindow, captioned
+from earwitness.captions.formats import chosen, document, sidecar
+from earwitness.captions.recordings import CaptionedWindow, captioned
+from earwitness.captions.records import SoundRecord, record
 from pipeline.decoding.predict import Caption
 from pipeline.errors import EarwitnessError
 from pipeline.tables import read_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from earwitness.merging import merged, similarity
+from earwitness.captions.merging import merged, similarity
 
 
 def test_similarity_is_the_f1_of_words_and_pairs() -> None:

@@ -11,9 +11,9 @@ import typer
 from earwitness.commands.shared import Quiet, Root, limit_threads, report_failed
 
 if TYPE_CHECKING:
-    from earwitness.caption_formats import Format
-    from earwitness.caption_records import SoundRecord
-    from earwitness.caption_runs import CaptionSummary
+    from earwitness.captions.formats import Format
+    from earwitness.captions.records import SoundRecord
+    from earwitness.captions.runs import CaptionSummary
     from earwitness.sound_paths import NamedSound
 
 
@@ -89,10 +89,10 @@ def caption(
     With --out, --output-dir or --sidecar a second run captions only what is new or changed; what
     was done is in a file that ends in .state.jsonl, beside what is written.
     """
-    from earwitness.caption_formats import chosen
-    from earwitness.caption_runs import CaptionOutput, caption_sounds
     from earwitness.captioning import CaptioningSystem
-    from earwitness.recordings import checked
+    from earwitness.captions.formats import chosen
+    from earwitness.captions.recordings import checked
+    from earwitness.captions.runs import CaptionOutput, caption_sounds
     from earwitness.sound_paths import named_sounds
 
     kind = chosen(format_, out)
@@ -130,7 +130,7 @@ class _Screen:
     """Standard output: sound by sound, where the format can be written so."""
 
     def __init__(self, kind: Format, sounds: list[NamedSound], candidates: int) -> None:
-        from earwitness.caption_formats import name_width, table
+        from earwitness.captions.formats import name_width, table
 
         self._kind, self._candidates = kind, candidates
         self._width = name_width([sound.name for sound in sounds])
@@ -139,7 +139,7 @@ class _Screen:
             self._write("".join(table([], candidates)))
 
     def show(self, own: SoundRecord) -> None:
-        from earwitness.caption_formats import json_line, rows, text
+        from earwitness.captions.formats import json_line, rows, text
         from earwitness.terminal import styled
 
         match self._kind:
@@ -153,7 +153,7 @@ class _Screen:
                 self._kept.append(own)
 
     def end(self) -> None:
-        from earwitness.caption_formats import document
+        from earwitness.captions.formats import document
 
         if self._kind == "json" or self._kept:
             self._write(document(self._kept, self._kind, self._candidates))

@@ -1,6 +1,6 @@
 """Captions of many sounds, written where a person wants them; a second run goes on from the first.
 
-What each sound got is saved as soon as it is known (:mod:`earwitness.caption_state`), and the whole
+What each sound got is saved as soon as it is known (:mod:`earwitness.captions.state`), and the whole
 file is written from that at the end: a run that was killed and continued gives the same bytes.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from earwitness.caption_formats import ENDINGS, OF_ONE_SOUND, Format, document, sidecar
-from earwitness.caption_records import SoundRecord, record
-from earwitness.caption_state import BESIDE_SIDECARS, CaptionState, FileStamp, beside, stamp
 from earwitness.captioning import CaptioningSystem
+from earwitness.captions.formats import ENDINGS, OF_ONE_SOUND, Format, document, sidecar
+from earwitness.captions.records import SoundRecord, record
+from earwitness.captions.state import BESIDE_SIDECARS, CaptionState, FileStamp, beside, stamp
 from earwitness.identity import identity
 from earwitness.sound_paths import STDIN, NamedSound
 from pipeline.errors import EarwitnessError

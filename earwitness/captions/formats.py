@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from earwitness.caption_records import SoundRecord, WindowRecord, as_json
+from earwitness.captions.records import SoundRecord, WindowRecord, as_json
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown

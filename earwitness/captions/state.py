@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from earwitness.caption_records import SoundRecord
+from earwitness.captions.records import SoundRecord
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import check_place, read_text, sha256
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from earwitness.recordings import SoundEnd, SoundPart, ahead
+from earwitness.captions.recordings import SoundEnd, SoundPart, ahead
 from earwitness.sound_features import Entries, Feature, SoundFeatures, Sounds
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.ensemble import Ensemble

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from earwitness.merging import merged
+from earwitness.captions.merging import merged
 from pipeline.audio import waveforms
 from pipeline.audio.cutting import Cutting, cut
 from pipeline.audio.waveforms import Samples, Waveform

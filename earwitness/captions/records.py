@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from earwitness.recordings import CaptionedSound, CaptionedWindow
+from earwitness.captions.recordings import CaptionedSound, CaptionedWindow
 
 
 class CandidateRecord(BaseModel):

@@ -1,0 +1,1 @@
+"""Captions of files, folders and long recordings, and what is written of them."""
