@@ -1,7 +1,7 @@
 """Captions of many sounds, written where a person wants them; a second run goes on from the first.
 
-What each sound got is saved as soon as it is known (:mod:`earwitness.captions.state`), and the whole
-file is written from that at the end: a run that was killed and continued gives the same bytes.
+What each sound got is saved as soon as it is known (:mod:`earwitness.captions.state`), and the
+whole file is written from that at the end: a run that was killed and goes on gives the same bytes.
 """
 
 from __future__ import annotations
