@@ -24,6 +24,7 @@ from transformers.models.bart.modeling_bart import BartDecoder
 
 from earwitness.captioning import CaptioningSystem
 from earwitness.inputs import Sound, read_sounds
+from pipeline.decoding.predict import LONGEST
 from pipeline.decoding.text_memory import read_sound
 from pipeline.device import autocast
 from pipeline.limits import LONGEST_MINUTES
@@ -35,7 +36,6 @@ from pipeline.text.tokenizer import Tokenizer
 from pipeline.trained.captioner import TrainedCaptioner
 
 COLUMNS = 120  # steps of time, at most
-LONGEST = 10_000  # tokens, which no caption has
 
 
 class Attention(NamedTuple):
