@@ -111,7 +111,8 @@ def test_odd_names_and_odd_values_do_not_end_a_run(repository: Path, tmp_path: P
     count, error = done.stderr.splitlines()
     assert count == "captioned 2, failed 1"
     assert error.startswith(f"error: {loud}: has samples of 3e+38")
-    done = CliRunner().invoke(app, ["caption", files[2], *options, "--longest-minutes", "0.001"])
+    limit = ["--longest-minutes", "0.001", "--again"]
+    done = CliRunner().invoke(app, ["caption", files[2], *options, *limit])
     assert done.exit_code == 1 and "at most 0.001 are read" in done.stderr and not done.stdout
 
 

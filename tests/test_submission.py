@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -408,3 +409,18 @@ def test_a_network_of_another_library_is_said_not_to_be_counted(tmp_path: Path) 
     assert costs.total == 15 + stored
     assert costs.macs is None and costs.uncounted == ("OnnxEncoder",)
     assert "OnnxEncoder not counted" in costs.in_words()
+
+
+def test_what_reranks_is_counted_too(root: Path, tmp_path: Path) -> None:
+    own = tmp_path / "repository"
+    shutil.copytree(root, own)
+    params = own / "params.yaml"
+    params.write_text(f"{params.read_text()}rerank: {{retriever: flat}}\n", encoding="utf-8")
+    done = submitted(own, tmp_path / "out", "captioning", "alone")
+    assert not done.problems
+    found = meta(tmp_path / "out/Doe_HOME_task6_1.meta.yaml")["system"]
+    state = read_weights(own / "data/models/retrievers/flat/model.safetensors", "x")
+    expected = sum(tensor.numel() for tensor in state.values())
+    assert found["complexity"]["parameters"]["retriever flat"] == expected
+    assert found["description"]["decoding"] == "beam, 4 beams, reranked by flat"
+    assert found["description"]["ensemble_num_systems"] == 1

@@ -30,7 +30,7 @@ def described(
     """``system`` and ``results`` of a meta file; what is not known is None.
 
     Args:
-        plans: of the system's members.
+        plans: of the system's members, and then of the retriever that reranks, if one does.
         costs: as they were measured; None: they were not.
     """
     params = repository.params()
@@ -43,7 +43,7 @@ def described(
         "input_sampling_rate": ", ".join(f"{rate / 1000:g} kHz" for rate in rates) or None,
         "acoustic_features": ", ".join(features),
         "data_augmentation": ", ".join(_augmentation(plans, features, params)) or "none",
-        "ensemble_num_systems": len(plans),
+        "ensemble_num_systems": sum(isinstance(plan, type(first)) for plan in plans),
         "audio_modelling": ", ".join(_modules(plans, features, params)) or None,
         "optimizer": training.optimizer if training else "none",
         "learning_rate": training.learning_rate if training else "none",
@@ -64,7 +64,8 @@ def described(
 def _captioning(name: str, plans: Sequence[MemberPlan], params: Params) -> dict[str, Any]:
     own = params.systems.get(name)
     where = f"systems.{name}.set"
-    decoding = with_settings(params, own.set, where).decoding if own else params.decoding
+    settings = with_settings(params, own.set, where) if own else params
+    decoding, chooser = settings.decoding, settings.rerank.retriever
     members = [plan for plan in plans if isinstance(plan, CaptionerPlan)]
     rewarded = any(plan.name in params.finetuned for plan in members)
     beams = f"{decoding.method}, {decoding.beams} beams"
@@ -77,7 +78,8 @@ def _captioning(name: str, plans: Sequence[MemberPlan], params: Params) -> dict[
         "word_modelling": ", ".join(dict.fromkeys(_decoder(plan) for plan in members)),
         "loss_function": "cross-entropy" + (", then rewards" if rewarded else ""),
         "metric_monitored": "CIDEr-D of the validation split",
-        "decoding": "greedy" if decoding.method == "greedy" else beams,
+        "decoding": ("greedy" if decoding.method == "greedy" else beams)
+        + (f", reranked by {chooser}" if chooser else ""),
     }
 
 

@@ -28,7 +28,7 @@ class Running:
     :func:`earwitness.submission.measure.measure` takes them.
     """
 
-    plans: tuple[MemberPlan, ...]  # of its captioners or retrievers
+    plans: tuple[MemberPlan, ...]  # of its captioners or retrievers, and of what reranks
     models: tuple[tuple[str, nn.Module, Iterable[str] | None], ...]
     run: Callable[[Sequence[Any], int], object]
 
@@ -58,11 +58,15 @@ def load_running(kind: Kind, name: str, repository: Repository, query: str) -> R
 def _captioning(name: str, repository: Repository) -> Running:
     system = CaptioningSystem.load(name, root=repository.root)
     members: tuple[TrainedCaptioner, ...] = system.ensemble.captioners
+    chooser = [] if system.reranker is None else [system.reranker.retriever]
     return Running(
-        tuple(member.plan for member in members),
-        tuple(
-            (f"captioner {member.plan.name}", member.model, [*member.model.inference_state_dict()])
-            for member in members
+        (*(member.plan for member in members), *map(_known, chooser)),
+        (
+            *(
+                (f"captioner {each.plan.name}", each.model, [*each.model.inference_state_dict()])
+                for each in members
+            ),
+            *((f"retriever {each.plan.name}", each.model, None) for each in chooser),
         ),
         lambda sounds, rate: system.caption(sounds, sample_rate=rate),
     )
