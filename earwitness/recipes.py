@@ -83,9 +83,7 @@ class Recipe(NamedTuple):
     params: Params
 
 
-def compose(
-    folder: Path, paper: str, dataset: str = "", own: Own = AS_RECIPES_SAY
-) -> Recipe:
+def compose(folder: Path, paper: str, dataset: str = "", own: Own = AS_RECIPES_SAY) -> Recipe:
     """``paper`` on ``dataset``; nothing is written.
 
     Args:

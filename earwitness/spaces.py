@@ -94,9 +94,7 @@ def open_space(
     return RetrievalSystem([space], features)
 
 
-def _sides(
-    model: str, labels: str | Path | None, sentence: str, tags: dict[str, Any]
-) -> _Sides:
+def _sides(model: str, labels: str | Path | None, sentence: str, tags: dict[str, Any]) -> _Sides:
     module = TAGGERS.get(Path(model).suffix.lower())
     if module is not None:
         named = None if labels is None else str(Path(labels).expanduser().absolute())

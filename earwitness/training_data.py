@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.errors import EarwitnessError, SyntheticSoundWarning
 from pipeline.files import read_json
 from pipeline.trained.folder import PLAN
 
+PACKAGE = str(Path(__file__).parent)
 FOR_CAPTIONS = "for one that does: earwitness recipe listen && dvc repro"
 FOR_SEARCH = f"{FOR_CAPTIONS}, or earwitness search --model laion/clap-htsat-unfused"
 
@@ -74,8 +76,16 @@ def warn_if_synthetic(
             f"{system} was trained on {in_words(names, params, repository)} and does not know real "
             f"sound; {instead}",
             SyntheticSoundWarning,
-            stacklevel=3,
+            stacklevel=_levels(),
         )
+
+
+def _levels() -> int:
+    """How many calls above :func:`warn_if_synthetic` the caller of this package is."""
+    frame, levels = sys._getframe(1), 1
+    while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, levels = frame.f_back, levels + 1
+    return levels
 
 
 def _kinds(dataset: str, repository: Repository) -> str:

@@ -26,7 +26,7 @@ READERS: dict[str, set[str]] = {
     "names": {"check_names", "_check_jobs", "_used"},
     "fields": {
         *("Ref.__init__", "Ref.known", "Ref.names", "When.__init__", "When.read"),
-        *("lambda", "marker", "references", "check_heads"),
+        *("lambda", "marker", "references", "check_heads", "_written", "_texts"),
     },
 }
 # these still compute, and are to be moved out

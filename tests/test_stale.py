@@ -30,6 +30,9 @@ PARAMS: dict[str, Any] = {
         "scenes": {"layout": "macs", "root": "../scenes"},
         "words": {"layout": "captions", "root": "../words", "development": "train.csv"},
         "kinds": {"layout": "descriptions", "root": "../kinds", "table": "kinds.csv"},
+        "blind": {
+            **{"layout": "blind", "root": "../blind", "table": "set.csv", "queries": "asked.csv"},
+        },
         "made": {
             "layout": "soundscapes",
             **{"development": 1, "validation": 1, "evaluation": 1, "seconds": [0.5, 0.6]},
@@ -78,6 +81,10 @@ def make_data(base: Path) -> None:
     table(base / "words" / "train.csv", [["file_name", "caption"], ["a.wav", "a dog"]])
     rows = [["label", "caption_1", "caption_2"], ["Dog", "a dog barks", "a dog barks at a car"]]
     table(base / "kinds" / "kinds.csv", rows)
+    for name in ("one", "two"):
+        sound(base / "blind" / "sound" / f"{name}.wav", len(name))
+    table(base / "blind" / "set.csv", [["file_name"], ["one.wav"]])
+    table(base / "blind" / "asked.csv", [["caption"], ["a dog barks"]])
     (base / "bart").mkdir()
     (base / "bart" / "model.safetensors").write_bytes(b"old")
     (base / "vectors.txt").write_text("2 2\na 1 0\ndog 0 1\n")
@@ -140,6 +147,8 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     put(base / "words" / "train.csv", "a dog", "a cow")
     put(base / "kinds" / "kinds.csv", "a dog barks,", "a dog howls,")
     put(base / "own" / "captions.csv", "5.wav,a dog", "5.wav,a cow")
+    put(base / "blind" / "set.csv", "one.wav", "two.wav")
+    put(base / "blind" / "asked.csv", "a dog", "a cow")
     found = project.earwitness("why", "prepare@mine")
     assert found.stdout.splitlines() == [
         "prepare@mine runs again:",
@@ -148,12 +157,15 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     shown = project.dvc("repro", "prepare")
     assert "dataset mine: clotho_captions_validation.csv changed\n" in shown
     assert project.stages(shown) == {
-        *("prepare@mine", "prepare@words", "prepare@kinds", "prepare@own")
+        *("prepare@mine", "prepare@words", "prepare@kinds", "prepare@own", "prepare@blind")
     }
     assert clips(project, "mine")["validation"].captions == ("a cow in the validation",)
     assert clips(project, "words")["a"].captions == ("a cow",)
     assert "a dog howls" in {c for clip in clips(project, "kinds").values() for c in clip.captions}
     assert clips(project, "own")["5"].captions == ("a cow",)
+    sounds = {Path(clip.path).name for clip in clips(project, "blind").values() if clip.path}
+    assert sounds == {"two.wav"}
+    assert ("a cow barks",) in {clip.captions for clip in clips(project, "blind").values()}
     assert "up to date" in project.earwitness("why", "prepare@mine").stdout
 
 

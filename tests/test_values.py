@@ -35,7 +35,8 @@ ZERO = {  # where 0 may stand, and what it means there
     "RlssrConfig.encoder_layers",
     "a mask of no width": "time_width channel_width frequency_width",
     "a weight, or a share, of nothing": "TwinConfig.weight TwinConfig.momentum teacher_forcing "
-    "ReconstructionConfig.weight RlssrConfig.cross_entropy_weight decay_to margin",
+    "ReconstructionConfig.weight RlssrConfig.cross_entropy_weight decay_to margin "
+    "RerankConfig.weight",
     "log p as it is": "length_penalty",
     "a seed": "seed",
     "the lowest frequency": "fmin",

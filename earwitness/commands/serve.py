@@ -33,9 +33,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="a name of this machine that browsers may use")
     ] = None,
-    max_mb: Annotated[
-        float, typer.Option(help="largest upload, in MB", min=0.001, max=1e6)
-    ] = 50,
+    max_mb: Annotated[float, typer.Option(help="largest upload, in MB", min=0.001, max=1e6)] = 50,
     longest_minutes: Annotated[float, typer.Option(help="longest sound", min=0.0)] = 10,
     timeout: Annotated[
         float, typer.Option(help="seconds for a request, upload and answer", min=0.1)

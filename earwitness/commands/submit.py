@@ -30,9 +30,7 @@ Author = Annotated[
 Institute = Annotated[str | None, typer.Option(help="its abbreviation, in labels")]
 Measured = Annotated[
     bool,
-    typer.Option(
-        "--measure/--no-measure", help="run each system on a few clips for what it costs"
-    ),
+    typer.Option("--measure/--no-measure", help="run each system on a few clips for what it costs"),
 ]
 
 

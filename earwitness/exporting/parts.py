@@ -66,9 +66,7 @@ def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository)
     return found
 
 
-def _add_searching(
-    found: SystemParts, repository: Repository, retriever: TrainedRetriever
-) -> None:
+def _add_searching(found: SystemParts, repository: Repository, retriever: TrainedRetriever) -> None:
     """A retriever that reads text too, and what that needs; sound is read without it."""
     _add_retriever(found, repository, retriever, None)
     plan, side = retriever.plan, retriever.plan.text

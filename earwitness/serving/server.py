@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 
 import uvicorn
 
@@ -81,10 +82,10 @@ def serve(desk: Desk, listening: socket.socket, names: Collection[str] = ()) -> 
     uploads = Uploads()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        make_server(desk, uploads, names).run(sockets=[listening])
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr, flush=True)
+        with suppress(KeyboardInterrupt):
+            make_server(desk, uploads, names).run(sockets=[listening])
     finally:
         uploads.close()
+    print("stopped", file=sys.stderr, flush=True)
     if desk.is_working:
         os._exit(0)

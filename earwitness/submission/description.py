@@ -150,9 +150,7 @@ def _rates(features: Iterable[str], params: Params) -> list[int | None]:
     return [getattr(encoder, "sample_rate", None) for encoder in known]
 
 
-def _modules(
-    plans: Iterable[MemberPlan], features: Iterable[str], params: Params
-) -> list[str]:
+def _modules(plans: Iterable[MemberPlan], features: Iterable[str], params: Params) -> list[str]:
     """``panns (cnn10)`` of each encoder, and of each trained tower."""
     sides = [plan.sound for plan in plans if isinstance(plan, RetrieverPlan)]
     networks: list[Any] = [params.encoders[name] for name in features if name in params.encoders]
@@ -219,7 +217,7 @@ def _outside(
             own = plan.sound.encoder if isinstance(plan.sound, EncoderSoundSide) else tower
             found += _pretrained(plan.sound.features[0], own.weights, "sound") if own else []
             found += _pretrained(*_text_side(plan), "text")
-        elif (whole := plan.model.tokens.kind == "subwords" and plan.model.tokens.pretrained):
+        elif whole := plan.model.tokens.kind == "subwords" and plan.model.tokens.pretrained:
             found.append({"name": whole, "used_for": "captions, pretrained"})
     for text in _texts(plans, params):
         found += _pretrained(text, params.text_encoders[text].weights, "text, in training")

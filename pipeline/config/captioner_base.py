@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from pipeline.config.fields import Ref
+from pipeline.config.fields import Changes, Ref
 from pipeline.config.reads import ReadsConfig
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
@@ -32,7 +32,7 @@ class BaseCaptionerConfig(Section):
     dataset: Annotated[str, Ref("datasets")]
     training: Annotated[str, Ref("training")]
     # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: Changes = Field(default_factory=dict)
 
 
 M = TypeVar("M", bound=BaseModelConfig, covariant=True)

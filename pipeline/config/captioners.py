@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from pipeline.config.cmu import CmuCaptionerConfig, CmuModelConfig, CmuSections
 from pipeline.config.edtc import EdtcCaptionerConfig, EdtcModelConfig, EdtcSections
-from pipeline.config.fields import Ref
+from pipeline.config.fields import Changes, Ref
 from pipeline.config.prefix import PrefixCaptionerConfig, PrefixModelConfig, PrefixSections
 from pipeline.config.rlssr import RlssrCaptionerConfig, RlssrModelConfig, RlssrSections
 from pipeline.config.section import Section
@@ -37,4 +37,4 @@ class FinetunedConfig(Section):
 
     sections: ClassVar = ("scst",)
     captioner: Annotated[str, Ref("captioners")]
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: Changes = Field(default_factory=dict)

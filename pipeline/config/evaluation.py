@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Names, Outside, Ref, When
+from pipeline.config.fields import Changes, Names, Outside, Ref, When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
 
@@ -58,7 +58,7 @@ class SystemConfig(Section):
     combine: Annotated[Literal["log_probs", "probs"], When("captioners", several=True)] = (
         "log_probs"
     )
-    set: dict[str, Any] = Field(default_factory=dict)  # {decoding.beams: 3}
+    set: Changes = Field(default_factory=dict)  # {decoding.beams: 3}
 
 
 class EvaluationConfig(Section):

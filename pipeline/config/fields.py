@@ -8,14 +8,36 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic.fields import FieldInfo
+
+from pipeline.files import is_unicode
 
 M = TypeVar("M")
 
 # a list of names, or one name
 OneOrSeveral = BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)
 Names = Annotated[tuple[str, ...], OneOrSeveral]
+
+
+def _written(changes: dict[str, Any]) -> dict[str, Any]:
+    if not all(map(is_unicode, _texts(changes))):
+        raise ValueError("a text with half a character (a lone surrogate); correct it")
+    return changes
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All keys and texts in it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for part in pair for text in _texts(part))
+    elif isinstance(value, list | tuple):
+        yield from (text for each in value for text in _texts(each))
+
+
+# dotted settings of one entry alone
+Changes = Annotated[dict[str, Any], AfterValidator(_written)]
 
 # what numpy's generators and torch's both take
 Seed = Annotated[int, Field(ge=0, lt=1 << 32)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import TAGGED, EncoderConfig
-from pipeline.config.fields import Names, Ref, When, check_heads
+from pipeline.config.fields import Changes, Names, Ref, When, check_heads
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import Fft, Hertz, Hop, Mels, check_spectrogram
 from pipeline.losses.registry import MARGIN, NEGATIVES, LossName
@@ -166,7 +166,7 @@ class RetrieverConfig(Section):
     # one tower, or encoders, frozen
     sound: Annotated[Names, Ref("sound_towers", "encoders")] = Field(min_length=1)
     text: Annotated[str, Ref("text_towers", "text_encoders")]
-    set: dict[str, Any] = Field(default_factory=dict)  # dotted settings of this one alone
+    set: Changes = Field(default_factory=dict)  # dotted settings of this one alone
 
 
 class AdaptedConfig(Section):
@@ -174,7 +174,7 @@ class AdaptedConfig(Section):
 
     retriever: Annotated[str, Ref("retrievers")]
     datasets: Annotated[Names, Ref("datasets")] = Field(min_length=1)
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: Changes = Field(default_factory=dict)
 
 
 class RetrievalSystemConfig(Section):

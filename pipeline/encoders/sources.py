@@ -97,9 +97,7 @@ def _snapshot(repository: str, files: Sequence[str]) -> Path:
     def snapshot(patterns: list[str]) -> Path:
         """From the cache alone where no hub answers."""
         cached = why is not None
-        return Path(
-            snapshot_download(repository, allow_patterns=patterns, local_files_only=cached)
-        )
+        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=cached))
 
     try:
         if files:
