@@ -58,6 +58,8 @@ class Clips(NamedTuple):
     captions: list[list[str]]
     known: list[str]  # the 50 kinds, of which two have no evaluation clip
 
+LISTEN = ("listen", "listen-greedy", "listen-nearest", "listen-plain")  # systems
+
 
 def evaluation_clips() -> Clips:
     with (SOUNDS / "events.csv").open(encoding="utf-8") as stream:
@@ -215,7 +217,7 @@ def main(
     }
     if not search_only:
         for recipe, dataset, captioner, systems in (
-            ("listen", "realsounds", "listen", ("listen", "listen-nearest", "listen-plain")),
+            ("listen", "realsounds", "listen", LISTEN),
             ("edtc", "realsounds-ced", "edtc", ("edtc",)),
         ):
             folder = trained(recipe, dataset, seeds, captioner)
