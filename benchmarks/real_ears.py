@@ -39,6 +39,7 @@ SHARED = REPOSITORY.parent / "shared"
 WEIGHTS, SOUNDS = SHARED / "data" / "weights", SHARED / "data" / "realsounds"
 FOLDER = REPOSITORY / "data" / "partial" / "real_ears"
 CUTOFF = 10  # of mAP@10
+LISTEN = ("listen", "listen-greedy", "listen-nearest", "listen-plain")  # systems
 # AudioSet's classes that YAMNet leaves out (tensorflow/models, yamnet_class_map.csv)
 NOT_YAMNETS = {
     "Male speech, man speaking",
@@ -57,8 +58,6 @@ class Clips(NamedTuple):
     kinds: list[str]
     captions: list[list[str]]
     known: list[str]  # the 50 kinds, of which two have no evaluation clip
-
-LISTEN = ("listen", "listen-greedy", "listen-nearest", "listen-plain")  # systems
 
 
 def evaluation_clips() -> Clips:

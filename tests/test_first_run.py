@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,7 +183,10 @@ def test_the_doctor_in_json(tmp_path: Path) -> None:
 
 def make(*arguments: str) -> list[str]:
     call = ["make", "-n", "repro", "VENV=/nowhere/venv", *arguments]
-    done = subprocess.run(call, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    alone = {name: each for name, each in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        call, cwd=REPOSITORY, env=alone, capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()
 
 
