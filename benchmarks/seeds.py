@@ -102,8 +102,9 @@ def train(folder: Path, plan: Trained) -> None:
 def caption(folder: Path, plan: DecodingPlan, split: str) -> ScoredSet:
     """One system's captions of a split, saved as in the pipeline, and its references."""
     plan = plan.model_copy(update={"split": split})
-    folders = (folder / name for name in ("captioners", "predictions", "retrievers"))
-    captions = decode.caption(plan, *folders)
+    chooser, own = plan.rerank and plan.rerank.retriever, folder / "retrievers"
+    retrievers = own if chooser and (own / chooser).exists() else paths.MODELS / "retrievers"
+    captions = decode.caption(plan, folder / "captioners", folder / "predictions", retrievers)
     return ScoredSet(captions, [clip.captions for clip in manifest(plan.dataset).split(split)])
 
 
