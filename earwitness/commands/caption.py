@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earwitness.commands.shared import Quiet, Root, limit_threads, report_failed
+from earwitness.commands.systems import Captioner
 
 if TYPE_CHECKING:
     from earwitness.captions.formats import Format
@@ -25,13 +26,7 @@ def caption(
             help='sound files, folders, patterns ("rec/**/*.wav"), or - for standard input',
         ),
     ],
-    system: Annotated[
-        str,
-        typer.Option(
-            help="a system of params.yaml, a captioner's folder, an exported folder, or "
-            "hub:ORG/NAME"
-        ),
-    ] = "",
+    system: Captioner = "",
     format_: Annotated[
         str,
         typer.Option(

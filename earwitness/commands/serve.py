@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from earwitness.commands.shared import Quiet, Root, limit_threads
+from earwitness.commands.systems import Captioner
 
 if TYPE_CHECKING:
     from earwitness.serving.limits import Limits
@@ -19,13 +20,7 @@ def serve(
     index: Annotated[
         Path | None, typer.Option(help="a folder to search, indexed by `earwitness index`")
     ] = None,
-    system: Annotated[
-        str,
-        typer.Option(
-            help="a system of params.yaml, a captioner's folder, an exported folder, or "
-            "hub:ORG/NAME"
-        ),
-    ] = "",
+    system: Captioner = "",
     host: Annotated[
         str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: the network too")
     ] = "127.0.0.1",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 import warnings
@@ -64,15 +63,6 @@ def check_place(path: Path | None) -> None:
 
     if path is not None:
         check_place(path)
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    from pipeline.files import delivering
-
-    with delivering(path) as whole, whole.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def report_failed(reasons: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The options that say what embeds sound and text."""
+"""The options that say what captions, and what embeds sound and text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+Captioner = Annotated[
+    str,
+    typer.Option(
+        help="a system of params.yaml, a captioner's folder, an exported folder, or hub:ORG/NAME"
+    ),
+]
 System = Annotated[
     str,
     typer.Option(
