@@ -29,13 +29,16 @@ from earwitness.submission.check import GivenSet, problems
 from earwitness.submission.measure import Energy, count_macs, measure
 from earwitness.submission.rules import Kind, rules_of
 from earwitness.submission.team import Team, read_team
+from earwitness.submission.trainings import training_hours
 from earwitness.submission.write import Submission, try_to_submit
 from pipeline.config.datasets import BlindDatasetConfig, DatasetConfig
 from pipeline.config.encoders import OnnxEncoderConfig
+from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.state_dicts import read_weights
+from pipeline.times import Stopwatch
 
 CLIPS = [f"{number}.wav" for number in range(5)]
 QUERIES = ["a bell rings", "a bell rings", "wind, and rain"]
@@ -325,8 +328,6 @@ def test_the_checker_finds_wrong_rankings(
     assert any(message in line for line in problems(tmp_path, given))
 
 
-
-
 T, D, F = 7, 8, 16  # steps, width, inner width
 ATTENTION = 4 * T * D * D + 2 * T * T * D  # four projections; scores, and their weighted sum
 NETWORKS: dict[str, tuple[nn.Module, int]] = {
@@ -424,3 +425,32 @@ def test_what_reranks_is_counted_too(root: Path, tmp_path: Path) -> None:
     assert found["complexity"]["parameters"]["retriever flat"] == expected
     assert found["description"]["decoding"] == "beam, 4 beams, reranked by flat"
     assert found["description"]["ensemble_num_systems"] == 1
+
+
+def test_training_hours_are_of_all_that_was_trained(tmp_path: Path) -> None:
+    """The captioner, what it began as, its retriever, and the encoders of the tagging stage."""
+    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    (tmp_path / "dvc.yaml").touch()
+    repository = find_repository(tmp_path)
+    jobs = {  # seconds of each training of transformer-scst, and of one that is none of it
+        "finetuned/transformer-scst/1": 3600.0,
+        "captioners/transformer/1": 1800.0,
+        "retrievers/cnn10-minilm/1": 900.0,
+        "tagging/panns": 360.0,
+        "captioners/edtc/1": 36000.0,
+    }
+    inputs = {"retrievers/cnn10-minilm/1": {"data/models/encoders/panns/model.safetensors": "1"}}
+    for job, seconds in jobs.items():
+        plan = tmp_path / f"data/plans/{job}.json"
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_text(json.dumps({"name": job, "inputs": inputs.get(job, {})}))
+        with Stopwatch(tmp_path / "data/times", "train", (job.replace("/", "-"),), None) as watch:
+            watch.given(plan)
+            watch.before = seconds
+    captioner = CaptionerPlan.model_construct(
+        name="transformer-scst", features=("cnn10-minilm/frames",)
+    )
+    hours = training_hours([captioner], ["logmel"], 1, repository)
+    assert hours == pytest.approx(1.85, abs=0.001)
+    shutil.rmtree(tmp_path / "data/times/train/tagging-panns")
+    assert training_hours([captioner], ["logmel"], 1, repository) is None

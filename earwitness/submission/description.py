@@ -10,6 +10,7 @@ from earwitness.seed_scores import seed_scores
 from earwitness.submission.measure import SECONDS, Costs
 from earwitness.submission.rules import Kind
 from earwitness.submission.running import MemberPlan
+from earwitness.submission.trainings import training_hours
 from earwitness.training_data import datasets_in, datasets_of
 from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import CaptionerPlan, RetrieverPlan, SpacePlan
@@ -60,7 +61,7 @@ def described(
     return {
         "system": {
             "description": described,
-            "complexity": _complexity(costs),
+            "complexity": _complexity(costs, training_hours(plans, features, seed, repository)),
             "external_datasets": _outside(plans, features, params, repository),
             "source_code": None,
         },
@@ -179,9 +180,10 @@ def _augmentation(
     return [*dict.fromkeys(used)]
 
 
-def _complexity(costs: Costs | None) -> dict[str, Any]:
+def _complexity(costs: Costs | None, hours: float | None) -> dict[str, Any]:
+    trained = {"training_hours": hours, "training_kwh": None}  # no stage measures its energy
     if costs is None:
-        return {"total_parameters": None, "macs": None}
+        return {"total_parameters": None, "macs": None, **trained}
     joules = costs.joules
     return {
         "total_parameters": costs.total,
@@ -192,8 +194,7 @@ def _complexity(costs: Costs | None) -> dict[str, Any]:
         "inference_seconds_per_clip": float(f"{costs.seconds:.4g}"),
         "inference_joules_per_clip": None if joules is None else float(f"{joules:.4g}"),
         "inference_machine": costs.machine,
-        "training_hours": None,  # no stage writes it down
-        "training_kwh": None,
+        **trained,
     }
 
 
