@@ -63,7 +63,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 @pytest.fixture(scope="module")
 def trained(toy: tuple[Path, Manifest]) -> dict[str, tuple[Path, Progress]]:
-    return {kind: train(toy[0], plan_of(kind), f"data/models/retrievers/{kind}") for kind in KINDS}
+    return {
+        kind: train(toy[0], plan_of(kind), f"data/models/retrievers/{kind}/1") for kind in KINDS
+    }
 
 
 def plain_similarity(root: Path, manifest: Manifest, kind: str) -> np.ndarray:
@@ -114,7 +116,12 @@ def test_it_finds_the_clips_and_ranks_as_it_was_trained(
 ) -> None:
     root, manifest = toy
     ranking = RankingPlan(
-        name="toy", inputs={}, code={}, split="evaluation", systems={"one": (kind,)}
+        name="toy",
+        inputs={},
+        code={},
+        split="evaluation",
+        systems={"one": (kind,)},
+        seeds={"one": (1,)},
     )
     found = rank(
         ranking, manifest, retrievers=root / "data/models/retrievers",
@@ -202,7 +209,7 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
     written = [Caption(heard[clip.clip_id], -1.0, ()) for clip in clips]
     (tmp_path / "predictions").mkdir()
     ids = [clip.clip_id for clip in clips]
-    write_predictions(tmp_path / "predictions/neat.csv", ids, written)
+    write_predictions(tmp_path / "predictions/neat.csv", ids, {1: written})
     queries = queries_of(clips)
     packed = build_text_encoder(settings).encode(queries.captions, np.float16)
     (tmp_path / "features").mkdir()
@@ -213,7 +220,7 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
     captioned = CaptionedSystem(captions_of="neat", text="w2v", encoder=settings)
     found = rank(
         RankingPlan(name="t", inputs={}, code={}, split="evaluation", systems={},
-                    captioned={"by-captions": captioned}),
+                    captioned={"by-captions": captioned}, seeds={"by-captions": (1,)}),
         Manifest("t", "audio", tuple(clips)), retrievers=tmp_path, features=tmp_path / "features",
         rankings=tmp_path / "r", metrics=tmp_path / "m", predictions=tmp_path / "predictions",
         device="cpu",

@@ -265,24 +265,31 @@ def test_a_file_as_people_have_them(tmp_path: Path) -> None:
     assert found.clips["bleu_1"][1] == pytest.approx(0, abs=1e-6)
 
 
-def predictions(path: Path, rows: list[tuple[str, str]]) -> Path:
+def predictions(path: Path, rows: list[tuple[str, str]], seeds: Sequence[int] = (1,)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["clip_id", "caption", "log_prob"])
-        writer.writerows([*row, "-1.0"] for row in rows)
+        writer.writerow(["seed", "clip_id", "caption", "log_prob"])
+        writer.writerows([seed, *row, "-1.0"] for seed in seeds for row in rows)
     return path
 
 
 def test_predictions_are_those_of_the_manifest(tmp_path: Path) -> None:
     path = predictions(tmp_path / "own.csv", [("b", "rain"), ("a", "a dog")])
-    assert read_predictions(path, ["a", "b"], "fix it") == ["a dog", "rain"]
+    assert read_predictions(path, ["a", "b"], [1], "fix it") == {1: ["a dog", "rain"]}
+    several = predictions(tmp_path / "several.csv", [("b", "rain"), ("a", "a dog")], (3, 1))
+    assert read_predictions(several, ["a", "b"], [1, 3], "fix it") == {
+        1: ["a dog", "rain"],
+        3: ["a dog", "rain"],
+    }
+    with pytest.raises(EarwitnessError, match=r"no caption of 'a' .* with seed 2; fix it"):
+        read_predictions(several, ["a", "b"], [1, 2], "fix it")
     for ids, reason in [(["a"], "'b' is not in"), (["a", "b", "c"], "no caption of 'c'")]:
         with pytest.raises(EarwitnessError, match=f"{reason}.*fix it"):
-            read_predictions(path, ids, "fix it")
+            read_predictions(path, ids, [1], "fix it")
     twice = predictions(tmp_path / "twice.csv", [("a", "x"), ("a", "y")])
     with pytest.raises(EarwitnessError, match="'a' occurs twice"):
-        read_predictions(twice, ["a"], "fix it")
+        read_predictions(twice, ["a"], [1], "fix it")
 
 
 def test_the_stage(
@@ -318,6 +325,7 @@ def test_the_stage(
         inputs={},
         code={},
         systems=("edtc",),
+        seeds={"edtc": (1,)},
         encoders=("own",),
         evaluation=EvaluationConfig(sbert=None, spice=False),
     )

@@ -54,7 +54,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest
 
 
 def make_plan(**systems: tuple[str, ...]) -> RankingPlan:
-    return RankingPlan(name="toy", inputs={}, code={}, split="evaluation", systems=systems)
+    seeds = dict.fromkeys(systems, (1,))
+    return RankingPlan(
+        name="toy", inputs={}, code={}, split="evaluation", systems=systems, seeds=seeds
+    )
 
 
 def ranked(
@@ -80,7 +83,7 @@ def normed(frames: NDArray[np.float16]) -> NDArray[np.float64]:
 
 def similarity(root: Path, manifest: Manifest, member: str) -> NDArray[np.float64]:
     """(M, N) cosines, pair by pair, from the files' values and the saved weights."""
-    weights = read_weights(root / f"data/models/retrievers/{member}/model.safetensors", "")
+    weights = read_weights(root / f"data/models/retrievers/{member}/1/model.safetensors", "")
     numbers = {name: value.double().numpy() for name, value in weights.items()}
     again = {
         feature: dict(
