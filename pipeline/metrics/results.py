@@ -81,3 +81,24 @@ def unscored(candidates: Mapping[str, Sequence[str]]) -> Evaluated:
     """
     scores = {name: Scores({"N": len(captions)}) for name, captions in candidates.items()}
     return Evaluated(scores, {}, {}, "")
+
+
+def mean_over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics that every seed has, with six decimals; whole numbers stay so, or get one.
+
+    Args:
+        seeds: by metric, counts too, of each seed.
+    """
+    first, *others = seeds
+    return {
+        name: _mean([own[name] for own in seeds])
+        for name in first
+        if all(name in own for own in others)
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    if not all(isinstance(value, int) for value in values):
+        return round(sum(values) / len(values), 6)
+    mean = round(sum(values) / len(values), 1)
+    return int(mean) if mean == int(mean) else mean
