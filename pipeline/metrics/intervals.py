@@ -19,7 +19,7 @@ benchmarks/intervals.py measures how often such an interval has the truth in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -41,19 +41,29 @@ class Interval(NamedTuple):
     by_seed: dict[int, float]
 
 
-class SeedScores(NamedTuple):
+class Scored(Protocol):
     """What is known of one system with one seed."""
 
-    corpus: Mapping[str, float]  # by metric, counts too
+    @property
+    def corpus(self) -> Mapping[str, float]:
+        """By metric, counts too."""
+
+    @property
+    def measured(self) -> Measured:
+        """Its clips."""
+
+
+class SeedScores(NamedTuple):
+    """The least that there is of one system with one seed."""
+
+    corpus: Mapping[str, float]
     measured: Measured
 
 
 Intervals = dict[str, Interval]  # by metric
 
 
-def intervals(
-    systems: Mapping[str, Mapping[int, SeedScores]], resamples: int
-) -> dict[str, Intervals]:
+def intervals(systems: Mapping[str, Mapping[int, Scored]], resamples: int) -> dict[str, Intervals]:
     """Of every metric that a system has with all of its seeds.
 
     Args:

@@ -23,14 +23,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.intervals import SeedScores, common_metrics, limits_of, made_clips, seed_part
+from pipeline.metrics.intervals import Scored, common_metrics, limits_of, made_clips, seed_part
 from pipeline.metrics.resampling import SEED, VALUES, replicates
 from pipeline.metrics.types import Sums, Values
 
 PERMUTATIONS = 10_000
 EXACT = 13  # clips that differ, at most: then all 2^13 exchanges are looked at
 
-Seeds = Mapping[int, SeedScores]  # one system, by seed
+Seeds = Mapping[int, Scored]  # one system, by seed
 
 
 class Difference(NamedTuple):
@@ -142,7 +142,7 @@ def _that_differ(pairs: Sequence[tuple[Sums, Sums]]) -> NDArray[np.intp]:
     return np.flatnonzero(np.any(differ, axis=0))
 
 
-def _both(a: SeedScores, b: SeedScores, metric: str) -> tuple[Sums, Sums]:
+def _both(a: Scored, b: Scored, metric: str) -> tuple[Sums, Sums]:
     return a.measured.sums[metric], b.measured.sums[metric]
 
 

@@ -54,11 +54,12 @@ def replicates(systems: Mapping[str, Measured], resamples: int) -> Replicates:
         systems: of the same N clips.
         resamples: B.
     """
-    if not systems or resamples == 0:
+    clips = next((own.clips for own in systems.values() if own.sums), 0)
+    if clips == 0 or resamples == 0:
         return {name: {} for name in systems}
     scorers = _scorers(systems)
     parts: list[Replicates] = []
-    for weights in draws(next(iter(systems.values())).clips, resamples):
+    for weights in draws(clips, resamples):
         moved = _moved(systems, scorers, weights)
         parts.append({name: _values(own, weights, moved[name]) for name, own in systems.items()})
     return {

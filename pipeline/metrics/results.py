@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.metrics.resampling import Measured
@@ -71,34 +71,3 @@ class Evaluated:
             anywhere = any(metric in scores.clips for scores in self.scores.values())
             where = self.incomplete if anywhere else self.missing
             where[metric] = f"not of {'; '.join(lacking)}"
-
-
-def unscored(candidates: Mapping[str, Sequence[str]]) -> Evaluated:
-    """Systems whose captions have nothing to be compared with: the number of clips alone.
-
-    Args:
-        candidates: by system; N each.
-    """
-    scores = {name: Scores({"N": len(captions)}) for name, captions in candidates.items()}
-    return Evaluated(scores, {}, {}, "")
-
-
-def mean_over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The metrics that every seed has, with six decimals; whole numbers stay so, or get one.
-
-    Args:
-        seeds: by metric, counts too, of each seed.
-    """
-    first, *others = seeds
-    return {
-        name: _mean([own[name] for own in seeds])
-        for name in first
-        if all(name in own for own in others)
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    if not all(isinstance(value, int) for value in values):
-        return round(sum(values) / len(values), 6)
-    mean = round(sum(values) / len(values), 1)
-    return int(mean) if mean == int(mean) else mean

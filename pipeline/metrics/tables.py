@@ -12,7 +12,8 @@ import numpy as np
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing, write_json
 from pipeline.metrics.intervals import Interval, Intervals, as_json
-from pipeline.metrics.results import Evaluated, Scores, mean_over_seeds
+from pipeline.metrics.over_seeds import BySeed, mean_over_seeds
+from pipeline.metrics.results import Evaluated
 from pipeline.metrics.types import Values
 from pipeline.tables import read_rows
 
@@ -49,22 +50,12 @@ def read_predictions(
     return {int(seed): [own[name] for name in clip_ids] for seed, own in captions.items()}
 
 
-class Captioned(NamedTuple):
-    """One system with one seed."""
-
-    captions: Sequence[str]  # N
-    scores: Scores
-
-
 class ScoreFolders(NamedTuple):
     """Where a dataset's scores are written; each gets a file a system."""
 
     metrics: Path  # flat JSON, the means over seeds
     intervals: Path  # JSON, what is around the means
     clips: Path  # CSV, per-clip values
-
-
-BySeed = Mapping[int, Captioned]
 
 
 def write_scores(
@@ -149,9 +140,7 @@ def table(systems: Mapping[str, BySeed], found: Mapping[str, Intervals], result:
         for metric in metrics
     }
     widest = zip(*rows.values(), strict=True)
-    columns = [
-        max(len(name), *map(len, cells)) for name, cells in zip(values, widest, strict=True)
-    ]
+    columns = [max(len(name), *map(len, cells)) for name, cells in zip(values, widest, strict=True)]
     lines = [" " * width + _line(values, columns)]
     lines += [f"{metric:<{width}}{_line(cells, columns)}" for metric, cells in rows.items()]
     lines += [f"left out: {metric}: {reason}" for metric, reason in sorted(result.missing.items())]
