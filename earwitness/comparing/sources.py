@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from earwitness.repository import Repository
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import read_json
-from pipeline.yaml_files import parse_yaml
+from pipeline.yaml_files import parse_yaml, read_yaml
 
 
 class Source(Protocol):
@@ -48,7 +48,8 @@ class WorkingTree:
     @cached_property
     def params(self) -> Mapping[str, Any]:
         path = self.root / "params.yaml"
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+        values: Mapping[str, Any] = read_yaml(path, "run `earwitness recipe`") or {}
+        return values
 
     def path(self, name: str, job: str) -> Path:
         path = self.root / name
@@ -118,7 +119,7 @@ class Revision:
         if done.returncode != 0:
             raise EarwitnessError(f"{self.label}: has no {name}; name a revision that has one")
         text = done.stdout.decode("utf-8", errors="replace")
-        return parse_yaml(text, f"{self.label}: {name}") or {}
+        return parse_yaml(text, f"{self.label}: {name}", "name another revision") or {}
 
 
 def _resolved(root: Path, name: str) -> tuple[Path, str]:
