@@ -1,0 +1,168 @@
+"""Makes a table: finds what is there, runs what is missing, and compares with the base row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from earwitness.tables.made import MadeTable, make_table
+from earwitness.tables.publishing import published
+from earwitness.tables.reading import NamedTable, TableRow, read_table
+from earwitness.tables.resolving import TableRun, chosen_dataset, chosen_rows, digest_of, runs_of
+from earwitness.tables.results import Results, RowResult, Wanted, measured, wanted_of, why_stale
+from earwitness.tables.running import (
+    done_trainings,
+    duration,
+    run_experiment,
+    times_of,
+    trainings,
+)
+from earwitness.tables.workplace import FOLDER, Revision, Workplace, revision_of
+from pipeline.times import StageTime, processor
+
+Stale = Literal["rerun", "ok"]
+Say = Callable[[str], None]
+
+
+class State(NamedTuple):
+    """One row of ours: what it is made of today, and the result that stands for it."""
+
+    run: TableRun
+    wanted: Wanted
+    result: RowResult | None
+    stale: str  # why the result is not what would be made today
+
+    @property
+    def in_words(self) -> str:
+        if self.result is None:
+            return "missing"
+        return f"stale: {self.stale}" if self.stale else "there"
+
+
+class TableJob:
+    """One table on one dataset, with its seeds: what is there, and what makes the rest.
+
+    Args:
+        root: of the repository.
+        name: of the table, such as ``edtc-2``.
+        dataset: empty: the table's own.
+        seeds: none: the table's own.
+        only: rows; none: all.
+
+    Raises:
+        EarwitnessError: no such table, dataset or row (the nearest is named), or a table that is
+            not in form.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        dataset: str = "",
+        seeds: Sequence[int] = (),
+        only: Sequence[str] = (),
+    ) -> None:
+        self.root, self.recipes = root, root / "recipes"
+        self.named: NamedTable = read_table(self.recipes, name)
+        self.dataset = chosen_dataset(self.named, dataset)
+        self.seeds = tuple(seeds) or tuple(range(1, self.named.table.seeds + 1))
+        self.rows: dict[str, TableRow] = chosen_rows(self.named, only, self.dataset)
+        self.runs = runs_of(self.named, self.rows, self.dataset, self.seeds, self.recipes)
+        name = f"{self.named.name}-{self.dataset}"
+        there = published(root, self.named.name, self.dataset)
+        self.results = Results(root / FOLDER / "results" / name, there)
+
+    def states(self) -> dict[str, State]:
+        """Row of ours → its state, in the table's order."""
+        found = {}
+        for run in self.runs:
+            for name in run.rows:
+                wanted = wanted_of(run, name, self.root)
+                result = self.results.of(name, wanted, self.seeds)
+                stale = why_stale(result, wanted, self.seeds) if result else ""
+                found[name] = State(run, wanted, result, stale)
+        return {name: found[name] for name in self.rows if name in found}
+
+    def foresee(self) -> Iterator[str]:
+        """What is there and what would run, a line a row, with how long it took last."""
+        states = self.states()
+        for name, state in states.items():
+            took = state.result.seconds if state.result else None
+            last = f"; took {duration(took)} last" if took is not None else ""
+            yield f"{name:20} {state.in_words}{last}"
+        for run in self.runs:
+            if any(states[name].stale or not states[name].result for name in run.rows):
+                yield self._foresee_run(run)
+
+    def _foresee_run(self, run: TableRun) -> str:
+        """How much of what a run trains has ended."""
+        jobs, done = trainings(run), done_trainings(Workplace(self.root, run.name), run)
+        return (
+            f"run {run.name}: {len(jobs)} trainings, {len(done)} of them ended here; whatever did "
+            "not change since comes from DVC's cache"
+        )
+
+    def make(self, stale: Stale, say: Say) -> None:
+        """Runs what is missing, and with ``rerun`` what is stale.
+
+        Raises:
+            EarwitnessError: a stage failed, or another process makes this run.
+        """
+        states = self.states()
+        waiting = []
+        for name, state in states.items():
+            if state.result is None or (state.stale and stale == "rerun"):
+                say(f"{name}: {state.in_words}")
+                waiting.append(state.run.name)
+        revision = revision_of(self.root) if waiting else None
+        for run in self.runs:
+            if run.name in waiting and revision is not None:
+                self._make_run(run, states, revision, say)
+
+    def _make_run(
+        self, run: TableRun, states: Mapping[str, State], revision: Revision, say: Say
+    ) -> None:
+        """All rows of a run, those that are there too: they cost no training, and are compared."""
+        workplace = Workplace(self.root, run.name)
+        made_of = {name: states[name].wanted for name in run.rows}
+        digests = [self.seeds, *(each.model_dump() for each in made_of.values())]
+        experiment = f"{self.named.name}-{self.dataset}-{digest_of(digests)[:6]}"
+        run_experiment(workplace, run, revision, experiment, say)
+        for name, wanted in made_of.items():
+            clips, metrics = measured(workplace.tree, run, name)
+            times = times_of(workplace, run, name)
+            result = RowResult(
+                settings=wanted.settings,
+                settings_digest=wanted.settings_digest,
+                code=wanted.code,
+                code_digest=wanted.code_digest,
+                seeds=self.seeds,
+                clips=clips,
+                metrics=metrics,
+                revision=str(revision),
+                experiment=experiment,
+                date=datetime.now(UTC).isoformat(timespec="seconds"),
+                machine=_machine(times),
+                seconds=round(sum(each.seconds for each in times), 1) if times else None,
+            )
+            self.results.save(name, result)
+
+    def table(self, metrics: Sequence[str] = ()) -> MadeTable:
+        """What there is now."""
+        results = {
+            name: (state.result, state.stale)
+            for name, state in self.states().items()
+            if state.result is not None
+        }
+        return make_table(self.named, self.rows, self.dataset, self.seeds, results, metrics)
+
+
+def _machine(times: Sequence[StageTime]) -> str:
+    """What the jobs ran on, in words."""
+    if not times:
+        return processor()
+    last = times[-1]
+    cores = f"{last.cores} core{'s' if last.cores > 1 else ''}"
+    return f"{last.cpu}, {cores}" + (f", {last.gpu}" if last.gpu else "")

@@ -1,0 +1,213 @@
+"""Runs what a table is missing, as DVC experiments, and says how far it is.
+
+Each run is ``dvc repro`` in a workplace of its own, saved as an experiment of this repository when
+it is done. Whatever ends it, Ctrl-C, a crash or ``kill -9``, the same command goes on: DVC keeps
+each job that has ended, and a training its checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from earwitness.repair import repaired
+from earwitness.tables.resolving import TableRun
+from earwitness.tables.workplace import Revision, Workplace
+from pipeline.errors import EarwitnessError
+from pipeline.lock import exclusive
+from pipeline.times import StageTime, time_of
+
+RUNS = re.compile(r"Running stage '(.+)':")
+HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
+TRAINING = {"train_retriever": "retrievers", "adapt": "retrievers",
+            "train_captioner": "captioners", "finetune": "captioners"}  # fmt: skip
+KEPT = 200  # last lines of a run's output that are searched for its error
+PATIENCE = 10  # seconds that an interrupted DVC has to end
+_PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
+
+Say = Callable[[str], None]
+
+
+def run_experiment(
+    workplace: Workplace, run: TableRun, revision: Revision, experiment: str, say: Say
+) -> None:
+    """Makes the metrics of a run, and keeps it as DVC's experiment ``experiment``.
+
+    Args:
+        say: is given each line of progress.
+
+    Raises:
+        EarwitnessError: a stage failed; its own error line, and where the whole output is, are in
+            the message. Or another process makes this run.
+    """
+    with exclusive(workplace.lock):
+        workplace.prepare(run, revision)
+        for line in repaired(workplace.tree):
+            say(line)
+        waiting = trainings(run)
+        with workplace.log.open("w", encoding="utf-8") as log:
+            lines = deque[str](maxlen=KEPT)
+            for line in _repro(workplace, run.targets):
+                log.write(line)
+                log.flush()
+                lines.append(line.rstrip())
+                if told := progress(line, waiting):
+                    say(told)
+        if (code := _code(lines)) != 0:
+            raise EarwitnessError(_failure(run, lines, workplace.log, code))
+        _save(workplace, experiment, say)
+
+
+def trainings(run: TableRun) -> dict[str, str]:
+    """Job → what is trained and with which seed, in words; DVC's names of the jobs."""
+    params, found = run.params, {}
+    kinds = {
+        "train_retriever": params.retrievers,
+        "adapt": params.adapted,
+        "train_captioner": params.captioners,
+        "finetune": params.finetuned,
+    }
+    for stage, entries in kinds.items():
+        for name in entries:
+            for seed in params.seeds:
+                found[f"{stage}@{name}-{seed}"] = f"{name}, seed {seed}"
+    return found
+
+
+def done_trainings(workplace: Workplace, run: TableRun) -> list[str]:
+    """Those of a run that have ended here, by the plan that stands in its workplace."""
+    times = workplace.root / "data" / "times"
+    found = []
+    for job, words in trainings(run).items():
+        stage = job.partition("@")[0]
+        name, _, seed = words.partition(", seed ")
+        plan = workplace.tree / "data" / "plans" / TRAINING[stage] / name / f"{seed}.json"
+        if time_of(times, plan) is not None:
+            found.append(job)
+    return found
+
+
+def progress(line: str, waiting: dict[str, str]) -> str:
+    """What a line of DVC's says of the work, in words; a training leaves ``waiting``."""
+    if match := HAS.search(line):
+        waiting.pop(match[1], None)
+        return ""
+    if (match := RUNS.search(line)) is None:
+        return ""
+    if (words := waiting.pop(match[1], None)) is None:
+        return match[1]
+    rest = f"; {len(waiting)} more trainings after it" if waiting else ""
+    return f"{match[1]} ({words}){rest}"
+
+
+def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
+    """The output of ``dvc repro``, line by line; the last says how it ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *targets],
+        cwd=workplace.tree,
+        env=_environment(workplace.root),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        preexec_fn=_end_with_parent,
+    )
+    assert process.stdout is not None
+    try:
+        yield from process.stdout
+    except BaseException:  # Ctrl-C: DVC had it too, and ends when its stage has
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        process.terminate()
+        raise
+    finally:
+        code = process.wait()
+    yield f"{_ENDED}{code}\n"
+
+
+_ENDED = "dvc ended with "
+
+
+def _code(lines: deque[str]) -> int:
+    return int(lines[-1].removeprefix(_ENDED))
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """Of DVC and its stages: this Python, the workplace's code, the original's untracked files."""
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    given |= {"DVC_ROOT": str(root), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
+    given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
+    return given
+
+
+def _end_with_parent() -> None:
+    """A DVC that outlived a killed command would go on beside the next."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+
+
+def _failure(run: TableRun, lines: deque[str], log: Path, code: int) -> str:
+    """One line: the stage, its own error, and where to read the rest."""
+    stages = [match[1] for line in lines if (match := RUNS.search(line))]
+    errors = [line for line in lines if line.lower().startswith("error: ")]
+    said = errors[0].partition(": ")[2] if errors else f"dvc ended with {code}"
+    where = f"{stages[-1]} of {run.name}" if stages else run.name
+    return f"{where}: {said}; all that it said is in {log}"
+
+
+def _save(workplace: Workplace, experiment: str, say: Say) -> None:
+    """Keeps what was made as an experiment; a run whose metrics are there does not fail for it."""
+    folders = [name for name in ("metrics", "intervals") if (workplace.tree / name).is_dir()]
+    command = ["exp", "save", "--force", "--name", experiment]
+    for name in folders:
+        command += ["--include-untracked", name]
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *command],
+        cwd=workplace.tree,
+        env=_environment(workplace.root),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:200]
+        say(f"warning: not kept as an experiment of DVC ({said})")
+
+
+def times_of(workplace: Workplace, run: TableRun, row: str) -> list[StageTime]:
+    """What each job of a row took, also those that it shares with others; where that is known."""
+    times = workplace.root / "data" / "times"
+    found = [time_of(times, path) for path in _plans(workplace, run, row)]
+    return [each for each in found if each is not None]
+
+
+def _plans(workplace: Workplace, run: TableRun, row: str) -> Iterator[Path]:
+    """The plans of what is trained for a row alone or with others, and of its captions."""
+    named, plans = run.rows[row], workplace.tree / "data" / "plans"
+    if named.system:
+        members = run.params.systems[named.system].captioners
+        tuned = run.params.finetuned
+        bases = [tuned[name].captioner for name in members if name in tuned]
+        for name in dict.fromkeys((*bases, *members)):
+            yield from (plans / "captioners" / name).glob("*.json")
+        yield plans / "systems" / f"{run.dataset}-{named.system}.json"
+    if named.retrieval_system:
+        for name in run.params.retrieval_systems[named.retrieval_system].retrievers:
+            yield from (plans / "retrievers" / name).glob("*.json")
+
+
+def duration(seconds: float) -> str:
+    """``0:42``, ``12:05``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
