@@ -146,7 +146,7 @@ def _tested(table: MadeTable, made: Mapping[str, RowResult]) -> list[str]:
         return []
     return [
         f"{CLEAR}: differs from “{table.rows[table.base].label}” by more than the noise (paired "
-        "permutation test over clips, with all seeds, corrected for the rows: p < 0.05)."
+        "permutation test over clips and seeds, corrected for the rows: p < 0.05)."
     ]
 
 

@@ -1,7 +1,7 @@
 """Tables in git: ``tables/<table>-<dataset>.json`` and ``.md``, and their blocks in the docs.
 
 A block of docs/results.md stands between ``<!-- table NAME DATASET -->`` and ``<!-- end -->``;
-it is what its JSON prints, and empty where there is none yet.
+it is what its JSON prints, or says that there is none yet.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def refreshed(page: str, root: Path) -> str:
 def block_text(root: Path, table: str, dataset: str) -> str:
     """What stands between a block's marks."""
     path = json_path(root, table, dataset)
-    return f"\n{markdown(read_made(path))}\n" if path.is_file() else ""
+    if not path.is_file():
+        return f"\nNot made yet: `earwitness table {table} {dataset} --write`.\n\n"
+    return f"\n{markdown(read_made(path))}\n"
 
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
