@@ -81,21 +81,22 @@ class CaptioningPipeline:
 
 def pipeline(
     task: str, model: str | Path | None = None, *, root: str | Path | None = None,
-    device: str = "auto",
+    device: str = "auto", seed: int | None = None,
 ) -> CaptioningPipeline:  # fmt: skip
     """As ``transformers.pipeline``, of what was trained here.
 
     Args:
         task: ``audio-captioning``.
         model: a system, a captioner's folder, an exported folder or ``hub:ORG/NAME``; None: the
-            first system of the repository. ``root`` and ``device``: see :func:`earwitness.load`.
+            first system of the repository. ``root``, ``device``, ``seed``: see
+            :func:`earwitness.load`.
 
     Raises:
         EarwitnessError: another task, or as :func:`earwitness.load`.
     """
     if task not in TASKS:
         raise EarwitnessError(f"no task '{task}'{nearest(task, TASKS)}")
-    return CaptioningPipeline(CaptioningSystem.load(model, root=root, device=device))
+    return CaptioningPipeline(CaptioningSystem.load(model, root=root, device=device, seed=seed))
 
 
 def _sound(given: Any, place: str) -> tuple[Path | NDArray[Any], int | None]:

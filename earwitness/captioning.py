@@ -26,7 +26,7 @@ from earwitness.captions.recordings import (
 from earwitness.certainty import Usual, usual
 from earwitness.inputs import Sound, read_sounds
 from earwitness.places import Place, place_of
-from earwitness.repository import Repository
+from earwitness.repository import Repository, chosen_seed, seed_folder
 from earwitness.sound_features import SoundFeatures
 from earwitness.training_data import FOR_CAPTIONS, sound_of, warn_if_synthetic
 from pipeline.config.evaluation import DecodingConfig, SystemConfig
@@ -39,6 +39,7 @@ from pipeline.decoding.text_memory import TextMemory, open_memory
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
 from pipeline.limits import LONGEST_MINUTES
+from pipeline.planning.lookup import system_seeds
 from pipeline.trained.captioner import load_captioner
 
 
@@ -49,31 +50,40 @@ class CaptioningSystem:
     ensemble: Ensemble
     memories: tuple[TextMemory | None, ...]  # one a captioner
     decoding: DecodingConfig
-    seed: int  # of the method `sample`
+    seed: int  # that its models were trained with, and of the method `sample`
     features: SoundFeatures
     usual: Usual | None  # what its captions of held-out clips are like
     reranker: Reranker | None = None  # chooses among the hypotheses
 
     @classmethod
     def load(
-        cls, name: str | Path | None = None, *, root: str | Path | None = None, device: str = "auto"
+        cls,
+        name: str | Path | None = None,
+        *,
+        root: str | Path | None = None,
+        device: str = "auto",
+        seed: int | None = None,
     ) -> CaptioningSystem:
         """A system of ``params.yaml``, the first where none is named, or one captioner's folder.
 
         Arguments and errors are those of :func:`earwitness.load`.
         """
-        return cls.open(place_of(name, root), device)
+        return cls.open(place_of(name, root), device, seed)
 
     @classmethod
-    def open(cls, place: Place, device: str = "auto") -> CaptioningSystem:
+    def open(cls, place: Place, device: str = "auto", seed: int | None = None) -> CaptioningSystem:
         """As :meth:`load`, of a place that is found already."""
         repository, name, folder = place
         if folder is not None:
-            params, system_name = repository.params(), folder.name
+            params = repository.params()
+            folder, seed = seed_folder(folder, seed, repository)
             ensemble = Ensemble((load_captioner(folder, device),))
+            system_name = ensemble.captioners[0].plan.name
         else:
             system_name, system, params = _system(repository, name)
-            folders = [repository.captioners / member for member in system.captioners]
+            seeds = system_seeds(params)[system_name]
+            seed = chosen_seed(system_name, seeds, seed, repository.params_file)
+            folders = [repository.captioner(member, seed) for member in system.captioners]
             members = tuple(load_captioner(own, device) for own in folders)
             ensemble = Ensemble(members, system.combine)
         places = repository.data / "corpora", repository.data / "features"
@@ -85,9 +95,9 @@ class CaptioningSystem:
         warn_if_synthetic(system_name, known, params, repository, FOR_CAPTIONS)
         features = SoundFeatures(repository, ensemble.device)
         tokenizer = ensemble.captioners[0].tokenizer
-        expected = usual(system_name, known, tokenizer, params, repository)
-        chooser = open_reranker(params.rerank, repository.retrievers, ensemble.device)
-        return cls(ensemble, memories, params.decoding, params.seed, features, expected, chooser)
+        expected = usual(system_name, seed, known, tokenizer, params, repository)
+        chooser = open_reranker(params.rerank, repository.retrievers, seed, ensemble.device)
+        return cls(ensemble, memories, params.decoding, seed, features, expected, chooser)
 
     def caption(
         self,
@@ -105,7 +115,7 @@ class CaptioningSystem:
             sounds: N files, or arrays (samples,) or (channels, samples) of floats, full scale ±1.
             sample_rate: of the arrays, in Hz; needed where there are some.
             candidates: so many of the other hypotheses, best first; None: all that were found.
-            seed: of the decoding method ``sample``; None: the repository's.
+            seed: of the decoding method ``sample``; None: that of its models.
             longest_minutes: a longer file is refused, before it takes memory.
             decoding: settings of the section ``decoding`` for this call, such as ``beams=8``.
 

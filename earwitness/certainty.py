@@ -36,6 +36,7 @@ class Usual(NamedTuple):
 
 def usual(
     system: str,
+    seed: int,
     trained_on: Sequence[str],
     tokenizer: Tokenizer,
     params: Params,
@@ -44,21 +45,26 @@ def usual(
     """What a system's held-out captions are like; None where there are none, or too few.
 
     Args:
+        seed: that its models were trained with.
         trained_on: datasets; a test set that is one of them comes first.
     """
     for dataset in sorted(params.test_sets, key=lambda name: name not in trained_on):
-        texts, log_probs = _predicted(repository.data / f"predictions/{dataset}/{system}.csv")
+        texts, log_probs = _predicted(repository.data / f"predictions/{dataset}/{system}.csv", seed)
         if len(texts) >= LEAST:
             values = per_token(texts, log_probs, tokenizer)
             return Usual(float(np.percentile(values, PERCENTILE)), tokenizer)
     return None
 
 
-def _predicted(path: Path) -> tuple[list[str], list[float]]:
-    """Captions and log-probabilities; none of a table that is not there or broken."""
+def _predicted(path: Path, seed: int) -> tuple[list[str], list[float]]:
+    """Captions and log-probabilities of a seed; none of a table that is not there or broken."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [(row["caption"], float(row["log_prob"])) for row in csv.DictReader(stream)]
+            rows = [
+                (row["caption"], float(row["log_prob"]))
+                for row in csv.DictReader(stream)
+                if row.get("seed", str(seed)) == str(seed)  # older exports' have none
+            ]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return [], []
     return [text for text, _ in rows], [log_prob for _, log_prob in rows]

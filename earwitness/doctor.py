@@ -12,7 +12,8 @@ from earwitness.repository import Repository
 from earwitness.training_data import datasets_of, in_words
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
-from pipeline.planning.lookup import all_captioners, all_retrievers
+from pipeline.model_folders import model_of
+from pipeline.planning.lookup import captioner_seeds, retriever_seeds
 from pipeline.weights import Weights
 
 
@@ -38,14 +39,24 @@ def examine(repository: Repository) -> Iterator[Finding]:
     yield from _datasets(settings, repository)
     yield from _weights(settings, repository)
     yield from _evaluation(settings)
-    retrievers, captioners = [*all_retrievers(settings)], [*all_captioners(settings)]
-    for kind, names in (("retriever", retrievers), ("captioner", captioners)):
-        for name in names:
-            folder = repository.data / "models" / f"{kind}s" / name
-            there = (folder / "model.safetensors").is_file()
-            data = in_words(datasets_of(folder), settings, repository)
-            about = f"{folder}, trained on {data}" if data else str(folder)
-            yield Finding(f"{kind} {name}", there, about if there else "run `dvc repro`")
+    yield from _models(settings, repository)
+
+
+def _models(params: Params, repository: Repository) -> Iterator[Finding]:
+    """One line each, whatever the number of its seeds."""
+    spaces: dict[str, tuple[int, ...]] = {name: (0,) for name in params.spaces}  # any: it has none
+    retrievers, captioners = spaces | retriever_seeds(params), captioner_seeds(params)
+    for kind, models in (("retriever", retrievers), ("captioner", captioners)):
+        for name, seeds in models.items():
+            place = repository.data / "models" / f"{kind}s" / name
+            folders = {seed: model_of(place, seed) for seed in seeds}
+            missing = [s for s, own in folders.items() if not (own / "model.safetensors").is_file()]
+            data = in_words(datasets_of(folders[seeds[0]]), params, repository) if seeds else ""
+            about = f"{place}, trained on {data}" if data else str(place)
+            if missing:
+                of = f" (seed {', '.join(map(str, missing))})" if len(seeds) > 1 else ""
+                about = f"run `dvc repro`{of}"
+            yield Finding(f"{kind} {name}", not missing, about)
 
 
 def _dvc(root: Path) -> Iterator[Finding]:

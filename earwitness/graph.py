@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
+from pipeline.config.params import load_params
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
 PLANS = "data/plans"
-AHEAD = ("look", "plan")  # the stages that decide what runs, and make no data
+# the stages that decide what runs, and make no data
+AHEAD = ("look", "plan", "plan_adapt", "plan_finetune")
 
 
 class Job(NamedTuple):
@@ -60,10 +62,17 @@ def read_jobs(root: Path, partly: bool = False) -> dict[str, Job]:
 
 
 def open_repository(root: Path) -> Any:
-    """DVC's own view of the repository."""
+    """DVC's own view of the repository.
+
+    Raises:
+        EarwitnessError: there is none, or its parameters are wrong: DVC stumbles over some of these
+            without saying where.
+    """
     from dvc.exceptions import DvcException, NotDvcRepoError  # half a second
     from dvc.repo import Repo
 
+    if (Path(root) / "params.yaml").is_file():
+        load_params(Path(root) / "params.yaml")
     try:
         repository = Repo(str(root))
         repository.index.stages  # noqa: B018 - parses dvc.yaml

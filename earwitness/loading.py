@@ -12,27 +12,33 @@ from pipeline.errors import EarwitnessError
 
 
 def load(
-    name: str | Path, *, root: str | Path | None = None, device: str = "auto"
+    name: str | Path,
+    *,
+    root: str | Path | None = None,
+    device: str = "auto",
+    seed: int | None = None,
 ) -> CaptioningSystem | RetrievalSystem:
     """A trained captioning or retrieval system; to say which, call either class's ``load``.
 
     Args:
         name: a system of ``params.yaml``, of ``systems`` or ``retrieval_systems``; or the folder of
-            one model, ``…/data/models/captioners/NAME`` or ``…/retrievers/NAME``: a ``Path``, or
-            text with a ``/``; or a folder that ``earwitness export`` wrote, or ``hub:ORG/NAME``.
+            one model, ``…/data/models/captioners/NAME`` or ``…/retrievers/NAME``, of one seed
+            ``…/NAME/2``: a ``Path``, or text with a ``/``; or a folder that ``earwitness export``
+            wrote, or ``hub:ORG/NAME``.
         root: the repository; where it is not given it is found, see docs/api.md.
         device: ``auto``, ``cpu``, ``cuda`` …
+        seed: that its models were trained with, one of ``seeds``; None: the first.
 
     Raises:
-        EarwitnessError: there is no such system, or it is not trained.
+        EarwitnessError: there is no such system, or it is not trained, or not with that seed.
     """
     place = place_of(name, root)
     if place.model is not None:
-        match place.model.parent.name:
-            case "captioners":
-                return CaptioningSystem.open(place, device)
-            case "retrievers":
-                return RetrievalSystem.open(place, device)
+        kinds = {place.model.parent.name, place.model.parent.parent.name}
+        if "captioners" in kinds:
+            return CaptioningSystem.open(place, device, seed)
+        if "retrievers" in kinds:
+            return RetrievalSystem.open(place, device, seed)
         raise EarwitnessError(
             f"{name}: not a model's folder; give …/data/models/captioners/NAME or "
             "…/data/models/retrievers/NAME"
@@ -46,8 +52,8 @@ def load(
             "by CaptioningSystem.load or RetrievalSystem.load"
         )
     if captioning:
-        return CaptioningSystem.open(place, device)
+        return CaptioningSystem.open(place, device, seed)
     if retrieval:
-        return RetrievalSystem.open(place, device)
+        return RetrievalSystem.open(place, device, seed)
     known = [*params.systems, *params.retrieval_systems]
     raise EarwitnessError(f"{repository.params_file}: no system '{name}'{nearest(name, known)}")

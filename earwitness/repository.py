@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from pipeline.config.fields import Outside, marker
 from pipeline.config.params import Params, load_params
 from pipeline.config.section import Section
 from pipeline.errors import EarwitnessError
+from pipeline.model_folders import model_of, seeds_in
 from pipeline.weights import Weights
 
 E = TypeVar("E", bound=Section)
@@ -43,6 +45,18 @@ class Repository:
     @property
     def retrievers(self) -> Path:
         return self.data / "models" / "retrievers"
+
+    def captioner(self, name: str, seed: int) -> Path:
+        """The folder of a captioner's model of one seed."""
+        return model_of(self.captioners / name, seed)
+
+    def retriever(self, name: str, seed: int) -> Path:
+        """The folder of a retriever's model of one seed; of a space, its own."""
+        return model_of(self.retrievers / name, seed)
+
+    def encoder(self, name: str) -> Path:
+        """The folder of the retriever whose features are stored: that of the first seed."""
+        return self.retriever(name, self.params().seeds[0])
 
     @property
     def spice(self) -> Path:
@@ -99,6 +113,48 @@ def model_folder(name: str | Path | None) -> Path | None:
     if name is None or (isinstance(name, str) and not {"/", os.sep} & {*name}):
         return None
     return Path(name).expanduser().resolve()
+
+
+def seed_folder(model: Path, seed: int | None, repository: Repository) -> tuple[Path, int]:
+    """The folder of one seed of a model that a person names by its folder, and the seed.
+
+    Args:
+        model: ``…/edtc``, or ``…/edtc/2``.
+        seed: None: the one that ``model`` names, else the first.
+
+    Raises:
+        EarwitnessError: it is not trained with that seed.
+    """
+    first = repository.params().seeds
+    there = seeds_in(model)
+    if there:
+        chosen = next((own for own in first if own in there), there[0]) if seed is None else seed
+        if chosen not in there:
+            known = ", ".join(map(str, there))
+            raise EarwitnessError(f"{model}: not trained with seed {chosen}; there: {known}")
+        return model / str(chosen), chosen
+    named = int(model.name) if model.name.isascii() and model.name.isdecimal() else None
+    if seed is not None and seed != named:
+        what = "has no seeds" if named is None else f"is of seed {named}"
+        raise EarwitnessError(f"{model}: {what}; give the folder above it, or no seed")
+    return model, first[0] if named is None else named
+
+
+def chosen_seed(system: str, seeds: Sequence[int], seed: int | None, source: Path) -> int:
+    """The seed that is asked for, one of a system's ``seeds``; None: the first.
+
+    Raises:
+        EarwitnessError: it is not one of them.
+    """
+    if seed is None:
+        return seeds[0]
+    if seed not in seeds:
+        known = ", ".join(map(str, seeds))
+        raise EarwitnessError(
+            f"{source}: '{system}' is not made with seed {seed} (known: {known}); give one of "
+            "those, or add it to seeds and run `dvc repro`"
+        )
+    return seed
 
 
 def _named(root: str | Path, by: str = "") -> Repository:

@@ -14,15 +14,15 @@ from torch import Tensor
 from earwitness.excerpts import Spans, excerpt_features
 from earwitness.inputs import Sound, read_sounds
 from earwitness.places import Place, place_of
-from earwitness.repository import Repository, model_folder
+from earwitness.repository import Repository, chosen_seed, model_folder, seed_folder
 from earwitness.sound_features import Entries, Feature, SoundFeatures
 from earwitness.training_data import FOR_SEARCH, datasets_of, warn_if_synthetic
 from pipeline.audio.waveforms import Waveform
-from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.errors import EarwitnessError
 from pipeline.limits import LONGEST_MINUTES
 from pipeline.metrics.retrieval import mean_similarity
+from pipeline.planning.lookup import retrieval_seeds
 from pipeline.trained.readers import StoredTextReader
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
@@ -37,12 +37,20 @@ class RetrievalSystem:
     :meth:`similarity`, which knows what each retriever was trained with.
     """
 
-    def __init__(self, members: Sequence[TrainedRetriever], features: SoundFeatures) -> None:
+    def __init__(
+        self, members: Sequence[TrainedRetriever], features: SoundFeatures, seed: int = 1
+    ) -> None:
         self.members, self._features = tuple(members), features
+        self.seed = seed  # that they were trained with
 
     @classmethod
     def load(
-        cls, name: str | Path | None = None, *, root: str | Path | None = None, device: str = "auto"
+        cls,
+        name: str | Path | None = None,
+        *,
+        root: str | Path | None = None,
+        device: str = "auto",
+        seed: int | None = None,
     ) -> RetrievalSystem:
         """A system of ``params.yaml``, its first of retrievers where none is named, or one
         retriever's folder.
@@ -50,24 +58,19 @@ class RetrievalSystem:
         Arguments and errors are those of :func:`earwitness.load`; a system that ranks by captions
         is refused, for it reads no sound.
         """
-        return cls.open(place_of(name, root), device)
+        return cls.open(place_of(name, root), device, seed)
 
     @classmethod
-    def open(cls, place: Place, device: str = "auto") -> RetrievalSystem:
+    def open(cls, place: Place, device: str = "auto", seed: int | None = None) -> RetrievalSystem:
         """As :meth:`load`, of a place that is found already."""
         repository, name, folder = place
-        found, folders = system_members(folder or name, repository)
-        params = repository.params()
-        return cls._of(folder.name if folder else found, folders, params, repository, device)
-
-    @classmethod
-    def _of(
-        cls, name: str, folders: Sequence[Path], params: Params, repository: Repository, device: str
-    ) -> RetrievalSystem:
-        members = [_located(load_retriever(folder, device), repository) for folder in folders]
-        known = [dataset for folder in folders for dataset in datasets_of(folder)]
-        warn_if_synthetic(name, known, params, repository, FOR_SEARCH)
-        return cls(members, SoundFeatures(repository, members[0].device))
+        found, folders, seed = system_members(folder or name, repository, seed)
+        members = [_located(load_retriever(own, device), repository) for own in folders]
+        known = [dataset for own in folders for dataset in datasets_of(own)]
+        if folder is not None:
+            found = members[0].plan.name
+        warn_if_synthetic(found, known, repository.params(), repository, FOR_SEARCH)
+        return cls(members, SoundFeatures(repository, members[0].device), seed)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -170,19 +173,25 @@ class RetrievalSystem:
         return torch.from_numpy(embeddings).split(self.widths, dim=1)
 
 
-def system_members(name: str | Path | None, repository: Repository) -> tuple[str, list[Path]]:
-    """The name of a retrieval system, and its retrievers' folders.
+def system_members(
+    name: str | Path | None, repository: Repository, seed: int | None = None
+) -> tuple[str, list[Path], int]:
+    """The name of a retrieval system, its retrievers' folders, and the seed of their models.
 
     Args:
         name: of ``params.yaml``, or one retriever's folder; None: the first that reads sound.
+        seed: None: the first.
 
     Raises:
-        EarwitnessError: there is no such system, or it ranks by captions and reads no sound.
+        EarwitnessError: there is no such system, or it ranks by captions and reads no sound, or it
+            is not made with that seed.
     """
     folder = model_folder(name)
     if folder is not None:
-        return str(folder), [folder]
-    systems, source = repository.params().retrieval_systems, repository.params_file
+        own, seed = seed_folder(folder, seed, repository)
+        return str(own), [own], seed
+    params, source = repository.params(), repository.params_file
+    systems = params.retrieval_systems
     if not systems:
         raise EarwitnessError(f"{source}: retrieval_systems is empty; add one and run `dvc repro`")
     able = [each for each, own in systems.items() if own.retrievers]
@@ -194,7 +203,8 @@ def system_members(name: str | Path | None, repository: Repository) -> tuple[str
             f"{source}: retrieval system '{name}' ranks by captions and reads no sound; name "
             "one of retrievers"
         )
-    return name, [repository.retrievers / member for member in systems[name].retrievers]
+    seed = chosen_seed(name, retrieval_seeds(params)[name], seed, source)
+    return name, [repository.retriever(own, seed) for own in systems[name].retrievers], seed
 
 
 def _located(member: TrainedRetriever, repository: Repository) -> TrainedRetriever:

@@ -106,7 +106,7 @@ class SoundFeatures:
         for feature in features:
             name, _, part = feature[1].partition("/")
             if part:
-                folder = self._repository.retrievers / name
+                folder = self._repository.encoder(name)
                 found |= dict.fromkeys((folder / "plan.json", folder / "model.safetensors"))
             for each in self._read(feature):
                 found[self._plan_file(each)] = None
@@ -159,7 +159,7 @@ class SoundFeatures:
 
     def _retriever(self, name: str) -> TrainedRetriever:
         if name not in self._retrievers:
-            folder = self._repository.retrievers / name
+            folder = self._repository.encoder(name)
             self._retrievers[name] = load_retriever(folder, self._device)
         return self._retrievers[name]
 

@@ -14,6 +14,7 @@ from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.metrics.tables import read_predictions
+from pipeline.planning.lookup import system_seeds
 
 EXAMPLES = 5
 LABELS = {  # of captions and of retrieval, the likeliest to be asked for first
@@ -86,7 +87,7 @@ def summarise(repository: Repository) -> Summary:
     dataset = params.test_sets[0] if params.test_sets else ""
     system = next(iter(params.systems), "")
     clips = _clips(repository, params, dataset)
-    examples = _examples(repository, dataset, system, clips, missing)
+    examples = _examples(repository, params, dataset, clips, missing)
     scores = []
     if not clips or any(clip.captions for clip in clips):  # a challenge's test set has none
         scores += _captioning(repository, params, dataset, missing)
@@ -107,17 +108,24 @@ def _clips(repository: Repository, params: Params, dataset: str) -> tuple[Clip, 
 
 
 def _examples(
-    repository: Repository, dataset: str, system: str, clips: Sequence[Clip], missing: list[str]
+    repository: Repository,
+    params: Params,
+    dataset: str,
+    clips: Sequence[Clip],
+    missing: list[str],
 ) -> list[Example]:
-    """Five clips, evenly spread in the order of the test set."""
-    if not (dataset and system):
+    """Five clips, evenly spread in the order of the test set; captions of the first seed."""
+    if not (dataset and params.systems):
         return []
+    system, seeds = next(iter(system_seeds(params).items()))
+    seed = seeds[0]
     job = f"dvc repro decode@{dataset}-{system}"
     path = repository.data / "predictions" / dataset / f"{system}.csv"
     if not (clips and path.is_file()):
         missing.append(f"no captions of {system} on {dataset} yet: {job}")
         return []
-    captions = read_predictions(path, [clip.clip_id for clip in clips], f"run `{job}`")
+    ids, hint = [clip.clip_id for clip in clips], f"run `{job}`"
+    captions = read_predictions(path, ids, [seed], hint)[seed]
     chosen = dict.fromkeys(at * len(clips) // EXAMPLES for at in range(EXAMPLES))
     return [Example(clips[at].clip_id, captions[at], clips[at].captions) for at in chosen]
 
@@ -192,7 +200,7 @@ def _next(params: Params, dataset: str) -> list[Step]:
     if synthetic:  # its captioners know no real sound
         yours = Step("captions and search of real sound", "earwitness recipe listen && dvc repro")
     fused = any(getattr(captioner, "fuser", False) for captioner in params.captioners.values())
-    knob = "fuser.layers=3" if fused else "seed=2"
+    knob = "fuser.layers=3" if fused else "'seeds=[1,2]'"
     return [
         yours,
         Step("change one setting; only what reads it runs", f"dvc exp run -S {knob}"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from earwitness.repository import Repository
 from pipeline.config.params import Params
@@ -13,7 +14,7 @@ from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError, SyntheticSoundWarning
 from pipeline.files import read_json
-from pipeline.trained.folder import PLAN
+from pipeline.model_folders import PLAN
 
 PACKAGE = str(Path(__file__).parent)
 FOR_CAPTIONS = "for one that does: earwitness recipe listen && dvc repro"
@@ -26,7 +27,7 @@ def sound_of(plan: CaptionerPlan, repository: Repository) -> list[str]:
     for feature in plan.features:
         retriever, _, part = feature.partition("/")
         if part:
-            found += datasets_of(repository.retrievers / retriever)
+            found += datasets_of(repository.encoder(retriever))
     return [*dict.fromkeys(found)]
 
 
@@ -38,8 +39,11 @@ def datasets_of(model: Path) -> list[str]:
         plan = read_json(model / PLAN, "")
     except EarwitnessError:
         return []
-    if not isinstance(plan, dict):
-        return []
+    return datasets_in(plan) if isinstance(plan, dict) else []
+
+
+def datasets_in(plan: Mapping[str, Any]) -> list[str]:
+    """As :func:`datasets_of`, of a plan."""
     named = [*plan.get("datasets", ()), plan.get("sound_dataset") or plan.get("dataset")]
     return [name for name in named if isinstance(name, str)]
 

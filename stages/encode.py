@@ -12,9 +12,7 @@ from stages.run import run
 
 def main(dataset: str, retriever: str) -> None:
     """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; frames if planned."""
-    plan = EncodingPlan.load(
-        paths.PLANS / "retrievers" / "encoding" / f"{dataset}-{retriever}.json"
-    )
+    plan = EncodingPlan.load(paths.PLANS / "encoding" / f"{dataset}-{retriever}.json")
     from pipeline.device import set_up
     from pipeline.trained.encoding import encode
     from pipeline.trained.folder import WEIGHTS
@@ -22,6 +20,8 @@ def main(dataset: str, retriever: str) -> None:
 
     device = set_up(plan.hardware.device, plan.hardware.threads)
     folder = paths.MODELS / "retrievers" / retriever
+    if plan.seed is not None:
+        folder /= str(plan.seed)
     features = paths.FEATURES / dataset
     trained = load_retriever(folder, device)
     indexes, report = encode(

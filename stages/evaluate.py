@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.device import set_up
@@ -24,9 +27,10 @@ def main(dataset: str) -> None:
     clips = manifest.recordings(plan.evaluation.split)
     ids = [clip.clip_id for clip in clips]
     candidates = {
-        system: read_predictions(
+        system: _of_first_seed(
             paths.PREDICTIONS / dataset / f"{system}.csv",
             ids,
+            plan.seeds[system][:1],
             f"run `dvc repro decode@{dataset}-{system}`",
         )
         for system in plan.systems
@@ -47,6 +51,10 @@ def main(dataset: str) -> None:
     captions = {name: chosen.candidates for name, chosen in (sets | baselines).items()}
     write_scores(result, ids, captions, metrics, scores)
     print(table(result))
+
+
+def _of_first_seed(path: Path, ids: Sequence[str], seeds: Sequence[int], hint: str) -> list[str]:
+    return read_predictions(path, ids, seeds, hint)[seeds[0]]
 
 
 if __name__ == "__main__":

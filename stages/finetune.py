@@ -1,4 +1,4 @@
-"""Finetunes a captioner by rewards: ``python -m stages.finetune <name>``."""
+"""Finetunes a captioner by rewards: ``python -m stages.finetune <name> <seed>``."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from pipeline.config.plans import FinetuningPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
+from stages.asked import load_asked
 from stages.run import run
 
 
-def main(name: str) -> None:
-    """Writes data/models/captioners/<name>/ by data/plans/captioners/<name>.json."""
-    plan = FinetuningPlan.load(paths.PLANS / "captioners" / f"{name}.json")
-    train(plan, paths.MODELS / "captioners", paths.CHECKPOINTS)
+def main(name: str, seed: int) -> None:
+    """Writes data/models/captioners/<name>/<seed>/ by data/plans/finetuned/<name>/<seed>.json."""
+    models = paths.MODELS / "captioners"
+    output = models / name / str(seed)
+    plan = load_asked(FinetuningPlan, paths.PLANS / "finetuned" / name / f"{seed}.json", output)
+    if plan is not None:
+        train(plan, models / plan.captioner / str(seed), output, paths.CHECKPOINTS)
 
 
-def train(plan: FinetuningPlan, models: Path, checkpoints: Path) -> None:
-    """Finetunes the plan's captioner, of the folder ``models``, into ``<models>/<name>/``."""
+def train(plan: FinetuningPlan, start: Path, output: Path, checkpoints: Path) -> None:
+    """Finetunes the captioner in the folder ``start``, into the folder ``output``."""
     from pipeline.trained.captioner import load_captioner
     from pipeline.training.finetuning import finetune_captioner
 
     progress = finetune_captioner(
         plan,
-        load_captioner(models / plan.captioner, "cpu"),
+        load_captioner(start, "cpu"),
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
         open_stores(paths.FEATURES / plan.dataset, plan.features),
-        output=models / plan.name,
+        output=output,
         checkpoints=checkpoints,
     )
     best = f"validation CIDEr-D {progress.best_score:.3f}"

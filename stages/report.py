@@ -6,13 +6,13 @@ The curves go into data/curves as well, one file a training with the columns ``e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from earwitness import report
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import replacing_folder, write_atomic
-from pipeline.planning.lookup import all_captioners, trained_retrievers
+from pipeline.planning.lookup import captioner_seeds, retriever_seeds
 from stages import paths
 from stages.run import run
 
@@ -30,8 +30,8 @@ def main() -> None:
     rankings = report.read_scores(paths.METRICS / "retrieval")
     curves = {
         "encoders": _curves("encoders", params.tagging.encoders),
-        "retrievers": _curves("retrievers", trained_retrievers(params)),
-        "captioners": _curves("captioners", all_captioners(params)),
+        "retrievers": _curves("retrievers", _trained(retriever_seeds(params))),
+        "captioners": _curves("captioners", _trained(captioner_seeds(params))),
     }
     page = report.page(
         scores, captions, manifests, curves["captioners"], rankings, curves["retrievers"]
@@ -43,9 +43,17 @@ def main() -> None:
                 write_atomic(folder / kind / f"{name}.csv", _plotted(rows))
 
 
-def _curves(kind: str, names: Iterable[str]) -> dict[str, report.Rows]:
+def _trained(seeds: Mapping[str, Iterable[int]]) -> list[str]:
+    """``<model>/<seed>`` of each that is trained."""
+    return [f"{name}/{seed}" for name, own in seeds.items() for seed in own]
+
+
+def _curves(kind: str, models: Iterable[str]) -> dict[str, report.Rows]:
+    """By the model's name, and its seed where it has one, with a dash between."""
     folder = paths.MODELS / kind
-    return {name: report.read_rows(folder / name / "curves.csv") for name in names}
+    return {
+        model.replace("/", "-"): report.read_rows(folder / model / "curves.csv") for model in models
+    }
 
 
 def _plotted(rows: report.Rows) -> str:

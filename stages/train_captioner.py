@@ -1,4 +1,4 @@
-"""Trains one captioner: ``python -m stages.train_captioner <captioner>``."""
+"""Trains one captioner once: ``python -m stages.train_captioner <captioner> <seed>``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from pipeline.config.plans import CaptionerPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import FeatureStore, open_stores
 from stages import paths
+from stages.asked import load_asked
 from stages.run import run
 
 
-def main(captioner: str) -> None:
-    """Writes data/models/captioners/<captioner>/ by data/plans/captioners/<captioner>.json."""
-    plan = CaptionerPlan.load(paths.PLANS / "captioners" / f"{captioner}.json")
-    train(plan, paths.MODELS / "captioners", paths.CHECKPOINTS)
+def main(captioner: str, seed: int) -> None:
+    """Writes data/models/captioners/<captioner>/<seed>/ by its plan in data/plans/captioners/."""
+    output = paths.MODELS / "captioners" / captioner / str(seed)
+    path = paths.PLANS / "captioners" / captioner / f"{seed}.json"
+    plan = load_asked(CaptionerPlan, path, output)
+    if plan is not None:
+        train(plan, output, paths.CHECKPOINTS)
 
 
-def train(plan: CaptionerPlan, models: Path, checkpoints: Path) -> None:
-    """Trains a plan's captioner into ``<models>/<name>/``."""
+def train(plan: CaptionerPlan, output: Path, checkpoints: Path) -> None:
+    """Trains a plan's captioner into the folder ``output``."""
     from pipeline.training.cross_entropy import train_captioner
 
     sound = plan.sound_dataset or plan.dataset
@@ -31,7 +35,7 @@ def train(plan: CaptionerPlan, models: Path, checkpoints: Path) -> None:
         Manifest.load(paths.CORPORA / f"{plan.dataset}.json"),
         features,
         text,
-        output=models / plan.name,
+        output=output,
         checkpoints=checkpoints,
         sound_manifest=(
             Manifest.load(paths.CORPORA / f"{sound}.json") if plan.sound_dataset else None

@@ -1,4 +1,4 @@
-"""Trains one retriever: ``python -m stages.train_retriever <retriever>``."""
+"""Trains one retriever once: ``python -m stages.train_retriever <retriever> <seed>``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from pipeline.config.plans import RetrieverPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
+from stages.asked import load_asked
 from stages.run import run
 
 
-def main(retriever: str) -> None:
-    """Writes data/models/retrievers/<retriever>/ by data/plans/retrievers/<retriever>.json."""
-    plan = RetrieverPlan.load(paths.PLANS / "retrievers" / f"{retriever}.json")
-    train(plan, paths.MODELS / "retrievers", paths.CHECKPOINTS)
+def main(retriever: str, seed: int, further: bool = False) -> None:
+    """Writes data/models/retrievers/<retriever>/<seed>/ by its plan.
+
+    The plan is in data/plans/retrievers/, or with --further in data/plans/adapted/.
+    """
+    models = paths.MODELS / "retrievers"
+    output = models / retriever / str(seed)
+    plans = paths.PLANS / ("adapted" if further else "retrievers")
+    plan = load_asked(RetrieverPlan, plans / retriever / f"{seed}.json", output)
+    if plan is not None:
+        start = models / plan.start / str(seed) if plan.start else None
+        train(plan, start, output, paths.CHECKPOINTS)
 
 
-def train(plan: RetrieverPlan, models: Path, checkpoints: Path) -> None:
-    """Trains a plan's retriever into ``<models>/<name>/``."""
+def train(plan: RetrieverPlan, start: Path | None, output: Path, checkpoints: Path) -> None:
+    """Trains a plan's retriever into the folder ``output``; ``start``: that of the one before."""
     from pipeline.training.contrastive import train_retriever
 
     progress = train_retriever(
@@ -26,8 +35,8 @@ def train(plan: RetrieverPlan, models: Path, checkpoints: Path) -> None:
         {dataset: Manifest.load(paths.CORPORA / f"{dataset}.json") for dataset in plan.datasets},
         {name: open_stores(paths.FEATURES / name, plan.sound.features) for name in plan.datasets},
         {name: open_stores(paths.FEATURES / name, plan.text.features) for name in plan.datasets},
-        start=models / plan.start if plan.start else None,
-        output=models / plan.name,
+        start=start,
+        output=output,
         checkpoints=checkpoints,
     )
     best = f"validation mAP@10 {progress.best_score:.3f}"

@@ -16,7 +16,7 @@ QUERIES = ("a dog barks", "Rain falls on  a roof", "a bell, and then another", "
 NOTHING: dict[str, Any] = {}
 BLIND = {"layout": "blind", "root": "data/raw/test", "table": "set.csv", "queries": "asked.csv"}
 PARAMS: dict[str, Any] = {
-    "seed": 1,
+    "seeds": [1],
     "datasets": {
         "soundscapes": {
             "layout": "soundscapes",

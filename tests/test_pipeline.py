@@ -15,7 +15,8 @@ from tiny import TINY
 
 from pipeline.planning import PHASES
 
-PLANS = {f"plan@{phase}" for phase in PHASES}
+FURTHER = {"plan_adapt@adapted", "plan_finetune@transformer-scst"}
+PLANS = {f"plan@{phase}" for phase in PHASES if phase not in ("adapted", "finetuned")} | FURTHER
 # rank can search by a system's captions, so new predictions rank anew: seconds
 AFTER_DECODE = {"evaluate@soundscapes", "rank@soundscapes", "report"}
 AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
@@ -25,15 +26,15 @@ AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("pipeline"), TINY)
     ran = project.run("repro")
-    assert {"train_captioner@edtc", "train_captioner@plain", "extract@soundscapes-panns"} <= ran
+    assert {"train_captioner@edtc-1", "train_captioner@plain-1", "extract@soundscapes-panns"} <= ran
     assert {
-        "train_retriever@cnn10-minilm",
-        "adapt@adapted",
+        "train_retriever@cnn10-minilm-1",
+        "adapt@adapted-1",
         "encode@soundscapes-cnn10-minilm",
         "make_space@tags",
         "encode@soundscapes-tags",
     } <= ran
-    assert {"train_captioner@gru", "finetune@transformer-scst", "rank@soundscapes"} <= ran
+    assert {"train_captioner@gru-1", "finetune@transformer-scst-1", "rank@soundscapes"} <= ran
     project.commit("reproduced")
     return project
 
@@ -64,8 +65,9 @@ def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
         ("retrievers", "validation_map10"),
         ("captioners", "validation_cider_d"),
     ):
-        for path in sorted((models / kind).glob("*/curves.csv")):
-            plot = plots.pop(f"data/curves/{kind}/{path.parent.name}.csv")
+        for path in sorted((models / kind).glob("**/curves.csv")):
+            name = path.parent.relative_to(models / kind).as_posix().replace("/", "-")
+            plot = plots.pop(f"data/curves/{kind}/{name}.csv")
             with path.open(encoding="utf-8") as stream:
                 rows = [(row["epoch"], row[score]) for row in csv.DictReader(stream)]
             assert [(at["epoch"], at["score"]) for at in plot["data"]["values"]] == rows
@@ -106,8 +108,8 @@ def test_the_graph_has_the_data_edges_that_dvc_does_not_show(project: Project) -
     shown = project.earwitness("graph").stdout
     reads = dict(re.findall(r"^(\S+)\n    reads (.+)$", shown, re.MULTILINE))
     encoders = {f"extract@soundscapes-{name}" for name in TINY["captioners"]["edtc"]["features"]}
-    assert encoders <= {*reads["train_captioner@edtc"].split(", ")}
-    assert "encode@soundscapes-cnn10-minilm" in reads["train_captioner@gru"].split(", ")
+    assert encoders <= {*reads["train_captioner@edtc-1"].split(", ")}
+    assert "encode@soundscapes-cnn10-minilm" in reads["train_captioner@gru-1"].split(", ")
     assert "tagging@panns" in reads["extract@soundscapes-panns"].split(", ")
     assert not any(name.startswith("plan@") for name in reads)
     picture = project.earwitness("graph", "--format", "mermaid").stdout
@@ -122,34 +124,34 @@ def test_the_graph_has_the_data_edges_that_dvc_does_not_show(project: Project) -
 def test_why_says_what_differs_from_the_plan_of_the_last_run(
     project: Project, tmp_path: Path
 ) -> None:
-    assert "up to date" in project.earwitness("why", "train_captioner@edtc").stdout
+    assert "up to date" in project.earwitness("why", "train_captioner@edtc-1").stdout
     elsewhere = project.earwitness(
-        "why", "train_captioner@edtc", "--repository", str(project.root), folder=tmp_path
+        "why", "train_captioner@edtc-1", "--repository", str(project.root), folder=tmp_path
     )
-    assert "train_captioner@edtc: up to date" in elsewhere.stdout
-    assert "did you mean 'train_captioner@edtc'" in (
-        project.earwitness("why", "train_captioner@etdc").stderr
+    assert "train_captioner@edtc-1: up to date" in elsewhere.stdout
+    assert "did you mean 'train_captioner@edtc-1'" in (
+        project.earwitness("why", "train_captioner@etdc-1").stderr
     )
     source = project.root / "pipeline/models/layers/fuser.py"
     code = source.read_text(encoding="utf-8")
     source.write_text(code + "\n\nEXTRA = 1\n", encoding="utf-8")
     project.edit_params({"fuser": {**TINY["fuser"], "layers": 2}})
-    found = project.earwitness("why", "train_captioner@edtc").stdout
-    assert found.startswith("train_captioner@edtc runs again:\n")
+    found = project.earwitness("why", "train_captioner@edtc-1").stdout
+    assert found.startswith("train_captioner@edtc-1 runs again:\n")
     assert "    model.fuser.layers: 1 → 2\n" in found
     assert "    code pipeline/models/layers/fuser.py changed\n" in found
     after = project.earwitness("why", "decode@soundscapes-edtc").stdout
-    assert "before it, train_captioner@edtc runs:" in after
-    assert "up to date" in project.earwitness("why", "train_captioner@gru").stdout
+    assert "before it, train_captioner@edtc-1 runs:" in after
+    assert "up to date" in project.earwitness("why", "train_captioner@gru-1").stdout
     source.write_text(code, encoding="utf-8")
     project.git("checkout", "-q", "params.yaml")
 
 
 def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
-    model = project.root / "data/models/captioners/edtc/model.safetensors"
+    model = project.root / "data/models/captioners/edtc/1/model.safetensors"
     before = model.stat().st_size
     ran = project.run("exp", "run", "-S", "fuser.layers=3")
-    assert ran == PLANS | {"train_captioner@edtc"} | AFTER_CAPTION
+    assert ran == PLANS | {"train_captioner@edtc-1"} | AFTER_CAPTION
     assert model.stat().st_size > before
     changed = json.loads(project.dvc("metrics", "diff", "--json"))
     assert set(changed) == {
@@ -164,7 +166,7 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
 def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) -> None:
     ran = project.run("exp", "run", "-S", "scst.samples=2")
     assert ran == PLANS | AFTER_DECODE | {
-        "finetune@transformer-scst",
+        "finetune@transformer-scst-1",
         "decode@soundscapes-ensemble",
     }
     project.git("checkout", "-q", ".")

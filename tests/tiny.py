@@ -19,7 +19,7 @@ WORDS = {
     "features": ["cnn10-minilm/frames"],
 }
 TINY: dict[str, Any] = {
-    "seed": 1,
+    "seeds": [1],
     "hardware": {},
     "datasets": {
         "soundscapes": {

@@ -98,7 +98,7 @@ def make_repository(root: Path) -> None:
         store = FeatureStore.open(root / f"data/features/toy/{feature}.h5")
         decoder = "gru" if name == "encoded" else "transformer"
         captioner = make_captioner(name, feature, store.width, decoder, seed=seed)
-        folder = root / "data/models/captioners" / name
+        folder = root / "data/models/captioners" / name / "1"
         folder.mkdir(parents=True)
         captioner.save(folder, "step,epoch\n1,1\n")
 
@@ -118,7 +118,7 @@ def _save_retriever(
     )  # fmt: skip
     torch.manual_seed(5 + len(name))
     text = new_text(plan, [], (MINILM,), CPU)
-    folder = root / "data/models/retrievers" / name
+    folder = root / "data/models/retrievers" / name / "1"
     folder.mkdir(parents=True)
     retriever = build_retriever(plan, (MELS,), text, CPU, pretrained=True)
     retriever.save(folder, "step,epoch\n1,1\n")
@@ -139,5 +139,5 @@ def _store_features(root: Path, manifest: Manifest) -> None:
     save_features(folder / "minilm.h5", ids, MINILM)
     again = EncodingPlan(name="tower", inputs={}, code={}, dataset="toy", frames=True)
     sound, text = open_stores(folder, ["logmel"]), open_stores(folder, ["minilm"])
-    retriever = load_retriever(root / "data/models/retrievers/tower", "cpu")
+    retriever = load_retriever(root / "data/models/retrievers/tower/1", "cpu")
     encode(again, manifest, sound, text, retriever, "0", partial, folder / "tower")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earwitness.commands.shared import Quiet, Root, limit_threads, report_failed
-from earwitness.commands.systems import Captioner
+from earwitness.commands.systems import Captioner, Seed
 
 if TYPE_CHECKING:
     from earwitness.captions.formats import Format
@@ -27,6 +27,7 @@ def caption(
         ),
     ],
     system: Captioner = "",
+    seed: Seed = None,
     format_: Annotated[
         str,
         typer.Option(
@@ -99,7 +100,7 @@ def caption(
             report_failed(problems)
             return
         limit_threads(system, root)
-        captioner = CaptioningSystem.load(system or None, root=root)
+        captioner = CaptioningSystem.load(system or None, root=root, seed=seed)
         captioner.check_candidates(candidates)
         is_plain = out is not None or output.has_sidecars
         screen = _Screen("text" if is_plain else kind, sounds, candidates)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from earwitness.commands.shared import Quiet, Root
+from earwitness.commands.systems import Seed
 
 
 def export(
@@ -31,6 +32,7 @@ def export(
     private: Annotated[
         bool, typer.Option("--private", help="with --push-to: for nobody else to see")
     ] = False,
+    seed: Seed = None,
     quiet: Quiet = False,
     root: Root = None,
 ) -> None:
@@ -49,8 +51,9 @@ def export(
     if push_to:
         check_name(push_to)
     made = export(
-        name, folder, root=root, overwrite=overwrite, weights=not without_weights, onnx=onnx
-    )
+        name, folder, root=root, overwrite=overwrite, weights=not without_weights, onnx=onnx,
+        seed=seed,
+    )  # fmt: skip
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     print(f"{folder}: {name}, {size / 1e6:,.1f} MB; earwitness.load({str(folder)!r}) takes it")
     if push_to:

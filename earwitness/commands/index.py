@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from earwitness.commands.shared import Quiet, Root, limit_threads_here, report_failed
-from earwitness.commands.systems import Labels, Model, System
+from earwitness.commands.systems import Labels, Model, Seed, System
 
 
 def index(
@@ -29,6 +29,7 @@ def index(
         ),
     ] = None,
     system: System = "",
+    seed: Seed = None,
     model: Model = "",
     labels: Labels = None,
     quiet: Quiet = False,
@@ -50,8 +51,8 @@ def index(
 
     limit_threads_here(root)
     done = build_index(
-        folders, where, system=system, model=model, labels=labels, moments=moments, root=root,
-        notice=notice,
+        folders, where, system=system, model=model, labels=labels, seed=seed, moments=moments,
+        root=root, notice=notice,
     )  # fmt: skip
     counts = f"{done.added} added, {done.changed} changed, {done.gone} gone"
     print(f"{shown(done.place)}: {done.files} files ({counts}, {done.unchanged} as before)")

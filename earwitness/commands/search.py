@@ -18,7 +18,7 @@ from earwitness.commands.shared import (
     limit_threads_here,
     report_failed,
 )
-from earwitness.commands.systems import Labels, Model, System
+from earwitness.commands.systems import Labels, Model, Seed, System
 from pipeline.limits import LONGEST_MINUTES
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def search(
         Path | None, typer.Option(help="write them here as well: of files all, of an index --top")
     ] = None,
     system: System = "",
+    seed: Seed = None,
     model: Model = "",
     labels: Labels = None,
     longest_minutes: LongestMinutes = LONGEST_MINUTES,
@@ -91,11 +92,11 @@ def search(
     if index is None and not given:
         raise EarwitnessError("nowhere to search: name files or folders, or an index by --in")
     if index is not None:
-        if system or model or labels:
+        if system or model or labels or seed is not None:
             raise EarwitnessError("--in: an index is searched by the system that made it")
         searched, name, failed = _opened(index, root)
     else:
-        retriever = _searching(system, model, labels, root)
+        retriever = _searching(system, model, labels, seed, root)
         if query is not None:
             retriever.embed_text([query])  # a mistake in it is said before sound is read
         searched, name, failed = _read(retriever, given, longest_minutes, moments)
@@ -144,7 +145,9 @@ def _read(
     return searched, names.__getitem__, [*empty, *failed]
 
 
-def _searching(system: str, model: str, labels: Path | None, root: Path | None) -> RetrievalSystem:
+def _searching(
+    system: str, model: str, labels: Path | None, seed: int | None, root: Path | None
+) -> RetrievalSystem:
     """What searches: a trained system, or a model that is there."""
     from pipeline.errors import EarwitnessError
     from pipeline.threads import limit
@@ -155,9 +158,11 @@ def _searching(system: str, model: str, labels: Path | None, root: Path | None) 
         if labels is not None:
             raise EarwitnessError("--labels is of a tagger; give its file by --model")
         limit_threads(system, root)
-        return RetrievalSystem.load(system or None, root=root)
+        return RetrievalSystem.load(system or None, root=root, seed=seed)
     from earwitness.spaces import open_space
 
+    if seed is not None:
+        raise EarwitnessError("--seed is of a system that is trained here, not of --model")
     if system:
         raise EarwitnessError("--system and --model are two systems; give one of them")
     limit("auto")

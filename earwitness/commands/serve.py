@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from earwitness.commands.shared import Quiet, Root, limit_threads
-from earwitness.commands.systems import Captioner
+from earwitness.commands.systems import Captioner, Seed
 
 if TYPE_CHECKING:
     from earwitness.serving.limits import Limits
@@ -21,6 +21,7 @@ def serve(
         Path | None, typer.Option(help="a folder to search, indexed by `earwitness index`")
     ] = None,
     system: Captioner = "",
+    seed: Seed = None,
     host: Annotated[
         str, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: the network too")
     ] = "127.0.0.1",
@@ -53,12 +54,13 @@ def serve(
         queue=queue,
     )
     os.environ["TQDM_DISABLE"] = "1"  # a server has no progress; tqdm reads it when it is imported
-    _serve(index, system, (host, port), allow_host or [], limits, root)
+    _serve(index, system, seed, (host, port), allow_host or [], limits, root)
 
 
 def _serve(
     index: Path | None,
     system: str,
+    seed: int | None,
     place: tuple[str, int],
     names: list[str],
     limits: Limits,
@@ -75,7 +77,7 @@ def _serve(
         if index is not None:
             open_index: Any = earwitness.open_index
             found = open_index(index, root=root)
-        captioner = earwitness.CaptioningSystem.load(system or None, root=root)
+        captioner = earwitness.CaptioningSystem.load(system or None, root=root, seed=seed)
         desk = Desk(captioner, found, limits, _name(system, root))
         desk.warm_up()
         gc.freeze()  # else each collection, and the end, would look through all that is loaded

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earwitness.commands.shared import Quiet, Root, report_failed
+from earwitness.commands.systems import Seed
 
 if TYPE_CHECKING:
     from earwitness.submission.rules import Kind
@@ -44,6 +45,7 @@ def captioning(
     author: Author = None,
     institute: Institute = None,
     measure: Measured = True,
+    seed: Seed = None,
     quiet: Quiet = False,
     root: Root = None,
 ) -> None:
@@ -51,7 +53,8 @@ def captioning(
 
     Example: earwitness submit captioning edtc ensemble --out submission
     """
-    _write("captioning", systems, out, dataset, year, team, (author, institute), measure, root)
+    signed = author, institute
+    _write("captioning", systems, out, dataset, year, team, signed, measure, seed, root)
 
 
 @submit.command()
@@ -64,6 +67,7 @@ def retrieval(
     author: Author = None,
     institute: Institute = None,
     measure: Measured = True,
+    seed: Seed = None,
     quiet: Quiet = False,
     root: Root = None,
 ) -> None:
@@ -71,7 +75,8 @@ def retrieval(
 
     Example: earwitness submit retrieval cnn10-minilm --out submission
     """
-    _write("retrieval", systems, out, dataset, year, team, (author, institute), measure, root)
+    signed = author, institute
+    _write("retrieval", systems, out, dataset, year, team, signed, measure, seed, root)
 
 
 @submit.command()
@@ -107,6 +112,7 @@ def _write(
     team: Path | None,
     signature: tuple[str | None, str | None],
     measure: bool,
+    seed: int | None,
     root: Path | None,
 ) -> None:
     from earwitness.repository import find_repository
@@ -121,7 +127,7 @@ def _write(
     said = read_team(team, repository.root)
     own = {"author": signature[0], "institute": signature[1]}
     said = said.model_copy(update={field: value for field, value in own.items() if value})
-    done = try_to_submit(rules, systems, dataset, out, said, repository, measure)
+    done = try_to_submit(rules, systems, dataset, out, said, repository, measure, seed)
     for system, costs in done.costs.items():
         print(f"{system}: {costs.in_words()}")
     nothing = f"{out}: nothing is written; what is missing goes into {FILE} (docs/challenge.md)"

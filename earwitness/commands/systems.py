@@ -20,6 +20,10 @@ System = Annotated[
         "hub:ORG/NAME"
     ),
 ]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="that its models were trained with; if not given, the first", min=0),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -43,7 +43,7 @@ def write_card(
 ) -> None:
     """Writes the card: front matter in YAML, then Markdown."""
     names = [*dict.fromkeys(datasets(parts))]
-    figures = _figures(manifest, repository)
+    figures = _figures(manifest, system.seed, repository)
     head = StringIO()
     params_file.yaml().dump(_front_matter(manifest, figures, names, repository), head)
     task = TASKS[manifest.kind].replace("-", " ")
@@ -59,14 +59,14 @@ def write_card(
     write_atomic(path, f"---\n{head.getvalue()}---\n\n{body}")
 
 
-def _figures(manifest: ExportConfig, repository: Repository) -> list[Figure]:
+def _figures(manifest: ExportConfig, seed: int, repository: Repository) -> list[Figure]:
     params, name = repository.params(), manifest.system
     if manifest.kind == "captioning":
-        sets = [caption_figures(repository, dataset, name) for dataset in params.test_sets]
+        sets = [caption_figures(repository, dataset, name, seed) for dataset in params.test_sets]
     else:
         split = params.evaluation.split
         sets = [
-            search_figures(repository, dataset, name, split)
+            search_figures(repository, dataset, name, seed, split)
             for dataset in params.retrieval_test_sets
         ]
     return [figure for own in sets for figure in own]

@@ -7,7 +7,6 @@ score is a mean over clips or captions; BLEU of a corpus is none.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earwitness.repository import Repository
+from earwitness.seed_scores import seed_scores
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.files import read_json
 from pipeline.metrics.retrieval import CUTOFF
 
 RESAMPLES = 2000
@@ -51,18 +50,21 @@ class Figure(NamedTuple):
         return NAMES.get(base, base) + (f" by {other}" if other else "")
 
 
-def caption_figures(repository: Repository, dataset: str, system: str) -> list[Figure]:
-    """Of a captioning system; empty where the test set was not scored."""
-    corpus = _corpus(repository.root / f"metrics/{dataset}/{system}.json")
-    clips = _columns(repository.data / f"scores/{dataset}/{system}.csv")
+def caption_figures(repository: Repository, dataset: str, system: str, seed: int) -> list[Figure]:
+    """Of a captioning system with one seed; empty where the test set was not scored."""
+    corpus = seed_scores(repository.root, f"{dataset}/{system}", seed)
+    clips = _columns(repository.data / f"scores/{dataset}/{system}.csv", seed)
     ones = np.ones(len(next(iter(clips.values()), ())))
     return _figures(dataset, corpus, {name: (own, ones) for name, own in clips.items()})
 
 
-def search_figures(repository: Repository, dataset: str, system: str, split: str) -> list[Figure]:
-    """Of a retrieval system; a clip's captions stay together when clips are drawn."""
-    corpus = _corpus(repository.root / f"metrics/retrieval/{dataset}/{system}.json")
-    ranks = _columns(repository.data / f"rankings/{dataset}/{system}.csv").get("rank", np.zeros(0))
+def search_figures(
+    repository: Repository, dataset: str, system: str, seed: int, split: str
+) -> list[Figure]:
+    """Of a retrieval system with one seed; a clip's captions stay together when clips are drawn."""
+    corpus = seed_scores(repository.root, f"retrieval/{dataset}/{system}", seed)
+    table = _columns(repository.data / f"rankings/{dataset}/{system}.csv", seed)
+    ranks = table.get("rank", np.zeros(0))
     counts = _captions(repository, dataset, split)
     if counts.sum() != len(ranks) or not len(ranks):
         return _figures(dataset, corpus, {})
@@ -118,20 +120,12 @@ def _base(metric: str) -> str | None:
     return "sbert_sim" if metric.startswith("sbert_sim_") else None
 
 
-def _corpus(path: Path) -> dict[str, float]:
-    try:
-        values = read_json(path, "")
-    except EarwitnessError:
-        return {}
-    values = values if isinstance(values, dict) else {}
-    return {name: own for name, own in values.items() if isinstance(own, int | float)}
-
-
-def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """The columns of numbers of a table; none where there is none."""
+def _columns(path: Path, seed: int) -> dict[str, NDArray[np.float64]]:
+    """The columns of numbers of a table's rows of one seed; none where there is none."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows: Sequence[dict[str, str]] = list(csv.DictReader(stream))
+            every = csv.DictReader(stream)
+            rows = [row for row in every if row.pop("seed", str(seed)) == str(seed)]
     except (OSError, ValueError, csv.Error):
         return {}
     found = {}

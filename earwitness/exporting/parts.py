@@ -53,22 +53,25 @@ def parts_of(system: CaptioningSystem | RetrievalSystem, repository: Repository)
         pairs = zip(system.ensemble.captioners, system.memories, strict=True)
         for captioner, memory in pairs:
             own = captioner.plan
-            found.models[repository.captioners / own.name] = own
+            found.models[repository.captioner(own.name, system.seed)] = own
             for feature in own.features:
                 _add_feature(found, repository, own.dataset, feature)
             if memory is not None and own not in found.memories:
                 found.memories.append(own)
         if system.reranker is not None:
-            _add_searching(found, repository, system.reranker.retriever)
+            _add_searching(found, repository, system.reranker.retriever, system.seed)
         return found
     for retriever in system.members:
-        _add_searching(found, repository, retriever)
+        _add_searching(found, repository, retriever, system.seed)
     return found
 
 
-def _add_searching(found: SystemParts, repository: Repository, retriever: TrainedRetriever) -> None:
+def _add_searching(
+    found: SystemParts, repository: Repository, retriever: TrainedRetriever, seed: int
+) -> None:
     """A retriever that reads text too, and what that needs; sound is read without it."""
-    _add_retriever(found, repository, retriever, None)
+    folder = repository.retriever(retriever.plan.name, seed)
+    _add_retriever(found, repository, folder, retriever, None)
     plan, side = retriever.plan, retriever.plan.text
     if isinstance(side, FrozenTextSide):
         dataset = plan.datasets[0] if isinstance(plan, RetrieverPlan) else None
@@ -80,8 +83,8 @@ def _add_feature(found: SystemParts, repository: Repository, dataset: str, featu
     """As :class:`earwitness.sound_features.SoundFeatures` makes it."""
     maker, _, part = feature.partition("/")
     if part:
-        retriever = load_retriever(repository.retrievers / maker, "cpu")
-        _add_retriever(found, repository, retriever, dataset)
+        folder = repository.encoder(maker)
+        _add_retriever(found, repository, folder, load_retriever(folder, "cpu"), dataset)
         return
     path = repository.data / f"plans/extraction/{dataset}-{feature}.json"
     if path in found.extraction:
@@ -93,11 +96,15 @@ def _add_feature(found: SystemParts, repository: Repository, dataset: str, featu
 
 
 def _add_retriever(
-    found: SystemParts, repository: Repository, retriever: TrainedRetriever, dataset: str | None
+    found: SystemParts,
+    repository: Repository,
+    folder: Path,
+    retriever: TrainedRetriever,
+    dataset: str | None,
 ) -> None:
     """A retriever, and what its sound side reads: of ``dataset``, or of its own first."""
     plan = retriever.plan
-    found.models[repository.retrievers / plan.name] = plan
+    found.models[folder] = plan
     if isinstance(plan.sound, EncoderSoundSide):
         side = plan.sound
         found.add(FrozenPart(side.features[0], side.encoder, side.weights))

@@ -38,9 +38,10 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, caption_ids, write_store
 from pipeline.files import read_json, replacing_folder, sha256, write_atomic, write_json
-from pipeline.trained.folder import CURVES, FORM, PLAN
+from pipeline.model_folders import PLAN
+from pipeline.trained.folder import CURVES, FORM
 
-COLUMNS = ("clip_id", "caption", "log_prob")  # of a table of captions
+COLUMNS = ("seed", "clip_id", "caption", "log_prob")  # of a table of captions
 LEARNED_FROM = ("development", "validation")  # the splits that a text memory may have
 HEAD = """\
 # What this exported system was made from. Only `earwitness` reads it, and it is checked by
@@ -57,6 +58,7 @@ def export(
     overwrite: bool = False,
     weights: bool = True,
     onnx: bool = False,
+    seed: int | None = None,
 ) -> Path:
     """Writes a system of ``params.yaml`` as one folder, which :func:`earwitness.load` takes.
 
@@ -68,6 +70,7 @@ def export(
         weights: copies weights that the parameters name by a path; else they are left out, and the
             manifest says what to put where.
         onnx: writes a retrieval system's towers as ONNX too.
+        seed: that its models were trained with; None: the first that the system has.
 
     Returns:
         The folder.
@@ -82,7 +85,7 @@ def export(
     if place.model is not None or isinstance(place.repository, ExportedSystem):
         raise EarwitnessError(f"{name}: give the name of a system of params.yaml")
     repository = place.repository
-    system = load(name, root=repository.root, device="cpu")
+    system = load(name, root=repository.root, device="cpu", seed=seed)
     if onnx and isinstance(system, CaptioningSystem):
         raise EarwitnessError(
             f"{name}: a captioning system, and ONNX is of retrieval systems' towers; leave out onnx"
@@ -94,7 +97,7 @@ def export(
             moves.add(part)
         _write_params(name, system, repository, moves)
         _write_models(parts, moves)
-        _write_data(name, parts, repository, new)
+        _write_data(name, system.seed, parts, repository, new)
         if onnx:
             from earwitness.exporting.towers import write_towers
 
@@ -136,7 +139,7 @@ def _write_params(name: str, system: Any, repository: Repository, moves: Relocat
     values = params.model_dump(mode="json")
     del values["hardware"]  # of this machine
     for section, used in (("systems", captions), ("retrieval_systems", not captions)):
-        values[section] = {name: values[section][name]} if used else {}
+        values[section] = {name: {**values[section][name], "seeds": [system.seed]}} if used else {}
     values["test_sets"] = [each for each in values["test_sets"] if captions]
     values["retrieval_test_sets"] = []
     whole = _commented(moves.moved(values))
@@ -189,7 +192,9 @@ def _unnamed(form: Any) -> Any:
     return [_unnamed(value) for value in form] if isinstance(form, list) else form
 
 
-def _write_data(name: str, parts: SystemParts, repository: Repository, new: Path) -> None:
+def _write_data(
+    name: str, seed: int, parts: SystemParts, repository: Repository, new: Path
+) -> None:
     """What is known of the data: kinds of synthetic sound, text memories, captions of test sets."""
     params = repository.params()
     memories = {plan.dataset for plan in parts.memories}
@@ -202,7 +207,7 @@ def _write_data(name: str, parts: SystemParts, repository: Repository, new: Path
     for dataset in params.test_sets if captioning else ():
         path = f"data/predictions/{dataset}/{name}.csv"
         if (repository.root / path).is_file():
-            _write_predictions(repository.root / path, new / path)
+            _write_predictions(repository.root / path, new / path, seed)
 
 
 def _write_clips(dataset: str, memory: bool, repository: Repository, new: Path) -> None:
@@ -242,10 +247,14 @@ def _write_memory(plan: CaptionerPlan, repository: Repository, new: Path) -> Non
     write_store(target, header, ids, store.lengths[rows], store.width, blocks)
 
 
-def _write_predictions(source: Path, target: Path) -> None:
+def _write_predictions(source: Path, target: Path, seed: int) -> None:
     """A test set's captions, without the candidates; ``unsure`` is measured by them."""
     with source.open(encoding="utf-8", newline="") as stream:
-        rows = [[row.get(column) for column in COLUMNS] for row in csv.DictReader(stream)]
+        rows = [
+            [row.get(column) for column in COLUMNS]
+            for row in csv.DictReader(stream)
+            if row.get("seed") == str(seed)
+        ]
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])

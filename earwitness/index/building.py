@@ -63,6 +63,24 @@ class _Wanted(NamedTuple):
     before: StoredIndex | None  # also one whose embeddings cannot be used
 
 
+class _Asked(NamedTuple):
+    """What is to embed, as :func:`build_index` is given it."""
+
+    system: str | Path
+    model: str
+    labels: str | Path | None
+    seed: int | None
+    root: str | Path | None
+
+    @property
+    def named(self) -> bool:
+        """Whether it is said at all."""
+        return bool(self.system or self.model or self.labels or self.seed is not None)
+
+    def origin(self) -> Origin:
+        return origin_of(self.system, self.model, self.labels, root=self.root, seed=self.seed)
+
+
 def build_index(
     folders: Sequence[str | Path],
     where: str | Path | None = None,
@@ -70,6 +88,7 @@ def build_index(
     system: str | Path = "",
     model: str = "",
     labels: str | Path | None = None,
+    seed: int | None = None,
     moments: bool | None = None,
     root: str | Path | None = None,
     device: str = "auto",
@@ -88,6 +107,7 @@ def build_index(
             the first.
         model: of :func:`earwitness.open_space`, in the place of a system.
         labels: of a tagger's classes.
+        seed: that the system's models were trained with; None: the index's, or the first.
         moments: store windows too, so that moments inside recordings are found; None: as the
             index has it.
         root: the repository.
@@ -111,7 +131,8 @@ def build_index(
             stored = read_index(place / FILE) if (place / FILE).exists() else None
             if stored is not None:
                 _check_folders(stored, place, paths)
-            wanted = _wanted(stored, system, model, labels, moments, root, notice)
+            made = _Asked(system, model, labels, seed, root)
+            wanted = _wanted(stored, made, moments, notice)
             return _update(place, base, paths, wanted, device)
     finally:
         with suppress(OSError):  # it holds an index, or what a later run goes on from
@@ -144,22 +165,15 @@ def _check_folders(stored: StoredIndex, place: Path, folders: Sequence[Path]) ->
 
 
 def _wanted(
-    stored: StoredIndex | None,
-    system: str | Path,
-    model: str,
-    labels: str | Path | None,
-    moments: bool | None,
-    root: str | Path | None,
-    notice: Notice,
+    stored: StoredIndex | None, asked: _Asked, moments: bool | None, notice: Notice
 ) -> _Wanted:
-    named = bool(system or model or labels)
     before = stored.header if stored else None
     known = before.origin if before else None
-    repository = Path(root) if root else None
-    if known is not None and not named:
+    repository = Path(asked.root) if asked.root else None
+    if known is not None and not asked.named:
         origin = known.now(repository)
     else:
-        made = origin_of(system, model, labels, root=root)
+        made = asked.origin()
         origin = replace(made, files=known.files if known else {}).now(repository)
     if moments is None:
         moments = bool(before and before.moments)

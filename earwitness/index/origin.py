@@ -32,6 +32,7 @@ class Origin:
     labels: str  # of a tagger's classes
     repository: str  # "": none was needed
     files: dict[str, State]
+    seed: int | None = None  # of the system; None: its first
 
     @staticmethod
     def parse(values: Any) -> Origin:
@@ -41,7 +42,8 @@ class Origin:
             for name, (size, modified, digest) in values["files"].items()
         }
         words = {each: str(values[each]) for each in ("system", "model", "labels", "repository")}
-        return Origin(**words, files=files)
+        seed = values.get("seed")
+        return Origin(**words, files=files, seed=None if seed is None else int(seed))
 
     @property
     def name(self) -> str:
@@ -67,7 +69,11 @@ class Origin:
             EarwitnessError: it is not there.
         """
         made = origin_of(
-            self.system, self.model, self.labels or None, root=root or self.repository or None
+            self.system,
+            self.model,
+            self.labels or None,
+            root=root or self.repository or None,
+            seed=self.seed,
         )
         return replace(made, files=_states(_places(made), self.files))
 
@@ -80,7 +86,7 @@ class Origin:
         from earwitness.retrieval import RetrievalSystem
 
         place = root or self.repository or None
-        return RetrievalSystem.load(self.system, root=place, device=device)
+        return RetrievalSystem.load(self.system, root=place, device=device, seed=self.seed)
 
 
 def origin_of(
@@ -89,6 +95,7 @@ def origin_of(
     labels: str | Path | None = None,
     *,
     root: str | Path | None = None,
+    seed: int | None = None,
 ) -> Origin:
     """The origin that these options mean, without its files' digests; see :meth:`Origin.now`.
 
@@ -99,6 +106,8 @@ def origin_of(
         EarwitnessError: there is no such system, or both a system and a model are named.
     """
     named = "" if labels is None else str(Path(labels).expanduser().absolute())
+    if model and seed is not None:
+        raise EarwitnessError("a seed is of a system that is trained here, not of a model")
     if model and system:
         raise EarwitnessError("a system and a model are two; give one of them")
     if model:
@@ -106,12 +115,14 @@ def origin_of(
         return Origin("", str(path.absolute()) if path.exists() else model, named, "", {})
     if named:
         raise EarwitnessError("labels are of a tagger; give its file as the model")
-    repository, name, _ = _located(system, root)
+    repository, name, _ = _located(system, root, seed)
     is_exported = name == str(repository.root)
-    return Origin(name, "", "", "" if is_exported else str(repository.root), {})
+    return Origin(name, "", "", "" if is_exported else str(repository.root), {}, seed)
 
 
-def _located(system: str | Path, root: str | Path | None) -> tuple[Repository, str, Sequence[Path]]:
+def _located(
+    system: str | Path, root: str | Path | None, seed: int | None
+) -> tuple[Repository, str, Sequence[Path]]:
     """The repository of a system, its name or its folder, and its retrievers' folders.
 
     An exported system is its own repository, and is named by its folder.
@@ -121,7 +132,7 @@ def _located(system: str | Path, root: str | Path | None) -> tuple[Repository, s
     from earwitness.retrieval import system_members
 
     repository, name, model = place_of(system or None, root)
-    found, folders = system_members(model or name, repository)
+    found, folders, _ = system_members(model or name, repository, seed)
     if isinstance(repository, ExportedSystem):
         found = str(repository.root)
     return repository, found, folders
@@ -140,14 +151,15 @@ def _places(origin: Origin) -> dict[str, Path]:
             for name in list_files(place)
         }
     from pipeline.config.plans import ExtractionPlan, RetrieverPlan
-    from pipeline.trained.folder import CURVES, PLAN
+    from pipeline.model_folders import PLAN
+    from pipeline.trained.folder import CURVES
     from pipeline.trained.retriever import load_plan
 
-    repository, _, folders = _located(origin.system, origin.repository or None)
+    repository, _, folders = _located(origin.system, origin.repository or None, origin.seed)
     found: dict[str, Path] = {}
     for folder in folders:
         files = [name for name in list_files(folder) if name != CURVES]
-        found |= {f"{folder.name}/{name}": folder / name for name in files}
+        found |= {f"{_short(folder)}/{name}": folder / name for name in files}
         plan = load_plan(folder / PLAN, "run `dvc repro`")
         if not isinstance(plan, RetrieverPlan):
             continue
@@ -158,6 +170,12 @@ def _places(origin: Origin) -> dict[str, Path]:
             if trained:
                 found[f"{FEATURES}/{trained}"] = repository.root / trained
     return found
+
+
+def _short(folder: Path) -> str:
+    """``<retriever>/<seed>``, or a space's name."""
+    parts = folder.parts
+    return "/".join(parts[-1 if parts[-2] == "retrievers" else -2 :])
 
 
 def _states(places: Mapping[str, Path], known: Mapping[str, State]) -> dict[str, State]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from earwitness.repository import Repository
+from earwitness.seed_scores import seed_scores
 from earwitness.submission.measure import SECONDS, Costs
 from earwitness.submission.rules import Kind
 from earwitness.submission.running import MemberPlan
-from earwitness.training_data import datasets_of
+from earwitness.training_data import datasets_in, datasets_of
 from pipeline.config.params import Params, with_settings
 from pipeline.config.plans import CaptionerPlan, RetrieverPlan, SpacePlan
 from pipeline.config.sides import EncoderSoundSide, SoundTowerSide
@@ -25,11 +26,17 @@ LOSSES = {
 
 
 def described(
-    kind: Kind, name: str, plans: Sequence[MemberPlan], costs: Costs | None, repository: Repository
+    kind: Kind,
+    name: str,
+    seed: int,
+    plans: Sequence[MemberPlan],
+    costs: Costs | None,
+    repository: Repository,
 ) -> dict[str, Any]:
     """``system`` and ``results`` of a meta file; what is not known is None.
 
     Args:
+        seed: that the system's models were trained with.
         plans: of the system's members, and then of the retriever that reranks, if one does.
         costs: as they were measured; None: they were not.
     """
@@ -57,7 +64,7 @@ def described(
             "external_datasets": _outside(plans, features, params, repository),
             "source_code": None,
         },
-        "results": results(kind, name, params, repository),
+        "results": results(kind, name, seed, params, repository),
     }
 
 
@@ -137,7 +144,7 @@ def _features(plans: Iterable[MemberPlan], repository: Repository) -> list[str]:
 
 
 def _read_by(retriever: str, repository: Repository) -> list[str]:
-    path = repository.retrievers / retriever / "plan.json"
+    path = repository.encoder(retriever) / "plan.json"
     plan = read_json(path, "run `dvc repro train_retriever`")
     try:
         return [str(name) for name in plan["sound"]["features"]]
@@ -196,11 +203,10 @@ def _outside(
     """Datasets but the challenge's Clotho, and weights that somebody else trained."""
     datasets: list[str] = []
     for plan in plans:
-        kind = repository.captioners if isinstance(plan, CaptionerPlan) else repository.retrievers
-        datasets += datasets_of(kind / plan.name)
+        datasets += datasets_in(plan.model_dump(mode="json"))
         for feature in plan.features if isinstance(plan, CaptionerPlan) else ():
             maker, _, part = feature.partition("/")
-            datasets += datasets_of(repository.retrievers / maker) if part else []
+            datasets += datasets_of(repository.encoder(maker)) if part else []
     encoders = {name: params.encoders[name] for name in features if name in params.encoders}
     if any(encoder.weights.kind == "tagging" for encoder in encoders.values()):
         datasets += [params.tagging.dataset] if params.tagging.dataset else []
@@ -231,14 +237,16 @@ def _pretrained(name: str, weights: Weights, use: str) -> list[dict[str, Any]]:
     return [{"name": f"{name} ({shown})", "used_for": f"{use}, pretrained"}]
 
 
-def results(kind: Kind, name: str, params: Params, repository: Repository) -> dict[str, Any]:
+def results(
+    kind: Kind, name: str, seed: int, params: Params, repository: Repository
+) -> dict[str, Any]:
     """The scores of every test set that is not blind, as `evaluate` and `rank` wrote them."""
     captioned = kind == "captioning"
     sets = params.test_sets if captioned else params.retrieval_test_sets
-    folder = repository.root / "metrics" / ("" if captioned else "retrieval")
+    folder = "" if captioned else "retrieval/"
     found: dict[str, Any] = {}
     for dataset in sets:
-        path = folder / dataset / f"{name}.json"
-        if params.datasets[dataset].layout != "blind" and path.is_file():
-            found[f"{dataset}_{params.evaluation.split}"] = read_json(path, "run `dvc repro`")
+        scores = seed_scores(repository.root, f"{folder}{dataset}/{name}", seed)
+        if params.datasets[dataset].layout != "blind" and scores:
+            found[f"{dataset}_{params.evaluation.split}"] = scores
     return found

@@ -31,9 +31,12 @@ class Running:
     plans: tuple[MemberPlan, ...]  # of its captioners or retrievers, and of what reranks
     models: tuple[tuple[str, nn.Module, Iterable[str] | None], ...]
     run: Callable[[Sequence[Any], int], object]
+    seed: int  # that its models were trained with
 
 
-def load_running(kind: Kind, name: str, repository: Repository, query: str) -> Running:
+def load_running(
+    kind: Kind, name: str, repository: Repository, query: str, seed: int | None = None
+) -> Running:
     """A captioning or retrieval system; one of retrieval embeds ``query`` with the sounds.
 
     Raises:
@@ -42,21 +45,21 @@ def load_running(kind: Kind, name: str, repository: Repository, query: str) -> R
     systems = repository.params().retrieval_systems
     own = systems.get(name) if kind == "retrieval" else None
     if kind == "captioning":
-        return _captioning(name, repository)
+        return _captioning(name, repository, seed)
     if own is None or own.captions_of is None or own.text is None:
-        return _retrieval(name, repository, query)
-    base = _captioning(own.captions_of, repository)
+        return _retrieval(name, repository, query, seed)
+    base = _captioning(own.captions_of, repository, seed)
     settings = repository.located(repository.params().text_encoders[own.text])
     encoder = build_text_encoder(settings)
 
     def ranked(sounds: Sequence[Any], rate: int) -> object:
         return base.run(sounds, rate), encoder.encode([query])
 
-    return Running(base.plans, base.models, ranked)
+    return Running(base.plans, base.models, ranked, base.seed)
 
 
-def _captioning(name: str, repository: Repository) -> Running:
-    system = CaptioningSystem.load(name, root=repository.root)
+def _captioning(name: str, repository: Repository, seed: int | None) -> Running:
+    system = CaptioningSystem.load(name, root=repository.root, seed=seed)
     members: tuple[TrainedCaptioner, ...] = system.ensemble.captioners
     chooser = [] if system.reranker is None else [system.reranker.retriever]
     return Running(
@@ -69,11 +72,12 @@ def _captioning(name: str, repository: Repository) -> Running:
             *((f"retriever {each.plan.name}", each.model, None) for each in chooser),
         ),
         lambda sounds, rate: system.caption(sounds, sample_rate=rate),
+        system.seed,
     )
 
 
-def _retrieval(name: str, repository: Repository, query: str) -> Running:
-    system = RetrievalSystem.load(name, root=repository.root)
+def _retrieval(name: str, repository: Repository, query: str, seed: int | None) -> Running:
+    system = RetrievalSystem.load(name, root=repository.root, seed=seed)
     members: tuple[TrainedRetriever, ...] = system.members
 
     def ranked(sounds: Sequence[Any], rate: int) -> object:
@@ -83,6 +87,7 @@ def _retrieval(name: str, repository: Repository, query: str) -> Running:
         tuple(_known(member) for member in members),
         tuple((f"retriever {member.plan.name}", member.model, None) for member in members),
         ranked,
+        system.seed,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from earwitness.repository import Repository
+from earwitness.repository import Repository, chosen_seed
 from earwitness.submission.check import GivenSet, problems
 from earwitness.submission.description import described
 from earwitness.submission.measure import Costs, measure
@@ -22,6 +22,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import inside, replacing_folder, shown, writable
 from pipeline.metrics.tables import read_predictions
+from pipeline.planning.lookup import retrieval_seeds, system_seeds
 from pipeline.tables import read_rows
 from pipeline.trained.ranking import file_names, queries_of
 
@@ -44,6 +45,7 @@ def submit(
     team: Team,
     repository: Repository,
     measured: bool = True,
+    seed: int | None = None,
 ) -> Submission:
     """Writes each system's output and meta file into ``out``, if there is no problem at all.
 
@@ -51,6 +53,7 @@ def submit(
         systems: of ``params.yaml``, in the order in which they are numbered, from 1.
         dataset: the test set; None: the one blind set among the test sets.
         out: a folder that is new, empty, or holds nothing but a submission.
+        seed: that the systems' models were trained with; None: the first of each.
         measured: run each system for its costs; else submission.yaml has to give them.
 
     Raises:
@@ -70,16 +73,18 @@ def submit(
     costs: dict[str, Costs] = {}
     with replacing_folder(out.resolve()) as folder:
         for number, system in enumerate(systems, start=1):
-            rows = _rows(rules, system, manifest, split, repository)
+            rows = _rows(rules, system, seed, manifest, split, repository)
             _write_table(folder / rules.output(author, institute, number), rules.header, rows)
-            running = load_running(rules.kind, system, repository, next(iter(asked), "a sound"))
+            query = next(iter(asked), "a sound")
+            running = load_running(rules.kind, system, repository, query, seed)
             if measured:
                 root = repository.root / manifest.root
                 files = [inside(root, clip.path, name) for clip in clips]
                 costs[system] = measure(running.run, files, running.models)
             label = rules.label(author, institute, number)
             meta = _signed(label, system, team)
-            meta |= described(rules.kind, system, running.plans, costs.get(system), repository)
+            plans, cost = running.plans, costs.get(system)
+            meta |= described(rules.kind, system, running.seed, plans, cost, repository)
             own = team.systems[system].meta if system in team.systems else {}
             meta = merged_fields(merged_fields(meta, team.meta), own)
             _write_yaml(folder / f"{label}.meta.yaml", meta)
@@ -190,19 +195,31 @@ def _signed(label: str, system: str, team: Team) -> dict[str, Any]:
 
 
 def _rows(
-    rules: TaskRules, system: str, manifest: Manifest, split: str, repository: Repository
+    rules: TaskRules,
+    system: str,
+    seed: int | None,
+    manifest: Manifest,
+    split: str,
+    repository: Repository,
 ) -> list[list[str]]:
     """What a system wrote of the set, as `decode` and `rank` left it."""
     clips, dataset = manifest.recordings(split), manifest.dataset
+    params, captioned = repository.params(), rules.kind == "captioning"
+    seeds = (system_seeds if captioned else retrieval_seeds)(params)[system]
+    seed = chosen_seed(system, seeds, seed, repository.params_file)
     if rules.kind == "captioning":
         path = repository.data / "predictions" / dataset / f"{system}.csv"
         hint = f"run `dvc repro decode@{dataset}-{system}`"
-        captions = read_predictions(path, [clip.clip_id for clip in clips], hint)
+        captions = read_predictions(path, [clip.clip_id for clip in clips], [seed], hint)[seed]
         return [list(row) for row in zip(file_names(clips), captions, strict=True)]
     path = repository.data / "rankings" / dataset / f"{system}.csv"
     if not path.is_file():
         raise EarwitnessError(f"{path}: not there; run `dvc repro rank@{dataset}`")
-    rows = read_rows(path, ["caption"])
+    rows = [
+        row
+        for row in read_rows(path, ["caption"])
+        if row.values.get("seed", str(seed)) == str(seed)
+    ]
     lacking = [column for column in rules.header if column not in rows[0].values]
     if lacking:
         raise EarwitnessError(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from pipeline.config.fields import Changes, Ref
+from pipeline.config.fields import Changes, Ref, SeedOffset, When
 from pipeline.config.reads import ReadsConfig
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.section import Section
@@ -31,6 +31,8 @@ class BaseCaptionerConfig(Section):
     # trained on its development split, chosen on its validation split
     dataset: Annotated[str, Ref("datasets")]
     training: Annotated[str, Ref("training")]
+    # added to each of `seeds`: so an ensemble has several of one kind
+    seed_offset: Annotated[SeedOffset, When("seed_offset")] = 0
     # dotted settings of this captioner alone, over the shared sections: {bart.dropout: 0.2}
     set: Changes = Field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.config.cmu import CmuCaptionerConfig, CmuModelConfig, CmuSections
 from pipeline.config.edtc import EdtcCaptionerConfig, EdtcModelConfig, EdtcSections
-from pipeline.config.fields import Changes, Ref
+from pipeline.config.fields import Changes, Ref, SeedOffset, When
 from pipeline.config.prefix import PrefixCaptionerConfig, PrefixModelConfig, PrefixSections
 from pipeline.config.rlssr import RlssrCaptionerConfig, RlssrModelConfig, RlssrSections
 from pipeline.config.section import Section
@@ -37,4 +37,5 @@ class FinetunedConfig(Section):
 
     sections: ClassVar = ("scst",)
     captioner: Annotated[str, Ref("captioners")]
+    seed_offset: Annotated[SeedOffset, When("seed_offset")] = 0
     set: Changes = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Changes, Names, Outside, Ref, When
+from pipeline.config.fields import Changes, Names, Outside, Ref, Seeds, When
 from pipeline.config.section import Section
 from pipeline.weights import Weights
 
@@ -58,6 +58,8 @@ class SystemConfig(Section):
     combine: Annotated[Literal["log_probs", "probs"], When("captioners", several=True)] = (
         "log_probs"
     )
+    # those of `seeds` that its captioners are trained with; null: all
+    seeds: Annotated[Seeds | None, When("seeds")] = None
     set: Changes = Field(default_factory=dict)  # {decoding.beams: 3}
 
 

@@ -41,6 +41,29 @@ Changes = Annotated[dict[str, Any], AfterValidator(_written)]
 
 # what numpy's generators and torch's both take
 Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"give a list: [{value}], or on the command line -S 'seeds=[{value}]'")
+    return value
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds:
+        raise ValueError("empty; give one or more, such as [1]")
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise ValueError(f"{twice[0]} stands twice; give each once")
+    return seeds
+
+
+# of several trainings of one model; half of what a generator takes, so that an offset has room
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=1 << 31)], ...],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+]
+SeedOffset = Annotated[int, Field(ge=0, lt=1 << 31)]
 # one a stage or a block of a network
 Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1)]
 

@@ -18,7 +18,7 @@ from pipeline.config.evaluation import (
     RerankConfig,
     SystemConfig,
 )
-from pipeline.config.fields import TEXT, Ref, Seed
+from pipeline.config.fields import TEXT, Ref, Seeds
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.prefix import PrefixCaptionerConfig
@@ -42,7 +42,9 @@ from pipeline.yaml_files import read_yaml
 class Params(CaptionerSections):
     """All of ``params.yaml``; what is said of a section stands behind it there."""
 
-    seed: Seed = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
+    seeds: Seeds = Field(
+        (1,), description="each trains all models once; encoders and features are of the first"
+    )
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
 
     datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
@@ -102,6 +104,13 @@ class Params(CaptionerSections):
     evaluation: EvaluationConfig = Field(
         EvaluationConfig(), description="scores by other weights than the field's say so by name"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "seed" in values:
+            raise ValueError(f"seed: is a list now; write seeds: [{values['seed']}]")
+        return values
 
     @model_validator(mode="after")
     def _encoded(self) -> Params:
@@ -248,6 +257,22 @@ class Params(CaptionerSections):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _seeds(self) -> Params:
+        """A system's seeds are some of those that its models are trained with."""
+        for section in ("systems", "retrieval_systems"):
+            for name, system in getattr(self, section).items():
+                captions_of = getattr(system, "captions_of", None)
+                base = self.systems[captions_of].seeds if captions_of else None
+                there, of = base or self.seeds, f"systems.{captions_of}.seeds" if base else "seeds"
+                if missing := [seed for seed in system.seeds or () if seed not in there]:
+                    known = ", ".join(map(str, there))
+                    raise ValueError(
+                        f"{section}.{name}.seeds: {missing[0]} is not in {of} ({known}); add it "
+                        "there, or leave it out"
+                    )
+        return self
+
 
 def parse_params(values: Any, source: str = "params.yaml") -> Params:
     """The typed parameters.
@@ -303,6 +328,11 @@ def with_settings(params: Params, settings: Mapping[str, Any], source: str) -> P
     """``params`` with dotted settings such as ``{"training.epochs": 30}`` put over them."""
     values = params.model_dump(mode="json")
     for dotted, value in settings.items():
+        if dotted in ("seed", "seeds"):
+            raise EarwitnessError(
+                f"{source}: {dotted} is of all models; beside set, give a model a seed_offset, "
+                "such as 100, or a system its seeds"
+            )
         at: Any = values
         *parents, last = dotted.split(".")
         for parent in parents:

@@ -19,7 +19,7 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, RerankConfig
-from pipeline.config.fields import Seed
+from pipeline.config.fields import Seed, Seeds
 from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
 from pipeline.config.retrievers import BiEncoderConfig
@@ -69,6 +69,12 @@ class TrainingPlan(Plan):
     hardware: HardwareConfig = HardwareConfig()
 
 
+class UnaskedPlan(Plan):
+    """Train nothing, as no system asks for this model with this seed."""
+
+    unasked: Literal[True] = True
+
+
 class TaggingPlan(TrainingPlan):
     """Train one encoder on a dataset's event labels; ``name`` is the encoder's."""
 
@@ -113,7 +119,8 @@ class RetrieverPlan(BiEncoderPlan):
 
     datasets: tuple[str, ...]
     training: RetrievalTrainingConfig
-    # the retriever in data/models/retrievers that this one is trained further from
+    # the retriever in data/models/retrievers that this one is trained further from; of a seed, that
+    # of the same seed
     start: str | None
 
 
@@ -122,6 +129,7 @@ class EncodingPlan(ComputingPlan):
 
     dataset: str
     frames: bool  # its tower's frames too
+    seed: Seed | None = None  # of the retriever; null: a space, which is not trained
 
 
 class CaptionerPlan(TrainingPlan):
@@ -138,7 +146,7 @@ class CaptionerPlan(TrainingPlan):
 class FinetuningPlan(TrainingPlan):
     """Train one captioner further by rewards; ``name`` is the new one's."""
 
-    captioner: str  # in data/models/captioners, where training starts
+    captioner: str  # in data/models/captioners, where training starts, with the same seed
     dataset: str
     features: tuple[str, ...]
     scst: ScstConfig
@@ -152,7 +160,7 @@ class DecodingPlan(ComputingPlan):
     captioners: tuple[str, ...]
     combine: Literal["log_probs", "probs"]  # of several captioners
     decoding: DecodingConfig
-    seed: Seed = 1  # of the method `sample`
+    seeds: Seeds = (1,)  # of the captioners, and of the method `sample`
     text_memory: TextMemoryConfig | None = None  # null: sound is read as it is
     rerank: RerankConfig | None = None  # null: the likeliest hypothesis is the caption
 
@@ -161,6 +169,7 @@ class EvaluationPlan(ComputingPlan):
     """Score all systems of a dataset, and the yardsticks; ``name`` is the dataset's."""
 
     systems: tuple[str, ...]
+    seeds: dict[str, Seeds]  # of each system
     encoders: tuple[str, ...]  # of the systems' features, which the nearest-clip yardstick reads
     evaluation: EvaluationConfig
 
@@ -179,4 +188,6 @@ class RankingPlan(ComputingPlan):
     split: str
     ties: Literal["last", "listed"] = "last"
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
+    spaces: tuple[str, ...] = ()  # those of the retrievers that are not trained, and have no seed
+    seeds: dict[str, Seeds]  # of each system, those that rank by captions too
     captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.crnn import CrnnConfig
 from pipeline.config.encoders import TAGGED, EncoderConfig
-from pipeline.config.fields import Changes, Names, Ref, When, check_heads
+from pipeline.config.fields import Changes, Names, Ref, SeedOffset, Seeds, When, check_heads
 from pipeline.config.section import Section
 from pipeline.config.spectrogram import Fft, Hertz, Hop, Mels, check_spectrogram
 from pipeline.losses.registry import MARGIN, NEGATIVES, LossName
@@ -166,6 +166,7 @@ class RetrieverConfig(Section):
     # one tower, or encoders, frozen
     sound: Annotated[Names, Ref("sound_towers", "encoders")] = Field(min_length=1)
     text: Annotated[str, Ref("text_towers", "text_encoders")]
+    seed_offset: Annotated[SeedOffset, When("seed_offset")] = 0  # added to each of `seeds`
     set: Changes = Field(default_factory=dict)  # dotted settings of this one alone
 
 
@@ -174,6 +175,7 @@ class AdaptedConfig(Section):
 
     retriever: Annotated[str, Ref("retrievers")]
     datasets: Annotated[Names, Ref("datasets")] = Field(min_length=1)
+    seed_offset: Annotated[SeedOffset, When("seed_offset")] = 0
     set: Changes = Field(default_factory=dict)
 
 
@@ -186,6 +188,8 @@ class RetrievalSystemConfig(Section):
     captions_of: Annotated[str | None, Ref("systems")] = None
     # what compares, by the cosine of means
     text: Annotated[str | None, Ref("text_encoders")] = None
+    # those of `seeds` that it is ranked with; null: all, or those of captions_of
+    seeds: Annotated[Seeds | None, When("seeds")] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> RetrievalSystemConfig:

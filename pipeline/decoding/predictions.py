@@ -1,15 +1,16 @@
 """A split's captions, and the table that they are written to.
 
-``clip_id, caption, log_prob, candidates``: one row a clip, in the manifest's order. ``candidates``
-is JSON, ``[[caption, log_prob], …]``: the other hypotheses of the search, best first. They are one
-column, so that the table has the same columns for every method and any K.
+``seed, clip_id, caption, log_prob, candidates``: one row a clip, in the manifest's order, for each
+seed in turn. ``candidates`` is JSON, ``[[caption, log_prob], …]``: the other hypotheses of the
+search, best first. They are one column, so that the table has the same columns for every method and
+any K.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.files import replacing
 from pipeline.tensors import Padded
 
-COLUMNS = ("clip_id", "caption", "log_prob", "candidates")
+COLUMNS = ("seed", "clip_id", "caption", "log_prob", "candidates")
 DIGITS = 4  # of a log-probability; machines differ beyond them
 
 
@@ -78,12 +79,24 @@ def _batches(
         yield [tuple(values[store.path] for store in each) for each in stores]
 
 
-def write_predictions(path: Path, clips: Sequence[str], captions: Sequence[Caption]) -> None:
-    """Writes the whole table or nothing; the same captions give the same bytes."""
+def write_predictions(
+    path: Path, clips: Sequence[str], captions: Mapping[int, Sequence[Caption]]
+) -> None:
+    """Writes the whole table or nothing; the same captions give the same bytes.
+
+    Args:
+        captions: of each seed, those of ``clips``.
+    """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for clip, caption in zip(clips, captions, strict=True):
-            others = [[text, round(log_prob, DIGITS)] for text, log_prob in caption.candidates]
-            log_prob = f"{caption.log_prob:.{DIGITS}f}"
-            writer.writerow([clip, caption.text, log_prob, json.dumps(others, ensure_ascii=False)])
+        for seed, own in captions.items():
+            writer.writerows(
+                [seed, clip, *_cells(caption)] for clip, caption in zip(clips, own, strict=True)
+            )
+
+
+def _cells(caption: Caption) -> list[str]:
+    others = [[text, round(log_prob, DIGITS)] for text, log_prob in caption.candidates]
+    log_prob = f"{caption.log_prob:.{DIGITS}f}"
+    return [caption.text, log_prob, json.dumps(others, ensure_ascii=False)]

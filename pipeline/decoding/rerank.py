@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.config.evaluation import RerankConfig
 from pipeline.decoding.predict import Caption, per_token
 from pipeline.features.store import open_stores
+from pipeline.model_folders import model_of
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.trained.inputs import Array
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
@@ -81,13 +82,15 @@ class Reranker:
 
 
 def open_reranker(
-    settings: RerankConfig | None, retrievers: Path, device: torch.device
+    settings: RerankConfig | None, retrievers: Path, seed: int, device: torch.device
 ) -> Reranker | None:
     """What ``rerank`` of the parameters says; None where it is off.
 
     Args:
         retrievers: folder of the retrievers and spaces, each in a folder of its name.
+        seed: of the retriever; a space has none.
     """
     if settings is None or settings.retriever is None:
         return None
-    return Reranker(load_retriever(retrievers / settings.retriever, device), settings.weight)
+    folder = model_of(retrievers / settings.retriever, seed)
+    return Reranker(load_retriever(folder, device), settings.weight)

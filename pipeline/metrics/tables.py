@@ -15,27 +15,34 @@ from pipeline.tables import read_rows
 _COUNTS = ("N", "vocabulary", "mean_length")  # all else is printed × 100, as in papers
 
 
-def read_predictions(path: Path, clip_ids: Sequence[str], hint: str) -> list[str]:
-    """A system's captions (columns clip_id, caption) in the order of ``clip_ids``.
+def read_predictions(
+    path: Path, clip_ids: Sequence[str], seeds: Sequence[int], hint: str
+) -> dict[int, list[str]]:
+    """A system's captions (columns seed, clip_id, caption), by seed, in the order of ``clip_ids``.
+
+    Args:
+        seeds: those that must be there; others are left out.
 
     Raises:
         EarwitnessError: see :func:`pipeline.tables.read_rows`; or a clip occurs twice, is missing
             or is not of this dataset. ``hint`` says what to run.
     """
-    captions: dict[str, str] = {}
+    captions: dict[str, dict[str, str]] = {str(seed): {} for seed in seeds}
     known = set(clip_ids)
-    for row in read_rows(path, ["clip_id", "caption"]):
-        name = row.values["clip_id"]
-        if name in captions:
+    for row in read_rows(path, ["seed", "clip_id", "caption"]):
+        name, own = row.values["clip_id"], captions.get(row.values["seed"], {})
+        if name in own:
             raise EarwitnessError(f"{path}: clip {name!r} occurs twice; {hint}")
         if name not in known:
             raise EarwitnessError(f"{path}: clip {name!r} is not in the dataset's split; {hint}")
-        captions[name] = row.values["caption"]
-    if missing := [name for name in clip_ids if name not in captions]:
-        raise EarwitnessError(
-            f"{path}: no caption of {missing[0]!r} (and {len(missing) - 1} more clips); {hint}"
-        )
-    return [captions[name] for name in clip_ids]
+        own[name] = row.values["caption"]
+    for seed, own in captions.items():
+        if missing := [name for name in clip_ids if name not in own]:
+            raise EarwitnessError(
+                f"{path}: no caption of {missing[0]!r} (and {len(missing) - 1} more clips) with "
+                f"seed {seed}; {hint}"
+            )
+    return {int(seed): [own[name] for name in clip_ids] for seed, own in captions.items()}
 
 
 def write_scores(

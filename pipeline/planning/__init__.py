@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pipeline.config.plans import Plan
-from pipeline.planning.captioners import captioner_plans
+from pipeline.planning.captioners import captioner_plans, finetuning_plans
 from pipeline.planning.context import Context
 from pipeline.planning.features import extraction_plans, tagging_plans
-from pipeline.planning.retrievers import retriever_plans
+from pipeline.planning.retrievers import adapted_plans, encoding_plans, retriever_plans
 from pipeline.planning.systems import system_plans
 
 Make = Callable[[Context], dict[str, Plan]]
@@ -31,7 +31,10 @@ PHASES: Mapping[str, Make] = {
     "tagging": _with_files(tagging_plans),
     "extraction": _with_files(extraction_plans),
     "retrievers": _with_files(retriever_plans),
+    "adapted": _with_files(adapted_plans),
+    "encoding": _with_files(encoding_plans),
     "captioners": _with_files(captioner_plans),
+    "finetuned": _with_files(finetuning_plans),
     "systems": _with_files(system_plans),
 }
 

@@ -9,13 +9,32 @@ from pipeline.config.plans import CaptionerPlan, FinetuningPlan, Plan
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.planning.checks import check_captioner, check_finetuning
 from pipeline.planning.context import Context, architecture, captions, corpus
+from pipeline.planning.lookup import captioner_seeds
+from pipeline.planning.seeds import seeded
 
 
 def captioner_plans(context: Context) -> dict[str, Plan]:
-    """Captioner name → plan to train it, finetuned ones too."""
-    params = context.params
-    trained = {name: _captioner_plan(context, name) for name in params.captioners}
-    return {**trained, **{name: _finetuning_plan(context, name) for name in params.finetuned}}
+    """``<captioner>/<seed>`` → plan to train it; see :func:`pipeline.planning.seeds.seeded`."""
+    params, asked = context.params, captioner_seeds(context.params)
+    plans: dict[str, Plan] = {}
+    for name, captioner in params.captioners.items():
+        plan = _captioner_plan(context, name)
+        plans |= seeded(plan, captioner.seed_offset, params.seeds, asked[name])
+    for name in params.finetuned:
+        _finetuning_plan(context, name)  # what is wrong with it is said before anything is trained
+    return plans
+
+
+def finetuning_plans(context: Context) -> dict[str, Plan]:
+    """``<finetuned>/<seed>`` → plan to train it further, from what is trained with that seed."""
+    params, asked = context.params, captioner_seeds(context.params)
+    plans: dict[str, Plan] = {}
+    for name, finetuned in params.finetuned.items():
+        plan = _finetuning_plan(context, name)
+        base = finetuned.captioner
+        start = {seed: context.models("captioners", base, [seed]) for seed in asked[name]}
+        plans |= seeded(plan, finetuned.seed_offset, params.seeds, asked[name], start)
+    return plans
 
 
 def own_params(context: Context, name: str) -> Params:
@@ -50,7 +69,6 @@ def _captioner_plan(context: Context, name: str) -> CaptionerPlan:
         name=name,
         inputs=_inputs(context, captioner.dataset, found),
         code=context.code("train_captioner", modules(found)),
-        seed=params.seed,
         hardware=params.hardware,
         dataset=captioner.dataset,
         features=found.features,
@@ -95,7 +113,6 @@ def _finetuning_plan(context: Context, name: str) -> FinetuningPlan:
         name=name,
         inputs=inputs,
         code=context.code("finetune", modules(found)),
-        seed=params.seed,
         hardware=params.hardware,
         captioner=finetuned.captioner,
         dataset=captioner.dataset,

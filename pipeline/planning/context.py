@@ -82,10 +82,16 @@ class Context:
             raise EarwitnessError(f"{path}: not an index of features; run `dvc repro -f extract`")
         return width
 
-    def model(self, kind: str, name: str) -> dict[str, str]:
-        """Digest of a trained model, by path; ``kind``: captioners or retrievers."""
+    def models(self, kind: str, name: str, seeds: Iterable[int]) -> dict[str, str]:
+        """Digests of a model of each seed, by path; of a space, which has no seed, its own.
+
+        Args:
+            kind: captioners or retrievers.
+        """
         path = f"{MODELS}/{kind}/{name}"
-        return {path: self.digests.of(self.root / path) or "not made yet"}
+        is_space = kind == "retrievers" and name in self.params.spaces
+        paths = [path] if is_space else [f"{path}/{seed}" for seed in seeds]
+        return {each: self.digests.of(self.root / each) or "not made yet" for each in paths}
 
     def trained(self, path: str | None) -> dict[str, str]:
         """Digest of the weights that the tagging stage trains; none where it does not."""

@@ -26,7 +26,7 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
             name=name,
             inputs={corpus(dataset): digest([[*sound(c), c.split, c.events] for c in clips])},
             code=context.code("tagging", [f"encoders.{encoder.module}"]),
-            seed=params.seed,
+            seed=params.seeds[0],
             hardware=params.hardware,
             encoder=encoder,
             tagging=params.tagging.model_copy(update={"encoders": (name,)}),

@@ -21,26 +21,47 @@ from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, corpus, device, digest
 from pipeline.planning.features import encoder_modules
-from pipeline.planning.lookup import base_retriever, has_frames, tower_inputs
+from pipeline.planning.lookup import base_retriever, has_frames, retriever_seeds, tower_inputs
+from pipeline.planning.seeds import seeded
 
 
 def retriever_plans(context: Context) -> dict[str, Plan]:
-    """Space → plan to make it; retriever → plan to train it, adapted ones too;
-    ``encoding/<dataset>-<retriever>`` → plan to encode a dataset with either.
+    """Space → plan to make it; ``<retriever>/<seed>`` → plan to train it; see
+    :func:`pipeline.planning.seeds.seeded`.
     """
-    params = context.params
+    params, asked = context.params, retriever_seeds(context.params)
     plans: dict[str, Plan] = {name: _space_plan(context, name) for name in params.spaces}
     for name, retriever in params.retrievers.items():
         own = with_settings(params, retriever.set, f"params.yaml: retrievers.{name}.set")
-        plans[name] = _retriever_plan(context, own, name, retriever.datasets, None)
-    for name, adapted in params.adapted.items():
-        settings = {**params.retrievers[adapted.retriever].set, **adapted.set}
-        own = with_settings(params, settings, f"params.yaml: adapted.{name}.set")
-        plans[name] = _retriever_plan(context, own, name, adapted.datasets, adapted.retriever)
-    for name in params.encoded:
-        for dataset in params.datasets:
-            plans[f"encoding/{dataset}-{name}"] = _encoding_plan(context, name, dataset)
+        plan = _retriever_plan(context, own, name, retriever.datasets, None)
+        plans |= seeded(plan, retriever.seed_offset, params.seeds, asked[name])
+    for name in params.adapted:
+        _adapted_plan(context, name)  # what is wrong with it is said before anything is trained
     return plans
+
+
+def adapted_plans(context: Context) -> dict[str, Plan]:
+    """``<adapted>/<seed>`` → plan to train it further, from what is trained with that seed."""
+    params, asked = context.params, retriever_seeds(context.params)
+    plans: dict[str, Plan] = {}
+    for name, adapted in params.adapted.items():
+        plan = _adapted_plan(context, name)
+        start = {
+            seed: context.models("retrievers", adapted.retriever, [seed]) for seed in asked[name]
+        }
+        plans |= seeded(plan, adapted.seed_offset, params.seeds, asked[name], start)
+    return plans
+
+
+def encoding_plans(context: Context) -> dict[str, Plan]:
+    """``<dataset>-<retriever>`` → plan to encode a dataset, by the retriever of the first seed, or
+    by a space.
+    """
+    return {
+        f"{dataset}-{name}": _encoding_plan(context, name, dataset)
+        for name in context.params.encoded
+        for dataset in context.params.datasets
+    }
 
 
 def sound_side(context: Context, params: Params, name: str) -> SoundSide:
@@ -115,6 +136,13 @@ def _space_plan(context: Context, name: str) -> SpacePlan:
     )
 
 
+def _adapted_plan(context: Context, name: str) -> RetrieverPlan:
+    params, adapted = context.params, context.params.adapted[name]
+    settings = {**params.retrievers[adapted.retriever].set, **adapted.set}
+    own = with_settings(params, settings, f"params.yaml: adapted.{name}.set")
+    return _retriever_plan(context, own, name, adapted.datasets, adapted.retriever)
+
+
 def _retriever_plan(
     context: Context, params: Params, name: str, datasets: tuple[str, ...], start: str | None
 ) -> RetrieverPlan:
@@ -131,7 +159,6 @@ def _retriever_plan(
         name=name,
         inputs=inputs,
         code=context.code("train_retriever", tower_modules(sound, text)),
-        seed=params.seed,
         hardware=params.hardware,
         datasets=datasets,
         sound=sound,
@@ -148,6 +175,7 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
     clips = context.manifests[dataset].clips
     inputs = context.features(dataset, (*sound.features, *text.features))
     inputs[corpus(dataset)] = digest([[clip.clip_id, clip.captions] for clip in clips])
+    inputs |= context.models("retrievers", name, params.seeds[:1])
     return EncodingPlan(
         name=name,
         inputs=inputs,
@@ -155,4 +183,5 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
         hardware=device(context.params),
         dataset=dataset,
         frames=has_frames(params, name),
+        seed=None if name in params.spaces else params.seeds[0],
     )

@@ -6,7 +6,12 @@ from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 from pipeline.planning.captioners import modules, resolved
 from pipeline.planning.context import Context, captions, corpus, device, digest
-from pipeline.planning.lookup import base_captioner, text_features
+from pipeline.planning.lookup import (
+    base_captioner,
+    retrieval_seeds,
+    system_seeds,
+    text_features,
+)
 from pipeline.planning.retrievers import sound_side, text_side, tower_modules
 
 
@@ -31,10 +36,11 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     clips = context.manifests[dataset].recordings(params.evaluation.split)
     inputs = {corpus(dataset): digest([clip.clip_id for clip in clips])}
     entries: list[str] = []
+    seeds = system_seeds(params)[name]
     text_memory = None
     for member in system.captioners:
         captioner, found = base_captioner(params, member), resolved(context, member)
-        inputs |= context.model("captioners", member)
+        inputs |= context.models("captioners", member, seeds)
         inputs |= context.features(dataset, found.features)
         entries += modules(found)
         remembers = "text_memory" in captioner.sections and own.text_memory.method != "none"
@@ -44,7 +50,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
             inputs |= context.features(where, [found.text])
     if (retriever := own.rerank.retriever) is not None:
         sound, text = sound_side(context, params, retriever), text_side(params, retriever)
-        inputs |= context.model("retrievers", retriever)
+        inputs |= context.models("retrievers", retriever, seeds)
         inputs |= context.features(dataset, sound.features)
         entries += tower_modules(sound, text)
         if text.kind != "tower":  # it reads the hypotheses
@@ -59,7 +65,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         captioners=system.captioners,
         combine=system.combine,
         decoding=own.decoding,
-        seed=own.seed,
+        seeds=seeds,
         text_memory=text_memory,
         rerank=own.rerank if retriever is not None else None,
     )
@@ -79,6 +85,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         code=context.code("evaluate"),
         hardware=device(params),
         systems=tuple(params.systems),
+        seeds=system_seeds(params),
         encoders=tuple(features),
         evaluation=params.evaluation,
     )
@@ -87,10 +94,13 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
 def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     params = context.params
     members = dict.fromkeys(m for s in params.retrieval_systems.values() for m in s.retrievers)
+    seeds = retrieval_seeds(params)
     inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
     entries: list[str] = []
     for member in members:
-        inputs |= context.model("retrievers", member)
+        systems = (name for name, s in params.retrieval_systems.items() if member in s.retrievers)
+        used = sorted({seed for system in systems for seed in seeds[system]})
+        inputs |= context.models("retrievers", member, used)
         sound, text = sound_side(context, params, member), text_side(params, member)
         inputs |= context.features(dataset, (*sound.features, *text.features))
         entries += tower_modules(sound, text)
@@ -112,5 +122,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         split=params.evaluation.split,
         ties=params.evaluation.ties,
         systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
+        spaces=tuple(member for member in members if member in params.spaces),
+        seeds=seeds,
         captioned=captioned,
     )

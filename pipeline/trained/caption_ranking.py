@@ -32,6 +32,7 @@ def embed_captioned(
     queries: Sequence[str],
     features: Path,
     predictions: Path,
+    seed: int,
     device: str | torch.device,
 ) -> Embeddings:
     """Unit vectors of M queries and of N clips' captions, whose similarity is the cosine.
@@ -41,12 +42,13 @@ def embed_captioned(
         queries: M names of captions in the stored text features.
         features: folder of the dataset's feature files.
         predictions: folder of the dataset's captions, ``<system>.csv``.
+        seed: of the captioning system.
 
     Raises:
         EarwitnessError: no caption of a clip, or no features of a query.
     """
     path = predictions / f"{system.captions_of}.csv"
-    captions = read_predictions(path, clips, "run `dvc repro decode`")
+    captions = read_predictions(path, clips, [seed], "run `dvc repro decode`")[seed]
     encoder = build_text_encoder(system.encoder, resolve_device(device))
     packed = encoder.encode(captions, np.float16)  # as queries are stored
     stored = FeatureStore.open(features / f"{system.text}.h5")

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from pipeline.config.plans import Plan
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import read_json, write_atomic, write_json
+from pipeline.model_folders import PLAN, seeds_in
 from pipeline.state_dicts import load_weights, read_weights, save_weights
 
-WEIGHTS, FORM, PLAN, CURVES = "model.safetensors", "model.json", "plan.json", "curves.csv"
+WEIGHTS, FORM, CURVES = "model.safetensors", "model.json", "curves.csv"
 STAGES = {
     "captioner": "train_captioner finetune",
     "retriever": "make_space train_retriever adapt",
@@ -72,8 +73,10 @@ def load_trained(
     Raises:
         EarwitnessError: a file is missing, broken, or of another model or version.
     """
-    if not folder.is_dir():
-        raise EarwitnessError(f"{folder}: no {kind}; run `dvc repro {STAGES[kind]}`")
+    if not (folder.is_dir() and any(folder.iterdir())):
+        there = ", ".join(map(str, seeds_in(folder.parent)))
+        others = f", but trained with seed {there}" if there else ""
+        raise EarwitnessError(f"{folder}: no {kind}{others}; run `dvc repro {STAGES[kind]}`")
     hint = f"delete {folder} and run `dvc repro {STAGES[kind]}`"
     plan, form = load_plan(folder / PLAN, hint), read_json(folder / FORM, hint)
     tensors = read_weights(folder / WEIGHTS, hint)

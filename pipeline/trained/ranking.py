@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,13 +155,24 @@ def embed_systems(
             f"dataset {manifest.dataset}: no clip of its split '{plan.split}' has a caption, so "
             f"there is nothing to rank by; take the dataset out of retrieval_test_sets{other}"
         )
-    members = dict.fromkeys(chain.from_iterable(plan.systems.values()))
-    embedded = {name: embed(retrievers / name, features, clips, asked, device) for name in members}
-    similar = {system: [embedded[name] for name in each] for system, each in plan.systems.items()}
+    folders = {
+        (system, name): retrievers / name / ("" if name in plan.spaces else str(seeds[0]))
+        for system, seeds in plan.seeds.items()
+        for name in plan.systems.get(system, ())
+    }
+    embedded = {
+        folder: embed(folder, features, clips, asked, device)
+        for folder in dict.fromkeys(folders.values())
+    }
+    similar = {
+        system: [embedded[folders[system, name]] for name in each]
+        for system, each in plan.systems.items()
+    }
     names = [clip.clip_id for clip in clips]
     for system, captioned in plan.captioned.items():
+        seed = plan.seeds[system][0]
         similar[system] = [
-            embed_captioned(captioned, names, queries.ids, features, predictions, device)
+            embed_captioned(captioned, names, queries.ids, features, predictions, seed, device)
         ]
     return similar
 

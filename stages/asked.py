@@ -1,0 +1,27 @@
+"""What a training stage does for a seed that no system asks for: nothing, and it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.config.plans import Plan
+from pipeline.files import read_json, replacing_folder
+
+P = TypeVar("P", bound=Plan)
+
+
+def load_asked(kind: type[P], path: Path, output: Path) -> P | None:
+    """The plan in ``path``; None where it is of a model that nothing asks for, whose folder
+    ``output`` is left empty.
+
+    Raises:
+        EarwitnessError: see :meth:`Plan.load`.
+    """
+    values = read_json(path, "run `dvc repro plan`")
+    if not (isinstance(values, dict) and values.get("unasked")):
+        return kind.load(path)
+    with replacing_folder(output):
+        pass
+    print(f"{output.parent.name}: not trained with seed {output.name}, as no system asks for it")
+    return None
