@@ -80,11 +80,14 @@ def table(
         print(listing(root / "recipes"))
         return
     from earwitness.tables.making import TableJob
+    from pipeline.errors import EarwitnessError
 
     words = [word for word in (dataset, *(more or ())) if word]
     rest = [word for word in words if not word.isdigit()]  # `--seeds 1 2 3`
     numbers = numbers_of([*seeds.replace(",", " ").split(), *(w for w in words if w.isdigit())])
     job = TableJob(root, name, _one(rest), numbers, only or ())
+    if write and job.partial:
+        raise EarwitnessError("--write is of whole tables; leave out --only, and name the table")
     if dry:
         print("\n".join(job.foresee()))
         return

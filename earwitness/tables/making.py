@@ -69,6 +69,7 @@ class TableJob:
         self.dataset = chosen_dataset(self.named, dataset)
         self.seeds = tuple(seeds) or tuple(range(1, self.named.table.seeds + 1))
         self.rows: dict[str, TableRow] = chosen_rows(self.named, only, self.dataset)
+        self.partial = bool(only or self.named.only)  # not all rows that the dataset has
         self.runs = runs_of(self.named, self.rows, self.dataset, self.seeds, self.recipes)
         name = f"{self.named.name}-{self.dataset}"
         there = published(root, self.named.name, self.dataset)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from earwitness.repair import repaired
 from earwitness.tables.resolving import TableRun
@@ -27,8 +28,12 @@ from pipeline.times import StageTime, time_of
 
 RUNS = re.compile(r"Running stage '(.+)':")
 HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
-TRAINING = {"train_retriever": "retrievers", "adapt": "retrievers",
-            "train_captioner": "captioners", "finetune": "captioners"}  # fmt: skip
+TRAINED = {  # stage → the section of what it trains; its plans lie in a folder of that name
+    "train_retriever": "retrievers",
+    "adapt": "adapted",
+    "train_captioner": "captioners",
+    "finetune": "finetuned",
+}
 KEPT = 200  # last lines of a run's output that are searched for its error
 PATIENCE = 10  # seconds that an interrupted DVC has to end
 _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
@@ -63,49 +68,50 @@ def run_experiment(
                     say(told)
         if (code := _code(lines)) != 0:
             raise EarwitnessError(_failure(run, lines, workplace.log, code))
-        _save(workplace, experiment, say)
+        _save(workplace, run.targets, experiment, say)
 
 
-def trainings(run: TableRun) -> dict[str, str]:
-    """Job → what is trained and with which seed, in words; DVC's names of the jobs."""
-    params, found = run.params, {}
-    kinds = {
-        "train_retriever": params.retrievers,
-        "adapt": params.adapted,
-        "train_captioner": params.captioners,
-        "finetune": params.finetuned,
+class Training(NamedTuple):
+    """One model that a run trains, with one seed."""
+
+    name: str
+    seed: int
+    plan: str  # below data/plans
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+
+def trainings(run: TableRun) -> dict[str, Training]:
+    """DVC's name of the job → what it trains."""
+    return {
+        f"{stage}@{name}-{seed}": Training(name, seed, f"{section}/{name}/{seed}.json")
+        for stage, section in TRAINED.items()
+        for name in getattr(run.params, section)
+        for seed in run.params.seeds
     }
-    for stage, entries in kinds.items():
-        for name in entries:
-            for seed in params.seeds:
-                found[f"{stage}@{name}-{seed}"] = f"{name}, seed {seed}"
-    return found
 
 
 def done_trainings(workplace: Workplace, run: TableRun) -> list[str]:
-    """Those of a run that have ended here, by the plan that stands in its workplace."""
-    times = workplace.root / "data" / "times"
-    found = []
-    for job, words in trainings(run).items():
-        stage = job.partition("@")[0]
-        name, _, seed = words.partition(", seed ")
-        plan = workplace.tree / "data" / "plans" / TRAINING[stage] / name / f"{seed}.json"
-        if time_of(times, plan) is not None:
-            found.append(job)
-    return found
+    """Those of a run that have ended, by the plans that stand in its workplace."""
+    return [
+        job
+        for job, training in trainings(run).items()
+        if time_of(workplace.times, workplace.plans / training.plan) is not None
+    ]
 
 
-def progress(line: str, waiting: dict[str, str]) -> str:
+def progress(line: str, waiting: dict[str, Training]) -> str:
     """What a line of DVC's says of the work, in words; a training leaves ``waiting``."""
     if match := HAS.search(line):
         waiting.pop(match[1], None)
         return ""
     if (match := RUNS.search(line)) is None:
         return ""
-    if (words := waiting.pop(match[1], None)) is None:
+    if (training := waiting.pop(match[1], None)) is None:
         return match[1]
     rest = f"; {len(waiting)} more trainings after it" if waiting else ""
-    return f"{match[1]} ({words}){rest}"
+    return f"{match[1]} ({training}){rest}"
 
 
 def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
@@ -164,12 +170,13 @@ def _failure(run: TableRun, lines: deque[str], log: Path, code: int) -> str:
     return f"{where}: {said}; all that it said is in {log}"
 
 
-def _save(workplace: Workplace, experiment: str, say: Say) -> None:
+def _save(workplace: Workplace, targets: list[str], experiment: str, say: Say) -> None:
     """Keeps what was made as an experiment; a run whose metrics are there does not fail for it."""
     folders = [name for name in ("metrics", "intervals") if (workplace.tree / name).is_dir()]
     command = ["exp", "save", "--force", "--name", experiment]
     for name in folders:
         command += ["--include-untracked", name]
+    command += targets  # DVC would ask for the outputs of all others
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *command],
         cwd=workplace.tree,
@@ -186,24 +193,25 @@ def _save(workplace: Workplace, experiment: str, say: Say) -> None:
 
 def times_of(workplace: Workplace, run: TableRun, row: str) -> list[StageTime]:
     """What each job of a row took, also those that it shares with others; where that is known."""
-    times = workplace.root / "data" / "times"
-    found = [time_of(times, path) for path in _plans(workplace, run, row)]
+    found = [time_of(workplace.times, path) for path in _plans(workplace, run, row)]
     return [each for each in found if each is not None]
 
 
 def _plans(workplace: Workplace, run: TableRun, row: str) -> Iterator[Path]:
-    """The plans of what is trained for a row alone or with others, and of its captions."""
-    named, plans = run.rows[row], workplace.tree / "data" / "plans"
+    """The plans of what is trained for a row, for others too, and of its captions."""
+    named, params = run.rows[row], run.params
+    names: list[str] = []
     if named.system:
-        members = run.params.systems[named.system].captioners
-        tuned = run.params.finetuned
-        bases = [tuned[name].captioner for name in members if name in tuned]
-        for name in dict.fromkeys((*bases, *members)):
-            yield from (plans / "captioners" / name).glob("*.json")
-        yield plans / "systems" / f"{run.dataset}-{named.system}.json"
+        members = params.systems[named.system].captioners
+        tuned = params.finetuned
+        names = [*members, *(tuned[name].captioner for name in members if name in tuned)]
+        yield workplace.plans / "systems" / f"{run.dataset}-{named.system}.json"
     if named.retrieval_system:
-        for name in run.params.retrieval_systems[named.retrieval_system].retrievers:
-            yield from (plans / "retrievers" / name).glob("*.json")
+        names = [*params.retrieval_systems[named.retrieval_system].retrievers]
+        names += [params.adapted[name].retriever for name in names if name in params.adapted]
+    for training in trainings(run).values():
+        if training.name in names:
+            yield workplace.plans / training.plan
 
 
 def duration(seconds: float) -> str:

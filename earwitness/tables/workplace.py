@@ -81,6 +81,8 @@ class Workplace:
         self.tree = self.folder / "tree"  # where DVC runs
         self.log = self.folder / "log.txt"
         self.lock = self.folder / "lock"
+        self.plans = self.tree / "data" / "plans"
+        self.times = root / "data" / "times"  # of every run of this repository
         self._state = self.folder / "state.json"
 
     def prepare(self, run: TableRun, revision: Revision) -> None:
@@ -122,7 +124,7 @@ class Workplace:
     def _share(self) -> None:
         """DVC's cache, and raw audio, are the repository's own."""
         with Repo(str(self.root)) as repository:
-            cache = repository.cache.local.path
+            cache = repository.cache.local_cache_dir  # of files and of runs
         given, own = self.root / ".dvc" / "config.local", self.tree / ".dvc" / "config.local"
         write_bytes(own, given.read_bytes() if given.is_file() else b"")
         with Config(str(self.tree / ".dvc")).edit("local") as settings:
