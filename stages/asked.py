@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pipeline.config.plans import Plan
 from pipeline.files import read_json, replacing_folder
+from stages.run import given
 
 P = TypeVar("P", bound=Plan)
 
@@ -16,11 +17,11 @@ def load_asked(kind: type[P], path: Path, output: Path) -> P | None:
     ``output`` is left empty.
 
     Raises:
-        EarwitnessError: see :meth:`Plan.load`.
+        EarwitnessError: see :meth:`pipeline.config.plans.Plan.load`.
     """
     values = read_json(path, "run `dvc repro plan`")
     if not (isinstance(values, dict) and values.get("unasked")):
-        return kind.load(path)
+        return given(kind, path)
     with replacing_folder(output):
         pass
     print(f"{output.parent.name}: not trained with seed {output.name}, as no system asks for it")

@@ -10,7 +10,7 @@ from pipeline.config.plans import DecodingPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 if TYPE_CHECKING:
     from pipeline.decoding.predict import Caption
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(dataset: str, system: str) -> None:
     """Writes data/predictions/<dataset>/<system>.csv, a row a seed and clip of the plan's split."""
-    plan = DecodingPlan.load(paths.PLANS / "systems" / f"{dataset}-{system}.json")
+    plan = given(DecodingPlan, paths.PLANS / "systems" / f"{dataset}-{system}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = [clip.clip_id for clip in manifest.recordings(plan.split)]
     # slow imports, after what fails at once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import Manifest
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(dataset: str, encoder: str) -> None:
@@ -14,7 +14,7 @@ def main(dataset: str, encoder: str) -> None:
     from pipeline.encoders.registry import build_text_encoder, weights_digest
     from pipeline.features.embedding import embed
 
-    plan = EmbeddingPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    plan = given(EmbeddingPlan, paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
     device = set_up(plan.hardware.device, plan.hardware.threads)
     index, report = embed(
         Manifest.load(paths.CORPORA / f"{dataset}.json"),

@@ -7,12 +7,12 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from pipeline.files import sha256
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(dataset: str, retriever: str) -> None:
     """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; frames if planned."""
-    plan = EncodingPlan.load(paths.PLANS / "encoding" / f"{dataset}-{retriever}.json")
+    plan = given(EncodingPlan, paths.PLANS / "encoding" / f"{dataset}-{retriever}.json")
     from pipeline.device import set_up
     from pipeline.trained.encoding import encode
     from pipeline.trained.folder import WEIGHTS

@@ -14,7 +14,7 @@ from pipeline.metrics.tables import read_predictions, table, write_scores
 from pipeline.metrics.types import ScoredSet
 from pipeline.metrics.yardsticks import yardsticks
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(dataset: str) -> None:
@@ -22,7 +22,7 @@ def main(dataset: str) -> None:
 
     Of a blind set these have the number of clips, and the captions, alone.
     """
-    plan = EvaluationPlan.load(paths.PLANS / "systems" / f"{dataset}.json")
+    plan = given(EvaluationPlan, paths.PLANS / "systems" / f"{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = manifest.recordings(plan.evaluation.split)
     ids = [clip.clip_id for clip in clips]

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(dataset: str, encoder: str) -> None:
@@ -16,7 +16,7 @@ def main(dataset: str, encoder: str) -> None:
     from pipeline.encoders.registry import build_sound_encoder, weights_digest
     from pipeline.features.extraction import extract
 
-    plan = ExtractionPlan.load(paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    plan = given(ExtractionPlan, paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     weights = Path(plan.weights) if plan.weights else None
     device = set_up(plan.hardware.device, plan.hardware.threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.plans import SpacePlan
 from pipeline.files import replacing_folder
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(space: str) -> None:
@@ -13,7 +13,7 @@ def main(space: str) -> None:
     from pipeline.device import set_up
     from pipeline.trained.spaces import make_space
 
-    plan = SpacePlan.load(paths.PLANS / "retrievers" / f"{space}.json")
+    plan = given(SpacePlan, paths.PLANS / "retrievers" / f"{space}.json")
     device = set_up(plan.hardware.device, plan.hardware.threads)
     with replacing_folder(paths.MODELS / "retrievers" / space) as folder:
         made = make_space(plan, device)

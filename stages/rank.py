@@ -5,12 +5,12 @@ from __future__ import annotations
 from pipeline.config.plans import RankingPlan
 from pipeline.corpora.manifest import Manifest
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(dataset: str) -> None:
     """Writes metrics/retrieval/<dataset>/<system>.json and data/rankings/<dataset>/<system>.csv."""
-    plan = RankingPlan.load(paths.PLANS / "systems" / f"rank-{dataset}.json")
+    plan = given(RankingPlan, paths.PLANS / "systems" / f"rank-{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     from pipeline.device import set_up
     from pipeline.trained.ranking import rank, table

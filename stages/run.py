@@ -46,15 +46,15 @@ def run(command: Callable[..., Any]) -> None:
     app()
 
 
-def given(kind: type[P], path: str) -> P:
-    """The plan of the job that this process runs, ``data/plans/<path>``.
+def given(kind: type[P], path: Path) -> P:
+    """The plan of the job that this process runs, whose time is kept by it.
 
     Raises:
         EarwitnessError: see :meth:`pipeline.config.plans.Plan.load`.
     """
-    plan = kind.load(paths.PLANS / path)
+    plan = kind.load(path)
     if watch := _WATCH.get(None):
-        watch.given(paths.PLANS / path)
+        watch.given(path)
     return plan
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pipeline.config.plans import TaggingPlan
 from pipeline.corpora.manifest import Manifest
 from stages import paths
-from stages.run import run
+from stages.run import given, run
 
 
 def main(encoder: str) -> None:
     """Writes data/models/encoders/<encoder>/ by data/plans/tagging/<encoder>.json."""
     from pipeline.training.tagging import train_tagging
 
-    plan = TaggingPlan.load(paths.PLANS / "tagging" / f"{encoder}.json")
+    plan = given(TaggingPlan, paths.PLANS / "tagging" / f"{encoder}.json")
     manifest = Manifest.load(paths.CORPORA / f"{plan.tagging.dataset}.json")
     precision = train_tagging(
         plan,
