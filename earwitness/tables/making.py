@@ -15,6 +15,7 @@ from earwitness.tables.results import Results, RowResult, Wanted, measured, want
 from earwitness.tables.running import (
     done_trainings,
     duration,
+    last_seconds,
     run_experiment,
     times_of,
     trainings,
@@ -98,12 +99,15 @@ class TableJob:
                 yield self._foresee_run(run)
 
     def _foresee_run(self, run: TableRun) -> str:
-        """How much of what a run trains has ended."""
-        jobs, done = trainings(run), done_trainings(Workplace(self.root, run.name), run)
-        return (
-            f"run {run.name}: {len(jobs)} trainings, {len(done)} of them ended here; whatever did "
-            "not change since comes from DVC's cache"
-        )
+        """How much of what a run trains has ended, and what the rest took last."""
+        workplace = Workplace(self.root, run.name)
+        jobs, done = trainings(run), done_trainings(workplace, run)
+        rest = {job: training for job, training in jobs.items() if job not in done}
+        known = last_seconds(workplace, rest)
+        line = f"run {run.name}: {len(jobs)} trainings, {len(done)} of them ended here"
+        if known:
+            line += f"; {len(known)} of the others took {duration(sum(known.values()))} last"
+        return f"{line}; whatever did not change since comes from DVC's cache"
 
     def make(self, stale: Stale, say: Say) -> None:
         """Runs what is missing, and with ``rerun`` what is stale.

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from earwitness.tables.resolving import TableRun
 from earwitness.tables.workplace import Revision, Workplace
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
-from pipeline.times import StageTime, time_of
+from pipeline.times import StageTime, read_times, time_of
 
 RUNS = re.compile(r"Running stage '(.+)':")
 HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
@@ -99,6 +99,16 @@ def done_trainings(workplace: Workplace, run: TableRun) -> list[str]:
         for job, training in trainings(run).items()
         if time_of(workplace.times, workplace.plans / training.plan) is not None
     ]
+
+
+def last_seconds(workplace: Workplace, jobs: Mapping[str, Training]) -> dict[str, float]:
+    """Job → what one of its name took last in this repository, where that is known."""
+    found: dict[tuple[str, str], float] = {}
+    for each in read_times(workplace.times):
+        if each.finished and len(each.job) > 1:
+            found[each.job[0], each.job[1]] = each.seconds
+    names = {job: (training.name, str(training.seed)) for job, training in jobs.items()}
+    return {job: found[name] for job, name in names.items() if name in found}
 
 
 def progress(line: str, waiting: dict[str, Training]) -> str:
