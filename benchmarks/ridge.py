@@ -20,7 +20,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, caption_ids, open_stores
 from pipeline.metrics.retrieval import chance_scores, ranking_scores
-from pipeline.trained.ranking import table
+from pipeline.trained.ranking_files import table
 from stages import paths
 from stages.run import run
 
@@ -123,7 +123,7 @@ def main(
     )
     chance = chance_scores(torch.from_numpy(ranked.clip_of), len(ranked.sound))
     print(f"{dataset}, {split}: {' + '.join(encoders)} → {words}, λ {chosen.strength:.2g}")
-    print(table({"ridge": score(chosen, ranked), "chance": chance}))
+    print(table({"ridge": score(chosen, ranked), "chance": chance}, {}))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from pipeline.config.plans import EvaluationPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.device import set_up
-from pipeline.metrics.evaluate import evaluate_sets, find_tools
-from pipeline.metrics.results import unscored
-from pipeline.metrics.tables import read_predictions, table, write_scores
+from pipeline.metrics.evaluate import find_tools
+from pipeline.metrics.intervals import intervals
+from pipeline.metrics.over_seeds import evaluate_seeds, unscored
+from pipeline.metrics.tables import ScoreFolders, read_predictions, table, write_scores
 from pipeline.metrics.types import ScoredSet
 from pipeline.metrics.yardsticks import yardsticks
 from stages import paths
@@ -18,43 +16,48 @@ from stages.run import given, run
 
 
 def main(dataset: str) -> None:
-    """Writes metrics/<dataset>/<system>.json and data/scores/<dataset>/<system>.csv.
+    """Writes metrics/<dataset>/<system>.json, the means over the system's seeds; what is around
+    them, intervals/<dataset>/<system>.json; and data/scores/<dataset>/<system>.csv.
 
-    Of a blind set these have the number of clips, and the captions, alone.
+    Of a blind set these have the number of clips, and the captions, alone. A yardstick, which is
+    not trained, has the first seed.
     """
     plan = given(EvaluationPlan, paths.PLANS / "systems" / f"{dataset}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     clips = manifest.recordings(plan.evaluation.split)
     ids = [clip.clip_id for clip in clips]
-    candidates = {
-        system: _of_first_seed(
+    captions = {
+        system: read_predictions(
             paths.PREDICTIONS / dataset / f"{system}.csv",
             ids,
-            plan.seeds[system][:1],
+            plan.seeds[system],
             f"run `dvc repro decode@{dataset}-{system}`",
         )
         for system in plan.systems
     }
-    metrics, scores = paths.METRICS / dataset, paths.SCORES / dataset
+    folders = ScoreFolders(
+        paths.METRICS / dataset, paths.INTERVALS / dataset, paths.SCORES / dataset
+    )
     if manifest.blind:
-        write_scores(unscored(candidates), ids, candidates, metrics, scores)
+        write_scores(unscored(captions), {}, ids, folders)
         print(f"{dataset}: {len(ids)} clips; no scores, as a blind set has no references")
         return
     references = [clip.captions for clip in clips]
-    sets = {system: ScoredSet(own, references) for system, own in candidates.items()}
+    sets = {
+        system: {seed: ScoredSet(each, references) for seed, each in own.items()}
+        for system, own in captions.items()
+    }
     features = {name: paths.FEATURES / dataset / f"{name}.h5" for name in plan.encoders}
     baselines, missing = yardsticks(manifest, plan.evaluation.split, features)
+    sets |= {name: {plan.seed: chosen} for name, chosen in baselines.items()}
     device = set_up(plan.hardware.device, plan.hardware.threads)
     tools = find_tools(paths.SPICE, paths.SPICE_CACHE, str(device))
-    result = evaluate_sets(sets | baselines, plan.evaluation, tools)
+    systems, result = evaluate_seeds(sets, plan.evaluation, tools)
     result.missing |= missing
-    captions = {name: chosen.candidates for name, chosen in (sets | baselines).items()}
-    write_scores(result, ids, captions, metrics, scores)
-    print(table(result))
-
-
-def _of_first_seed(path: Path, ids: Sequence[str], seeds: Sequence[int], hint: str) -> list[str]:
-    return read_predictions(path, ids, seeds, hint)[seeds[0]]
+    resamples = plan.evaluation.resamples
+    found = intervals(systems, resamples)
+    write_scores(systems, found, ids, folders, resamples)
+    print(table(systems, found, result))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pipeline.features.embedding import embed
 from pipeline.features.store import open_stores
 from pipeline.metrics.retrieval import Embeddings
 from pipeline.trained.encoding import encode
-from pipeline.trained.ranking import Queries, write_blind_ranking
+from pipeline.trained.ranking_files import Queries, write_blind_ranking
 from pipeline.trained.retriever import load_retriever
 
 
@@ -71,7 +71,7 @@ def test_sixteen_are_ranked_and_of_equal_ones_the_first_of_the_set(tmp_path: Pat
     clips = torch.from_numpy(draw.integers(-1, 2, (40, 3))).float()  # many products are equal
     names = [f"{number}.wav" for number in range(40)]
     queries = Queries([f"query {k}" for k in range(6)], [], torch.zeros(0, dtype=torch.int64))
-    write_blind_ranking(tmp_path / "x.csv", [Embeddings(captions, clips)], queries, names)
+    write_blind_ranking(tmp_path / "x.csv", {1: [Embeddings(captions, clips)]}, queries, names)
     products = captions.numpy() @ clips.numpy().T
     for row, own in zip(rows(tmp_path / "x.csv"), products, strict=True):
         best = sorted(range(40), key=lambda clip, own=own: (-own[clip], clip))[:16]

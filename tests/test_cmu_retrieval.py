@@ -25,6 +25,7 @@ from pipeline.decoding.predictions import write_predictions
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, Header, write_store
+from pipeline.metrics.tables import ScoreFolders
 from pipeline.state_dicts import read_weights
 from pipeline.trained.ranking import queries_of, rank
 from pipeline.trained.retriever import load_retriever
@@ -114,12 +115,13 @@ def test_it_finds_the_clips_and_ranks_as_it_was_trained(
 ) -> None:
     root, manifest = toy
     ranking = RankingPlan(
-        name="toy", inputs={}, code={}, split="evaluation", systems={"one": (kind,)}
-    )
-    found = rank(
+        name="toy", inputs={}, code={}, split="evaluation", systems={"one": (kind,)},
+        seeds={"one": (1,)},
+    )  # fmt: skip
+    found, _ = rank(
         ranking, manifest, retrievers=root / "data/models/retrievers",
-        features=root / "data/features/toy", predictions=tmp_path, rankings=tmp_path / "r",
-        metrics=tmp_path / "m", device="cpu",
+        features=root / "data/features/toy", predictions=tmp_path,
+        folders=ScoreFolders(*(tmp_path / name for name in "mir")), device="cpu",
     )  # fmt: skip
     similarity = plain_similarity(root, manifest, kind)
     owner = queries_of(manifest.split("evaluation")).clip_of.tolist()
@@ -211,12 +213,12 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
         tmp_path / "features/w2v.h5", header, queries.ids, packed.lengths, 6, [packed.values]
     )
     captioned = CaptionedSystem(captions_of="neat", text="w2v", encoder=settings)
-    found = rank(
+    found, _ = rank(
         RankingPlan(name="t", inputs={}, code={}, split="evaluation", systems={},
-                    captioned={"by-captions": captioned}),
+                    captioned={"by-captions": captioned}, seeds={"by-captions": (1,)}),
         Manifest("t", "audio", tuple(clips)), retrievers=tmp_path, features=tmp_path / "features",
-        rankings=tmp_path / "r", metrics=tmp_path / "m", predictions=tmp_path / "predictions",
-        device="cpu",
+        folders=ScoreFolders(*(tmp_path / name for name in "mir")),
+        predictions=tmp_path / "predictions", device="cpu",
     )  # fmt: skip
 
     def embedded(caption: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.store import Header, write_store
 from pipeline.metrics import evaluate as module
 from pipeline.metrics.evaluate import Tools, evaluate, evaluate_sets, find_tools
+from pipeline.metrics.over_seeds import mean_over_seeds
 from pipeline.metrics.spice import spice, too_long
 from pipeline.metrics.spice_install import ready
 from pipeline.metrics.tables import read_predictions, write_clips
@@ -265,29 +267,33 @@ def test_a_file_as_people_have_them(tmp_path: Path) -> None:
     assert found.clips["bleu_1"][1] == pytest.approx(0, abs=1e-6)
 
 
-def predictions(path: Path, rows: list[tuple[str, str]]) -> Path:
+def predictions(path: Path, rows: list[tuple[str, str]], seeds: Sequence[int] = (1,)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["clip_id", "caption", "log_prob"])
-        writer.writerows([*row, "-1.0"] for row in rows)
+        writer.writerow(["seed", "clip_id", "caption", "log_prob"])
+        writer.writerows([seed, *row, "-1.0"] for seed in seeds for row in rows)
     return path
 
 
 def test_predictions_are_those_of_the_manifest(tmp_path: Path) -> None:
     path = predictions(tmp_path / "own.csv", [("b", "rain"), ("a", "a dog")])
-    assert read_predictions(path, ["a", "b"], "fix it") == ["a dog", "rain"]
+    assert read_predictions(path, ["a", "b"], [1], "fix it") == {1: ["a dog", "rain"]}
     for ids, reason in [(["a"], "'b' is not in"), (["a", "b", "c"], "no caption of 'c'")]:
         with pytest.raises(EarwitnessError, match=f"{reason}.*fix it"):
-            read_predictions(path, ids, "fix it")
+            read_predictions(path, ids, [1], "fix it")
     twice = predictions(tmp_path / "twice.csv", [("a", "x"), ("a", "y")])
     with pytest.raises(EarwitnessError, match="'a' occurs twice"):
-        read_predictions(twice, ["a"], "fix it")
+        read_predictions(twice, ["a"], [1], "fix it")
+    both = predictions(tmp_path / "both.csv", [("a", "rain")], [2, 1])
+    assert read_predictions(both, ["a"], [1, 2], "fix it") == {1: ["rain"], 2: ["rain"]}
+    with pytest.raises(EarwitnessError, match=r"no caption of 'a'.* seed 3.*fix it"):
+        read_predictions(both, ["a"], [1, 3], "fix it")
 
 
-def test_the_stage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A dataset ``set`` with features, in the current folder; the ids of its evaluation split."""
     from stages import evaluate as stage
     from stages import paths
 
@@ -313,31 +319,110 @@ def test_the_stage(
         2,
         [vectors],
     )
-    plan = EvaluationPlan(
+    return ["clip3", "clip4"]
+
+
+def plan_of(**seeds: tuple[int, ...]) -> EvaluationPlan:
+    return EvaluationPlan(
         name="set",
         inputs={},
         code={},
-        systems=("edtc",),
+        systems=tuple(seeds),
+        seeds=seeds,
+        seed=7,
         encoders=("own",),
         evaluation=EvaluationConfig(sbert=None, spice=False),
     )
-    plan.save(paths.PLANS / "systems" / "set.json")
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return [*csv.DictReader(stream)]
+
+
+def test_the_stage(test_set: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    from stages import evaluate as stage
+    from stages import paths
+
+    plan_of(edtc=(1,)).save(paths.PLANS / "systems" / "set.json")
     predictions(
         paths.PREDICTIONS / "set" / "edtc.csv", [("clip4", "it rains"), ("clip3", "a dog barks")]
     )
-    (paths.METRICS / "set").mkdir(parents=True)
-    (paths.METRICS / "set" / "gone.json").write_text("{}")
+    for folder in (paths.METRICS, paths.INTERVALS):
+        (folder / "set").mkdir(parents=True)
+        (folder / "set" / "gone.json").write_text("{}")
     stage.main("set")
     names = {"edtc", "yardstick_constant", "yardstick_nearest", "yardstick_human"}
-    assert {path.stem for path in (paths.METRICS / "set").glob("*")} == names
+    for folder in (paths.METRICS, paths.INTERVALS, paths.SCORES):
+        assert {path.stem for path in (folder / "set").glob("*")} == names
     found = json.loads((paths.METRICS / "set" / "edtc.json").read_text())
     assert found["N"] == 2 and all(isinstance(value, int | float) for value in found.values())
     assert all(round(value, 6) == value for value in found.values())
-    with (paths.SCORES / "set" / "edtc.csv").open() as stream:
-        written = [*csv.DictReader(stream)]
+    written = table_of(paths.SCORES / "set" / "edtc.csv")
+    assert [*written[0]][:3] == ["seed", "clip_id", "caption"]
     assert [row["caption"] for row in written] == ["a dog barks", "it rains"]
     assert np.mean([float(row["cider_d"]) for row in written]) == pytest.approx(
         found["cider_d"], abs=1e-6
     )
+    around = json.loads((paths.INTERVALS / "set" / "edtc.json").read_text())
+    assert (around["clips"], around["seeds"], around["resamples"]) == (2, [1], 2000)
+    metrics = around["metrics"]
+    assert {name: own["mean"] for name, own in metrics.items()} | {"N": 2} == found
+    assert all(own["sd"] is None for own in metrics.values())
+    assert metrics["bleu_2"]["low"] <= found["bleu_2"] <= metrics["bleu_2"]["high"]
+    assert metrics["vocabulary"]["low"] is None
+    human = table_of(paths.SCORES / "set" / "yardstick_human.csv")
+    assert {row["seed"] for row in human} == {"7"}, "the first seed"
     said = capsys.readouterr().out
     assert "left out: meteor: no Java" in said and "yardstick_nearest" in said
+    half = 50 * (metrics["bleu_2"]["high"] - metrics["bleu_2"]["low"])
+    assert f"{100 * found['bleu_2']:.2f} ±{half:.2f}" in said and "over clips, and" in said
+
+
+def test_the_stage_scores_every_seed(test_set: list[str]) -> None:
+    """A system's metrics are the means of what its seeds have, each scored in a run of its own."""
+    from stages import evaluate as stage
+    from stages import paths
+
+    captions = {1: ["a dog barks", "it rains"], 3: ["the dog", "rain falls and it is windy"]}
+    path = paths.PREDICTIONS / "set" / "edtc.csv"
+    alone = {}
+    for seed, own in captions.items():
+        plan_of(edtc=(seed,)).save(paths.PLANS / "systems" / "set.json")
+        predictions(path, [*zip(test_set, own, strict=True)], [seed])
+        stage.main("set")
+        alone[seed] = json.loads((paths.METRICS / "set" / "edtc.json").read_text())
+    rows = [[3, clip, text, "-1.0"] for clip, text in zip(test_set, captions[3], strict=True)]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["seed", "clip_id", "caption", "log_prob"])
+        writer.writerows(rows)
+        writer.writerows(
+            [1, clip, text, "-1.0"] for clip, text in zip(test_set, captions[1], strict=True)
+        )
+    plan_of(edtc=(3, 1)).save(paths.PLANS / "systems" / "set.json")
+    stage.main("set")
+    found = json.loads((paths.METRICS / "set" / "edtc.json").read_text())
+    assert alone[1]["vocabulary"] == 5 and alone[3]["vocabulary"] == 8
+    assert found.pop("vocabulary") == 6.5 and isinstance(found["N"], int)
+    for name, value in found.items():
+        assert value == pytest.approx((alone[1][name] + alone[3][name]) / 2, abs=2e-6), name
+    written = table_of(paths.SCORES / "set" / "edtc.csv")
+    assert [(row["seed"], row["clip_id"]) for row in written] == [
+        (seed, clip) for seed in ("3", "1") for clip in test_set
+    ]
+    around = json.loads((paths.INTERVALS / "set" / "edtc.json").read_text())
+    assert around["seeds"] == [3, 1]
+    own = around["metrics"]["bleu_1"]
+    assert own["by_seed"] == {"1": alone[1]["bleu_1"], "3": alone[3]["bleu_1"]}
+    values = [alone[seed]["bleu_1"] for seed in (1, 3)]
+    assert own["sd"] == pytest.approx(np.std(values, ddof=1), abs=2e-6)
+
+
+def test_counts_stay_whole_where_they_are() -> None:
+    first = {"N": 4, "vocabulary": 10, "cider_d": 0.5, "spice": 0.1}
+    second = {"N": 4, "vocabulary": 13, "cider_d": 0.6000004}
+    assert mean_over_seeds([first]) == first
+    found = mean_over_seeds([first, second])
+    assert found == {"N": 4, "vocabulary": 11.5, "cider_d": 0.55}, "not every seed has SPICE"
+    assert isinstance(found["N"], int)

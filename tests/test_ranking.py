@@ -17,13 +17,16 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import caption_id
 from pipeline.metrics import retrieval
+from pipeline.metrics.tables import ScoreFolders
 from pipeline.state_dicts import read_weights
-from pipeline.trained.ranking import file_names, first_clips, rank
+from pipeline.trained.ranking import file_names, rank
+from pipeline.trained.ranking_files import first_clips
 from stages import rank as stage
 
 CAPTIONS = (3, 1, 0, 5, 2, 4, 1, 5, 5, 2, 3, 1, 7)  # of each clip of the evaluation split
 WIDTHS = {"one": 6, "two": 9, "words": 8}
 MEMBERS = {"narrow": (["one"], 12), "wide": (["two", "one"], 20)}  # features, D
+SEEDS = (1, 2)
 
 
 def make_manifest() -> Manifest:
@@ -49,12 +52,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest
         save_features(root / f"data/features/toy/{feature}.h5", ids, width)
     for name, (features, width) in MEMBERS.items():
         own = [WIDTHS[feature] for feature in features]
-        save_retriever(root, name, features, own, WIDTHS["words"], width)
+        for seed in SEEDS:
+            save_retriever(root, f"{name}/{seed}", features, own, WIDTHS["words"], width)
     return root, manifest
 
 
-def make_plan(**systems: tuple[str, ...]) -> RankingPlan:
-    return RankingPlan(name="toy", inputs={}, code={}, split="evaluation", systems=systems)
+def make_plan(seeds: tuple[int, ...] = (1,), **systems: tuple[str, ...]) -> RankingPlan:
+    own = {"systems": systems, "seeds": dict.fromkeys(systems, seeds)}
+    return RankingPlan(name="toy", inputs={}, code={}, split="evaluation", **own)
 
 
 def ranked(
@@ -67,10 +72,9 @@ def ranked(
         retrievers=root / "data/models/retrievers",
         features=root / "data/features/toy",
         predictions=root / "data/predictions/toy",
-        rankings=output / "rankings",
-        metrics=output / "metrics",
+        folders=ScoreFolders(output / "metrics", output / "intervals", output / "rankings"),
         device="cpu",
-    )
+    )[0]
 
 
 def normed(frames: NDArray[np.float16]) -> NDArray[np.float64]:
@@ -100,11 +104,9 @@ def similarity(root: Path, manifest: Manifest, member: str) -> NDArray[np.float6
         out = numbers[f"{side}_projection.weight"] @ values + numbers[f"{side}_projection.bias"]
         return np.asarray(out / np.linalg.norm(out))
 
-    clips = manifest.split("evaluation")
+    clips, (features, _) = manifest.split("evaluation"), MEMBERS[member.partition("/")[0]]
     sounds = [
-        projected(
-            "sound", np.concatenate([normed(again[f][c.clip_id]) for f in MEMBERS[member][0]])
-        )
+        projected("sound", np.concatenate([normed(again[f][c.clip_id]) for f in features]))
         for c in clips
     ]
     texts = [
@@ -125,19 +127,58 @@ def test_scores_and_rankings_are_those_of_the_obvious_way(
     owner = [at for at, clip in enumerate(clips) for _ in clip.captions]
     texts = [caption for clip in clips for caption in clip.captions]
     for system, members in systems.items():
-        mean = np.mean([similarity(root, manifest, member) for member in members], axis=0)
+        mean = np.mean([similarity(root, manifest, f"{member}/1") for member in members], axis=0)
         expected = retrieval.ranking_scores(torch.from_numpy(mean), torch.tensor(owner))
-        assert found[system] == pytest.approx(expected)
+        assert found[system] == pytest.approx(expected, abs=1e-6)
         written = json.loads((tmp_path / f"metrics/{system}.json").read_text())
         assert written.pop("N") == len(clips) and written.pop("captions") == len(texts)
         assert written == pytest.approx(expected, abs=1e-6)
         with (tmp_path / f"rankings/{system}.csv").open(newline="") as stream:
             rows = list(csv.reader(stream))
-        assert rows[0] == ["caption", *(f"fname_{n}" for n in range(1, 11)), "rank"]
-        for text, values, right, row in zip(texts, mean, owner, rows[1:], strict=True):
+        behind = ["rank", "caption_rank", "clip_id"]
+        assert rows[0] == ["seed", "caption", *(f"fname_{n}" for n in range(1, 11)), *behind]
+        for at, (text, values, right, row) in enumerate(
+            zip(texts, mean, owner, rows[1:], strict=True)
+        ):
             order = np.argsort(-values).tolist()
-            names = [f"evaluation-{at}.wav" for at in order]
-            assert row == [text, *names[:10], str(order.index(right) + 1)]
+            names = [f"evaluation-{each}.wav" for each in order]
+            back = np.argsort(-mean[:, right]).tolist().index(at) + 1
+            rank = order.index(right) + 1
+            assert row == ["1", text, *names[:10], str(rank), str(back), f"evaluation-{right}"]
+
+
+def test_every_seed_is_ranked_and_the_mean_is_the_metric(
+    repository: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    """An ensemble's members are all of the same seed."""
+    root, manifest = repository
+    plan = make_plan((2, 1), both=("narrow", "wide"), one=("wide",))
+    found = ranked(repository, tmp_path, plan)
+    clips = manifest.split("evaluation")
+    owner = torch.tensor([at for at, clip in enumerate(clips) for _ in clip.captions])
+    by_seed = {}
+    for seed in SEEDS:
+        each = [similarity(root, manifest, f"{name}/{seed}") for name in ("narrow", "wide")]
+        mean = torch.from_numpy(np.mean(each, axis=0))
+        by_seed[seed] = retrieval.ranking_scores(mean, owner)
+    assert by_seed[1] != by_seed[2]
+    expected = {name: (by_seed[1][name] + by_seed[2][name]) / 2 for name in by_seed[1]}
+    assert found["both"] == pytest.approx(expected, abs=1e-6)
+    around = json.loads((tmp_path / "intervals/both.json").read_text())
+    assert (around["clips"], around["seeds"]) == (len(clips), [2, 1])
+    assert set(around["metrics"]) == set(expected)
+    own = around["metrics"]["t2a_map10"]
+    values = [by_seed[seed]["t2a_map10"] for seed in SEEDS]
+    assert own["by_seed"] == pytest.approx({"1": values[0], "2": values[1]}, abs=1e-6)
+    assert own["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    assert 0 <= own["low"] < own["mean"] < own["high"] <= 1
+    with (tmp_path / "rankings/both.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["seed"] for row in rows] == ["2"] * len(owner) + ["1"] * len(owner)
+    ranks = [1 / rank if (rank := int(row["rank"])) <= 10 else 0 for row in rows[: len(owner)]]
+    assert np.mean(ranks) == pytest.approx(values[1])
+    chance = json.loads((tmp_path / "intervals/yardstick_chance.json").read_text())
+    assert chance["seeds"] == [1] and chance["metrics"]["t2a_r1"]["low"] is None
 
 
 def test_an_ensemble_of_one_retriever_is_that_retriever(
@@ -160,7 +201,7 @@ def test_files_of_removed_systems_are_deleted(
     ranked(repository, tmp_path, make_plan(old=("narrow",), kept=("wide",)))
     ranked(repository, tmp_path, make_plan(kept=("wide",)))
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == [
-        "kept.csv", "kept.json", "yardstick_chance.json",
+        "kept.csv", "kept.json", "kept.json", "yardstick_chance.json", "yardstick_chance.json",
     ]  # fmt: skip
 
 
@@ -168,7 +209,7 @@ def test_missing_retrievers_and_captions_are_one_line(
     repository: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
     with pytest.raises(
-        EarwitnessError, match="absent: no retriever; run `dvc repro make_space train_retriever"
+        EarwitnessError, match="absent/1: no retriever; run `dvc repro make_space train_retriever"
     ):
         ranked(repository, tmp_path, make_plan(good=("narrow",), bad=("wide", "absent")))
     silent = tuple(Clip(f"e{n}", "evaluation", f"{n}.wav", 1.0, ()) for n in range(3))
@@ -190,7 +231,11 @@ def test_the_stage_prints_every_system_beside_chance(
     scores = json.loads((root / "metrics/retrieval/toy/both.json").read_text())
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("both"))
-    assert row.split()[4] == f"{100 * scores['t2a_map10']:.2f}"
+    shown = [cell for cell in row.split() if not cell.startswith("±")]
+    assert shown[4] == f"{100 * scores['t2a_map10']:.2f}"
+    around = json.loads((root / "intervals/retrieval/toy/both.json").read_text())
+    own = around["metrics"]["t2a_map10"]
+    assert f"{shown[4]} ±{50 * (own['high'] - own['low']):.2f}" in row
     chance = next(line for line in lines if line.startswith("yardstick_chance"))
     assert chance.split()[1] == f"{100 / len(CAPTIONS):.2f}"
     assert (root / "data/rankings/toy/both.csv").is_file()

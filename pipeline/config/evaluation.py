@@ -74,3 +74,5 @@ class EvaluationConfig(Section):
     fluency_penalty: Annotated[float, When("fluency")] = Field(0.9, ge=0, le=1)
     # of equally similar items a relevant one is last, or as DCASE 2022's code lists them
     ties: Literal["last", "listed"] = "last"  # see pipeline/metrics/retrieval.py
+    # test sets drawn from the clips, for intervals; 0: no intervals (pipeline/metrics/intervals.py)
+    resamples: int = Field(2000, ge=0, le=100_000)

@@ -170,6 +170,7 @@ class EvaluationPlan(ComputingPlan):
 
     systems: tuple[str, ...]
     seeds: dict[str, Seeds]  # of each system
+    seed: Seed = 1  # of what is made once, the yardsticks
     encoders: tuple[str, ...]  # of the systems' features, which the nearest-clip yardstick reads
     evaluation: EvaluationConfig
 
@@ -187,7 +188,9 @@ class RankingPlan(ComputingPlan):
 
     split: str
     ties: Literal["last", "listed"] = "last"
+    resamples: int = 2000  # for intervals
     systems: dict[str, tuple[str, ...]]  # retrieval system → its retrievers
     spaces: tuple[str, ...] = ()  # those of the retrievers that are not trained, and have no seed
     seeds: dict[str, Seeds]  # of each system, those that rank by captions too
+    seed: Seed = 1  # of what is made once, the yardstick
     captioned: dict[str, CaptionedSystem] = Field(default_factory=dict)  # that rank by captions

@@ -109,7 +109,8 @@ class CiderD:
             total += _divided(dot, norm[candidate] * cooked.norm[sentence])
         penalty = _penalty(_bigrams(lengths)[candidate] - self._bigrams[sentence])
         summed = np.bincount(candidate, total * penalty, minlength=len(candidates))
-        return averaged(summed * SCALE / ORDERS / self._row_size[row])
+        found = averaged(summed * SCALE / ORDERS / self._row_size[row])
+        return found._replace(cider_d=np.ones(len(candidates)))
 
     def score_constant(self, candidates: Sequence[str]) -> Values:
         """The corpus CIDEr-D of each of C candidates if it were the caption of every row.
@@ -216,6 +217,11 @@ def _bigrams(lengths: Ints) -> Ints:
 
 def _penalty(difference: Ints) -> Values:
     return np.exp(-(difference**2) / (2 * SIGMA**2))
+
+
+def length_penalty(candidate: Ints, reference: Ints) -> Values:
+    """The Gaussian penalty of lengths in words, of the same shape."""
+    return _penalty(_bigrams(candidate) - _bigrams(reference))
 
 
 def _divided(values: Values, by: Values) -> Values:

@@ -136,6 +136,7 @@ def _count_words(tokens: Mapping[str, ScoredSet], result: Evaluated) -> None:
     cooked: dict[int, CiderD | None] = {}
     for name, chosen in tokens.items():
         scores = result.scores[name]
+        scores.tokens = chosen
         scores.corpus["N"] = len(chosen.candidates)
         for order, values in enumerate(bleu(*chosen), start=1):
             scores.put(f"bleu_{order}", values)

@@ -16,4 +16,6 @@ def fense(
         error_probability: (N,) of the class "error" of the fluency detector.
         threshold: an error counts where its probability is above it.
     """
-    return averaged(sbert_sim.clips * np.where(error_probability > threshold, 1 - penalty, 1.0))
+    kept = np.where(error_probability > threshold, 1 - penalty, 1.0)
+    part = None if sbert_sim.cider_d is None else sbert_sim.cider_d * kept
+    return averaged(sbert_sim.clips * kept)._replace(cider_d=part)

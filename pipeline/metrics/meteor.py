@@ -12,7 +12,22 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.metrics.java import JavaError, SlowJavaError, jars, separated, started
-from pipeline.metrics.types import ClipScores, Found, Pair, ScoredSet, pairs_of
+from pipeline.metrics.types import (
+    ClipScores,
+    Found,
+    Pair,
+    ScoredSet,
+    Sums,
+    Values,
+    divided,
+    pairs_of,
+)
+
+# of METEOR 1.5 for English (Denkowski and Lavie 2014, table 1)
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
+STATISTICS = 23
+CHUNKS = 20  # the place of their number
 
 
 def meteor(
@@ -94,7 +109,39 @@ def _scores(process: subprocess.Popen[str], statistics: Sequence[str | None]) ->
     answers = _ask(process, [" ||| ".join(["EVAL", *good])], len(good) + 1)
     *values, corpus = map(float, answers)
     clips[[line is not None for line in statistics]] = values
-    return ClipScores(corpus, clips)
+    return ClipScores(corpus, clips, Sums(_numbers(statistics), meteor_of_sums))
+
+
+def meteor_of_sums(sums: Values) -> Values:
+    """(…) METEOR of (…, 23) sums, by the program's own formula; 0 where nothing matches.
+
+    They are, of the candidate and of the reference: words, function words, then by matcher the
+    matched content words of both and the matched function words of both; chunks; matched words.
+    """
+    words, functions = sums[..., 0:2], sums[..., 2:4]
+    by_matcher = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], len(MATCHERS), 4)
+    matched = np.einsum("m,...mk->...k", MATCHERS, by_matcher)
+    weighted = DELTA * matched[..., 0:2] + (1 - DELTA) * matched[..., 2:4]
+    length = DELTA * (words - functions) + (1 - DELTA) * functions
+    precision, recall = np.moveaxis(divided(weighted, length), -1, 0)
+    mean = divided(precision * recall, (1 - ALPHA) * recall + ALPHA * precision)
+    fragmentation = divided(sums[..., CHUNKS], sums[..., CHUNKS + 1 :].mean(axis=-1))
+    return np.asarray(mean * (1 - GAMMA * fragmentation**BETA))
+
+
+def _numbers(statistics: Sequence[str | None]) -> Values:
+    """(N, 23) of the program's lines; zeros where it has none.
+
+    A candidate that is its reference, word for word, is one chunk that does not count: so the
+    program has it when it scores a clip and when it sums several.
+    """
+    numbers = np.zeros((len(statistics), STATISTICS))
+    for at, line in enumerate(statistics):
+        if line is not None:
+            numbers[at] = [float(value) for value in line.split()]
+    whole = (numbers[:, 0:2] == numbers[:, CHUNKS + 1 :]).all(axis=1) & (numbers[:, CHUNKS] == 1)
+    numbers[whole, CHUNKS] = 0
+    return numbers
 
 
 def _line(candidate: str, references: Sequence[str]) -> str:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.metrics.types import ClipScores, Found, ScoredSet, Values, pairs_of
+from pipeline.metrics.resampling import Measured
+from pipeline.metrics.types import (
+    ClipScores,
+    Found,
+    ScoredSet,
+    Sums,
+    Values,
+    mean_sums,
+    pairs_of,
+)
 
 
 @dataclass
@@ -14,13 +23,24 @@ class Scores:
 
     corpus: dict[str, float]  # N and the vocabulary's size too
     clips: dict[str, Values] = field(default_factory=dict)  # (N,) each
+    sums: dict[str, Sums] = field(default_factory=dict)  # of each of ``clips``
+    cider_d: dict[str, Values] = field(default_factory=dict)  # (N,) see ClipScores
+    tokens: ScoredSet | None = None  # what they are of
 
     def put(self, name: str, scores: ClipScores) -> None:
         self.corpus[name] = scores.corpus
         self.clips[name] = scores.clips
+        self.sums[name] = mean_sums(scores.clips) if scores.sums is None else scores.sums
+        if scores.cider_d is not None:
+            self.cider_d[name] = scores.cider_d
 
     def get(self, name: str) -> ClipScores:
-        return ClipScores(self.corpus[name], self.clips[name])
+        own = (self.clips[name], self.sums[name], self.cider_d.get(name))
+        return ClipScores(self.corpus[name], *own)
+
+    def measured(self) -> Measured:
+        """As they are resampled."""
+        return Measured(self.sums, self.cider_d, self.tokens, self.clips.get("cider_d"))
 
 
 @dataclass
@@ -51,13 +71,3 @@ class Evaluated:
             anywhere = any(metric in scores.clips for scores in self.scores.values())
             where = self.incomplete if anywhere else self.missing
             where[metric] = f"not of {'; '.join(lacking)}"
-
-
-def unscored(candidates: Mapping[str, Sequence[str]]) -> Evaluated:
-    """Systems whose captions have nothing to be compared with: the number of clips alone.
-
-    Args:
-        candidates: by system; N each.
-    """
-    scores = {name: Scores({"N": len(captions)}) for name, captions in candidates.items()}
-    return Evaluated(scores, {}, {}, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,17 @@ class ScoredSet(NamedTuple):
 Pair = tuple[str, tuple[str, ...]]  # a candidate and its references
 
 
+class Sums(NamedTuple):
+    """What a corpus value is made of: statistics that are summed over the clips, and a formula.
+
+    So the value of any other test set of these clips, a resampled one or one of two systems' clips,
+    is the formula of a product of matrices.
+    """
+
+    clips: Values  # (N, K) statistics
+    formula: Callable[[Values], Values]  # (…, K) sums → (…) values
+
+
 class ClipScores(NamedTuple):
     """One metric of one system: of the corpus, and of each of its N clips.
 
@@ -30,6 +41,9 @@ class ClipScores(NamedTuple):
 
     corpus: float
     clips: Values  # (N,)
+    sums: Sums | None = None  # None: the corpus value is the mean over clips
+    # (N,) how much of CIDEr-D, which hangs on the other clips, is in each clip's value; None: none
+    cider_d: Values | None = None
 
 
 class Found(NamedTuple):
@@ -48,3 +62,25 @@ def averaged(clips: Values) -> ClipScores:
     """A metric whose corpus value is the mean over the clips that have one."""
     made = clips[~np.isnan(clips)]
     return ClipScores(float(made.mean()) if made.size else float("nan"), clips)
+
+
+def mean_sums(values: Values, counts: Values | None = None) -> Sums:
+    """Of a mean: over the clips that have a value, or over ``counts`` (N,) items of each clip.
+
+    Args:
+        values: (N,) of each clip, or the sum over its items; NaN where it has none.
+    """
+    made = ~np.isnan(values)
+    counts = made.astype(np.float64) if counts is None else counts
+    return Sums(np.stack([np.where(made, values, 0.0), counts], axis=1), quotient)
+
+
+def quotient(sums: Values) -> Values:
+    """(…) the first of (…, 2) over the second; NaN where that is 0."""
+    return divided(sums[..., 0], sums[..., 1], float("nan"))
+
+
+def divided(values: Values, by: Values, otherwise: float = 0.0) -> Values:
+    """values / by, and ``otherwise`` where ``by`` is 0."""
+    out = np.full(np.shape(values), otherwise)
+    return np.divide(values, by, out=out, where=by != 0)

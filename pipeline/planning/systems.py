@@ -86,6 +86,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
         hardware=device(params),
         systems=tuple(params.systems),
         seeds=system_seeds(params),
+        seed=params.seeds[0],
         encoders=tuple(features),
         evaluation=params.evaluation,
     )
@@ -121,8 +122,10 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
         hardware=device(params),
         split=params.evaluation.split,
         ties=params.evaluation.ties,
+        resamples=params.evaluation.resamples,
         systems={n: s.retrievers for n, s in params.retrieval_systems.items() if s.retrievers},
         spaces=tuple(member for member in members if member in params.spaces),
         seeds=seeds,
+        seed=params.seeds[0],
         captioned=captioned,
     )

@@ -32,27 +32,29 @@ def embed_captioned(
     queries: Sequence[str],
     features: Path,
     predictions: Path,
-    seed: int,
+    seeds: Sequence[int],
     device: str | torch.device,
-) -> Embeddings:
-    """Unit vectors of M queries and of N clips' captions, whose similarity is the cosine.
+) -> dict[int, Embeddings]:
+    """Unit vectors of M queries and of N clips' captions, whose similarity is the cosine, by seed.
 
     Args:
         clips: N names.
         queries: M names of captions in the stored text features.
         features: folder of the dataset's feature files.
         predictions: folder of the dataset's captions, ``<system>.csv``.
-        seed: of the captioning system.
+        seeds: of the captioning system.
 
     Raises:
         EarwitnessError: no caption of a clip, or no features of a query.
     """
     path = predictions / f"{system.captions_of}.csv"
-    captions = read_predictions(path, clips, [seed], "run `dvc repro decode`")[seed]
+    captions = read_predictions(path, clips, seeds, "run `dvc repro decode`")
     encoder = build_text_encoder(system.encoder, resolve_device(device))
-    packed = encoder.encode(captions, np.float16)  # as queries are stored
-    stored = FeatureStore.open(features / f"{system.text}.h5")
-    return Embeddings(_stored_means(stored, queries), _packed_means(packed))
+    asked = _stored_means(FeatureStore.open(features / f"{system.text}.h5"), queries)
+    return {  # in the precision that queries are stored in
+        seed: Embeddings(asked, _packed_means(encoder.encode(own, np.float16)))
+        for seed, own in captions.items()
+    }
 
 
 def _stored_means(store: FeatureStore, queries: Sequence[str]) -> Tensor:
