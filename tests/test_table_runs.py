@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from project import Project
 from ruamel.yaml import YAML
 from tiny import TINY
+
+from earwitness import params_file
+from earwitness.tables.making import TableJob
 
 PAPER = {
     "kind": "paper",
@@ -73,16 +77,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def start(project: Project) -> subprocess.Popen[str]:
-    """The command, with what it says of its progress."""
+def start(project: Project, *options: str) -> subprocess.Popen[str]:
+    """The command in a process group of its own, with what it says of its progress."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from earwitness.cli import main; main()", *COMMAND],
+        [sys.executable, "-c", "from earwitness.cli import main; main()", *COMMAND[:2], *options],
         cwd=project.root,
         env={**project.environment, "PYTHONPATH": str(project.root)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        start_new_session=True,
     )
+
+
+def said_until(process: subprocess.Popen[str], begin: str) -> str:
+    """The first line that begins so."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line.strip())
+        if line.startswith(begin):
+            return said[-1]
+    raise AssertionError(said)
 
 
 def still_there(project: Project) -> list[str]:
@@ -116,32 +132,158 @@ def state(project: Project) -> tuple[str, str, bytes, bool]:
 
 def test_a_killed_table_goes_on_and_leaves_the_workspace_be(project: Project) -> None:
     before = state(project)
-    process = start(project)
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line.strip())
-        if len([each for each in said if each.startswith("train_captioner@")]) == 3:
-            break
+    process = start(project, "--seeds", "1", "2")
+    last = said_until(process, "train_captioner@one-2")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert re.fullmatch(r"train_captioner@(\w+)-([12]) \(\1, seed \2\); 1 more .*", said[-1])
-    done = {re.split(r"[@ ]", each)[1] for each in said if each.startswith("train_captioner@")}
-    done -= {re.split(r"[@ ]", said[-1])[1]}
-    deadline = time.monotonic() + 30
+    assert last == "train_captioner@one-2 (one, seed 2); 2 more trainings after it"
+    deadline = time.monotonic() + 60
     while still_there(project) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not still_there(project)  # neither DVC nor its stage outlives it
     dry = project.earwitness(*COMMAND, "--dry")
-    assert "4 trainings, 2 of them ended here" in dry.stdout, dry.stdout + dry.stderr
+    assert "4 trainings, 1 of them ended here" in dry.stdout, dry.stdout + dry.stderr
 
     again = project.earwitness(*COMMAND, "--format", "json")
     assert again.returncode == 0, again.stderr
-    assert {*trained(project)} == {"one-1", "one-2", "two-1", "two-2"} - done
+    assert sorted(trained(project)) == ["one-2", "two-1", "two-2"]
     assert state(project) == before
-    rows = json.loads(again.stdout)["rows"]
-    check_against_an_uninterrupted_run(project, rows)
+    result = json.loads(again.stdout)["rows"]["one"]["result"]
+    whole = uninterrupted(project)
+    tree = project.root / WORK / "tree"
+    for name in (
+        "data/models/captioners/one/2/model.safetensors",
+        "data/predictions/soundscapes/one.csv",
+        "metrics/soundscapes/one.json",
+        "intervals/soundscapes/one.json",
+    ):
+        assert (tree / name).read_bytes() == (whole / name).read_bytes(), name
+    of_dvc = json.loads((whole / "intervals/soundscapes/one.json").read_text(encoding="utf-8"))
+    assert result["metrics"] == of_dvc["metrics"]
+    assert (result["clips"], result["seeds"]) == (of_dvc["clips"], of_dvc["seeds"]) == (4, [1, 2])
 
 
-def check_against_an_uninterrupted_run(project: Project, rows: dict[str, Any]) -> None:
-    """DVC's own, of the same parameters, with an empty cache: the same bytes."""
+def uninterrupted(project: Project) -> Path:
+    """DVC's own run of row one, in a clone with nothing in its cache."""
+    whole = project.root.parent / "whole"
+    project.git("clone", "-q", str(project.root), str(whole), folder=project.root.parent)
+    run = TableJob(project.root, "own-1", only=["one"], seeds=[1, 2]).runs[0]
+    (whole / "params.yaml").write_text(params_file.text(run.values), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", *run.targets],
+        cwd=whole,
+        env=project.environment,
+        check=True,
+        capture_output=True,
+    )
+    return whole
+
+
+def test_what_is_there_is_not_run_again(project: Project) -> None:
+    log = project.root / WORK / "log.txt"
+    before = log.stat().st_mtime_ns
+    done = project.earwitness(*COMMAND)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "One" in done.stdout and "(40.0)" in done.stdout
+    assert log.stat().st_mtime_ns == before
+    dry = project.earwitness(*COMMAND, "--dry").stdout
+    assert [line.split()[:2] for line in dry.splitlines()] == [["one", "there;"], ["two", "there;"]]
+
+
+def test_a_run_is_an_experiment_of_dvc(project: Project) -> None:
+    (name,) = re.findall(r"\[(own-1-small-sounds-\w+)\]", project.dvc("exp", "list"))
+    shown = json.loads(project.dvc("metrics", "diff", "HEAD", name, "--json"))
+    found = shown["metrics/soundscapes/one.json"]["cider_d"]["new"]
+    made = json.loads(project.earwitness(*COMMAND, "--format", "json").stdout)
+    result = made["rows"]["one"]["result"]
+    assert found == pytest.approx(result["metrics"]["cider_d"]["mean"], abs=1e-6)
+    assert result["experiment"] == name
+
+
+def test_the_users_own_run_gets_the_models_from_the_cache(project: Project) -> None:
+    mine = (project.root / "params.yaml").read_bytes()
+    (project.root / "params.yaml").write_bytes(
+        (project.root / WORK / "tree" / "params.yaml").read_bytes()
+    )
+    ran = project.run("repro", "evaluate@soundscapes")
+    (project.root / "params.yaml").write_bytes(mine)
+    assert not {each for each in ran if each.startswith(("train_captioner", "extract", "decode"))}
+
+
+def test_rows_are_stale_where_settings_or_code_changed(project: Project) -> None:
+    recipe = project.root / "recipes" / "small-paper.yaml"
+    kept = recipe.read_text(encoding="utf-8")
+    recipe.write_text(kept.replace("max_length: 8", "max_length: 9"), encoding="utf-8")
+    module = project.root / "pipeline" / "metrics" / "cider_d.py"
+    code = module.read_text(encoding="utf-8")
+    module.write_text(f"{code}\n\nEXTRA = 1\n", encoding="utf-8")
+    dry = project.earwitness(*COMMAND, "--dry").stdout
+    shown = project.earwitness(*COMMAND, "--stale", "ok")
+    recipe.write_text(kept, encoding="utf-8")
+    module.write_text(f"# a comment\n{code}", encoding="utf-8")  # changes no result
+    fresh = project.earwitness(*COMMAND, "--dry").stdout
+    module.write_text(code, encoding="utf-8")
+    stale = "stale: decoding.max_length: 8 → 9; code pipeline/metrics/cider_d.py changed"
+    assert dry.count(stale) == 2 and "run small-paper-small-sounds" in dry
+    assert shown.returncode == 0 and "One †" in shown.stdout
+    assert "stale" not in fresh and "run " not in fresh
+
+
+def test_a_table_is_published_whole(project: Project) -> None:
+    page = project.root / "docs" / "results.md"
+    kept = page.read_text(encoding="utf-8")
+    page.write_text(f"{kept}\n<!-- table own-1 small-sounds -->\n<!-- end -->\n", encoding="utf-8")
+    part = project.earwitness(*COMMAND, "--only", "one", "--write")
+    assert part.returncode == 1 and part.stderr.startswith("error: --write is of whole tables")
+    done = project.earwitness(*COMMAND, "--write", "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in page.read_text(encoding="utf-8")
+    beside = project.root / "tables" / "own-1-small-sounds.md"
+    assert beside.read_text(encoding="utf-8") == f"# Own, Table 1.\n\n{done.stdout}"
+    shutil.rmtree(project.root / "data" / "partial")  # as in a clone
+    dry = project.earwitness(*COMMAND, "--dry").stdout
+    assert [line.split()[:2] for line in dry.splitlines()] == [["one", "there;"], ["two", "there;"]]
+    page.write_text(kept, encoding="utf-8")
+
+
+def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(project: Project) -> None:
+    process = start(project, "--seeds", "3")
+    said_until(process, "look")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted: run it again to go on"
+    assert not still_there(project)
+
+
+def test_a_stage_that_fails_is_one_line(project: Project) -> None:
+    module = project.root / "stages" / "prepare.py"
+    code = module.read_text(encoding="utf-8")
+    failing = code.replace(
+        '"""Writes data/corpora', 'raise EarwitnessError("the disk is full; free some")\n    """'
+    )
+    module.write_text(failing, encoding="utf-8")
+    done = project.earwitness("table", "own-1", "--seeds", "5")
+    module.write_text(code, encoding="utf-8")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: prepare@soundscapes of small-paper-small-sounds: the disk is")
+    assert last.endswith("log.txt") and (project.root / WORK / "log.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["own-2"], "error: no table 'own-2'; did you mean 'own-1'?"),
+        (["own-1", "mars"], "error: table own-1: no dataset 'mars'; known: small-sounds"),
+        (["own-1", "small-sounds", "mars"], "error: mars: one dataset a table"),
+        (["own-1", "--only", "ona"], "error: table own-1: no row 'ona'; did you mean 'one'?"),
+        (["own-1", "--seeds", "1,x"], "error: --seeds x: not a seed"),
+        (["own-1", "--seeds", "1", "1"], "error: --seeds 1: given twice"),
+        (["own-1", "--out", "no/such/folder/x.tex"], "error: no/such/folder"),
+    ],
+)
+def test_what_cannot_be_is_one_line(project: Project, arguments: list[str], message: str) -> None:
+    done = project.earwitness("table", *arguments, "--dry")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
