@@ -19,7 +19,7 @@ CONFIG = REPOSITORY / "pipeline" / "config"
 VALIDATORS = {"field_validator", "model_validator"}
 # what reads files, describes fields and words mistakes, by file; no job asks it
 READERS: dict[str, set[str]] = {
-    "section": {"known", "nearest", "parse_section", "_placed", "_members"},
+    "section": {"known", "nearest", "parse_section", "_placed", "_members", "_is_bounded"},
     "spectrogram": {"check_spectrogram"},
     "params": {"parse_params", "load_params", "check_entries", "with_settings"},
     "plans": {"Plan.save", "Plan.load"},
@@ -27,6 +27,7 @@ READERS: dict[str, set[str]] = {
     "fields": {
         *("Ref.__init__", "Ref.known", "Ref.names", "When.__init__", "When.read"),
         *("lambda", "marker", "references", "check_heads", "_written", "_texts"),
+        *("_listed", "_distinct"),
     },
 }
 # these still compute, and are to be moved out

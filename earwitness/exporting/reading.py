@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from earwitness.repository import Repository
 from pipeline.config.exported import ExportConfig, ExportedFileConfig
 from pipeline.config.fields import Outside, marker
+from pipeline.config.params import Params, parse_params
 from pipeline.config.section import Section, parse_section
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.files import leads_inside, read_json, sha256, shown
@@ -43,6 +44,13 @@ class ExportedSystem(Repository):
 
     manifest: ExportConfig
 
+    def params(self) -> Params:
+        """As :meth:`Repository.params`; those of before there were several seeds have one."""
+        values = read_yaml(self.params_file, AGAIN)
+        if not (isinstance(values, dict) and "seed" in values):
+            return super().params()
+        return parse_params(_of_several_seeds(values), str(self.params_file))
+
     def located(self, settings: E) -> E:
         """As :meth:`Repository.located`; what would be read from outside the folder is refused."""
         found = super().located(settings)
@@ -54,6 +62,19 @@ class ExportedSystem(Repository):
             if path is not None and not Path(path).is_relative_to(self.root):
                 raise EarwitnessError(f"{self.root}: {name} {path!r} is not in it; {AGAIN}")
         return found
+
+
+def _of_several_seeds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with one seed, and entries with one of their own, which only training reads."""
+    found = {**values, "seeds": [values["seed"]]}
+    del found["seed"]
+    for section in ("captioners", "finetuned", "retrievers", "adapted", "systems"):
+        entries = found.get(section)
+        for entry in entries.values() if isinstance(entries, dict) else ():
+            own = entry.get("set") if isinstance(entry, dict) else None
+            if isinstance(own, dict):
+                own.pop("seed", None)
+    return found
 
 
 def is_export(folder: Path) -> bool:

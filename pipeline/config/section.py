@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from annotated_types import Le, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.errors import EarwitnessError
 
@@ -28,7 +29,7 @@ class Section(BaseModel):
         """No stage can use a number without end, a truth value as a number, or a zero byte."""
         for name in cls.model_fields.keys() & values if isinstance(values, dict) else ():
             value, field = values[name], cls.model_fields[name]
-            bounded = any(isinstance(mark, Le | Lt) for mark in field.metadata)
+            bounded = _is_bounded(field)
             truths = {bool, Any} & {field.annotation, *get_args(field.annotation)}
             for each in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(each, str) and "\0" in each:
@@ -40,6 +41,15 @@ class Section(BaseModel):
                 if isinstance(each, int | float) and not bounded and abs(each) > LARGEST:
                     raise ValueError(f"{name}: give a number of at most {LARGEST:,.0f}")
         return values
+
+
+def _is_bounded(field: FieldInfo) -> bool:
+    """Whether a number, or a list's each, has an upper limit of its own."""
+    inner = (
+        mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())
+    )
+    marks = [*field.metadata, *(m for each in inner for m in getattr(each, "metadata", ()))]
+    return any(isinstance(mark, Le | Lt) for mark in marks)
 
 
 def known(
