@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from earwitness.commands.caption import caption
+from earwitness.commands.compare import compare
 from earwitness.commands.doctor import doctor
 from earwitness.commands.export import export
 from earwitness.commands.graph import graph
@@ -78,7 +79,7 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, index, search, serve),
-    "Experiments, beside `dvc repro`": (summary, recipe, table, score, graph, why),
+    "Experiments, beside `dvc repro`": (summary, compare, table, recipe, score, graph, why),
     "Share what you trained": (export,),
     "This machine": (doctor,),
 }

@@ -12,7 +12,7 @@ from pipeline.metrics.results import Evaluated, Scores
 from pipeline.metrics.types import ScoredSet
 
 
-class Captioned(NamedTuple):
+class ScoredCaptions(NamedTuple):
     """One system with one seed."""
 
     captions: Sequence[str]  # N
@@ -27,7 +27,7 @@ class Captioned(NamedTuple):
         return self.scores.measured()
 
 
-BySeed = Mapping[int, Captioned]
+BySeed = Mapping[int, ScoredCaptions]
 
 
 def evaluate_seeds(
@@ -48,7 +48,7 @@ def evaluate_seeds(
     result = evaluate_sets(sets, settings, tools)
     found: dict[str, BySeed] = {
         system: {
-            seed: Captioned(chosen.candidates, result.scores[names[system, seed]])
+            seed: ScoredCaptions(chosen.candidates, result.scores[names[system, seed]])
             for seed, chosen in seeds.items()
         }
         for system, seeds in systems.items()
@@ -63,7 +63,7 @@ def unscored(captions: Mapping[str, Mapping[int, Sequence[str]]]) -> dict[str, B
         captions: by system and seed; N each.
     """
     return {
-        system: {seed: Captioned(own, Scores({"N": len(own)})) for seed, own in seeds.items()}
+        system: {seed: ScoredCaptions(own, Scores({"N": len(own)})) for seed, own in seeds.items()}
         for system, seeds in captions.items()
     }
 

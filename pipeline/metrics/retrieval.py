@@ -206,6 +206,7 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int, ties: Ties) -> T
     order = torch.argsort(clip_of, stable=True)
     owner = clip_of[order].contiguous()
     before = torch.empty_like(owner)  # irrelevant captions that come first
+    own = torch.empty(captions, device=owner.device)  # similarities
     for part in blocks(clips, captions):
         ends = torch.searchsorted(owner, torch.tensor([part.start, part.stop]).to(owner))
         begin, end = ends.tolist()
@@ -213,11 +214,14 @@ def _caption_ranks(columns: Block, clip_of: Tensor, clips: int, ties: Ties) -> T
         row, column = owner[begin:end] - part.start, order[begin:end]
         relevant = block[row, column]
         block[row, column] = -torch.inf
+        own[begin:end] = relevant
         for chunk in blocks(end - begin, captions):
             before[begin:end][chunk] = _ahead(
                 block[row[chunk]], relevant[chunk, None], column[chunk, None], ties
             )
-    sorted_ = order[torch.argsort(owner * (captions + 1) + before)]
+    nearest = torch.argsort(own, descending=True, stable=True)
+    place = (owner * (captions + 1) + before)[nearest]
+    sorted_ = order[nearest[torch.argsort(place, stable=True)]]
     return _ranked(sorted_, clip_of, before[torch.argsort(order)])
 
 
