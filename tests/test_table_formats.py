@@ -15,7 +15,14 @@ from earwitness.tables.formats import FORMATS, csv_text, json_text, latex, markd
 from earwitness.tables.made import MadeTable, make_table, read_made
 from earwitness.tables.publishing import PAGE, block_text, blocks, publish, published, refreshed
 from earwitness.tables.reading import NamedTable, PaperTable, metric_of
-from earwitness.tables.results import AgainstBase, Measured, Results, RowResult, Wanted, why_stale
+from earwitness.tables.results import (
+    AgainstBase,
+    Measured,
+    TableResults,
+    RowResult,
+    Wanted,
+    why_stale,
+)
 from pipeline.errors import EarwitnessError
 
 TABLE = PaperTable.model_validate(
@@ -189,7 +196,7 @@ def test_a_result_is_found_by_what_it_is_made_of(tmp_path: Path) -> None:
         "code": wanted.code,
         "code_digest": wanted.code_digest,
     }
-    results = Results(tmp_path, {"more": result(0.5, **of_today)})
+    results = TableResults(tmp_path, {"more": result(0.5, **of_today)})
     results.save("more", result(0.7, settings={"decoding.beams": 3}, date="2026-12-01"))
     found = results.of("more", wanted, (1, 2, 3))
     assert found is not None and found.metrics["cider_d"].mean == 0.5  # published, and it fits

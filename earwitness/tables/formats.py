@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from earwitness.tables.made import COUNTS, MadeRow, MadeTable
-from earwitness.tables.results import AgainstBase, Measured, RowResult
+from earwitness.tables.made import MadeRow, MadeTable, scale
+from earwitness.tables.results import Measured, RowResult
 
 NOTHING = "–"
 CLEAR, STALE = "*", "†"
@@ -91,8 +91,7 @@ def csv_text(table: MadeTable) -> str:
             values = [ours.mean, ours.sd, ours.low, ours.high] if found else [None] * 4
             values += [ours.by_seed.get(str(seed)) for seed in table.seeds]
             paper = row.paper.get(column)
-            shown = paper / 100 if paper is not None and metric not in COUNTS else paper
-            values.append(None if shown is None else round(shown, 6))
+            values.append(None if paper is None else round(paper / scale(metric), 6))
             against = row.result.against.get(metric) if row.result else None
             if against:
                 values += [against.difference, against.p, int(against.clear)]
@@ -137,16 +136,17 @@ def legend(table: MadeTable, best: str) -> list[str]:
 
 def number(metric: str, value: float) -> str:
     """As it is printed: × 100, but for counts."""
-    return f"{value if metric in COUNTS else 100 * value:.1f}"
+    return f"{scale(metric) * value:.1f}"
 
 
 def _tested(table: MadeTable, made: Mapping[str, RowResult]) -> list[str]:
     """What the star means, where anything was compared."""
     if table.base is None or not any(result.against for result in made.values()):
         return []
+    noise = "over clips and seeds" if len(table.seeds) > 1 else "over clips, of one training each"
     return [
         f"{CLEAR}: differs from “{table.rows[table.base].label}” by more than the noise (paired "
-        "permutation test over clips and seeds, corrected for the rows: p < 0.05)."
+        f"permutation test {noise}, corrected for the rows: p < 0.05)."
     ]
 
 
@@ -168,7 +168,8 @@ def _made_with(table: MadeTable, made: Mapping[str, RowResult]) -> list[str]:
 def _cell(table: MadeTable, name: str, column: str) -> Cell:
     row, metric = table.rows[name], table.metric(column)
     found = row.result.metrics.get(metric) if row.result else None
-    against: AgainstBase | None = row.result.against.get(metric) if row.result else None
+    compared = row.result is not None and table.base is not None
+    against = row.result.against.get(metric) if row.result and compared else None
     return Cell(
         NOTHING if found is None else _ours(metric, found),
         f"{row.paper[column]:.1f}" if column in row.paper else "",

@@ -13,9 +13,8 @@ from earwitness.tables.results import RowResult
 from pipeline.config.section import Section, nearest, parse_section
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
+from pipeline.metrics.names import direction
 
-COUNTS = ("vocabulary", "mean_length")  # all else is × 100, as in papers
-LESS_IS_BETTER = ("repetition", "t2a_median_rank", "a2t_median_rank")
 HINT = "write it again: `earwitness table NAME --write`"
 
 
@@ -55,9 +54,14 @@ class MadeTable(Section):
         """The row with the best of our means; None: less than two rows, or no order."""
         metric = self.metric(column)
         means = {n: r.metrics[metric].mean for n, r in self.made().items() if metric in r.metrics}
-        if len(means) < 2 or metric in COUNTS:
+        if len(means) < 2 or direction(metric) == 0:
             return None
-        return (min if metric in LESS_IS_BETTER else max)(means, key=lambda name: means[name])
+        return max(means, key=lambda name: direction(metric) * means[name])
+
+
+def scale(metric: str) -> int:
+    """By what it is printed: shares × 100, as in papers; counts, lengths and ranks as they are."""
+    return 1 if metric in ("vocabulary", "mean_length") or metric.endswith("_rank") else 100
 
 
 def make_table(

@@ -7,11 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from earwitness.tables.comparing import ComparedRow, against_base
 from earwitness.tables.made import MadeTable, make_table
 from earwitness.tables.publishing import published
 from earwitness.tables.reading import NamedTable, TableRow, read_table
 from earwitness.tables.resolving import TableRun, chosen_dataset, chosen_rows, digest_of, runs_of
-from earwitness.tables.results import Results, RowResult, Wanted, measured, wanted_of, why_stale
+from earwitness.tables.results import (
+    TableResults,
+    RowResult,
+    Wanted,
+    measured,
+    wanted_of,
+    why_stale,
+)
 from earwitness.tables.running import (
     done_trainings,
     duration,
@@ -20,26 +28,29 @@ from earwitness.tables.running import (
     times_of,
     trainings,
 )
-from earwitness.tables.workplace import FOLDER, Revision, Workplace, revision_of
+from earwitness.tables.workplace import FOLDER, CodeRevision, Workplace, revision_of
 from pipeline.times import StageTime, processor
 
 Stale = Literal["rerun", "ok"]
 Say = Callable[[str], None]
 
 
-class State(NamedTuple):
+class RowState(NamedTuple):
     """One row of ours: what it is made of today, and the result that stands for it."""
 
     run: TableRun
     wanted: Wanted
     result: RowResult | None
     stale: str  # why the result is not what would be made today
+    compared: bool = True  # with the base row as that is now, where it is to be
 
     @property
     def in_words(self) -> str:
         if self.result is None:
             return "missing"
-        return f"stale: {self.stale}" if self.stale else "there"
+        if self.stale:
+            return f"stale: {self.stale}"
+        return "there" if self.compared else "there, but compared with another base row"
 
 
 class TableJob:
@@ -74,9 +85,9 @@ class TableJob:
         self.runs = runs_of(self.named, self.rows, self.dataset, self.seeds, self.recipes)
         name = f"{self.named.name}-{self.dataset}"
         there = published(root, self.named.name, self.dataset)
-        self.results = Results(root / FOLDER / "results" / name, there)
+        self.results = TableResults(root / FOLDER / "results" / name, there)
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, RowState]:
         """Row of ours → its state, in the table's order."""
         found = {}
         for run in self.runs:
@@ -84,7 +95,13 @@ class TableJob:
                 wanted = wanted_of(run, name, self.root)
                 result = self.results.of(name, wanted, self.seeds)
                 stale = why_stale(result, wanted, self.seeds) if result else ""
-                found[name] = State(run, wanted, result, stale)
+                found[name] = RowState(run, wanted, result, stale)
+        base = found.get(self.named.table.base or "")
+        if base is not None and base.result is not None:
+            found = {
+                name: state._replace(compared=_is_compared(state, base))
+                for name, state in found.items()
+            }
         return {name: found[name] for name in self.rows if name in found}
 
     def foresee(self) -> Iterator[str]:
@@ -116,29 +133,58 @@ class TableJob:
             EarwitnessError: a stage failed, or another process makes this run.
         """
         states = self.states()
-        waiting = []
-        for name, state in states.items():
-            if state.result is None or (state.stale and stale == "rerun"):
-                say(f"{name}: {state.in_words}")
-                waiting.append(state.run.name)
-        revision = revision_of(self.root) if waiting else None
-        for run in self.runs:
-            if run.name in waiting and revision is not None:
-                self._make_run(run, states, revision, say)
+        waiting = [name for name, state in states.items() if _is_waiting(state, stale)]
+        if not waiting:
+            return
+        for name in waiting:
+            say(f"{name}: {states[name].in_words}")
+        revision = revision_of(self.root)
+        made: dict[str, RowResult] = {}
+        for run in self.runs:  # all of them: rows are compared with each other's clips
+            made |= self._make_run(run, states, revision, say)
+        self._save(made)
+        self._compare(made, say)
+        self._save(made)
+
+    def _save(self, made: Mapping[str, RowResult]) -> None:
+        for name, result in made.items():
+            self.results.save(name, result)
+
+    def _compare(self, made: dict[str, RowResult], say: Say) -> None:
+        """Adds to the results what their differences from the base row are."""
+        base = self.named.table.base
+        if base not in made or len(made) < 2:
+            return
+        say(f"comparing with {base}")
+        rows = {
+            name: ComparedRow(
+                Workplace(self.root, run.name).tree,
+                row.system or row.retrieval_system or "",
+                row.retrieval_system is not None,
+            )
+            for run in self.runs
+            for name, row in run.rows.items()
+        }
+        run = self.runs[0]
+        found = against_base(rows, base, run.dataset, run.params.evaluation)
+        for name, result in made.items():
+            update = {"base": made[base].digest, "against": found.get(name, {})}
+            made[name] = result.model_copy(update=update)
 
     def _make_run(
-        self, run: TableRun, states: Mapping[str, State], revision: Revision, say: Say
-    ) -> None:
+        self, run: TableRun, states: Mapping[str, RowState], revision: CodeRevision, say: Say
+    ) -> dict[str, RowResult]:
         """All rows of a run, those that are there too: they cost no training, and are compared."""
         workplace = Workplace(self.root, run.name)
         made_of = {name: states[name].wanted for name in run.rows}
         digests = [self.seeds, *(each.model_dump() for each in made_of.values())]
         experiment = f"{self.named.name}-{self.dataset}-{digest_of(digests)[:6]}"
         run_experiment(workplace, run, revision, experiment, say)
+        results = {}
         for name, wanted in made_of.items():
             clips, metrics = measured(workplace.tree, run, name)
             times = times_of(workplace, run, name)
-            result = RowResult(
+            results[name] = RowResult(
                 settings=wanted.settings,
                 settings_digest=wanted.settings_digest,
                 code=wanted.code,
@@ -152,7 +198,7 @@ class TableJob:
                 machine=_machine(times),
                 seconds=round(sum(each.seconds for each in times), 1) if times else None,
             )
-            self.results.save(name, result)
+        return results
 
     def table(self, metrics: Sequence[str] = ()) -> MadeTable:
         """What there is now."""
@@ -162,6 +208,20 @@ class TableJob:
             if state.result is not None
         }
         return make_table(self.named, self.rows, self.dataset, self.seeds, results, metrics)
+
+
+def _is_waiting(state: RowState, stale: Stale) -> bool:
+    """Whether a row is to be made."""
+    if state.result is None or not state.compared:
+        return True
+    return bool(state.stale) and stale == "rerun"
+
+
+def _is_compared(state: RowState, base: RowState) -> bool:
+    """Whether what is there of a row was compared with what is there of the base row."""
+    if state.result is None or base.result is None or state.stale or base.stale:
+        return True
+    return state.result.base == base.result.digest
 
 
 def _machine(times: Sequence[StageTime]) -> str:

@@ -126,7 +126,7 @@ def leaves(value: Any, at: str = "") -> dict[str, Any]:
     return found
 
 
-class Results:
+class TableResults:
     """The results of one table on one dataset: those made here, and those published.
 
     Args:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from earwitness.repair import repaired
 from earwitness.tables.resolving import TableRun
-from earwitness.tables.workplace import Revision, Workplace
+from earwitness.tables.workplace import CodeRevision, Workplace
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
 from pipeline.times import StageTime, read_times, time_of
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 
 def run_experiment(
-    workplace: Workplace, run: TableRun, revision: Revision, experiment: str, say: Say
+    workplace: Workplace, run: TableRun, revision: CodeRevision, experiment: str, say: Say
 ) -> None:
     """Makes the metrics of a run, and keeps it as DVC's experiment ``experiment``.
 
@@ -64,8 +64,8 @@ def run_experiment(
                 log.write(line)
                 log.flush()
                 lines.append(line.rstrip())
-                if told := progress(line, waiting):
-                    say(told)
+                if news := progress(line, waiting):
+                    say(news)
         if (code := _code(lines)) != 0:
             raise EarwitnessError(_failure(run, lines, workplace.log, code))
         _save(workplace, run.targets, experiment, say)

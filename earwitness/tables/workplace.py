@@ -34,7 +34,7 @@ AUTHOR = ("-c", "user.name=earwitness", "-c", "user.email=earwitness@localhost")
 HEAD = "# Written by `earwitness table`; the repository's own params.yaml is another file.\n"
 
 
-class Revision(NamedTuple):
+class CodeRevision(NamedTuple):
     """The code as it is: the last commit, and a commit of what differs from it."""
 
     head: str
@@ -44,7 +44,7 @@ class Revision(NamedTuple):
         return self.head[:10] + ("" if self.head == self.snapshot else "+")
 
 
-def revision_of(root: Path) -> Revision:
+def revision_of(root: Path) -> CodeRevision:
     """The working tree's code; files that git ignores are no part of it.
 
     Raises:
@@ -62,9 +62,9 @@ def revision_of(root: Path) -> Revision:
             git(root, "rm", "--cached", "--quiet", "--ignore-unmatch", "--", *gone, **index)
         tree = git(root, "write-tree", **index).strip()
     if tree == git(root, "rev-parse", f"{head}^{{tree}}").strip():
-        return Revision(head, head)
+        return CodeRevision(head, head)
     made = git(root, *AUTHOR, "commit-tree", tree, "-p", head, "-m", "the code of a table's run")
-    return Revision(head, made.strip())
+    return CodeRevision(head, made.strip())
 
 
 class Workplace:
@@ -85,7 +85,7 @@ class Workplace:
         self.times = root / "data" / "times"  # of every run of this repository
         self._state = self.folder / "state.json"
 
-    def prepare(self, run: TableRun, revision: Revision) -> None:
+    def prepare(self, run: TableRun, revision: CodeRevision) -> None:
         """Brings code and parameters to what the run asks for; what was made there stays.
 
         Raises:
@@ -106,7 +106,7 @@ class Workplace:
         state = read_json(self._state, "remove it")
         return state.get("snapshot") if isinstance(state, dict) else None
 
-    def _check_out(self, revision: Revision) -> None:
+    def _check_out(self, revision: CodeRevision) -> None:
         lock = self.tree / "dvc.lock"  # of what ran there: it stays, DVC compares it with what is
         kept = lock.read_bytes() if self._state.is_file() and lock.is_file() else None
         self._state.unlink(missing_ok=True)
