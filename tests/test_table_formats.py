@@ -17,10 +17,10 @@ from earwitness.tables.publishing import PAGE, block_text, blocks, publish, publ
 from earwitness.tables.reading import NamedTable, PaperTable, metric_of
 from earwitness.tables.results import (
     AgainstBase,
-    Measured,
-    TableResults,
+    MadeOf,
+    RowMetric,
     RowResult,
-    Wanted,
+    TableResults,
     why_stale,
 )
 from pipeline.errors import EarwitnessError
@@ -52,10 +52,10 @@ def result(cider: float, **more: Any) -> RowResult:
         "seeds": (1, 2, 3),
         "clips": 100,
         "metrics": {
-            "cider_d": Measured(mean=cider, low=cider - 0.1, high=cider + 0.1, sd=0.0123,
+            "cider_d": RowMetric(mean=cider, low=cider - 0.1, high=cider + 0.1, sd=0.0123,
                                 by_seed={"1": cider, "2": cider, "3": cider}),
-            "sbert_sim_minilm": Measured(mean=0.5),
-            "vocabulary": Measured(mean=97.0),
+            "sbert_sim_minilm": RowMetric(mean=0.5),
+            "vocabulary": RowMetric(mean=97.0),
         },
         "revision": "abcdef1234",
         "experiment": "own-1-soundscapes-000000",
@@ -146,7 +146,7 @@ def test_a_table_without_results_has_the_papers_numbers() -> None:
 
 def test_what_is_published_reads_back_and_prints_the_same(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    page = "# Measured\n\n<!-- table own-1 soundscapes -->\nold\n<!-- end -->\n\nMore.\n"
+    page = "# RowMetric\n\n<!-- table own-1 soundscapes -->\nold\n<!-- end -->\n\nMore.\n"
     (tmp_path / PAGE).write_text(page, encoding="utf-8")
     table = made(against={"cider_d": DIFFERENT}, code={"pipeline.x": "1"})
     paths = publish(tmp_path, table)
@@ -157,7 +157,7 @@ def test_what_is_published_reads_back_and_prints_the_same(tmp_path: Path) -> Non
     assert markdown(again) == markdown(table) and json_text(again) == json_text(table)
     assert "pipeline.x" not in paths[0].read_text(encoding="utf-8")  # its digest is there
     shown = (tmp_path / PAGE).read_text(encoding="utf-8")
-    assert shown.startswith("# Measured\n") and shown.endswith("\n<!-- end -->\n\nMore.\n")
+    assert shown.startswith("# RowMetric\n") and shown.endswith("\n<!-- end -->\n\nMore.\n")
     assert markdown(table) in shown and "\nold\n" not in shown
     assert refreshed(shown, tmp_path) == shown
     assert published(tmp_path, "own-1", "soundscapes").keys() == {"base", "more"}
@@ -189,7 +189,7 @@ def test_the_docs_are_what_the_tables_say() -> None:
 
 
 def test_a_result_is_found_by_what_it_is_made_of(tmp_path: Path) -> None:
-    wanted = Wanted(settings={"decoding.beams": 4, "x": 1}, code={"pipeline.a": "1"})
+    wanted = MadeOf(settings={"decoding.beams": 4, "x": 1}, code={"pipeline.a": "1"})
     of_today = {
         "settings": wanted.settings,
         "settings_digest": wanted.settings_digest,
@@ -200,7 +200,7 @@ def test_a_result_is_found_by_what_it_is_made_of(tmp_path: Path) -> None:
     results.save("more", result(0.7, settings={"decoding.beams": 3}, date="2026-12-01"))
     found = results.of("more", wanted, (1, 2, 3))
     assert found is not None and found.metrics["cider_d"].mean == 0.5  # published, and it fits
-    other = Wanted(settings={"decoding.beams": 5, "x": 1}, code={"pipeline.a": "2"})
+    other = MadeOf(settings={"decoding.beams": 5, "x": 1}, code={"pipeline.a": "2"})
     latest = results.of("more", other, (1, 2, 3))
     assert latest is not None and latest.metrics["cider_d"].mean == 0.7
     assert results.of("base", wanted, (1, 2, 3)) is None

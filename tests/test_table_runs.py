@@ -202,6 +202,24 @@ def test_a_run_is_an_experiment_of_dvc(project: Project) -> None:
     assert result["experiment"] == name
 
 
+def test_rows_are_compared_with_the_base_row(project: Project) -> None:
+    """As `earwitness compare` does in the run's own folder; with one row Holm changes nothing."""
+    rows = json.loads(project.earwitness(*COMMAND, "--format", "json").stdout)["rows"]
+    one, two = rows["one"]["result"], rows["two"]["result"]
+    base = f"{one['settings_digest']}-{one['code_digest']}"
+    assert one["base"] == two["base"] == base and one["against"] == {}
+    tree = str(project.root / WORK / "tree")
+    done = project.earwitness("compare", "two", "one", "--json", "--repository", tree)
+    (pair,) = json.loads(done.stdout)["pairs"]
+    assert {*two["against"]} == {*pair["metrics"]}
+    for metric, found in two["against"].items():
+        known = pair["metrics"][metric]
+        assert found["p"] == pytest.approx(known["p"], abs=1e-6)
+        difference = two["metrics"][metric]["mean"] - one["metrics"][metric]["mean"]
+        assert found["difference"] == pytest.approx(difference, abs=2e-6)
+        assert found["clear"] == (known["p"] < 0.05)
+
+
 def test_the_users_own_run_gets_the_models_from_the_cache(project: Project) -> None:
     mine = (project.root / "params.yaml").read_bytes()
     (project.root / "params.yaml").write_bytes(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 from earwitness.tables.made import MadeRow, MadeTable, scale
-from earwitness.tables.results import Measured, RowResult
+from earwitness.tables.results import RowMetric, RowResult
 
 NOTHING = "–"
 CLEAR, STALE = "*", "†"
@@ -87,7 +87,7 @@ def csv_text(table: MadeTable) -> str:
         for column in table.columns:
             metric = table.metric(column)
             found = row.result.metrics.get(metric) if row.result else None
-            ours = found or Measured(mean=0.0)
+            ours = found or RowMetric(mean=0.0)
             values = [ours.mean, ours.sd, ours.low, ours.high] if found else [None] * 4
             values += [ours.by_seed.get(str(seed)) for seed in table.seeds]
             paper = row.paper.get(column)
@@ -178,7 +178,7 @@ def _cell(table: MadeTable, name: str, column: str) -> Cell:
     )
 
 
-def _ours(metric: str, found: Measured) -> str:
+def _ours(metric: str, found: RowMetric) -> str:
     spread = "" if found.sd is None else f" ± {number(metric, found.sd)}"
     return f"{number(metric, found.mean)}{spread}"
 

@@ -13,9 +13,9 @@ from earwitness.tables.publishing import published
 from earwitness.tables.reading import NamedTable, TableRow, read_table
 from earwitness.tables.resolving import TableRun, chosen_dataset, chosen_rows, digest_of, runs_of
 from earwitness.tables.results import (
-    TableResults,
+    MadeOf,
     RowResult,
-    Wanted,
+    TableResults,
     measured,
     wanted_of,
     why_stale,
@@ -39,7 +39,7 @@ class RowState(NamedTuple):
     """One row of ours: what it is made of today, and the result that stands for it."""
 
     run: TableRun
-    wanted: Wanted
+    wanted: MadeOf
     result: RowResult | None
     stale: str  # why the result is not what would be made today
     compared: bool = True  # with the base row as that is now, where it is to be

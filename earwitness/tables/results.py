@@ -22,7 +22,7 @@ AGAIN = "remove it, and run `earwitness table` again"
 SHOWN = 3  # of the settings and modules that differ
 
 
-class Measured(Section):
+class RowMetric(Section):
     """One metric, as evaluation writes it into ``intervals/``; of one seed ``sd`` is null."""
 
     mean: float
@@ -51,7 +51,7 @@ class RowResult(Section):
     code_digest: str
     seeds: tuple[int, ...]
     clips: int
-    metrics: dict[str, Measured]
+    metrics: dict[str, RowMetric]
     base: str | None = None  # digest of the base row's settings that `against` is to
     against: dict[str, AgainstBase] = Field(default_factory=dict)
     revision: str  # of the code: git's commit, "+" where files were changed
@@ -66,7 +66,7 @@ class RowResult(Section):
         return f"{self.settings_digest}-{self.code_digest}"
 
 
-class Wanted(Section):
+class MadeOf(Section):
     """What a row is made of today."""
 
     settings: dict[str, Any]
@@ -81,17 +81,17 @@ class Wanted(Section):
         return digest_of(self.code)
 
 
-def wanted_of(run: TableRun, row: str, root: Path) -> Wanted:
+def wanted_of(run: TableRun, row: str, root: Path) -> MadeOf:
     """A row as today's parameters and code would make it.
 
     Args:
         root: the folder of our packages.
     """
     values = own_values(run, run.rows[row])
-    return Wanted(settings=leaves(values), code=code_of(values, root))
+    return MadeOf(settings=leaves(values), code=code_of(values, root))
 
 
-def why_stale(result: RowResult, wanted: Wanted, seeds: Sequence[int]) -> str:
+def why_stale(result: RowResult, wanted: MadeOf, seeds: Sequence[int]) -> str:
     """What differs between a result and what is wanted, in a few words; empty: nothing."""
     found = list(_differences(result, wanted))
     if missing := [str(seed) for seed in seeds if seed not in result.seeds]:
@@ -102,7 +102,7 @@ def why_stale(result: RowResult, wanted: Wanted, seeds: Sequence[int]) -> str:
     return "; ".join(found[:SHOWN]) + more
 
 
-def _differences(result: RowResult, wanted: Wanted) -> Iterator[str]:
+def _differences(result: RowResult, wanted: MadeOf) -> Iterator[str]:
     if result.settings_digest != wanted.settings_digest:
         for key in sorted({*result.settings, *wanted.settings}):
             before, now = result.settings.get(key), wanted.settings.get(key)
@@ -137,7 +137,7 @@ class TableResults:
     def __init__(self, folder: Path, published: Mapping[str, RowResult]) -> None:
         self.folder, self.published = folder, published
 
-    def of(self, row: str, wanted: Wanted, seeds: Sequence[int]) -> RowResult | None:
+    def of(self, row: str, wanted: MadeOf, seeds: Sequence[int]) -> RowResult | None:
         """The result that stands for the row: one that is made of what is wanted, else the latest.
 
         Raises:
@@ -163,7 +163,7 @@ def read_result(path: Path) -> RowResult:
     return parse_section(RowResult, read_json(path, AGAIN), str(path))
 
 
-def measured(root: Path, run: TableRun, row: str) -> tuple[int, dict[str, Measured]]:
+def measured(root: Path, run: TableRun, row: str) -> tuple[int, dict[str, RowMetric]]:
     """N, and each metric of a row, as the run in ``root`` left them in ``intervals/``.
 
     Raises:
@@ -176,7 +176,7 @@ def measured(root: Path, run: TableRun, row: str) -> tuple[int, dict[str, Measur
     if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
         raise EarwitnessError(f"{path}: has no metrics; {AGAIN}")
     metrics = {
-        name: parse_section(Measured, value, f"{path}: {name}")
+        name: parse_section(RowMetric, value, f"{path}: {name}")
         for name, value in values["metrics"].items()
     }
     clips = values.get("clips")
