@@ -24,6 +24,7 @@ from earwitness.commands.search import search
 from earwitness.commands.serve import serve
 from earwitness.commands.submit import submit
 from earwitness.commands.summary import summary
+from earwitness.commands.table import table
 from earwitness.commands.why import why
 from pipeline.errors import SyntheticSoundWarning
 from pipeline.refusals import reported, show_any_text
@@ -78,7 +79,7 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, index, search, serve),
-    "Experiments, beside `dvc repro`": (summary, compare, recipe, score, graph, why),
+    "Experiments, beside `dvc repro`": (summary, compare, table, recipe, score, graph, why),
     "Share what you trained": (export,),
     "This machine": (doctor,),
 }

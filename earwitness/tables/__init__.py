@@ -1,0 +1,1 @@
+"""The papers' tables, and ours beside them: ``earwitness table``."""

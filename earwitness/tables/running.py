@@ -1,0 +1,231 @@
+"""Runs what a table is missing, as DVC experiments, and says how far it is.
+
+Each run is ``dvc repro`` in a workplace of its own, saved as an experiment of this repository when
+it is done. Whatever ends it, Ctrl-C, a crash or ``kill -9``, the same command goes on: DVC keeps
+each job that has ended, and a training its checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from earwitness.repair import repaired
+from earwitness.tables.resolving import TableRun
+from earwitness.tables.workplace import CodeRevision, Workplace
+from pipeline.errors import EarwitnessError
+from pipeline.lock import exclusive
+from pipeline.times import StageTime, read_times, time_of
+
+RUNS = re.compile(r"Running stage '(.+)':")
+HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
+TRAINED = {  # stage → the section of what it trains; its plans lie in a folder of that name
+    "train_retriever": "retrievers",
+    "adapt": "adapted",
+    "train_captioner": "captioners",
+    "finetune": "finetuned",
+}
+KEPT = 200  # last lines of a run's output that are searched for its error
+PATIENCE = 10  # seconds that an interrupted DVC has to end
+_PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
+
+Say = Callable[[str], None]
+
+
+def run_experiment(
+    workplace: Workplace, run: TableRun, revision: CodeRevision, experiment: str, say: Say
+) -> None:
+    """Makes the metrics of a run, and keeps it as DVC's experiment ``experiment``.
+
+    Args:
+        say: is given each line of progress.
+
+    Raises:
+        EarwitnessError: a stage failed; its own error line, and where the whole output is, are in
+            the message. Or another process makes this run.
+    """
+    with exclusive(workplace.lock):
+        workplace.prepare(run, revision)
+        for line in repaired(workplace.tree):
+            say(line)
+        waiting = trainings(run)
+        with workplace.log.open("w", encoding="utf-8") as log:
+            lines = deque[str](maxlen=KEPT)
+            for line in _repro(workplace, run.targets):
+                log.write(line)
+                log.flush()
+                lines.append(line.rstrip())
+                if news := progress(line, waiting):
+                    say(news)
+        if (code := _code(lines)) != 0:
+            raise EarwitnessError(_failure(run, lines, workplace.log, code))
+        _save(workplace, run.targets, experiment, say)
+
+
+class Training(NamedTuple):
+    """One model that a run trains, with one seed."""
+
+    name: str
+    seed: int
+    plan: str  # below data/plans
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+
+def trainings(run: TableRun) -> dict[str, Training]:
+    """DVC's name of the job → what it trains."""
+    return {
+        f"{stage}@{name}-{seed}": Training(name, seed, f"{section}/{name}/{seed}.json")
+        for stage, section in TRAINED.items()
+        for name in getattr(run.params, section)
+        for seed in run.params.seeds
+    }
+
+
+def done_trainings(workplace: Workplace, run: TableRun) -> list[str]:
+    """Those of a run that have ended, by the plans that stand in its workplace."""
+    return [
+        job
+        for job, training in trainings(run).items()
+        if time_of(workplace.times, workplace.plans / training.plan) is not None
+    ]
+
+
+def last_seconds(workplace: Workplace, jobs: Mapping[str, Training]) -> dict[str, float]:
+    """Job → what one of its name took last in this repository, where that is known."""
+    found: dict[tuple[str, str], float] = {}
+    for each in read_times(workplace.times):
+        if each.finished and len(each.job) > 1:
+            found[each.job[0], each.job[1]] = each.seconds
+    names = {job: (training.name, str(training.seed)) for job, training in jobs.items()}
+    return {job: found[name] for job, name in names.items() if name in found}
+
+
+def progress(line: str, waiting: dict[str, Training]) -> str:
+    """What a line of DVC's says of the work, in words; a training leaves ``waiting``."""
+    if match := HAS.search(line):
+        waiting.pop(match[1], None)
+        return ""
+    if (match := RUNS.search(line)) is None:
+        return ""
+    if (training := waiting.pop(match[1], None)) is None:
+        return match[1]
+    rest = f"; {len(waiting)} more trainings after it" if waiting else ""
+    return f"{match[1]} ({training}){rest}"
+
+
+def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
+    """The output of ``dvc repro``, line by line; the last says how it ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *targets],
+        cwd=workplace.tree,
+        env=_environment(workplace.root),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        preexec_fn=_end_with_parent,
+    )
+    assert process.stdout is not None
+    try:
+        yield from process.stdout
+    except BaseException:  # Ctrl-C: DVC had it too, and ends when its stage has
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        process.terminate()
+        raise
+    finally:
+        code = process.wait()
+    yield f"{_ENDED}{code}\n"
+
+
+_ENDED = "dvc ended with "
+
+
+def _code(lines: deque[str]) -> int:
+    return int(lines[-1].removeprefix(_ENDED))
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """Of DVC and its stages: this Python, the workplace's code, the original's untracked files."""
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    given |= {"DVC_ROOT": str(root), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
+    given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
+    return given
+
+
+def _end_with_parent() -> None:
+    """A DVC that outlived a killed command would go on beside the next."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+
+
+def _failure(run: TableRun, lines: deque[str], log: Path, code: int) -> str:
+    """One line: the stage, its own error, and where to read the rest."""
+    stages = [match[1] for line in lines if (match := RUNS.search(line))]
+    errors = [line for line in lines if line.lower().startswith("error: ")]
+    said = errors[0].partition(": ")[2] if errors else f"dvc ended with {code}"
+    where = f"{stages[-1]} of {run.name}" if stages else run.name
+    return f"{where}: {said}; all that it said is in {log}"
+
+
+def _save(workplace: Workplace, targets: list[str], experiment: str, say: Say) -> None:
+    """Keeps what was made as an experiment; a run whose metrics are there does not fail for it."""
+    folders = [name for name in ("metrics", "intervals") if (workplace.tree / name).is_dir()]
+    command = ["exp", "save", "--force", "--name", experiment]
+    for name in folders:
+        command += ["--include-untracked", name]
+    command += targets  # DVC would ask for the outputs of all others
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *command],
+        cwd=workplace.tree,
+        env=_environment(workplace.root),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:200]
+        say(f"warning: not kept as an experiment of DVC ({said})")
+
+
+def times_of(workplace: Workplace, run: TableRun, row: str) -> list[StageTime]:
+    """What each job of a row took, also those that it shares with others; where that is known."""
+    found = [time_of(workplace.times, path) for path in _plans(workplace, run, row)]
+    return [each for each in found if each is not None]
+
+
+def _plans(workplace: Workplace, run: TableRun, row: str) -> Iterator[Path]:
+    """The plans of what is trained for a row, for others too, and of its captions."""
+    named, params = run.rows[row], run.params
+    names: list[str] = []
+    if named.system:
+        members = params.systems[named.system].captioners
+        tuned = params.finetuned
+        names = [*members, *(tuned[name].captioner for name in members if name in tuned)]
+        yield workplace.plans / "systems" / f"{run.dataset}-{named.system}.json"
+    if named.retrieval_system:
+        names = [*params.retrieval_systems[named.retrieval_system].retrievers]
+        names += [params.adapted[name].retriever for name in names if name in params.adapted]
+    for training in trainings(run).values():
+        if training.name in names:
+            yield workplace.plans / training.plan
+
+
+def duration(seconds: float) -> str:
+    """``0:42``, ``12:05``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
