@@ -35,9 +35,7 @@ def _tables(
         own = found.get(dataset, {})
         rows = [_row(name, own[name], intervals / dataset) for name in systems if name in own]
         rows += [
-            _row(name, own[name], intervals / dataset)
-            for name in own
-            if name.startswith(YARDSTICK)
+            _row(name, own[name], intervals / dataset) for name in own if name.startswith(YARDSTICK)
         ]
         if rows:
             tables.append({"kind": kind, "dataset": dataset, "rows": rows})

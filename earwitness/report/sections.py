@@ -13,7 +13,7 @@ from earwitness.report import scores
 from earwitness.report.run import Run
 
 
-class Section(NamedTuple):
+class ReportSection(NamedTuple):
     """``data`` gives what the section shows, as JSON can hold it; None: the run has none of it."""
 
     name: str
@@ -21,4 +21,4 @@ class Section(NamedTuple):
     data: Callable[[Run], Any]
 
 
-SECTIONS = (Section("scores", "Scores", scores.data),)
+SECTIONS = (ReportSection("scores", "Scores", scores.data),)
