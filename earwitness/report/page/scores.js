@@ -72,7 +72,7 @@ function drawn(table, state, draw) {
   const yardsticks = table.rows.filter((row) => row.yardstick);
   const all = table.rows.filter((row) => !row.yardstick);
   const marks = new Map(columns.map((column) => [column.name, best(column, all)]));
-  const scales = new Map(columns.map((column) => [column.name, scale(column.name, table.rows)]));
+  const scales = new Map(columns.map((column) => [column.name, scale(column.name, all)]));
   const line = (row, own) => el("tr", {},
     el("th", { scope: "row", class: "text" }, name(row, table)),
     columns.map((column) => cell(row, column, own ? marks.get(column.name) : null, scales.get(column.name))));
@@ -155,9 +155,9 @@ function cell(row, column, marks, ends) {
   return el("td", { class: isBest ? "best" : null, title: about(own, said) },
     el("span", { class: "value" },
       mark ? el("span", { class: "mark", role: "img", "aria-label": isBest ? "best" : "not told from the best" }, mark) : null,
-      number(value), typeof own?.sd === "number" ? el("span", { class: "faint" }, ` ± ${own.sd.toFixed(3)}`) : null),
+      number(value), typeof own?.sd === "number" ? el("span", { class: "faint" }, ` ± ${own.sd.toFixed(value >= 10 ? 1 : 3)}`) : null),
     hasInterval(own) ? el("span", { class: "interval faint" }, `${own.low.toFixed(3)} – ${own.high.toFixed(3)}`) : null,
-    hasInterval(own) ? bar(own, value, ends) : null);
+    hasInterval(own) && !row.yardstick ? bar(own, value, ends) : null);
 }
 
 function about(own, said) {
