@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import clips, scores
+from earwitness.report import clips, curves, scores, settings
 from earwitness.report.run import Run
 
 
@@ -23,5 +23,7 @@ class ReportSection(NamedTuple):
 
 SECTIONS = (
     ReportSection("scores", "Scores", scores.data),
+    ReportSection("curves", "Curves", curves.data),
     ReportSection("clips", "Clips", clips.data),
+    ReportSection("settings", "Run", settings.data),
 )
