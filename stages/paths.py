@@ -27,5 +27,6 @@ METRICS = Path("metrics")  # <dataset>/<system>.json, in git
 PARTIAL = ROOT / DATA / "partial"
 LOOKED = PARTIAL / "look"  # the files that were looked at, and their digests
 CHECKPOINTS = ROOT / DATA / "checkpoints"
+TRACKING = ROOT / DATA / "tracking"  # {tensorboard,mlflow,wandb}/: see pipeline/tracking
 SPICE = ROOT / DATA / "tools" / "spice"  # see pipeline/metrics/spice_install.py
 SPICE_CACHE = PARTIAL / "spice"  # parses of captions

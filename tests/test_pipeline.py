@@ -161,8 +161,18 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
     assert project.run("repro") == set()
 
 
+def test_switching_a_tracker_on_trains_nothing_again(project: Project) -> None:
+    assert project.run("exp", "run", "-S", "tracking=tensorboard") == PLANS
+    project.git("checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
 def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) -> None:
-    ran = project.run("exp", "run", "-S", "scst.samples=2")
+    ran = project.run("exp", "run", "-S", "scst.samples=2", "-S", "tracking=tensorboard")
+    tracked = project.root / "data/tracking/tensorboard"
+    (run,) = tracked.iterdir()
+    assert run.name.startswith("captioner-transformer-scst-seed1-") and [*run.iterdir()]
+    assert not project.git("status", "--porcelain", "data")
     assert ran == PLANS | AFTER_DECODE | {
         "finetune@transformer-scst",
         "decode@soundscapes-ensemble",

@@ -21,6 +21,7 @@ WORDS = {
 TINY: dict[str, Any] = {
     "seed": 1,
     "hardware": {},
+    "tracking": "none",
     "datasets": {
         "soundscapes": {
             "layout": "soundscapes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,9 @@ class Params(CaptionerSections):
 
     seed: Seed = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
+    tracking: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
+        "none", description="of trainings: tensorboard, mlflow or wandb, into data/tracking"
+    )
 
     datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
     encoders: dict[str, EncoderConfig] = Field(
