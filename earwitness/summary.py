@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from earwitness.report import read_scores
+from earwitness.report.results import read_scores
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.corpora.manifest import Clip, Manifest

@@ -26,6 +26,7 @@ CURVES = DATA / "curves"  # {encoders,retrievers,captioners}/<name>.csv, for `dv
 METRICS = Path("metrics")  # <dataset>/<system>.json, in git
 PARTIAL = ROOT / DATA / "partial"
 LOOKED = PARTIAL / "look"  # the files that were looked at, and their digests
+TIMES = ROOT / DATA / "times"  # <stage>/<job>/<plan>.json: see pipeline/times.py
 CHECKPOINTS = ROOT / DATA / "checkpoints"
 TRACKING = ROOT / DATA / "tracking"  # {tensorboard,mlflow,wandb}/: see pipeline/tracking
 SPICE = ROOT / DATA / "tools" / "spice"  # see pipeline/metrics/spice_install.py

@@ -1,4 +1,4 @@
-"""Writes data/report.html, scores, curves and captions on one page: ``python -m stages.report``.
+"""Writes data/report.html, all of a run on one page: ``python -m stages.report``.
 
 The curves go into data/curves as well, one file a training with the columns ``epoch``, ``loss`` and
 ``score``, for ``dvc plots show``: it draws all files of a folder that holds nothing else.
@@ -7,10 +7,12 @@ The curves go into data/curves as well, one file a training with the columns ``e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from earwitness import report
+from earwitness.report.assembly import page
+from earwitness.report.results import Rows, read_rows
+from earwitness.report.run import Run
 from pipeline.config.params import load_params
-from pipeline.corpora.manifest import Manifest
 from pipeline.files import replacing_folder, write_atomic
 from pipeline.planning.lookup import all_captioners, trained_retrievers
 from stages import paths
@@ -20,35 +22,24 @@ from stages.run import run
 def main() -> None:
     """Collects the results of evaluation and training."""
     params = load_params(paths.PARAMS)
-    scores = report.read_scores(paths.METRICS)
-    captions = {
-        dataset: {path.stem: report.read_rows(path) for path in sorted(folder.glob("*.csv"))}
-        for dataset in params.test_sets
-        if (folder := paths.SCORES / dataset).is_dir()
-    }
-    manifests = {name: Manifest.load(paths.CORPORA / f"{name}.json") for name in captions}
-    rankings = report.read_scores(paths.METRICS / "retrieval")
+    write_atomic(paths.DATA / "report.html", page(Run(Path(), paths.ROOT, params)))
     curves = {
         "encoders": _curves("encoders", params.tagging.encoders),
         "retrievers": _curves("retrievers", trained_retrievers(params)),
         "captioners": _curves("captioners", all_captioners(params)),
     }
-    page = report.page(
-        scores, captions, manifests, curves["captioners"], rankings, curves["retrievers"]
-    )
-    write_atomic(paths.DATA / "report.html", page)
     with replacing_folder(paths.CURVES) as folder:
         for kind, trained in curves.items():
             for name, rows in trained.items():
                 write_atomic(folder / kind / f"{name}.csv", _plotted(rows))
 
 
-def _curves(kind: str, names: Iterable[str]) -> dict[str, report.Rows]:
+def _curves(kind: str, names: Iterable[str]) -> dict[str, Rows]:
     folder = paths.MODELS / kind
-    return {name: report.read_rows(folder / name / "curves.csv") for name in names}
+    return {name: read_rows(folder / name / "curves.csv") for name in names}
 
 
-def _plotted(rows: report.Rows) -> str:
+def _plotted(rows: Rows) -> str:
     """``score`` is what the best epoch was chosen by: the first of the validation's."""
     score = next(column for column in rows[0] if column.startswith("validation_"))
     lines = [f"{row['epoch']},{row['total']},{row[score]}\n" for row in rows]

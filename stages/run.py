@@ -1,27 +1,41 @@
-"""Runs every stage: as a Typer command, and with a one-line error instead of a traceback."""
+"""Runs every stage: as a Typer command, timed, and with a one-line error for a traceback."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from pipeline.refusals import ending, reported, show_any_text
+from pipeline.times import Stopwatch
+from stages import paths
 
+if TYPE_CHECKING:  # slow to import, and `begin` comes first
+    from pipeline.config.plans import Plan
+
+P = TypeVar("P", bound="Plan")
 _PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
+_WATCH: ContextVar[Stopwatch] = ContextVar("watch")  # of the job that this process runs
 
 
 class _Stage(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
-        with reported(str(Path.cwd())):
+        stage = Path(sys.argv[0]).stem
+        with (
+            reported(str(Path.cwd())),
+            Stopwatch(paths.TIMES, stage, sys.argv[1:], _revision()) as watch,
+        ):
+            _WATCH.set(watch)
             return super().invoke(ctx)
 
 
@@ -30,6 +44,27 @@ def run(command: Callable[..., Any]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(cls=_Stage)(command)
     app()
+
+
+def given(kind: type[P], path: str) -> P:
+    """The plan of the job that this process runs, ``data/plans/<path>``.
+
+    Raises:
+        EarwitnessError: see :meth:`pipeline.config.plans.Plan.load`.
+    """
+    plan = kind.load(paths.PLANS / path)
+    if watch := _WATCH.get(None):
+        watch.given(paths.PLANS / path)
+    return plan
+
+
+def _revision() -> str | None:
+    """Git's commit, with ``+`` where tracked files are changed."""
+    command = ("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
 
 
 def begin() -> None:

@@ -6,7 +6,6 @@ The networks are those that really run, frozen encoders too: they are seen as th
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapp
 from pipeline.audio import waveforms
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.onnx import OnnxEncoder
+from pipeline.times import processor
 
 SECONDS = 10.0  # of the clip whose operations are counted
 CLIPS = 5  # that are timed
@@ -259,10 +259,7 @@ class Energy:
 
 def machine() -> str:
     """The processor, and the GPU where there is one."""
-    about = Path("/proc/cpuinfo")  # of Linux
-    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    found = [named[0] if named else platform.processor() or platform.machine()]
+    found = [processor()]
     if torch.cuda.is_available():
         found.append(torch.cuda.get_device_name())
     return f"{', '.join(found)}; {torch.get_num_threads()} threads"
