@@ -23,6 +23,7 @@ PREDICTIONS = DATA / "predictions"  # <dataset>/<system>.csv
 RANKINGS = DATA / "rankings"  # <dataset>/<system>.csv: ten clips a caption
 SCORES = DATA / "scores"  # <dataset>/<system>.csv: per-clip values
 CURVES = DATA / "curves"  # {encoders,retrievers,captioners}/<name>.csv, for `dvc plots show`
+HISTOGRAMS = DATA / "histograms"  # <dataset>/<score>.csv, retrieval/<dataset>/rank.csv: likewise
 METRICS = Path("metrics")  # <dataset>/<system>.json, in git
 PARTIAL = ROOT / DATA / "partial"
 LOOKED = PARTIAL / "look"  # the files that were looked at, and their digests
