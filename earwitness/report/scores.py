@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from earwitness.report.columns import columns
 from earwitness.report.results import read_intervals, read_scores
 from earwitness.report.run import Run
-
-YARDSTICK = "yardstick_"
+from pipeline.metrics.yardsticks import PREFIX
 
 
 def data(run: Run) -> Any:
@@ -35,10 +35,12 @@ def _tables(
         own = found.get(dataset, {})
         rows = [_row(name, own[name], intervals / dataset) for name in systems if name in own]
         rows += [
-            _row(name, own[name], intervals / dataset) for name in own if name.startswith(YARDSTICK)
+            _row(name, own[name], intervals / dataset) for name in own if name.startswith(PREFIX)
         ]
         if rows:
-            tables.append({"kind": kind, "dataset": dataset, "rows": rows})
+            names = (name for row in rows for name in row["values"])
+            table = {"kind": kind, "dataset": dataset, "columns": columns(names), "rows": rows}
+            tables.append(table)
     return tables
 
 
@@ -46,7 +48,7 @@ def _row(name: str, values: Mapping[str, float], intervals: Path) -> dict[str, A
     found = read_intervals(intervals / f"{name}.json")
     return {
         "system": name,
-        "yardstick": name.startswith(YARDSTICK),
+        "yardstick": name.startswith(PREFIX),
         "values": values,
         "intervals": found.get("metrics", {}),
         "seeds": found.get("seeds", []),

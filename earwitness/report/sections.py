@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import scores
+from earwitness.report import clips, scores
 from earwitness.report.run import Run
 
 
@@ -21,4 +21,7 @@ class ReportSection(NamedTuple):
     data: Callable[[Run], Any]
 
 
-SECTIONS = (ReportSection("scores", "Scores", scores.data),)
+SECTIONS = (
+    ReportSection("scores", "Scores", scores.data),
+    ReportSection("clips", "Clips", clips.data),
+)
