@@ -17,6 +17,7 @@ from earwitness.report.run import Run
 from pipeline.config.params import load_params
 from pipeline.files import replacing_folder, write_atomic
 from pipeline.planning.lookup import all_captioners, trained_retrievers
+from pipeline.threads import limit
 from stages import paths
 from stages.run import run
 
@@ -24,6 +25,7 @@ from stages.run import run
 def main() -> None:
     """Collects the results of evaluation and training."""
     params = load_params(paths.PARAMS)
+    limit(params.hardware.threads)
     made = Run(Path(), paths.ROOT, params)
     write_atomic(paths.DATA / "report.html", page(made))
     curves = {

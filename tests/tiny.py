@@ -189,4 +189,5 @@ TINY: dict[str, Any] = {
     "test_sets": ["soundscapes"],
     "retrieval_test_sets": ["soundscapes"],
     "evaluation": {"split": "evaluation", "spice": False, "sbert": None, "fluency": None},
+    "report": {"attention_clips": 3},
 }

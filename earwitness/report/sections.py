@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import clips, scores
+from earwitness.report import attention, clips, scores
 from earwitness.report.run import Run
 
 
@@ -24,4 +24,5 @@ class ReportSection(NamedTuple):
 SECTIONS = (
     ReportSection("scores", "Scores", scores.data),
     ReportSection("clips", "Clips", clips.data),
+    ReportSection("attention", "Attention", attention.data),
 )

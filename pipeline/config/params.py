@@ -22,6 +22,7 @@ from pipeline.config.fields import TEXT, Ref, Seed
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.report import ReportConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -105,6 +106,7 @@ class Params(CaptionerSections):
     evaluation: EvaluationConfig = Field(
         EvaluationConfig(), description="scores by other weights than the field's say so by name"
     )
+    report: ReportConfig = Field(ReportConfig(), description="the page of a run")
 
     @model_validator(mode="after")
     def _encoded(self) -> Params:

@@ -1,0 +1,15 @@
+"""Section ``report``: how much the page of a run shows."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class ReportConfig(Section):
+    """Of data/report.html."""
+
+    # clips of each test set whose attention is shown, from those that systems disagree on most to
+    # those that they agree on
+    attention_clips: int = Field(24, ge=0, le=10_000)
