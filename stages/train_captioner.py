@@ -9,6 +9,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import FeatureStore, open_stores
 from stages import paths
 from stages.run import run
+from stages.tracking import tracking
 
 
 def main(captioner: str) -> None:
@@ -33,6 +34,7 @@ def train(plan: CaptionerPlan, models: Path, checkpoints: Path) -> None:
         text,
         output=models / plan.name,
         checkpoints=checkpoints,
+        tracking=tracking(),
         sound_manifest=(
             Manifest.load(paths.CORPORA / f"{sound}.json") if plan.sound_dataset else None
         ),

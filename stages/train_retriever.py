@@ -9,6 +9,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
 from stages.run import run
+from stages.tracking import tracking
 
 
 def main(retriever: str) -> None:
@@ -29,6 +30,7 @@ def train(plan: RetrieverPlan, models: Path, checkpoints: Path) -> None:
         start=models / plan.start if plan.start else None,
         output=models / plan.name,
         checkpoints=checkpoints,
+        tracking=tracking(),
     )
     best = f"validation mAP@10 {progress.best_score:.3f}"
     print(f"{plan.name}: {best}, the best in {progress.step} steps")

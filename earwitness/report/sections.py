@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from earwitness.report import attention, clips, scores
 from earwitness.report import clips, curves, scores, settings
 from earwitness.report.run import Run
 
@@ -25,5 +26,6 @@ SECTIONS = (
     ReportSection("scores", "Scores", scores.data),
     ReportSection("curves", "Curves", curves.data),
     ReportSection("clips", "Clips", clips.data),
+    ReportSection("attention", "Attention", attention.data),
     ReportSection("settings", "Run", settings.data),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ from pipeline.config.fields import TEXT, Ref, Seed
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.report import ReportConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -44,6 +45,9 @@ class Params(CaptionerSections):
 
     seed: Seed = Field(1, description="of all that is drawn, but for the corpus of soundscapes")
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
+    tracking: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
+        "none", description="of trainings: tensorboard, mlflow or wandb, into data/tracking"
+    )
 
     datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
     encoders: dict[str, EncoderConfig] = Field(
@@ -102,6 +106,7 @@ class Params(CaptionerSections):
     evaluation: EvaluationConfig = Field(
         EvaluationConfig(), description="scores by other weights than the field's say so by name"
     )
+    report: ReportConfig = Field(ReportConfig(), description="the page of a run")
 
     @model_validator(mode="after")
     def _encoded(self) -> Params:

@@ -73,7 +73,7 @@ function parameters({ params, compared }, root) {
     const found = params.filter((each) => (!wish.changed || each.state !== "same") &&
       parts.every((part) => `${each.place.join(".")}: ${each.value ?? each.before}`.toLowerCase().includes(part)));
     const all = !parts.length && !wish.changed;
-    fill(tree, branch(nested(found), !all));
+    fill(tree, branch(nested(found), all ? differs : () => true));
     said.textContent = all ? "" : `${found.length} of ${params.length} settings`;
   };
   draw();
@@ -106,7 +106,7 @@ const differs = (node) => (node instanceof Map ? [...node.values()].some(differs
 function branch(level, open) {
   return [...level].map(([key, node]) => {
     if (!(node instanceof Map)) return leaf(key, node);
-    return el("details", { open }, el("summary", {}, quoted(key), differs(node) ? el("span", { class: "changed-mark small" }, " differs") : null),
+    return el("details", { open: open(node) }, el("summary", {}, quoted(key), differs(node) ? el("span", { class: "changed-mark small" }, " differs") : null),
       el("div", { class: "under" }, branch(node, open)));
   });
 }
