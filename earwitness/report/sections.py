@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import attention, clips, scores
-from earwitness.report import clips, curves, scores, settings
+from earwitness.report import attention, clips, curves, scores, settings
 from earwitness.report.run import Run
 
 
