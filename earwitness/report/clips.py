@@ -58,12 +58,11 @@ def _system(name: str, path: Path, order: Mapping[str, int]) -> dict[str, Any]:
             if value := row.values[metric]:
                 values = own.setdefault(metric, [None] * len(order))
                 values[at] = _score(path, row, metric, value)
-    own = {seed: dict(sorted(found.items())) for seed, found in scores.items()}
     return {
         "name": name,
         "yardstick": name.startswith(PREFIX),
         "captions": captions,
-        "scores": own,
+        "scores": {seed: dict(sorted(found.items())) for seed, found in scores.items()},
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import attention, clips, retrieval, scores, space
+from earwitness.report import attention, clips, curves, retrieval, scores, settings, space
 from earwitness.report.run import Run
 
 
@@ -23,8 +23,10 @@ class ReportSection(NamedTuple):
 
 SECTIONS = (
     ReportSection("scores", "Scores", scores.data),
+    ReportSection("curves", "Curves", curves.data),
     ReportSection("clips", "Clips", clips.data),
     ReportSection("attention", "Attention", attention.data),
     ReportSection("retrieval", "Retrieval", retrieval.data),
     ReportSection("space", "Modality gap", space.data),
+    ReportSection("settings", "Run", settings.data),
 )

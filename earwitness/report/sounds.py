@@ -34,7 +34,7 @@ class Sounds:
 def collect(run: Run) -> Sounds:
     """In the manifests' order, so that it is the first clips that are embedded."""
     sounds = Sounds()
-    budget = 20 << 20
+    budget = int(run.params.report.audio_megabytes * (1 << 20))
     for dataset, manifest in run.manifests.items():
         own = sounds.clips[dataset] = {}
         for clip in run.clips(dataset):

@@ -1,6 +1,6 @@
 // Part 3: a browser of clips.
 
-import { choose, el, fill, number, quoted } from "report/dom.js";
+import { choose, el, fill, quoted } from "report/dom.js";
 import { keys } from "report/keys.js";
 import { list } from "report/list.js";
 import { player } from "report/sounds.js";
@@ -165,7 +165,7 @@ function row(clip, set, wish) {
   const first = set.own.find((own) => own.name === wish.system) ?? set.own[0];
   const value = wish.sort === "clip" ? (set.metrics.length && first ? scoreOf(first, clip, wish.seed, set.metrics[0].name) : null) : valueOf(clip, set, wish);
   return [
-    el("span", { class: "row-head" }, quoted(clip.id, { class: "row-name" }), value === null ? null : el("span", { class: "faint" }, number(value, 2))),
+    el("span", { class: "row-head" }, quoted(clip.id, { class: "row-name" }), value === null ? null : el("span", { class: "faint" }, value.toFixed(2))),
     quoted((first && captionOf(first, clip, wish.seed)) ?? clip.references[0] ?? "", { class: "row-caption faint" }),
   ];
 }

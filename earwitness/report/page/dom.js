@@ -10,7 +10,7 @@ export function el(tag, attributes = {}, ...children) {
       made.setAttribute(name, value);
     }
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return made;
 }
 
@@ -21,14 +21,14 @@ export function svg(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined) made.setAttribute(name, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return made;
 }
 
 /** Text from outside: its letters' direction does not reach what stands around it. */
 export const quoted = (text, attributes = {}) => el("bdi", attributes, text);
 
-export const fill = (node, ...children) => node.replaceChildren(...children.flat().filter(Boolean));
+export const fill = (node, ...children) => node.replaceChildren(...children.flat(Infinity).filter(Boolean));
 
 /** A number with so many decimals; "–" where there is none. */
 export const number = (value, decimals = 3) =>
