@@ -41,13 +41,15 @@ def _dataset(run: Run, name: str) -> dict[str, Any]:
     order = [clip.clip_id for clip in run.clips(name)]
     clips = spread(order, [each.captions for each in made.values()], run.params.report)
     found: dict[str, Any] = {
-        "name": name, "clips": clips, "systems": [], "without": [], "captioners": {},
+        "name": name, "clips": clips, "systems": [], "without": [], "missing": [],
+        "captioners": {},
     }  # fmt: skip
     for system, captioned in made.items() if clips else ():
         try:
             own = _system(run, name, system, captioned, clips, found["captioners"])
-        except EarwitnessError:
-            own = {}
+        except EarwitnessError as error:
+            found["missing"].append(f"{system}: {error}")
+            continue
         if own:
             found["systems"].append({
                 "name": system, "seed": captioned.seed,

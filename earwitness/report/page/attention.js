@@ -62,7 +62,8 @@ export function start(root, { datasets }) {
       captioned ? el("p", { class: "said" }, quoted(captioned.words.join(" "))) : null,
       status, grid,
       inside.filter(([, own]) => own?.clips[wish.clip]).flatMap(([name, own]) => encoder(name, own, wish.clip)),
-      set.without.length ? el("p", { class: "faint small" }, `Without attention to time, or not on this machine: ${set.without.join(", ")}.`) : null);
+      set.without.length ? el("p", { class: "faint small" }, `Their decoders attend to no time: ${set.without.join(", ")}.`) : null,
+      set.missing.map((line) => el("p", { class: "faint small" }, "Not shown: ", quoted(line))));
   }
 
   const step = (list, key, by) => {
