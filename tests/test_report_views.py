@@ -93,15 +93,10 @@ def test_clips_are_spread_from_most_to_least_disagreement(models: Run) -> None:
     other = {"a": "v w", "b": "dog barks", "c": "dog runs"}
     values = [attention.disagreement([one[clip], other[clip]]) for clip in "abc"]
     assert values == [1, 0, 0.5]
-
-    class Asked:
-        attention_clips = 2
-
     order = ["b", "c", "a", "d"]
-    assert attention.spread(order, [one, other], Asked) == ["a", "b"]
-    Asked.attention_clips = 9
-    assert attention.spread(order, [one, other], Asked) == ["a", "c", "b"]
-    assert attention.spread(order, [], Asked) == []
+    assert attention.spread(order, [one, other], 2) == ["a", "b"]
+    assert attention.spread(order, [one, other], 9) == ["a", "c", "b"]
+    assert attention.spread(order, [], 9) == []
 
 
 def test_rankings_come_back_with_the_right_clip_beyond_the_tenth(ranked: Run) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from earwitness.report.results import Rows, read_rows
 from earwitness.report.run import Run
 from pipeline.errors import EarwitnessError
+from pipeline.tables import read_rows
 
 NONE = 0xFFFFFFFF  # no clip, where there are fewer than a ranking has places
 PLACE = "fname_"
@@ -54,19 +54,19 @@ def _seeds(
     path: Path, queries: Sequence[tuple[str, int | None]], files: Mapping[str, int]
 ) -> dict[str, Any]:
     """Seed → its rankings: M × ``places`` numbers of clips, and the ranks of the right ones."""
-    by_seed: dict[str, Rows] = {}
-    for row in read_rows(path):
-        by_seed.setdefault(row.get("seed", ""), []).append(row)
+    by_seed: dict[str, list[dict[str, str]]] = {}
+    for row in read_rows(path, ("caption", f"{PLACE}1")):
+        by_seed.setdefault(row.values.get("seed", ""), []).append(row.values)
     return {seed: _ranking(path, rows, queries, files) for seed, rows in by_seed.items()}
 
 
 def _ranking(
     path: Path,
-    rows: Rows,
+    rows: Sequence[Mapping[str, str]],
     queries: Sequence[tuple[str, int | None]],
     files: Mapping[str, int],
 ) -> dict[str, Any]:
-    if [row["caption"] for row in rows] != [caption for caption, _ in queries]:
+    if [row["caption"] for row in rows] != [caption.strip() for caption, _ in queries]:
         raise EarwitnessError(f"{path}: of other queries than the test set has; run `dvc repro`")
     columns = [column for column in rows[0] if column.startswith(PLACE)]
     try:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from earwitness.report.run import Run
 from pipeline.corpora.manifest import Clip
+from pipeline.errors import EarwitnessError
 from pipeline.features.store import FeatureStore, caption_ids
 
 DRAWN = 500  # pairs at most
@@ -49,16 +50,16 @@ def _space(run: Run, dataset: str, name: str) -> dict[str, Any] | None:
     if len(clips) < 2:
         return None
     sound, text = FeatureStore.open(folder / "sound.h5"), FeatureStore.open(folder / "text.h5")
-    heard = unit_rows(sound, [clip.clip_id for clip in clips])
-    read = unit_rows(text, caption_ids(clips))
+    sounds = unit_rows(sound, [clip.clip_id for clip in clips])
+    texts = unit_rows(text, caption_ids(clips))
     owner = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
     trained = [clip for clip in run.manifests[dataset].split("development") if clip.captions]
     shift = _shift(sound, text, trained)
     chosen = np.unique(np.linspace(0, len(clips) - 1, min(DRAWN, len(clips))).round().astype(int))
     first = np.searchsorted(owner, chosen)  # each chosen clip's first caption
-    drawn = {"plain": _drawn(heard, read, owner, chosen, first)}
+    drawn = {"plain": _drawn(sounds, texts, owner, chosen, first)}
     if shift is not None:
-        drawn["shifted"] = _drawn(heard, _unit(read + shift), owner, chosen, first)
+        drawn["shifted"] = _drawn(sounds, _unit(texts + shift), owner, chosen, first)
     return {
         "dataset": dataset, "name": name,
         "pairs": [[clips[at].clip_id, clips[at].captions[0]] for at in chosen.tolist()],
@@ -67,8 +68,14 @@ def _space(run: Run, dataset: str, name: str) -> dict[str, Any] | None:
 
 
 def unit_rows(store: FeatureStore, names: Sequence[str]) -> Matrix:
-    """(n, W), each the mean of an entry's frames, scaled to length 1."""
+    """(n, W), each the mean of an entry's frames, scaled to length 1.
+
+    Raises:
+        EarwitnessError: an entry is not there.
+    """
     number = {name: at for at, name in enumerate(store.ids)}
+    if missing := [name for name in names if name not in number]:
+        raise EarwitnessError(f"{store.path}: has no {missing[0]!r}; run `dvc repro encode`")
     return _unit(np.stack([store.entry(number[n]).astype(np.float64).mean(0) for n in names]))
 
 
@@ -78,43 +85,43 @@ def _unit(rows: Matrix) -> Matrix:
 
 def _shift(sound: FeatureStore, text: FeatureStore, clips: Sequence[Clip]) -> Matrix | None:
     """(W,), WSAC's Δ of the development split; None where that has no pairs."""
-    heard = [clip.clip_id for clip in clips if clip.path]
-    if not heard:
+    recorded = [clip.clip_id for clip in clips if clip.path]
+    if not recorded:
         return None
-    mean: Matrix = unit_rows(sound, heard).mean(0) - unit_rows(text, caption_ids(clips)).mean(0)
+    mean: Matrix = unit_rows(sound, recorded).mean(0) - unit_rows(text, caption_ids(clips)).mean(0)
     return mean
 
 
 def _drawn(
-    heard: Matrix, read: Matrix, owner: NDArray[np.int64], clips: Any, captions: Any
+    sounds: Matrix, texts: Matrix, owner: NDArray[np.int64], clips: Any, captions: Any
 ) -> dict[str, Any]:
-    points, shares = plane(heard, read)
-    found = gap(heard, read, owner)
+    points, shares = plane(sounds, texts)
+    found = gap(sounds, texts, owner)
     return {
         **{name: round(value, 4) for name, value in found._asdict().items()},
         "shares": [round(float(share), 4) for share in shares],
         "sound": _packed(points[clips]),
-        "text": _packed(points[len(heard) + captions]),
+        "text": _packed(points[len(sounds) + captions]),
     }
 
 
-def gap(heard: Matrix, read: Matrix, owner: NDArray[np.int64]) -> Gap:
+def gap(sounds: Matrix, texts: Matrix, owner: NDArray[np.int64]) -> Gap:
     """Of (N, W) and (M, W) unit embeddings; ``owner``: (M,), the clip of each caption."""
-    own = np.einsum("mw,mw->m", read, heard[owner])
-    others = heard.sum(0) @ read.sum(0) - own.sum()
+    own = np.einsum("mw,mw->m", texts, sounds[owner])
+    others = sounds.sum(0) @ texts.sum(0) - own.sum()
     return Gap(
-        float(np.linalg.norm(heard.mean(0) - read.mean(0))),
+        float(np.linalg.norm(sounds.mean(0) - texts.mean(0))),
         float(own.mean()),
-        float(others / (len(heard) * len(read) - len(read))),
+        float(others / (len(sounds) * len(texts) - len(texts))),
     )
 
 
-def plane(heard: Matrix, read: Matrix) -> tuple[Matrix, Matrix]:
+def plane(sounds: Matrix, texts: Matrix) -> tuple[Matrix, Matrix]:
     """The first two principal components of both together: (N + M, 2), and their shares (2,).
 
     Each direction's largest weight is positive, so that the same embeddings give the same picture.
     """
-    both = np.concatenate([heard, read])
+    both = np.concatenate([sounds, texts])
     centred = both - both.mean(0)
     variances, directions = np.linalg.eigh(centred.T @ centred)
     first = directions[:, ::-1][:, :2]
