@@ -44,6 +44,6 @@ def attention(
             )
             for each in members
         ]
-        heard = read_sound(system.memories, own)
-        found.append(word_attention(members, heard, text))
+        inputs = read_sound(system.memories, own)
+        found.append(word_attention(members, inputs, text))
     return found

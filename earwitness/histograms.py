@@ -9,14 +9,16 @@ every run, so that ``dvc plots diff`` lays one over another.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from earwitness.report.results import Rows, read_rows
 from earwitness.report.run import Run
+from pipeline.errors import EarwitnessError
 from pipeline.files import replacing
+from pipeline.tables import read_header, read_rows
 
 COLUMNS = ("system", "value", "percent")
 # score → width and number of its bins; the first also has what is below it, the last what is above
@@ -28,24 +30,20 @@ def write_histograms(run: Run, folder: Path) -> None:
     """All that the run's tables give, into an empty folder."""
     params = run.params
     for dataset in params.test_sets:
-        scored = {
-            system: read_rows(path)
-            for system, path in run.tables("scores", dataset, params.systems).items()
-        }
-        for metric, edges in score_bins(scored).items():
-            values = {system: numbers(rows, metric) for system, rows in scored.items()}
+        tables = run.tables("scores", dataset, params.systems)
+        for metric, edges in score_bins(map(read_header, tables.values())).items():
+            values = {system: numbers(path, metric) for system, path in tables.items()}
             write_histogram(folder / dataset / f"{metric}.csv", values, edges)
     for dataset in params.retrieval_test_sets:
         tables = run.tables("rankings", dataset, params.retrieval_systems)
-        ranks = {system: numbers(read_rows(path), "rank") for system, path in tables.items()}
+        ranks = {system: numbers(path, "rank") for system, path in tables.items()}
         write_histogram(folder / "retrieval" / dataset / "rank.csv", ranks, RANKS)
 
 
-def score_bins(scored: Mapping[str, Rows]) -> dict[str, list[float]]:
+def score_bins(headers: Iterable[Sequence[str]]) -> dict[str, list[float]]:
     """The scores that have a histogram, and where their bins begin."""
-    names = dict.fromkeys(name for rows in scored.values() for name in (rows[0] if rows else ()))
     found = {}
-    for name in names:
+    for name in dict.fromkeys(chain.from_iterable(headers)):
         kind = next((kind for kind in BINS if name == kind or name.startswith(f"{kind}_")), None)
         if kind is not None and "_fl" not in name:
             width, count = BINS[kind]
@@ -53,9 +51,23 @@ def score_bins(scored: Mapping[str, Rows]) -> dict[str, list[float]]:
     return found
 
 
-def numbers(rows: Rows, column: str) -> list[float]:
-    """Those of a column that are there: a blind set has no ranks, a clip maybe no score."""
-    return [float(row[column]) for row in rows if row.get(column)]
+def numbers(path: Path, column: str) -> list[float]:
+    """Those of a column that are there: a blind set has no ranks, a clip maybe no score.
+
+    Raises:
+        EarwitnessError: the file is no table, or has something else than a number there.
+    """
+    rows = [row for row in read_rows(path, ()) if row.values.get(column)]
+    found = []
+    for row in rows:
+        try:
+            found.append(float(row.values[column]))
+        except ValueError:
+            raise EarwitnessError(
+                f"{path}: line {row.line}: {column} is {row.values[column]!r}, and no number; run "
+                "`dvc repro`"
+            ) from None
+    return found
 
 
 def write_histogram(

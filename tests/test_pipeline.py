@@ -177,6 +177,10 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
         "metrics/soundscapes/edtc.json",
         "metrics/retrieval/soundscapes/captioned.json",  # ranks by edtc's captions
     }
+    shown = json.loads(project.dvc("plots", "diff", "--json"))
+    (plot,) = shown["data"]["data/histograms/soundscapes/cider_d.csv"]
+    values = json.loads(plot["content"])["data"]["values"]
+    assert {value["rev"] for value in values} == {"workspace", "HEAD"}
     project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
     assert project.run("repro") == set()

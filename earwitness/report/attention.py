@@ -5,19 +5,20 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from earwitness.report.results import read_rows
 from earwitness.report.run import Run
 from pipeline.errors import EarwitnessError
+from pipeline.tables import read_rows
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
-class Captioned(NamedTuple):
+class SeedCaptions(NamedTuple):
     """A system's captions of a test set, by clip, made with one seed."""
 
     seed: str
@@ -36,18 +37,22 @@ def data(run: Run) -> Any:
 def _dataset(run: Run, name: str) -> dict[str, Any]:
     systems = run.params.systems
     tables = run.tables("predictions", name, systems)
-    made = {system: _captions(run, tables[system]) for system in systems if system in tables}
+    made = {system: _captions(tables[system]) for system in systems if system in tables}
     made = {system: each for system, each in made.items() if each.captions}
     order = [clip.clip_id for clip in run.clips(name)]
-    clips = spread(order, [each.captions for each in made.values()], run.params.report)
+    clips = spread(
+        order, [each.captions for each in made.values()], run.params.report.attention_clips
+    )
     found: dict[str, Any] = {
-        "name": name, "clips": clips, "systems": [], "without": [], "captioners": {},
+        "name": name, "clips": clips, "systems": [], "without": [], "missing": [],
+        "captioners": {},
     }  # fmt: skip
     for system, captioned in made.items() if clips else ():
         try:
             own = _system(run, name, system, captioned, clips, found["captioners"])
-        except EarwitnessError:
-            own = {}
+        except EarwitnessError as error:
+            found["missing"].append(f"{system}: {error}")
+            continue
         if own:
             found["systems"].append({
                 "name": system, "seed": captioned.seed,
@@ -58,15 +63,15 @@ def _dataset(run: Run, name: str) -> dict[str, Any]:
     return found
 
 
-def _captions(run: Run, path: Any) -> Captioned:
+def _captions(path: Path) -> SeedCaptions:
     """Those of the first seed."""
-    rows = read_rows(path)
-    seed = rows[0].get("seed", "") if rows else ""
+    rows = [row.values for row in read_rows(path, ("clip_id", "caption"))]
+    seed = rows[0].get("seed", "")
     own = {row["clip_id"]: row["caption"] for row in rows if row.get("seed", "") == seed}
-    return Captioned(seed, own)
+    return SeedCaptions(seed, own)
 
 
-def spread(order: Sequence[str], captions: Sequence[Mapping[str, str]], settings: Any) -> list[str]:
+def spread(order: Sequence[str], captions: Sequence[Mapping[str, str]], count: int) -> list[str]:
     """Clips that all systems caption, evenly from most to least disagreement.
 
     Args:
@@ -75,8 +80,7 @@ def spread(order: Sequence[str], captions: Sequence[Mapping[str, str]], settings
     """
     known = [clip for clip in order if captions and all(clip in own for own in captions)]
     known.sort(key=lambda clip: -disagreement([own[clip] for own in captions]))
-    count = min(settings.attention_clips, len(known))
-    places = np.linspace(0, len(known) - 1, count).round().astype(int)
+    places = np.linspace(0, len(known) - 1, min(count, len(known))).round().astype(int)
     return [known[place] for place in places.tolist()]
 
 
@@ -94,7 +98,7 @@ def _system(
     run: Run,
     dataset: str,
     name: str,
-    captioned: Captioned,
+    captioned: SeedCaptions,
     clips: Sequence[str],
     captioners: dict[str, Any],
 ) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from earwitness.report import attention, clips, curves, scores, settings
+from earwitness.report import attention, clips, curves, retrieval, scores, settings, space
 from earwitness.report.run import Run
 
 
@@ -26,5 +26,7 @@ SECTIONS = (
     ReportSection("curves", "Curves", curves.data),
     ReportSection("clips", "Clips", clips.data),
     ReportSection("attention", "Attention", attention.data),
+    ReportSection("retrieval", "Retrieval", retrieval.data),
+    ReportSection("space", "Modality gap", space.data),
     ReportSection("settings", "Run", settings.data),
 )

@@ -62,7 +62,8 @@ export function start(root, { datasets }) {
       captioned ? el("p", { class: "said" }, quoted(captioned.words.join(" "))) : null,
       status, grid,
       inside.filter(([, own]) => own?.clips[wish.clip]).flatMap(([name, own]) => encoder(name, own, wish.clip)),
-      set.without.length ? el("p", { class: "faint small" }, `Without attention to time, or not on this machine: ${set.without.join(", ")}.`) : null);
+      set.without.length ? el("p", { class: "faint small" }, `Their decoders attend to no time: ${set.without.join(", ")}.`) : null,
+      set.missing.map((line) => el("p", { class: "faint small" }, "Not shown: ", quoted(line))));
   }
 
   const step = (list, key, by) => {
@@ -118,9 +119,12 @@ function words(now, captioned, sound, grid, status, seconds) {
     const [from, to] = window_().map((part) => part * seconds());
     playPart(sound.audio, from, Math.max(to, from + SHORTEST));
   };
-  now.choose(0);
+  const sharpest = values.map((row) => Math.max(...row));
+  now.choose(sharpest.indexOf(Math.max(...sharpest)));
   sound.audio?.addEventListener("loadedmetadata", () => now.choose(now.at), { once: true });
 }
+
+const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
 let watch = 0;
 
@@ -151,11 +155,12 @@ function dim(canvas, row) {
 /** What is inside EDTC's encoder: FUSER over encoders and time, TRANSLATOR over time. */
 function encoder(name, own, clip) {
   const { share, read, encoder, decoder } = own.clips[clip];
-  const strips = (packed, what) => {
+  const least = (packed) => Math.min(...rows(packed).flat());
+  const strips = (packed, what, low = 0) => {
     const values = rows(packed);
     return el("div", { class: "aligned" }, own.features.flatMap((feature, at) => {
       const strip = el("canvas", { class: "strip", role: "img", "aria-label": `${what} ${feature}` });
-      heat(strip, [values[at]], packed.top);
+      heat(strip, [values[at]], packed.top, low);
       return [el("span", { class: "row-label" }, quoted(feature)), strip];
     }));
   };
@@ -166,8 +171,8 @@ function encoder(name, own, clip) {
   };
   return [
     el("h3", {}, "Inside ", quoted(name)),
-    share ? [el("h4", {}, "FUSER: each encoder's share"), strips(share, "Share of"),
-      el("p", { class: "faint small" }, `Of what is fused at each moment (CFB); the brightest is ${(100 * share.top).toFixed(0)} %.`)] : null,
+    share ? [el("h4", {}, "FUSER: each encoder's share"), strips(share, "Share of", least(share)),
+      el("p", { class: "faint small" }, `Of what is fused at each moment (CFB), from ${percent(least(share))}, black, to ${percent(share.top)}.`)] : null,
     read ? [el("h4", {}, "FUSER: where the other encoders look"), strips(read, "Looked at in"),
       el("p", { class: "faint small" }, "In each encoder's feature, over time (EFB's cross-attention).")] : null,
     encoder || decoder ? el("h4", {}, "TRANSLATOR: each moment's global attention (GAB)") : null,

@@ -17,13 +17,13 @@ export function rows({ rows, columns, top, weights }) {
     Array.from(values.subarray(row * columns, (row + 1) * columns), (value) => (top * value) / 255));
 }
 
-/** Draws rows of values over a whole canvas; `top` is the brightest. */
-export function heat(canvas, values, top = Math.max(...values.flat())) {
+/** Draws rows of values over a whole canvas; `low` is black, `top` the brightest. */
+export function heat(canvas, values, top, low = 0) {
   canvas.width = values[0].length;
   canvas.height = values.length;
   const context = canvas.getContext("2d");
   values.forEach((row, y) => row.forEach((value, x) => {
-    context.fillStyle = `rgb(${shade(top ? Math.min(value / top, 1) : 0)})`;
+    context.fillStyle = `rgb(${shade(top > low ? Math.min((value - low) / (top - low), 1) : 0)})`;
     context.fillRect(x, y, 1, 1);
   }));
 }
