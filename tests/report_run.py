@@ -59,16 +59,22 @@ CAPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "gamma": ("a cat mews", "rain falls", "metal clangs", "it is quiet"),
     },
 }
-SCORES = {  # of CIDEr-D: seed → system, in the order of CLIPS; None: an empty cell
-    "1": {"alpha": (1.5, 0.2, 0.9, 0.0), "beta": (0.4, 0.3, 0.9, 0.1), "gamma": (1.5, 0.1, 0.9, None)},
-    "2": {"alpha": (0.1, 0.2, 0.3, 0.4), "beta": (0.1, 0.2, 0.3, 0.4), "gamma": (0.1, 0.2, 0.3, 0.4)},
-}  # fmt: skip
-MEANS = {  # system → metric → mean, low, high
-    "alpha": {"cider_d": (0.65, 0.50, 0.80), "bleu_4": (0.30, 0.2, 0.4), "repetition": (0.2, 0.1, 0.3)},
-    "beta": {"cider_d": (0.30, 0.25, 0.35), "bleu_4": (0.35, 0.3, 0.4), "repetition": (0.0, 0.0, 0.1)},
-    "gamma": {"cider_d": (0.62, 0.55, 0.70), "bleu_4": (0.10, 0.05, 0.15), "repetition": (0.5, 0.4, 0.6)},
-    "yardstick_human": {"cider_d": (1.90, 1.70, 2.10), "bleu_4": (0.55, 0.5, 0.6), "repetition": (0.0, 0.0, 0.0)},
-}  # fmt: skip
+EQUAL = (0.1, 0.2, 0.3, 0.4)
+SCORES: dict[str, dict[str, tuple[float | None, ...]]] = {  # of CIDEr-D; None: an empty cell
+    "1": {
+        "alpha": (1.5, 0.2, 0.9, 0.0),
+        "beta": (0.4, 0.3, 0.9, 0.1),
+        "gamma": (1.5, 0.1, 0.9, None),
+    },
+    "2": {"alpha": EQUAL, "beta": EQUAL, "gamma": EQUAL},
+}
+METRICS = ("cider_d", "bleu_4", "repetition")
+MEANS = {  # system → of each metric: mean, low, high
+    "alpha": ((0.65, 0.50, 0.80), (0.30, 0.20, 0.40), (0.2, 0.1, 0.3)),
+    "beta": ((0.30, 0.25, 0.35), (0.35, 0.30, 0.40), (0.0, 0.0, 0.1)),
+    "gamma": ((0.62, 0.55, 0.70), (0.10, 0.05, 0.15), (0.5, 0.4, 0.6)),
+    "yardstick_human": ((1.90, 1.70, 2.10), (0.55, 0.50, 0.60), (0.0, 0.0, 0.0)),
+}
 
 
 def write_sounds(root: Path, seconds: float = 1.2) -> None:
@@ -125,7 +131,8 @@ def make_run(root: Path) -> Run:
         for clip, (_, _, _, references) in CLIPS.items()
     ]
     write_scores(root / "data/scores/toy/yardstick_human.csv", human)
-    for system, metrics in MEANS.items():
+    for system, values in MEANS.items():
+        metrics = dict(zip(METRICS, values, strict=True))
         flat = {name: mean for name, (mean, _, _) in metrics.items()}
         write_json(root / f"metrics/toy/{system}.json", {"N": 4, "vocabulary": 7, **flat})
         own = {
@@ -135,10 +142,10 @@ def make_run(root: Path) -> Run:
         }  # fmt: skip
         intervals = {"clips": 4, "seeds": [1, 2], "resamples": 2000, "metrics": own}
         write_json(root / f"intervals/toy/{system}.json", intervals)
-    for seed, values in {"1": (0.1, 0.5, 0.4), "2": (0.2, 0.3, 0.6)}.items():
+    for seed, curve in {"1": (0.1, 0.5, 0.4), "2": (0.2, 0.3, 0.6)}.items():
         rows = [
             {"step": 10 * at, "epoch": at, "total": 3.0 / at, "validation_cider_d": value}
-            for at, value in enumerate(values, start=1)
+            for at, value in enumerate(curve, start=1)
         ]
         write_scores(root / f"data/models/captioners/heard/{seed}/curves.csv", rows)
     return Run(root, root, load_params(root / "params.yaml"))
