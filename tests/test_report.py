@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_recordings_are_embedded_up_to_the_limit_and_linked_beyond(tmp_path: Pat
 def limited(run: Run, megabytes: float) -> Run:
     report = run.params.report.model_copy(update={"audio_megabytes": megabytes})
     return Run(run.root, run.original, run.params.model_copy(update={"report": report}))
+
+
+def test_what_was_made_of_a_recording_is_kept_by_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    manifest = run.manifests["toy"]
+    digests = tuple(replace(clip, digest=f"d{at}") for at, clip in enumerate(manifest.clips))
+    replace(manifest, clips=digests).save(run.data / "corpora/toy.json")
+    run = Run(run.root, run.original, run.params)
+    first = collect(run)
+    monkeypatch.setattr(ogg, "encode", None)  # not needed again
+    again = collect(run)
+    assert (again.clips, again.embedded) == (first.clips, first.embedded)
+    other = replace(manifest, clips=(replace(digests[0], digest="changed"), *digests[1:]))
+    other.save(run.data / "corpora/toy.json")
+    with pytest.raises(TypeError, match="not callable"):
+        collect(Run(run.root, run.original, run.params))
 
 
 def test_a_recording_that_is_gone_or_broken_is_said(tmp_path: Path) -> None:

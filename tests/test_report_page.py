@@ -345,7 +345,7 @@ def large_run(root: Path, count: int, names: tuple[str, ...]) -> Run:
     (root / "sounds").mkdir(exist_ok=True)
     soundfile.write(root / "sounds/one.wav", 0.1 * np.sin(np.arange(8000)), RATE)
     clips = tuple(
-        Clip(f"clip-{at:04}", "evaluation", "one.wav", 0.5, (f"sound {at} is heard", "a sound"))
+        Clip(f"clip-{at:04}", "evaluation", "one.wav", 0.5, (f"sound {at}", "a sound"), (), "0d")
         for at in range(count)
     )
     Manifest("toy", "sounds", clips).save(root / "data/corpora/toy.json")

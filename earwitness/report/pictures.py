@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ def _decibels(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     return (10 * np.log10(np.stack(columns, 1) + 1e-10)).astype(np.float32)
 
 
+@cache
 def _mel_filters(rate: int) -> NDArray[np.float32]:
     """(bands, bins): triangles that are equally wide in mel (O'Shaughnessy's formula)."""
     top = 2595 * np.log10(1 + rate / 2 / 700)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from earwitness.report import ogg
 from earwitness.report.pictures import spectrogram
@@ -15,9 +20,11 @@ from earwitness.report.run import Run
 from pipeline.audio.waveforms import load, probe, streamed
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
+from pipeline.files import write_bytes
 
 LOWEST, HIGHEST = 8000, 24000  # Hz
 BYTES_PER_SECOND = 6000  # about what ogg gives, and no less
+MADE = "1"  # changes with what is made: of pictures.py and ogg.py
 LONGEST = 600.0  # seconds; a longer recording is linked, without a picture
 
 
@@ -55,23 +62,53 @@ def _clip(
     except EarwitnessError:
         return found | {"why": "The recording is no longer where the dataset had it."}, 0
     link = quote(os.path.relpath(path, run.original / "data"))
+    cache = _Cache(run.original / "data" / "partial" / "report", clip.digest)
     try:
         if probe(path) > LONGEST:
             return found | {"link": link}, 0
-        samples, rate = _loaded(path)
+        recording = _Recording(path)
+        picture = cache.get(f"{recording.rate}.webp", recording.picture)
+        found |= {"webp": base64.b64encode(picture).decode(), "top": recording.rate // 2}
+        if clip.duration * BYTES_PER_SECOND > budget:
+            return found | {"link": link}, 0
+        content = cache.get(f"{recording.rate}.ogg", recording.ogg)
     except EarwitnessError:
         return found | {"why": "The recording cannot be read any more."}, 0
-    picture = base64.b64encode(spectrogram(samples, rate)).decode()
-    found |= {"webp": picture, "top": rate // 2}
-    if len(samples) / rate * BYTES_PER_SECOND > budget:
-        return found | {"link": link}, 0
-    content = ogg.encode(samples, rate)
     embedded.append(content)
     return found | {"embedded": len(embedded) - 1}, len(content)
 
 
-def _loaded(path: Path) -> tuple[Any, int]:
-    """(samples,) of a whole file, and their rate."""
-    with streamed(path) as (own, _):
-        rate = min(max(own, LOWEST), HIGHEST)
-    return load(path, rate), rate
+class _Recording:
+    """One file, decoded when it is first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with streamed(path) as (own, _):
+            self.rate = min(max(own, LOWEST), HIGHEST)
+
+    @cached_property
+    def samples(self) -> NDArray[np.float32]:
+        """(samples,) at ``rate`` Hz."""
+        return load(self.path, self.rate)
+
+    def picture(self) -> bytes:
+        return spectrogram(self.samples, self.rate)
+
+    def ogg(self) -> bytes:
+        return ogg.encode(self.samples, self.rate)
+
+
+class _Cache:
+    """What was made of a recording, by its digest, for the next report: a report is made often."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.folder, self.digest = folder, digest
+
+    def get(self, name: str, make: Callable[[], bytes]) -> bytes:
+        path = self.folder / MADE / f"{self.digest}-{name}"
+        if self.digest and path.is_file():
+            return path.read_bytes()
+        content = make()
+        if self.digest:
+            write_bytes(path, content)
+        return content
