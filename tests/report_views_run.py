@@ -57,13 +57,21 @@ def ranked_run(root: Path) -> Run:
     Manifest("toy", str(root), clips).save(root / "data/corpora/toy.json")
     for system, ranks in RANKS.items():
         rows = [
-            (seed, QUERIES[query], *listed(names, query, rank + seed - 1), rank + seed - 1)
+            (
+                seed,
+                QUERIES[query],
+                *listed(names, query, rank + seed - 1),
+                rank + seed - 1,
+                query + 1,
+            )
             for seed in (1, 2)
             for query, rank in enumerate(ranks)
         ]
         places = (f"fname_{place}" for place in range(1, 11))
         write_rows(
-            root / f"data/rankings/toy/{system}.csv", ("seed", "caption", *places, "rank"), rows
+            root / f"data/rankings/toy/{system}.csv",
+            ("seed", "caption", *places, "rank", "caption_rank"),
+            rows,
         )
     (root / "params.yaml").write_text(
         "datasets: {toy: {layout: clotho, root: toy}}\n"

@@ -104,7 +104,9 @@ def test_rankings_come_back_with_the_right_clip_beyond_the_tenth(ranked: Run) ->
     assert [tuple(query) for query in found["queries"]] == [*zip(QUERIES, range(5), strict=True)]
     for system in found["systems"]:
         for seed, own in system["seeds"].items():
-            ranks = np.frombuffer(base64.b64decode(own["ranks"]), "<u4")
+            ranks = np.frombuffer(base64.b64decode(own["rank"]), "<u4")
+            back = np.frombuffer(base64.b64decode(own["caption_rank"]), "<u4")
+            assert back.tolist() == [1, 2, 3, 4, 5]
             later = int(seed) - 1
             assert ranks.tolist() == [rank + later for rank in RANKS[system["name"]]]
             clips = np.frombuffer(base64.b64decode(own["clips"]), "<u4").reshape(5, own["places"])

@@ -160,6 +160,9 @@ def test_a_query_is_found_and_the_right_clip_stands_beyond_the_tenth(
         assert page.inner_text("#query h3") == "nothing at all"
         first, second = page.locator("#query .ranking").all()
         assert first.locator(".rank").inner_text() == "right clip at 12"
+        assert (
+            first.locator(".back").inner_text() == "From the right clip, this query is at 4 of 5."
+        )
         hits = first.locator(".hit")
         assert hits.count() == 11  # ten, and the right one where it stands
         assert hits.nth(10).locator(".place").inner_text() == "12"

@@ -15,6 +15,9 @@ from pipeline.tables import read_rows
 
 NONE = 0xFFFFFFFF  # no clip, where there are fewer than a ranking has places
 PLACE = "fname_"
+# of the right clip, and of the query among all queries in the right clip's own ranking; a blind set
+# has none
+RANKS = ("rank", "caption_rank")
 
 
 def data(run: Run) -> Any:
@@ -53,7 +56,7 @@ def _dataset(run: Run, name: str) -> dict[str, Any]:
 def _seeds(
     path: Path, queries: Sequence[tuple[str, int | None]], files: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Seed → its rankings: M × ``places`` numbers of clips, and the ranks of the right ones."""
+    """Seed → its rankings: M × ``places`` numbers of clips, and M ranks, if they are known."""
     by_seed: dict[str, list[dict[str, str]]] = {}
     for row in read_rows(path, ("caption", f"{PLACE}1")):
         by_seed.setdefault(row.values.get("seed", ""), []).append(row.values)
@@ -71,7 +74,7 @@ def _ranking(
     columns = [column for column in rows[0] if column.startswith(PLACE)]
     try:
         found = [[files[row[name]] if row[name] else NONE for name in columns] for row in rows]
-        ranks = [int(row["rank"]) for row in rows] if "rank" in rows[0] else None
+        ranks = {name: [int(row[name]) for row in rows] for name in RANKS if name in rows[0]}
     except (KeyError, ValueError) as error:
         raise EarwitnessError(
             f"{path}: {error} is no clip of the test set, or no rank; run `dvc repro`"
@@ -79,7 +82,7 @@ def _ranking(
     return {
         "places": len(columns),
         "clips": _packed(found),
-        "ranks": None if ranks is None else _packed(ranks),
+        **{name: _packed(own) for name, own in ranks.items()},
     }
 
 

@@ -124,7 +124,7 @@ function words(now, captioned, sound, grid, status, seconds) {
   sound.audio?.addEventListener("loadedmetadata", () => now.choose(now.at), { once: true });
 }
 
-const percent = (share) => `${(100 * share).toFixed(0)} %`;
+const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
 
 let watch = 0;
 

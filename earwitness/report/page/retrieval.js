@@ -9,6 +9,7 @@ import { opened, remember, state } from "report/state.js";
 
 const HEIGHT = 76; // of a row, in pixels
 const NONE = 0xffffffff;
+const RANKS = ["rank", "caption_rank"]; // of the right clip; of the query, from the clip to queries
 
 export async function start(root, { datasets }) {
   const find = (selector) => root.querySelector(selector);
@@ -32,7 +33,7 @@ export async function start(root, { datasets }) {
     const select = (label, key, options) => choose(label, options, wish[key], (value) => { wish[key] = value; again(); });
     const focused = document.activeElement?.closest?.("#query-tools [data-tool]")?.dataset.tool;
     const several = set.systems.length > 1;
-    const ranked = set.systems.some((system) => of(system, wish)?.ranks);
+    const ranked = set.systems.some((system) => of(system, wish)?.rank);
     const sorts = [["query", "query"], ranked && ["worst", "worst rank"], ranked && ["best", "best rank"], ranked && several && ["spread", "difference of ranks"]];
     const parts = {
       dataset: datasets.length > 1 && choose("Test set", datasets.map((each) => each.name), set.name, (name) => {
@@ -86,13 +87,14 @@ export async function start(root, { datasets }) {
     const own = of(system, wish);
     if (!own) return null;
     const found = own.clips.subarray(asked.at * own.places, (asked.at + 1) * own.places);
-    const rank = own.ranks?.[asked.at] ?? null;
+    const rank = own.rank?.[asked.at] ?? null;
     const entries = [...found].filter((clip) => clip !== NONE).map((clip, place) => hit(clip, place + 1, asked));
     if (rank !== null && rank > entries.length) {
       entries.push(el("li", { class: "gap", "aria-hidden": "true" }, "⋮"), hit(asked.right, rank, asked));
     }
     return el("div", { class: "ranking", "data-system": system.name },
       el("h4", {}, quoted(system.name), rank === null ? null : el("span", { class: "rank" }, `right clip at ${rank}`)),
+      own.caption_rank ? el("p", { class: "back faint small" }, `From the right clip, this query is at ${own.caption_rank[asked.at]} of ${set.queries.length}.`) : null,
       el("ol", { class: "hits" }, entries));
   }
 
@@ -170,7 +172,7 @@ function prepared(given) {
   for (const system of given.systems) {
     for (const own of Object.values(system.seeds)) {
       own.clips = numbers(own.clips, Uint32Array);
-      own.ranks = own.ranks && numbers(own.ranks, Uint32Array);
+      for (const name of RANKS) if (own[name]) own[name] = numbers(own[name], Uint32Array);
     }
   }
   const seeds = [...new Set(given.systems.flatMap((system) => Object.keys(system.seeds)))];
@@ -191,12 +193,12 @@ function filtered(set, { text }) {
 
 function sorted(queries, set, wish) {
   if (wish.sort === "query") return queries;
-  const ranks = (query) => set.systems.map((system) => of(system, wish)?.ranks?.[query.at]).filter((rank) => rank !== undefined);
+  const ranks = (query) => set.systems.map((system) => of(system, wish)?.rank?.[query.at]).filter((rank) => rank !== undefined);
   const one = set.systems.find((system) => system.name === wish.system) ?? set.systems[0];
   const value = (query) => {
     const all = ranks(query);
     if (wish.sort === "spread") return Math.min(...all) - Math.max(...all);
-    const rank = of(one, wish)?.ranks?.[query.at] ?? 0;
+    const rank = of(one, wish)?.rank?.[query.at] ?? 0;
     return wish.sort === "worst" ? -rank : rank;
   };
   const values = new Map(queries.map((query) => [query, value(query)]));
@@ -204,7 +206,7 @@ function sorted(queries, set, wish) {
 }
 
 function row(query, set, wish) {
-  const ranks = set.systems.map((system) => [system.name, of(system, wish)?.ranks?.[query.at]]).filter(([, rank]) => rank);
+  const ranks = set.systems.map((system) => [system.name, of(system, wish)?.rank?.[query.at]]).filter(([, rank]) => rank);
   return [
     quoted(query.text, { class: "query-text" }),
     el("span", { class: "query-ranks faint" }, ranks.length ? `right clip at ${ranks.map(([, rank]) => rank).join(", ")}` : ""),

@@ -7,7 +7,7 @@ import { player } from "report/sounds.js";
 import { opened, remember } from "report/state.js";
 
 const SIZE = 560; // of the drawing, in its own units
-const EDGE = 26;
+const EDGE = 44;
 const WAYS = { plain: "as they are", shifted: "means subtracted" };
 
 export function start(root, { spaces }) {
