@@ -7,16 +7,16 @@ histograms in data/histograms (earwitness/histograms.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from earwitness.histograms import write_histograms
+from earwitness.report import curves
 from earwitness.report.assembly import page
-from earwitness.report.results import Rows, read_rows
 from earwitness.report.run import Run
 from pipeline.config.params import load_params
 from pipeline.files import replacing_folder, write_atomic
-from pipeline.planning.lookup import all_captioners, trained_retrievers
 from pipeline.threads import limit
 from stages import paths
 from stages.run import run
@@ -28,28 +28,20 @@ def main() -> None:
     limit(params.hardware.threads)
     made = Run(Path(), paths.ROOT, params)
     write_atomic(paths.DATA / "report.html", page(made))
-    curves = {
-        "encoders": _curves("encoders", params.tagging.encoders),
-        "retrievers": _curves("retrievers", trained_retrievers(params)),
-        "captioners": _curves("captioners", all_captioners(params)),
-    }
     with replacing_folder(paths.HISTOGRAMS) as folder:
         write_histograms(made, folder)
     with replacing_folder(paths.CURVES) as folder:
-        for kind, trained in curves.items():
-            for name, rows in trained.items():
-                write_atomic(folder / kind / f"{name}.csv", _plotted(rows))
+        for group in curves.groups(made):
+            for model in group["trained"]:
+                name = "-".join(filter(None, (model["name"], model["seed"])))
+                write_atomic(folder / group["kind"] / f"{name}.csv", _plotted(model))
 
 
-def _curves(kind: str, names: Iterable[str]) -> dict[str, Rows]:
-    folder = paths.MODELS / kind
-    return {name: read_rows(folder / name / "curves.csv") for name in names}
-
-
-def _plotted(rows: Rows) -> str:
-    """``score`` is what the best epoch was chosen by: the first of the validation's."""
-    score = next(column for column in rows[0] if column.startswith("validation_"))
-    lines = [f"{row['epoch']},{row['total']},{row[score]}\n" for row in rows]
+def _plotted(model: Mapping[str, Any]) -> str:
+    """``score`` is what the best epoch was chosen by."""
+    columns = model["columns"]
+    rows = zip(columns["epoch"], columns["total"], columns[model["score"]], strict=True)
+    lines = [f"{epoch:.0f},{loss},{score}\n" for epoch, loss, score in rows]
     return "".join(["epoch,loss,score\n", *lines])
 
 

@@ -16,19 +16,29 @@ SCORE = "validation_"  # what the best model was chosen by: the first column tha
 
 
 def data(run: Run) -> Any:
-    """A group a kind of model; None where nothing was trained."""
+    """None where nothing was trained."""
+    found = groups(run)
+    return {"groups": found} if found else None
+
+
+def groups(run: Run) -> list[dict[str, Any]]:
+    """One a kind of model that was trained: its ``kind``, ``title`` and ``trained`` models.
+
+    A model has a ``name``, a ``seed`` (None: it has none of its own), what it is ``about``, its
+    ``columns`` (name → a value a validation), its ``score`` (the column that chose the best) and
+    ``best`` (the number of its best validation).
+    """
     params = run.params
     kinds: dict[str, tuple[str, Mapping[str, Any]]] = {
         "captioners": ("Captioners", all_captioners(params)),
         "retrievers": ("Retrievers", trained_retrievers(params)),
         "encoders": ("Encoders, trained on event labels", dict.fromkeys(params.tagging.encoders)),
     }
-    groups = [
+    return [
         {"kind": kind, "title": title, "trained": trained}
         for kind, (title, names) in kinds.items()
         if (trained := [*_trained(run.data / "models" / kind, names)])
     ]
-    return {"groups": groups} if groups else None
 
 
 def _trained(folder: Path, names: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -48,7 +58,6 @@ def _seeds(folder: Path) -> list[Path]:
 
 
 def _curve(path: Path) -> dict[str, Any]:
-    """``columns``: name → a value a validation; ``best``: the row that the model was taken from."""
     rows = read_rows(path, AXES)
     columns = {name: [_number(path, row.line, row.values[name]) for row in rows]
                for name in rows[0].values}  # fmt: skip
