@@ -34,7 +34,7 @@ PARTS = {  # part → its sections; those of the captioners' architectures stand
     CAPTIONING: ["captioners", "training", "scst", "finetuned"],
     "evaluation": [
         "test_sets", "retrieval_test_sets", "decoding", "rerank", "systems",
-        "retrieval_systems", "evaluation",
+        "retrieval_systems", "evaluation", "report",
     ],
 }  # fmt: skip
 # dvc.yaml loops over these, so they must be there, be they empty

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from earwitness.half_intervals import half_intervals
-from earwitness.report import read_scores
+from earwitness.report.results import read_scores
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.corpora.manifest import Clip, Manifest

@@ -10,6 +10,7 @@ from pipeline.features.store import open_stores
 from stages import paths
 from stages.asked import load_asked
 from stages.run import run
+from stages.tracking import tracking
 
 
 def main(name: str, seed: int) -> None:
@@ -33,6 +34,7 @@ def train(plan: FinetuningPlan, start: Path, output: Path, checkpoints: Path) ->
         open_stores(paths.FEATURES / plan.dataset, plan.features),
         output=output,
         checkpoints=checkpoints,
+        tracking=tracking(),
     )
     best = f"validation CIDEr-D {progress.best_score:.3f}"
     print(f"{plan.name}: {best}, the best in {progress.step} steps")

@@ -1,18 +1,23 @@
-"""Writes data/report.html, scores, curves and captions on one page: ``python -m stages.report``.
+"""Writes data/report.html, all of a run on one page: ``python -m stages.report``.
 
 The curves go into data/curves as well, one file a training with the columns ``epoch``, ``loss`` and
-``score``, for ``dvc plots show``: it draws all files of a folder that holds nothing else.
+``score``, for ``dvc plots show``: it draws all files of a folder that holds nothing else. So are
+histograms in data/histograms (earwitness/histograms.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from earwitness import report
+from earwitness.histograms import write_histograms
+from earwitness.report import curves
+from earwitness.report.assembly import page
+from earwitness.report.run import Run
 from pipeline.config.params import load_params
-from pipeline.corpora.manifest import Manifest
 from pipeline.files import replacing_folder, write_atomic
-from pipeline.planning.lookup import captioner_seeds, retriever_seeds
+from pipeline.threads import limit
 from stages import paths
 from stages.run import run
 
@@ -20,46 +25,23 @@ from stages.run import run
 def main() -> None:
     """Collects the results of evaluation and training."""
     params = load_params(paths.PARAMS)
-    scores = report.read_scores(paths.METRICS)
-    captions = {
-        dataset: {path.stem: report.read_rows(path) for path in sorted(folder.glob("*.csv"))}
-        for dataset in params.test_sets
-        if (folder := paths.SCORES / dataset).is_dir()
-    }
-    manifests = {name: Manifest.load(paths.CORPORA / f"{name}.json") for name in captions}
-    rankings = report.read_scores(paths.METRICS / "retrieval")
-    curves = {
-        "encoders": _curves("encoders", params.tagging.encoders),
-        "retrievers": _curves("retrievers", _trained(retriever_seeds(params))),
-        "captioners": _curves("captioners", _trained(captioner_seeds(params))),
-    }
-    page = report.page(
-        scores, captions, manifests, curves["captioners"], rankings, curves["retrievers"]
-    )
-    write_atomic(paths.DATA / "report.html", page)
+    limit(params.hardware.threads)
+    made = Run(Path(), paths.ROOT, params)
+    write_atomic(paths.DATA / "report.html", page(made))
+    with replacing_folder(paths.HISTOGRAMS) as folder:
+        write_histograms(made, folder)
     with replacing_folder(paths.CURVES) as folder:
-        for kind, trained in curves.items():
-            for name, rows in trained.items():
-                write_atomic(folder / kind / f"{name}.csv", _plotted(rows))
+        for group in curves.groups(made):
+            for model in group["trained"]:
+                name = "-".join(filter(None, (model["name"], model["seed"])))
+                write_atomic(folder / group["kind"] / f"{name}.csv", _plotted(model))
 
 
-def _trained(seeds: Mapping[str, Iterable[int]]) -> list[str]:
-    """``<model>/<seed>`` of each that is trained."""
-    return [f"{name}/{seed}" for name, own in seeds.items() for seed in own]
-
-
-def _curves(kind: str, models: Iterable[str]) -> dict[str, report.Rows]:
-    """By the model's name, and its seed where it has one, with a dash between."""
-    folder = paths.MODELS / kind
-    return {
-        model.replace("/", "-"): report.read_rows(folder / model / "curves.csv") for model in models
-    }
-
-
-def _plotted(rows: report.Rows) -> str:
-    """``score`` is what the best epoch was chosen by: the first of the validation's."""
-    score = next(column for column in rows[0] if column.startswith("validation_"))
-    lines = [f"{row['epoch']},{row['total']},{row[score]}\n" for row in rows]
+def _plotted(model: Mapping[str, Any]) -> str:
+    """``score`` is what the best epoch was chosen by."""
+    columns = model["columns"]
+    rows = zip(columns["epoch"], columns["total"], columns[model["score"]], strict=True)
+    lines = [f"{epoch:.0f},{loss},{score}\n" for epoch, loss, score in rows]
     return "".join(["epoch,loss,score\n", *lines])
 
 

@@ -6,6 +6,7 @@ from pipeline.config.plans import TaggingPlan
 from pipeline.corpora.manifest import Manifest
 from stages import paths
 from stages.run import given, run
+from stages.tracking import tracking
 
 
 def main(encoder: str) -> None:
@@ -20,6 +21,7 @@ def main(encoder: str) -> None:
         paths.ROOT / manifest.root,
         output=paths.MODELS / "encoders" / encoder,
         checkpoints=paths.CHECKPOINTS,
+        tracking=tracking(),
     )
     print(f"{encoder}: mean average precision {precision:.3f} on the validation split")
 

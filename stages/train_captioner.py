@@ -10,6 +10,7 @@ from pipeline.features.store import FeatureStore, open_stores
 from stages import paths
 from stages.asked import load_asked
 from stages.run import run
+from stages.tracking import tracking
 
 
 def main(captioner: str, seed: int) -> None:
@@ -37,6 +38,7 @@ def train(plan: CaptionerPlan, output: Path, checkpoints: Path) -> None:
         text,
         output=output,
         checkpoints=checkpoints,
+        tracking=tracking(),
         sound_manifest=(
             Manifest.load(paths.CORPORA / f"{sound}.json") if plan.sound_dataset else None
         ),

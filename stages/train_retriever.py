@@ -10,6 +10,7 @@ from pipeline.features.store import open_stores
 from stages import paths
 from stages.asked import load_asked
 from stages.run import run
+from stages.tracking import tracking
 
 
 def main(retriever: str, seed: int, further: bool = False) -> None:
@@ -38,6 +39,7 @@ def train(plan: RetrieverPlan, start: Path | None, output: Path, checkpoints: Pa
         start=start,
         output=output,
         checkpoints=checkpoints,
+        tracking=tracking(),
     )
     best = f"validation mAP@10 {progress.best_score:.3f}"
     print(f"{plan.name}: {best}, the best in {progress.step} steps")

@@ -13,9 +13,10 @@ from tiny_captioners import make_captioner
 from tiny_repository import SECONDS, make_repository
 from torch import Tensor, nn
 
-from earwitness.attention import COLUMNS, attention, recorded, word_of_token
+from earwitness.attention import attention
 from earwitness.captioning import CaptioningSystem
 from pipeline.config.bart import BartConfig
+from pipeline.decoding.attention import COLUMNS, recorded, word_of_token
 from pipeline.models.decoders.bart import Bart
 from pipeline.tensors import Memory, TokenIds
 from pipeline.text.subword import train_subword

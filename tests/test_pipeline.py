@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,27 @@ def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
             with path.open(encoding="utf-8") as stream:
                 rows = [(row["epoch"], row[score]) for row in csv.DictReader(stream)]
             assert [(at["epoch"], at["score"]) for at in plot["data"]["values"]] == rows
+    check_histograms(project.root, plots)
     assert not plots
+
+
+def check_histograms(root: Path, plots: dict[str, Any]) -> None:
+    """Takes out those of ``plots``; their values are counted again from the tables."""
+    for kind, name, column in (
+        ("scores", "soundscapes/cider_d", "cider_d"),
+        ("rankings", "retrieval/soundscapes/rank", "rank"),
+    ):
+        plot = plots.pop(f"data/histograms/{name}.csv")
+        assert plot["encoding"]["row"]["field"] == "system"
+        assert plot["encoding"]["x"]["field"] == "value"
+        shown = plot["data"]["values"]
+        for path in (root / "data" / kind / "soundscapes").glob("*.csv"):
+            with path.open(encoding="utf-8") as stream:
+                values = [float(row[column]) for row in csv.DictReader(stream)]
+            first = next(row for row in shown if row["system"] == path.stem)
+            lowest = 0.25 if column == "cider_d" else 2
+            expected = 100 * sum(value < lowest for value in values) / len(values)
+            assert float(first["percent"]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_person_captions_files_of_any_format(project: Project, tmp_path: Path) -> None:
@@ -158,13 +179,27 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
         "metrics/soundscapes/edtc.json",
         "metrics/retrieval/soundscapes/captioned.json",  # ranks by edtc's captions
     }
+    shown = json.loads(project.dvc("plots", "diff", "--json"))
+    (plot,) = shown["data"]["data/histograms/soundscapes/cider_d.csv"]
+    values = json.loads(plot["content"])["data"]["values"]
+    assert {value["rev"] for value in values} == {"workspace", "HEAD"}
     project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
     assert project.run("repro") == set()
 
 
+def test_switching_a_tracker_on_trains_nothing_again(project: Project) -> None:
+    assert project.run("exp", "run", "-S", "tracking=tensorboard") == PLANS
+    project.git("checkout", "-q", ".")
+    project.dvc("checkout", "-q")
+
+
 def test_a_reward_reruns_only_the_finetuning_and_what_follows(project: Project) -> None:
-    ran = project.run("exp", "run", "-S", "scst.samples=2")
+    ran = project.run("exp", "run", "-S", "scst.samples=2", "-S", "tracking=tensorboard")
+    tracked = project.root / "data/tracking/tensorboard"
+    (run,) = tracked.iterdir()
+    assert run.name.startswith("captioner-transformer-scst-seed1-") and [*run.iterdir()]
+    assert not project.git("status", "--porcelain", "data")
     assert ran == PLANS | AFTER_DECODE | {
         "finetune@transformer-scst-1",
         "decode@soundscapes-ensemble",
@@ -208,6 +243,7 @@ def test_a_new_encoder_or_dataset_runs_only_what_is_new(project: Project) -> Non
         "embed@other-minilm",
         "encode@other-cnn10-minilm",
         "encode@other-tags",
+        "report",  # it draws the spaces of encoded retrievers
     }
 
 

@@ -99,6 +99,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
     ("setting", "value", "expected"),
     [
         ("fuser.layers", 3, {"edtc"}),
+        ("tracking", "tensorboard", set()),
         ("twin.momentum", 0.9, {"edtc"}),
         ("bart.heads", 1, {"edtc", "plain", "cmu"}),
         ("cmu.memory", "mean", {"cmu"}),

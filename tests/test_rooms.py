@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, str] = {
     "corpora": "audio config",
     "outside": "config",
     "text": "config",
+    "tracking": "",
     "losses": "",
     "encoders": "audio config text",
     "features": "audio config corpora encoders",
@@ -30,12 +31,12 @@ MAY_IMPORT: dict[str, str] = {
     "trained": "config corpora encoders features metrics models text",
     "decoding": "config corpora features models text trained",
     "training": "audio config corpora decoding encoders features losses metrics models text"
-    " trained",
-    "planning": "config corpora outside text",
+    " tracking trained",
+    "planning": "config corpora outside text tracking",
     "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
     " text trained",
     "stages": "config corpora decoding earwitness encoders features metrics outside planning"
-    " trained training",
+    " tracking trained training",
 }
 
 

@@ -21,6 +21,7 @@ WORDS = {
 TINY: dict[str, Any] = {
     "seeds": [1],
     "hardware": {},
+    "tracking": "none",
     "datasets": {
         "soundscapes": {
             "layout": "soundscapes",
@@ -188,4 +189,5 @@ TINY: dict[str, Any] = {
     "test_sets": ["soundscapes"],
     "retrieval_test_sets": ["soundscapes"],
     "evaluation": {"split": "evaluation", "spice": False, "sbert": None, "fluency": None},
+    "report": {"attention_clips": 3},
 }

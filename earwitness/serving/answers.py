@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from earwitness.attention import Attention
 from earwitness.serving import spectrogram
+from pipeline.decoding.attention import Attention
 
 Probability = Annotated[float, Field(description="of the whole caption, by the captioner")]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from earwitness.attention import Attention, attention
+from earwitness.attention import attention
 from earwitness.captioning import CaptioningSystem
 from earwitness.inputs import SEARCHED
 from earwitness.serving.answers import (
@@ -25,6 +25,7 @@ from earwitness.serving.spectrogram import spectrogram
 from earwitness.serving.workers import Workers, call
 from pipeline.audio import waveforms
 from pipeline.audio.sound_file import opened
+from pipeline.decoding.attention import Attention
 from pipeline.decoding.predict import Caption
 from pipeline.errors import EarwitnessError
 from pipeline.files import writable

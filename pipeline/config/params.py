@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ from pipeline.config.fields import TEXT, Ref, Seeds
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
 from pipeline.config.prefix import PrefixCaptionerConfig
+from pipeline.config.report import ReportConfig
 from pipeline.config.retrievers import (
     AdaptedConfig,
     BiEncoderConfig,
@@ -46,6 +47,9 @@ class Params(CaptionerSections):
         (1,), description="each trains all models once; encoders and features are of the first"
     )
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
+    tracking: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
+        "none", description="of trainings: tensorboard, mlflow or wandb, into data/tracking"
+    )
 
     datasets: dict[str, DatasetConfig] = Field(description="each becomes one manifest")
     encoders: dict[str, EncoderConfig] = Field(
@@ -104,6 +108,7 @@ class Params(CaptionerSections):
     evaluation: EvaluationConfig = Field(
         EvaluationConfig(), description="scores by other weights than the field's say so by name"
     )
+    report: ReportConfig = Field(ReportConfig(), description="the page of a run")
 
     @model_validator(mode="before")
     @classmethod

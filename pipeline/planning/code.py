@@ -16,14 +16,16 @@ from typing import NamedTuple
 
 PACKAGES = ("pipeline", "stages")
 # they cannot change a result: settings reach a job through its plan, and nothing computes in config
-# (tests/test_config_holds_fields.py); the others start a job, word its errors, or plan it
+# (tests/test_config_holds_fields.py); the others start a job, word its errors, plan it or watch it
 NEUTRAL = (
     "pipeline.config",
     "pipeline.errors",
     "pipeline.files",
     "pipeline.planning",
+    "pipeline.tracking",
     "stages.paths",
     "stages.run",
+    "stages.tracking",
 )
 DIGITS = 12  # of a digest, in hexadecimal: enough to tell two versions of one file apart
 

@@ -6,6 +6,7 @@ from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
 from pipeline.planning.context import Context, corpus, device, digest, sound
+from pipeline.tracking.registry import check_tracker
 
 
 def tagging_plans(context: Context) -> dict[str, Plan]:
@@ -14,6 +15,7 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     This is the first phase: missing weights are reported before anything is trained.
     """
     params = context.params
+    check_tracker(params.tracking)
     check_weights(params, context.root)
     check_tag_names(params, context.root)
     check_reranking(params)

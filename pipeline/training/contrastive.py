@@ -20,6 +20,7 @@ from pipeline.files import sha256
 from pipeline.metrics.retrieval import mean_similarity, ranking_scores
 from pipeline.models.biencoder import Pairs
 from pipeline.state_dicts import load_weights, weights
+from pipeline.tracking.registry import Tracking
 from pipeline.trained.folder import WEIGHTS
 from pipeline.trained.inputs import Embeddable
 from pipeline.trained.readers import load_text, new_text
@@ -45,6 +46,7 @@ def train_retriever(
     start: Path | None,
     output: Path,
     checkpoints: Path,
+    tracking: Tracking | None = None,
 ) -> Progress:
     """Trains on the datasets' development splits; the best on validation is saved in ``output``.
 
@@ -54,7 +56,7 @@ def train_retriever(
         text: of ``plan.text.features``; none where a text tower is trained.
         start: folder of the retriever from whose weights training starts.
         output: a folder, written whole or not at all (see pipeline/trained/folder.py).
-        checkpoints: see :func:`run_job`.
+        checkpoints, tracking: see :func:`run_job`.
 
     Raises:
         EarwitnessError: a clip has no features or captions, or see :func:`run_job`.
@@ -71,6 +73,7 @@ def train_retriever(
         begin,
         output=output,
         checkpoints=checkpoints,
+        tracking=tracking,
         start=_digest(start),
     )
 

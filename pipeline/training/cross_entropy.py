@@ -25,6 +25,7 @@ from pipeline.text.ptb import tokenize
 from pipeline.text.subword import pretrained, train_subword
 from pipeline.text.tokenizer import Tokenizer
 from pipeline.text.vocabulary import Vocabulary
+from pipeline.tracking.registry import Tracking
 from pipeline.trained.captioner import TrainedCaptioner, planned_captioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Progress
@@ -42,6 +43,7 @@ def train_captioner(
     output: Path,
     checkpoints: Path,
     sound_manifest: Manifest | None = None,
+    tracking: Tracking | None = None,
 ) -> Progress:
     """Trains on the development split; the best on the validation split is saved in ``output``.
 
@@ -50,7 +52,7 @@ def train_captioner(
             sound's dataset.
         text: of ``plan.text``, where the plan names it.
         output: a folder, written whole or not at all (see pipeline/trained/folder.py).
-        checkpoints: see :func:`run_job`.
+        checkpoints, tracking: see :func:`run_job`.
         sound_manifest: of ``plan.sound_dataset``, where the plan names it: sound and captions are
             of two datasets.
 
@@ -62,7 +64,15 @@ def train_captioner(
         captioner, task = prepare(plan, manifest, features, text, device, sound_manifest)
         return task, lambda folder, done: captioner.save(folder, curves_csv(done.curves))
 
-    return run_job("captioner", plan, plan.training, begin, output=output, checkpoints=checkpoints)
+    return run_job(
+        "captioner",
+        plan,
+        plan.training,
+        begin,
+        output=output,
+        checkpoints=checkpoints,
+        tracking=tracking,
+    )
 
 
 def prepare(

@@ -22,6 +22,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.metrics.rewards import Reward
 from pipeline.state_dicts import weights
 from pipeline.tensors import Batch
+from pipeline.tracking.registry import Tracking
 from pipeline.trained.captioner import TrainedCaptioner
 from pipeline.training.caption_batches import CaptionBatches
 from pipeline.training.checkpoints import Progress
@@ -40,6 +41,7 @@ def finetune_captioner(
     features: Sequence[FeatureStore],
     output: Path,
     checkpoints: Path,
+    tracking: Tracking | None = None,
 ) -> Progress:
     """Finetunes ``captioner``; the best on the validation split is saved in ``output``.
 
@@ -50,7 +52,7 @@ def finetune_captioner(
         captioner: the one that ``plan.captioner`` names; it is changed.
         features: of ``plan.features``, in their order.
         output: a folder, written whole or not at all.
-        checkpoints: see :func:`run_job`.
+        checkpoints, tracking: see :func:`run_job`.
 
     Raises:
         EarwitnessError: a reward's weights are not available, or see :func:`check` and
@@ -77,6 +79,7 @@ def finetune_captioner(
             begin,
             output=output,
             checkpoints=checkpoints,
+            tracking=tracking,
             start=_digest(captioner),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from pipeline.config.training import OptimisationConfig
 from pipeline.device import deterministic, set_up
 from pipeline.files import replacing_folder
 from pipeline.lock import exclusive
+from pipeline.tracking.registry import Tracking
+from pipeline.tracking.run import RunName
 from pipeline.training.checkpoints import Checkpoints, Progress
-from pipeline.training.loop import Task, fit
+from pipeline.training.loop import Task, fit, untracked
 
 Save = Callable[[Path, Progress], None]  # into an empty folder
 
@@ -29,6 +32,7 @@ def run_job(
     output: Path,
     checkpoints: Path,
     start: bytes = b"",
+    tracking: Tracking | None = None,
 ) -> Progress:
     """Trains what ``prepare`` builds, and saves it.
 
@@ -42,6 +46,7 @@ def run_job(
         output: a folder, written whole or not at all, and by one run at a time.
         checkpoints: folder of all jobs' checkpoints; those of this job are removed at the end.
         start: a digest of what training starts from, where the plan does not say it.
+        tracking: where its curves are written to as well, on the way; they change nothing.
 
     Raises:
         EarwitnessError: the same job is running, or see ``prepare`` and :func:`fit`.
@@ -57,8 +62,17 @@ def run_job(
     ):
         torch.manual_seed(plan.seed)
         task, save = prepare(device)
-        progress = fit(task, training, plan.hardware, saved, plan.name)
+        track = untracked
+        if tracking is not None:
+            run = RunName(kind, plan.name, plan.seed, digest)
+            track = partial(tracking.run, run, _settings(plan))
+        progress = fit(task, training, plan.hardware, saved, plan.name, track)
         with replacing_folder(output) as folder:
             save(folder, progress)
         saved.remove()
     return progress
+
+
+def _settings(plan: TrainingPlan) -> dict[str, Any]:
+    """Of a plan, without the fingerprints of what it reads and runs."""
+    return plan.model_dump(mode="json", exclude={"inputs", "code"})

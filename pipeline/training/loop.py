@@ -8,6 +8,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,11 +22,13 @@ from pipeline.config.training import OptimisationConfig
 from pipeline.device import autocast, compiled
 from pipeline.errors import EarwitnessError
 from pipeline.state_dicts import load_weights
+from pipeline.tracking.run import Log, Row
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.optimizers import build_optimizer
 from pipeline.training.schedules import Schedule, build_schedule, optimizer_steps
 
 B = TypeVar("B", covariant=True)
+Track = Callable[[Sequence[Row]], AbstractContextManager[Log]]  # given the rows so far
 READ_SECONDS = 1.0  # between two reads of the running loss, each of which waits for the device
 
 
@@ -59,12 +62,19 @@ class Task(Generic[B]):
     compiles: bool = True  # whether ``loss`` may be compiled
 
 
+@contextmanager
+def untracked(rows: Sequence[Row]) -> Iterator[Log]:
+    """No tracker."""
+    yield lambda row: None
+
+
 def fit(
     task: Task[B],
     training: OptimisationConfig,
     hardware: HardwareConfig,
     checkpoints: Checkpoints,
     description: str,
+    track: Track = untracked,
 ) -> Progress:
     """Trains from the last checkpoint, or from the start, to the end.
 
@@ -78,36 +88,55 @@ def fit(
     the loss of one large batch. What depends on a whole batch (batch norms, contrastive losses)
     still sees each batch alone.
 
+    Args:
+        track: told the rows of the curves, and each as it is made.
+
     Raises:
         EarwitnessError: the loss is not a number, or memory ran out.
     """
     optimizer = task.optimizer(task.model, training)
     progress = checkpoints.restore(task.model, optimizer)
     run = _Run(task, optimizer, training, hardware)
-    steps = optimizer_steps(training, task.batches.steps)  # in an epoch
-    total = training.epochs * steps
+    with track(progress.curves) as log:
+        _train(run, progress, checkpoints, description, log)
+        if average := checkpoints.average() if training.average_epochs else None:
+            load_weights(task.model, average, str(checkpoints.folder))
+            scores = run.validate_again(progress)
+            averaged = {f"averaged_{name}": value for name, value in scores.items()}
+            log({"step": progress.step, **averaged})
+        else:
+            load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
+    return progress
+
+
+def _train(
+    run: _Run, progress: Progress, checkpoints: Checkpoints, description: str, log: Log
+) -> None:
+    """Steps from where ``progress`` is to the end of training, or of patience.
+
+    A row is logged before its checkpoint is written, so that no checkpoint knows a row that the
+    log does not.
+    """
+    task, steps = run.task, run.epoch_steps
+    accumulate, averaged = run.training.accumulate, run.training.average_epochs
+    total = run.training.epochs * steps
     with tqdm(
         total=total, initial=progress.step, desc=description, unit="step", disable=None
     ) as bar:
         while progress.step < total and not run.out_of_patience(progress):
             epoch, start = divmod(progress.step, steps)
-            batches = task.batches.epoch(epoch, start * training.accumulate)
-            while parts := tuple(islice(batches, training.accumulate)):
+            batches = task.batches.epoch(epoch, start * accumulate)
+            while parts := tuple(islice(batches, accumulate)):
                 run.step(parts, progress, total)
                 run.show(bar, progress)
                 if (progress.step - 1) % steps + 1 in run.validation_steps:
                     improved = run.validate(progress)
+                    log(progress.curves[-1])
                     if progress.step % steps == 0:
-                        checkpoints.keep_epoch(task.model, progress, training.average_epochs)
-                    checkpoints.save(task.model, optimizer, progress, improved=improved)
+                        checkpoints.keep_epoch(task.model, progress, averaged)
+                    checkpoints.save(task.model, run.optimizer, progress, improved=improved)
                     if run.out_of_patience(progress):
                         break
-    if average := checkpoints.average() if training.average_epochs else None:
-        load_weights(task.model, average, str(checkpoints.folder))
-        run.validate_again(progress)
-    else:
-        load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
-    return progress
 
 
 class _Run:
@@ -228,10 +257,12 @@ class _Run:
         )
         return improved
 
-    def validate_again(self, progress: Progress) -> None:
-        """Adds the scores of the averaged weights as one more row of the curves."""
-        progress.curves.append({**progress.curves[-1], **self._scores()})
-        progress.scores.append(progress.curves[-1][self.task.score])
+    def validate_again(self, progress: Progress) -> dict[str, float]:
+        """The scores of the averaged weights, which are one more row of the curves."""
+        scores = self._scores()
+        progress.curves.append({**progress.curves[-1], **scores})
+        progress.scores.append(scores[self.task.score])
+        return scores
 
     def _scores(self) -> dict[str, float]:
         self.task.model.eval()

@@ -32,6 +32,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features.bank import padded_rows
 from pipeline.files import write_atomic, write_json
 from pipeline.threads import share
+from pipeline.tracking.registry import Tracking
 from pipeline.training.checkpoints import Progress
 from pipeline.training.jobs import Save, run_job
 from pipeline.training.loop import Task, curves_csv, epoch_generator
@@ -103,14 +104,19 @@ class TaggedBatches:
 
 
 def train_tagging(
-    plan: TaggingPlan, manifest: Manifest, root: Path, output: Path, checkpoints: Path
+    plan: TaggingPlan,
+    manifest: Manifest,
+    root: Path,
+    output: Path,
+    checkpoints: Path,
+    tracking: Tracking | None = None,
 ) -> float:
     """Trains one encoder; ``output`` gets model.safetensors, labels.json and curves.csv.
 
     Args:
         root: folder of the dataset's audio.
         output: a folder, written whole or not at all.
-        checkpoints: see :func:`run_job`.
+        checkpoints, tracking: see :func:`run_job`.
 
     Returns:
         Mean average precision on the validation split.
@@ -139,7 +145,9 @@ def train_tagging(
         validations_per_epoch=1,
         patience_epochs=plan.tagging.epochs + 1,  # no early stop: the rate falls to the end
     )
-    progress = run_job("tagging", plan, training, begin, output=output, checkpoints=checkpoints)
+    progress = run_job(
+        "tagging", plan, training, begin, output=output, checkpoints=checkpoints, tracking=tracking
+    )
     return progress.best_score
 
 
