@@ -201,8 +201,9 @@ def test_clips_are_found_by_text_and_by_event(browser: Any, report: Path) -> Non
 def test_clips_are_sorted_by_disagreement_and_by_scores(browser: Any, report: Path) -> None:
     """Of three captions: "a dog barks" twice and "a dog howls" share 7 of 3 × 3 words."""
     with opened(browser, report, "clips") as page:
+        page.keyboard.press("j")
         page.keyboard.press("s")
-        assert rows(page) == ["rain", "hostile", "dog", "bell"]
+        assert rows(page) == ["rain", "hostile", "dog", "bell"] and chosen(page) == "rain"
         shown = page.locator("#clip-list .row-head .faint").all_inner_texts()
         assert (shown[0], shown[2], shown[3]) == ("1.00", "0.22", "0.00")
         page.click("#clip-order")
