@@ -171,7 +171,7 @@ def test_missing_retrievers_and_captions_are_one_line(
     repository: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
     with pytest.raises(
-        EarwitnessError, match="absent: no retriever; run `dvc repro make_space train_retriever"
+        EarwitnessError, match="absent/1: no retriever; run `dvc repro make_space train_retriever"
     ):
         ranked(repository, tmp_path, make_plan(good=("narrow",), bad=("wide", "absent")))
     silent = tuple(Clip(f"e{n}", "evaluation", f"{n}.wav", 1.0, ()) for n in range(3))
