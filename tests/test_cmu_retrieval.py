@@ -73,7 +73,7 @@ def plain_similarity(root: Path, manifest: Manifest, kind: str) -> np.ndarray:
     """(M, N) pair by pair; of ``distance`` from the files' values and the saved weights alone."""
     clips = manifest.split("evaluation")
     names = [clip.clip_id for clip in clips]
-    folder = root / "data/models/retrievers" / kind
+    folder = root / "data/models/retrievers" / kind / "1"
     weights = {
         n: v.double().numpy() for n, v in read_weights(folder / "model.safetensors", "").items()
     }
