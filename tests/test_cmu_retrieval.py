@@ -64,7 +64,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 @pytest.fixture(scope="module")
 def trained(toy: tuple[Path, Manifest]) -> dict[str, tuple[Path, Progress]]:
-    return {kind: train(toy[0], plan_of(kind), f"data/models/retrievers/{kind}") for kind in KINDS}
+    return {
+        kind: train(toy[0], plan_of(kind), f"data/models/retrievers/{kind}/1") for kind in KINDS
+    }
 
 
 def plain_similarity(root: Path, manifest: Manifest, kind: str) -> np.ndarray:
@@ -204,7 +206,7 @@ def test_captions_of_a_system_are_searched_as_texts(tmp_path: Path) -> None:
     written = [Caption(heard[clip.clip_id], -1.0, ()) for clip in clips]
     (tmp_path / "predictions").mkdir()
     ids = [clip.clip_id for clip in clips]
-    write_predictions(tmp_path / "predictions/neat.csv", ids, written)
+    write_predictions(tmp_path / "predictions/neat.csv", ids, {1: written})
     queries = queries_of(clips)
     packed = build_text_encoder(settings).encode(queries.captions, np.float16)
     (tmp_path / "features").mkdir()

@@ -84,7 +84,7 @@ def normed(frames: NDArray[np.float16]) -> NDArray[np.float64]:
 
 def similarity(root: Path, manifest: Manifest, member: str) -> NDArray[np.float64]:
     """(M, N) cosines, pair by pair, from the files' values and the saved weights."""
-    weights = read_weights(root / f"data/models/retrievers/{member}/model.safetensors", "")
+    weights = read_weights(root / f"data/models/retrievers/{member}/1/model.safetensors", "")
     numbers = {name: value.double().numpy() for name, value in weights.items()}
     again = {
         feature: dict(

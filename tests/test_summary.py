@@ -44,9 +44,9 @@ def run(tmp_path: Path) -> Repository:
     ]
     corpus = tmp_path / "data/corpora/soundscapes.json"
     Manifest("soundscapes", "data/raw/soundscapes", tuple(clips), synthetic=True).save(corpus)
-    rows = [f"e{n},caption of {n}\n" for n in reversed(range(CLIPS))]
+    rows = [f"1,e{n},caption of {n}\n" for n in reversed(range(CLIPS))]
     predictions = tmp_path / "data/predictions/soundscapes/edtc.csv"
-    write_atomic(predictions, "".join(["clip_id,caption\n", *rows]))
+    write_atomic(predictions, "".join(["seed,clip_id,caption\n", *rows]))
     metrics = {"soundscapes/edtc": EDTC, "soundscapes/ensemble": ENSEMBLE}
     metrics |= {"soundscapes/yardstick_human": HUMAN, "soundscapes/yardstick_constant": CONSTANT}
     metrics |= {"retrieval/soundscapes/towers": TOWERS, "retrieval/soundscapes/both": BOTH}

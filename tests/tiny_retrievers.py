@@ -29,7 +29,7 @@ def save_retriever(
     width: int,
     **biencoder: Any,
 ) -> None:
-    """Into ``root/data/models/retrievers/<name>``; its weights follow from its name.
+    """Into ``root/data/models/retrievers/<name>/1``; its weights follow from its name.
 
     Args:
         widths: W of each feature. text: W of the text features ``words``. width: D, less a shared
@@ -53,7 +53,7 @@ def save_retriever(
     cpu = torch.device("cpu")
     read = new_text(plan, [], (text,), cpu)
     retriever = build_retriever(plan, tuple(widths), read, cpu, pretrained=True)
-    folder = root / "data/models/retrievers" / name
+    folder = root / "data/models/retrievers" / name / "1"
     folder.mkdir(parents=True)
     retriever.save(folder, "step,epoch\n1,1\n")
 
