@@ -53,7 +53,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest
     for name, (features, width) in MEMBERS.items():
         own = [WIDTHS[feature] for feature in features]
         for seed in SEEDS:
-            save_retriever(root, f"{name}/{seed}", features, own, WIDTHS["words"], width)
+            save_retriever(root, name, features, own, WIDTHS["words"], width, seed)
     return root, manifest
 
 
@@ -84,7 +84,7 @@ def normed(frames: NDArray[np.float16]) -> NDArray[np.float64]:
 
 def similarity(root: Path, manifest: Manifest, member: str) -> NDArray[np.float64]:
     """(M, N) cosines, pair by pair, from the files' values and the saved weights."""
-    weights = read_weights(root / f"data/models/retrievers/{member}/1/model.safetensors", "")
+    weights = read_weights(root / f"data/models/retrievers/{member}/model.safetensors", "")
     numbers = {name: value.double().numpy() for name, value in weights.items()}
     again = {
         feature: dict(
