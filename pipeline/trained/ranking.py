@@ -24,10 +24,17 @@ from pipeline.metrics.retrieval_clips import QueryRanks, clip_sums
 from pipeline.metrics.tables import ScoreFolders, remove_others
 from pipeline.metrics.yardsticks import PREFIX
 from pipeline.trained.caption_ranking import embed_captioned
-from pipeline.trained.ranking_files import Queries, Ranked, write_blind_ranking, write_ranking
+from pipeline.trained.ranking_files import (
+    Queries,
+    Ranked,
+    write_blind_ranking,
+    write_ranking,
+    write_sound_ranking,
+)
 from pipeline.trained.retriever import load_retriever
 
 CHANCE = PREFIX + "chance"
+SOUND = "sound"  # the folder of rankings the other way, of captions by clips
 Scores = dict[str, dict[str, float]]
 
 
@@ -50,7 +57,8 @@ def rank(
         features: folder of the dataset's feature files.
         predictions: folder of the dataset's captions, for systems that rank by them.
         folders: get ``<system>.json``, ``<system>.json`` and ``<system>.csv``, a row a caption (see
-            :func:`pipeline.trained.ranking_files.write_ranking`), and ``yardstick_chance.json``.
+            :func:`pipeline.trained.ranking_files.write_ranking`), and ``yardstick_chance.json``;
+            and ``sound/<system>.csv``, a row a clip.
 
     Returns:
         The systems' scores, means over their seeds, and chance; and the intervals.
@@ -82,6 +90,7 @@ def rank(
         }
         for system, seeds in ranked.items():
             write_ranking(folders.clips / f"{system}.csv", seeds, queries, names, ids)
+            write_sound_ranking(folders.clips / SOUND / f"{system}.csv", seeds, queries, ids)
     _write(found, intervals_found, counts, folders, plan)
     return found, intervals_found
 
@@ -113,6 +122,7 @@ def _write(
         write_json(folders.intervals / f"{system}.json", values)
     remove_others(folders.metrics, "json", found)
     remove_others(folders.clips, "csv", found)
+    remove_others(folders.clips / SOUND, "csv", found)
     remove_others(folders.intervals, "json", intervals_found)
 
 
