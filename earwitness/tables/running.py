@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from earwitness.repair import repaired
+from earwitness.repair import repaired, running_dvc
 from earwitness.tables.resolving import TableRun
 from earwitness.tables.workplace import CodeRevision, Workplace
 from pipeline.errors import EarwitnessError
@@ -55,8 +55,9 @@ def run_experiment(
     """
     with exclusive(workplace.lock):
         workplace.prepare(run, revision)
-        for line in repaired(workplace.tree):
-            say(line)
+        if running_dvc(workplace.root) is None:  # what is repaired in the cache is also another's
+            for line in repaired(workplace.tree):
+                say(line)
         waiting = trainings(run)
         with workplace.log.open("w", encoding="utf-8") as log:
             lines = deque[str](maxlen=KEPT)
