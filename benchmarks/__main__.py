@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 ALL = (
-    *("extraction", "bank", "translator", "beam", "cider"),
+    *("extraction", "bank", "translator", "beam", "cider", "intervals"),
     *("ranking", "scheduled_sampling", "scst", "ensemble", "triplet", "memory", "text_only"),
     *("look", "jobs", "captioning", "index"),
 )

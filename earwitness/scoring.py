@@ -15,6 +15,8 @@ from pipeline.config.evaluation import EvaluationConfig
 from pipeline.config.section import parse_section
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.evaluate import evaluate, find_tools
+from pipeline.metrics.intervals import SeedScores, intervals
+from pipeline.metrics.resampling import Measured
 from pipeline.tables import caption_columns, captioned_rows
 
 
@@ -27,6 +29,18 @@ class CaptionScores:
     missing: dict[str, str]  # metric → why it was left out
     incomplete: dict[str, str]  # metric → which clips have NaN, and why; the corpus is the others
     tokenizer: str  # which one made the tokens
+    measured: Measured  # the clips, as they are resampled
+    resamples: int  # of the section ``evaluation``
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % interval over clips of every metric that has one; takes a moment."""
+        each = {"candidates": {1: SeedScores(self.corpus, self.measured)}}
+        found = intervals(each, self.resamples)["candidates"]
+        return {
+            metric: (own.low, own.high)
+            for metric, own in found.items()
+            if own.low is not None and own.high is not None
+        }
 
 
 def score(
@@ -58,8 +72,9 @@ def score(
     result = evaluate({"candidates": candidates}, references, settings, find_tools(spice))
     found = result.scores["candidates"]
     return CaptionScores(
-        found.corpus, found.clips, result.missing, result.incomplete, result.tokenizer
-    )
+        found.corpus, found.clips, result.missing, result.incomplete, result.tokenizer,
+        found.measured(), settings.resamples,
+    )  # fmt: skip
 
 
 def _settings(root: str | Path | None) -> tuple[EvaluationConfig, Path | None]:

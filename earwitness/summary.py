@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from earwitness.half_intervals import half_intervals
 from earwitness.report import read_scores
 from earwitness.repository import Repository
 from pipeline.config.params import Params
@@ -54,6 +55,9 @@ class Score(NamedTuple):
     highest_system: str
     highest: float
     yardsticks: dict[str, float]
+    # half of the 95 % interval of both; None where there is none
+    around: float | None = None
+    highest_around: float | None = None
 
 
 class Step(NamedTuple):
@@ -136,7 +140,8 @@ def _captioning(
     if not (dataset and params.systems):
         return []
     found = read_scores(repository.root / "metrics").get(dataset, {})
-    return _table("captions", found, [*params.systems], f"evaluate@{dataset}", missing)
+    scores = _table("captions", found, [*params.systems], f"evaluate@{dataset}", missing)
+    return _with_intervals(scores, repository, dataset)
 
 
 def _retrieval(repository: Repository, params: Params, missing: list[str]) -> list[Score]:
@@ -144,7 +149,20 @@ def _retrieval(repository: Repository, params: Params, missing: list[str]) -> li
         return []
     dataset = params.retrieval_test_sets[0]
     found = read_scores(repository.root / "metrics" / "retrieval").get(dataset, {})
-    return _table("retrieval", found, [*params.retrieval_systems], f"rank@{dataset}", missing)
+    scores = _table("retrieval", found, [*params.retrieval_systems], f"rank@{dataset}", missing)
+    return _with_intervals(scores, repository, f"retrieval/{dataset}")
+
+
+def _with_intervals(scores: list[Score], repository: Repository, place: str) -> list[Score]:
+    names = dict.fromkeys(name for own in scores for name in (own.system, own.highest_system))
+    halves = {name: half_intervals(repository.root, f"{place}/{name}") for name in names}
+    return [
+        own._replace(
+            around=halves[own.system].get(own.name),
+            highest_around=halves[own.highest_system].get(own.name),
+        )
+        for own in scores
+    ]
 
 
 def _table(

@@ -19,7 +19,13 @@ from dvc.repo.reproduce import plan_repro
 from tests.conftest import REPOSITORY
 
 COPIED = ("dvc.yaml", ".dvc/config", ".dvcignore", "Makefile", "recipes")
-KEPT = ("corpora", "models/encoders", "index/frozen", "models")  # that stages depend on
+KEPT = (
+    "corpora",
+    "models/encoders",
+    "models/retrievers",
+    "index/frozen",
+    "models",
+)  # that stages depend on
 
 
 def make_project(root: Path, params: dict[str, Any]) -> None:
@@ -46,4 +52,11 @@ def run_stages(root: Path) -> None:
         for command in commands.values():
             python, dash, module, *arguments = shlex.split(command)
             assert (python, dash) == ("python", "-m"), command
-            importlib.import_module(module).main(*arguments)
+            plain = [own for own in arguments if not own.startswith("--")]
+            options = {}
+            for at, own in enumerate(arguments):
+                if own == "--further":
+                    options["further"] = True
+                elif own.startswith("--"):
+                    options[own[2:]] = plain.pop(plain.index(arguments[at + 1]))
+            importlib.import_module(module).main(*plain, **options)

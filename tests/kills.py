@@ -94,6 +94,7 @@ def features(stage: str, encoder: str) -> Job:
 
 
 CAPTIONERS, RETRIEVERS = "data/models/captioners", "data/models/retrievers"
+FINETUNED = "data/plans/finetuned/transformer-scst"
 JOBS = (
     Job("look", (), ("data/inputs",)),
     Job("prepare", ("soundscapes",), ("data/corpora/soundscapes.json",)),
@@ -104,15 +105,17 @@ JOBS = (
     features("extract", "logmel"),
     features("embed", "minilm"),
     plan("retrievers"),
-    Job("train_retriever", ("cnn10-minilm",), (f"{RETRIEVERS}/cnn10-minilm",)),
+    Job("train_retriever", ("cnn10-minilm", "1"), (f"{RETRIEVERS}/cnn10-minilm/1",)),
+    plan("encoding"),
     Job(
         "encode",
         ("soundscapes", "cnn10-minilm"),
         ("data/features/soundscapes/cnn10-minilm", "data/index/encoded/soundscapes/cnn10-minilm"),
     ),
     plan("captioners"),
-    Job("train_captioner", ("transformer",), (f"{CAPTIONERS}/transformer",)),
-    Job("finetune", ("transformer-scst",), (f"{CAPTIONERS}/transformer-scst",)),
+    Job("train_captioner", ("transformer", "1"), (f"{CAPTIONERS}/transformer/1",)),
+    Job(PLAN, ("finetuned", "--entry", "transformer-scst"), (FINETUNED,)),
+    Job("finetune", ("transformer-scst", "1"), (f"{CAPTIONERS}/transformer-scst/1",)),
     plan("systems"),
     Job("decode", ("soundscapes", "one"), ("data/predictions/soundscapes/one.csv",)),
     Job("evaluate", ("soundscapes",), ("data/scores/soundscapes", "metrics/soundscapes")),

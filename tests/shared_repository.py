@@ -111,7 +111,7 @@ def _save_captioner(root: Path, name: str, seed: int) -> None:
     tokens = TokenIds(tokenizer.size, tokenizer.begin, tokenizer.pad, tokenizer.end)
     torch.manual_seed(seed)
     model = build(plan, widths, tokens, widths[0] if plan.text else None).eval()
-    folder = root / "data/models/captioners" / name
+    folder = root / "data/models/captioners" / name / "1"
     folder.mkdir(parents=True)
     TrainedCaptioner(plan, model, tokenizer, tuple(widths)).save(folder, "step,epoch\n1,1\n")
 
@@ -140,14 +140,13 @@ def _save_results(root: Path) -> None:
     """Captions of 40 held-out clips, less and less probable, and 40 scores."""
     draw = np.random.default_rng(0)
     words = ["a dog barks", "two bells ring"] * 20
-    rows = [(f"c{n}", text, -0.5 - n / 4, "[]") for n, text in enumerate(words)]
-    header = ("clip_id", "caption", "log_prob", "candidates")
+    rows = [(1, f"c{n}", text, -0.5 - n / 4, "[]") for n, text in enumerate(words)]
+    header = ("seed", "clip_id", "caption", "log_prob", "candidates")
     write_rows(root / "data/predictions/toy/alone.csv", header, rows)
     scores = draw.beta(2, 3, 40)
-    metrics = [(f"c{n}", "x", own, own / 2) for n, own in enumerate(scores)]
-    write_rows(
-        root / "data/scores/toy/alone.csv", ("clip_id", "caption", "cider_d", "bleu_4"), metrics
-    )
+    metrics = [(1, f"c{n}", "x", own, own / 2) for n, own in enumerate(scores)]
+    header = ("seed", "clip_id", "caption", "cider_d", "bleu_4")
+    write_rows(root / "data/scores/toy/alone.csv", header, metrics)
     path = root / "metrics/toy/alone.json"
     path.parent.mkdir(parents=True)
     values = {"N": 40, "cider_d": round(float(scores.mean()), 6), "bleu_4": 0.9}

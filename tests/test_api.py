@@ -210,7 +210,7 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
     from pipeline.encoders.sources import Hub, locate
 
     texts = ["a low tone", "a bird that sings higher and higher"]
-    side = load_retriever(repository / "data/models/retrievers/flat", "cpu").plan.text
+    side = load_retriever(repository / "data/models/retrievers/flat/1", "cpu").plan.text
     assert isinstance(side, StoredTextSide)
     library = SentenceTransformer(str(locate(side.encoder.weights, "text", Hub())), device="cpu")
     tokens = library.encode(texts, output_value="token_embeddings")
@@ -288,7 +288,7 @@ def test_models_are_loaded_by_folder(
     """As the system of the one model; the folder's repository is the one that it lies in."""
     monkeypatch.setenv(places.VARIABLE, str(tmp_path))  # not asked
     files = sounds(repository)
-    own = earwitness.load(repository / "data/models/captioners/heard", device="cpu")
+    own = earwitness.load(repository / "data/models/captioners/heard/1", device="cpu")
     assert isinstance(own, earwitness.CaptioningSystem)
     assert own.caption(files) == captioner(repository, "alone").caption(files)
     monkeypatch.chdir(repository / "data" / "models")
@@ -297,7 +297,7 @@ def test_models_are_loaded_by_folder(
     assert isinstance(tower, earwitness.RetrievalSystem)
     assert isinstance(towers, earwitness.RetrievalSystem)
     np.testing.assert_array_equal(tower.embed_audio(files), towers.embed_audio(files))
-    shutil.copytree(repository / "data/models/retrievers/tower", tmp_path / "retrievers/tower")
+    shutil.copytree(repository / "data/models/retrievers/tower/1", tmp_path / "retrievers/tower")
     with pytest.raises(
         EarwitnessError, match=r"retrievers/tower: no params\.yaml and dvc\.yaml in th"
     ):

@@ -89,7 +89,7 @@ def test_without_queries_there_are_files_of_text_without_entries(tmp_path: Path)
     plan = EmbeddingPlan(name="minilm", encoder=SentenceEncoderConfig(module="sentence"), **own)
     index, _ = embed(manifest, text, "0", plan, tmp_path / "partial", features / "minilm.h5")
     assert (index.ids, index.entries, index.width) == (0, 0, text.width)
-    retriever = load_retriever(tmp_path / "data/models/retrievers/tower", "cpu")
+    retriever = load_retriever(tmp_path / "data/models/retrievers/tower/1", "cpu")
     indexes, _ = encode(
         EncodingPlan(name="tower", frames=True, **own),
         manifest,

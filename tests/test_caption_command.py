@@ -288,7 +288,7 @@ def test_another_model_is_another_caption(
 
     assert CliRunner().invoke(app, ["caption", *options]).exit_code == 0
     assert count() == "captioned 0, 1 done before"
-    other = root / "data/models/captioners/edtc/model.safetensors"
+    other = root / "data/models/captioners/edtc/1/model.safetensors"
     content = bytearray(other.read_bytes())
     content[-1] ^= 1
     other.write_bytes(content)

@@ -136,8 +136,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     root = tmp_path_factory.mktemp("repository")
     manifest = make_data(root)
     plan = make_plan()
-    plan.save(root / "data/plans/captioners/tiny.json")
-    train(root, manifest, plan, "data/models/captioners/tiny")
+    plan.save(root / "data/plans/captioners/tiny/1.json")
+    train(root, manifest, plan, "data/models/captioners/tiny/1")
     return root, manifest
 
 
@@ -148,7 +148,7 @@ def accuracy(clips: list[str], captions: list[str]) -> float:
 
 def test_the_captioner_names_the_kind(trained: tuple[Path, Manifest]) -> None:
     root, manifest = trained
-    folder = root / "data/models/captioners/tiny"
+    folder = root / "data/models/captioners/tiny/1"
     assert set(contents(folder)) == FINISHED
     assert list((root / "data/checkpoints").iterdir()) == []
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
@@ -165,7 +165,7 @@ def test_the_captioner_names_the_kind(trained: tuple[Path, Manifest]) -> None:
 def test_log_probs_are_those_of_the_teacher_forced_model(trained: tuple[Path, Manifest]) -> None:
     """Of every candidate, from the logits of the whole caption at once."""
     root, manifest = trained
-    captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
+    captioner = load_captioner(root / "data/models/captioners/tiny/1", "cpu")
     clips = [clip.clip_id for clip in manifest.split("evaluation")]
     tiny = Ensemble((captioner,))
     found = caption_clips(tiny, [stores(root)[0]], clips, DecodingConfig(beams=3), "tiny")
@@ -207,11 +207,11 @@ def test_killed_stages_end_with_the_same_bytes(
 ) -> None:
     root, _ = trained
     make_data(tmp_path)
-    make_plan().save(tmp_path / "data/plans/captioners/tiny.json")
-    output = tmp_path / "data/models/captioners/tiny"
+    make_plan().save(tmp_path / "data/plans/captioners/tiny/1.json")
+    output = tmp_path / "data/models/captioners/tiny/1"
     draw, kills, resumed = random.Random(1), 0, 0
     while True:
-        process = stage(tmp_path, "stages.train_captioner", "tiny")
+        process = stage(tmp_path, "stages.train_captioner", "tiny", "1")
         if kills == KILLS:
             code, out, err = finish(process)
             assert (code, err) == (0, "") and out.startswith("tiny: validation CIDEr-D ")
@@ -223,11 +223,11 @@ def test_killed_stages_end_with_the_same_bytes(
         kills += 1
         resumed += bool(list(tmp_path.glob(f"data/checkpoints/*/{STATE}")))
         if output.exists():  # it was there before the kill: then it is whole
-            assert contents(output) == contents(root / "data/models/captioners/tiny")
-    assert contents(output) == contents(root / "data/models/captioners/tiny")
+            assert contents(output) == contents(root / "data/models/captioners/tiny/1")
+    assert contents(output) == contents(root / "data/models/captioners/tiny/1")
     assert resumed > 0
     assert list((tmp_path / "data/checkpoints").iterdir()) == []
-    assert [path.name for path in output.parent.iterdir()] == ["tiny"]
+    assert [path.name for path in output.parent.iterdir()] == ["1"]
 
 
 def save_system(
@@ -262,14 +262,14 @@ def test_decode_writes_the_same_table_twice(
     assert tables[0] == tables[1]
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["clip_id", "caption", "log_prob", "candidates"]
+    assert list(rows[0]) == ["seed", "clip_id", "caption", "log_prob", "candidates"]
     clips = [row["clip_id"] for row in rows]
     assert clips == [clip.clip_id for clip in manifest.split("evaluation")]
     assert accuracy(clips, [row["caption"] for row in rows]) >= 0.9
     for row in rows:
         others = json.loads(row["candidates"])
         assert len(others) == 3 and all(log_prob < 0 for _, log_prob in others)
-    with pytest.raises(EarwitnessError, match=r"none: no captioner; run `dvc repro"):
+    with pytest.raises(EarwitnessError, match=r"none/1: no captioner; run `dvc repro"):
         decode.main("toy", "five")
     with pytest.raises(EarwitnessError, match="run `dvc repro plan`"):
         decode.main("toy", "three")
@@ -284,7 +284,7 @@ def test_decode_uses_the_plans_seed_and_threads(
     for seed in (1, 1, 2):
         hardware = DeviceConfig(device="cpu", threads=seed + 1)
         sample = DecodingConfig(method="sample")
-        save_system(root, "drawn", "tiny", decoding=sample, seed=seed, hardware=hardware)
+        save_system(root, "drawn", "tiny", decoding=sample, seeds=(seed,), hardware=hardware)
         decode.main("toy", "drawn")
         assert torch.get_num_threads() == seed + 1
         tables.append((root / "data/predictions/toy/drawn.csv").read_bytes())
@@ -298,16 +298,16 @@ def test_decode_with_two_captioners(
     """Of different seeds: a caption's log-probability is the mean of what both give it."""
     root, manifest = trained
     folder = root / "data/models/captioners"
-    train(root, manifest, make_plan("second", seed=2), "data/models/captioners/second")
+    train(root, manifest, make_plan("second", seed=2), "data/models/captioners/second/1")
     fewer = make_plan("fewer", vocabulary=64, epochs=1)
-    train(root, manifest, fewer, "data/models/captioners/fewer")
+    train(root, manifest, fewer, "data/models/captioners/fewer/1")
     monkeypatch.chdir(root)
     save_system(root, "two", "tiny", "second")
     decode.main("toy", "two")
     with (root / "data/predictions/toy/two.csv").open(encoding="utf-8") as file:
         rows = {row["clip_id"]: row for row in csv.DictReader(file)}
     assert accuracy(list(rows), [row["caption"] for row in rows.values()]) >= 0.9
-    members = [load_captioner(folder / name, "cpu") for name in ("tiny", "second")]
+    members = [load_captioner(folder / name / "1", "cpu") for name in ("tiny", "second")]
     compared = 0
     for clip, row in rows.items():
         each = [log_prob_of(member, root, clip, row["caption"]) for member in members]
@@ -320,7 +320,7 @@ def test_decode_with_two_captioners(
 
 def test_predictions_are_csv_whatever_the_caption(tmp_path: Path) -> None:
     caption = Caption('a "dog", barks', -1.23456, (("émile\nsings", -2.0),))
-    write_predictions(tmp_path / "p.csv", ["a,b"], [caption])
+    write_predictions(tmp_path / "p.csv", ["a,b"], {1: [caption]})
     with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["clip_id"] == "a,b" and row["caption"] == 'a "dog", barks'
@@ -341,7 +341,7 @@ def test_seeds_differ(trained: tuple[Path, Manifest]) -> None:
 def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = trained
     sounds, text = stores(root)
-    captioner = load_captioner(root / "data/models/captioners/tiny", "cpu")
+    captioner = load_captioner(root / "data/models/captioners/tiny/1", "cpu")
     with pytest.raises(EarwitnessError, match=r"two.h5: 40 wide, but captioner tiny was trained"):
         caption_clips(
             Ensemble((captioner,)), [sounds[::-1]], ["evaluation-0"], DecodingConfig(), "tiny"
@@ -354,14 +354,14 @@ def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> N
     with pytest.raises(EarwitnessError, match=r"'bare' of development has no caption"):
         with_bare = Manifest("toy", "audio", (*manifest.clips, bare))
         train_captioner(make_plan(), with_bare, sounds, text, tmp_path / "o", tmp_path / "c")
-    code, _, err = finish(stage(root, "stages.train_captioner", "none"))
+    code, _, err = finish(stage(root, "stages.train_captioner", "none", "1"))
     assert (
-        code == 1 and err.count("\n") == 1 and "none.json: not there; run `dvc repro plan`" in err
+        code == 1 and err.count("\n") == 1 and "none/1.json: not there; run `dvc repro plan`" in err
     )
 
 
 def test_a_pickle_in_place_of_weights(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
-    for name, content in contents(trained[0] / "data/models/captioners/tiny").items():
+    for name, content in contents(trained[0] / "data/models/captioners/tiny/1").items():
         (tmp_path / name).write_bytes(content)
     torch.save({"x": torch.ones(1)}, tmp_path / "model.safetensors")
     with pytest.raises(EarwitnessError, match=r"model.safetensors: not safetensors"):
@@ -372,7 +372,7 @@ def test_a_folder_of_an_older_layout_is_refused(
     trained: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
     """Its plan had a module's settings beside each other, its form no token ids."""
-    files = contents(trained[0] / "data/models/captioners/tiny")
+    files = contents(trained[0] / "data/models/captioners/tiny/1")
     plan, form = json.loads(files["plan.json"]), json.loads(files["model.json"])
     model = plan.pop("model")
     older = {

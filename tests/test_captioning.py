@@ -127,7 +127,7 @@ def test_what_a_person_can_mend(repository: Path) -> None:
     with pytest.raises(EarwitnessError, match=r"systems\.narrow\.set: no parameter decoding\.beam"):
         caption("alone")  # at once, not when it comes to that system
     params.write_text(right)
-    trained = repository / "data/models/captioners/heard"
+    trained = repository / "data/models/captioners/heard/1"
     away = trained.rename(trained.with_name("away"))
     try:
         with pytest.raises(EarwitnessError, match="no captioner; run `dvc repro"):
@@ -175,10 +175,10 @@ def test_a_system_of_synthetic_sound_says_so_in_one_line(repository: Path, tmp_p
             start = f"warning: {name} was trained on toy (1 kinds of synthetic sound) and does not"
             assert all(line.startswith(start) and "recipe listen" in line for line in found)
     with pytest.warns(SyntheticSoundWarning, match="heard was trained on toy") as caught:
-        CaptioningSystem.load(root / "data/models/captioners/heard")
+        CaptioningSystem.load(root / "data/models/captioners/heard/1")
     assert len(caught) == 1 and caught[0].filename == __file__
     with pytest.warns(SyntheticSoundWarning, match=r"tower was .*search --model"):
-        RetrievalSystem.load(root / "data/models/retrievers/tower")
+        RetrievalSystem.load(root / "data/models/retrievers/tower/1")
     doctor = {found.what: found.detail for found in examine(Repository(root))}
     assert doctor["captioner heard"].endswith("trained on toy (1 kinds of synthetic sound)")
     doctor = {found.what: found.detail for found in examine(Repository(repository))}
@@ -202,7 +202,7 @@ def test_captions_less_likely_than_held_out_ones_are_marked(
     root = changed(repository, tmp_path / "copy", tested)
     found = captions(root, "alone")
     assert {caption.unsure for caption in found} == {None}  # there are no held-out captions
-    tokenizer = load_captioner(root / "data/models/captioners/heard").tokenizer
+    tokenizer = load_captioner(root / "data/models/captioners/heard/1").tokenizer
     sure = [c.log_prob / (len(tokenizer.encode([c.text], 99)[0]) - 1) for c in found]
     middle = sorted(sure)[2]
     between = (middle + sorted(sure)[3]) / 2

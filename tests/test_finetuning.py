@@ -243,7 +243,7 @@ def stage(root: Path, name: str) -> subprocess.Popen[str]:
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "stages.finetune", name],
+        [sys.executable, "-m", "stages.finetune", name, "1"],
         cwd=root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -255,7 +255,7 @@ def test_a_killed_run_ends_with_the_same_bytes(
     root, _ = trained
     models = root / "data/models/captioners"
     plan = make_plan("edtc", "killed", epochs=5, baseline="others", dropout=True)
-    plan.save(root / "data/plans/captioners/killed.json")
+    plan.save(root / "data/plans/finetuned/killed/1.json")
     process, began = stage(root, "killed"), time.monotonic()
     seen: set[int] = set()
     while process.poll() is None and len(seen) < 3 and time.monotonic() - began < 60:
@@ -267,11 +267,11 @@ def test_a_killed_run_ends_with_the_same_bytes(
     assert len(seen) == 3 and not (models / "killed").exists()
 
     monkeypatch.chdir(root)
-    finetune.main("killed")
+    finetune.main("killed", 1)
     assert "killed: validation CIDEr-D " in capsys.readouterr().out
-    resumed = contents(models / "killed")
-    finetune.main("killed")  # from the start: its checkpoints are gone
-    assert contents(models / "killed") == resumed
+    resumed = contents(models / "killed/1")
+    finetune.main("killed", 1)  # from the start: its checkpoints are gone
+    assert contents(models / "killed/1") == resumed
     assert set(resumed) == {*contents(models / "edtc"), "finetuning.json"}
 
 

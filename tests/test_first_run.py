@@ -35,10 +35,10 @@ stages:
   plan@tagging:
     cmd: python
     outs: [{path: data/plans/tagging, hash: md5, md5: 0, size: 2000000}]
-  train_captioner@edtc:
+  train_captioner@edtc-1:
     cmd: python
     outs:
-    - {path: data/models/captioners/edtc, hash: md5, md5: 0, size: 40000000}
+    - {path: data/models/captioners/edtc/1, hash: md5, md5: 0, size: 40000000}
     - {path: metrics/there, hash: md5, md5: 0, size: 700}
   there:
     cmd: python

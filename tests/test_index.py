@@ -174,7 +174,7 @@ def test_a_second_writer_is_refused(repository: Path) -> None:
 
 def test_a_system_that_changed_is_seen(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(repository)
-    file = repository / "data/models/retrievers/pitch/model.safetensors"
+    file = repository / "data/models/retrievers/pitch/1/model.safetensors"
     weights = read_weights(file, "")
     weights["sound_projection.weight"][0] = torch.linspace(1, -1, 32)  # low less high
     save_weights(weights, file)

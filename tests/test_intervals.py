@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
+from test_evaluate import NO_JAVA
+from test_resampling import made
+from typer.testing import CliRunner
 
+from earwitness import scoring
+from earwitness.cli import app
+from pipeline.config.evaluation import EvaluationConfig
 from pipeline.metrics.intervals import (
     Interval,
     SeedScores,
@@ -14,8 +24,9 @@ from pipeline.metrics.intervals import (
     limits_of,
     seed_part,
 )
+from pipeline.metrics.over_seeds import evaluate_seeds
 from pipeline.metrics.resampling import Measured, replicates
-from pipeline.metrics.types import Values, mean_sums
+from pipeline.metrics.types import ScoredSet, Values, mean_sums
 
 RESAMPLES = 2000
 
@@ -142,3 +153,31 @@ def test_a_metric_that_one_seed_lacks_is_left_out() -> None:
     both = system(np.arange(9.0), np.arange(9.0) + 1)
     del both[2].corpus["cider_d"]  # type: ignore[attr-defined]
     assert set(intervals({"own": both}, 10)["own"]) == {"vocabulary"}
+
+
+def test_scores_of_anyones_captions_have_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `evaluate` writes them for the same captions."""
+    monkeypatch.setattr(scoring, "find_tools", lambda *_: NO_JAVA)
+    chosen = made(1)
+    rows = [["candidate", "caption_1", "caption_2"]]
+    rows += [[said, row[0], row[-1]] for said, row in zip(*chosen, strict=True)]
+    rows[6][0], rows[4][1] = "a dog", "a cat"
+    with (tmp_path / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    call = ["score", str(tmp_path / "captions.csv"), "--intervals"]
+    shown = CliRunner().invoke(app, call)
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    sets = {"own": {1: ScoredSet([row[0] for row in rows[1:]], [row[1:] for row in rows[1:]])}}
+    settings = EvaluationConfig(sbert=None, spice=False)
+    systems, _ = evaluate_seeds(sets, settings, NO_JAVA)
+    expected = intervals(systems, 2000)["own"]
+    assert isinstance(found["N"], int) and isinstance(found["vocabulary"], int)
+    for name in ("cider_d", "bleu_4", "rouge_l", "mean_length"):
+        own = expected[name]
+        assert found[name] == {"value": own.mean, "low": own.low, "high": own.high}
+    plain = CliRunner().invoke(app, call[:2])
+    values = json.loads(plain.stdout)
+    assert values["cider_d"] == found["cider_d"]["value"]

@@ -74,15 +74,21 @@ def made(tmp_path: Path, params: Params) -> Path:
     }
     for kind, names in kinds.items():
         for name in names:
-            model = tmp_path / "data/models" / kind / name / "model.safetensors"
+            seed = "" if kind == "encoders" or name in params.spaces else "1"
+            model = tmp_path / "data/models" / kind / name / seed / "model.safetensors"
             model.parent.mkdir(parents=True)
             model.write_bytes(name.encode())
     return tmp_path
 
 
 def all_plans(params: Params, manifests: dict[str, Manifest], made: Path) -> dict[str, Plan]:
+    """Those of the one seed by their model's name; those that encode by ``encoding/…``."""
     context = Context(params, manifests, REPOSITORY, made)
-    return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
+    return {
+        f"encoding/{name}" if phase == "encoding" else name.removesuffix("/1"): plan
+        for phase, make in PHASES.items()
+        for name, plan in make(context).items()
+    }
 
 
 def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
@@ -125,7 +131,6 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("rerank.retriever", "frozen", DECODING),
         ("rerank.weight", 2.0, set()),  # nothing reranks
         ("systems.plain.set", {"rerank.retriever": "tags"}, {"soundscapes-plain"}),
-        ("seed", 2, {*TRAINED, *DECODING}),
         ("hardware.compile", "off", TRAINED),
         ("hardware.precision", "float32", TRAINED),
         (
@@ -134,10 +139,9 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
             {*TRAINED, *FEATURES, *DECODING, "tags", TAGGED, "soundscapes", "rank-soundscapes"},
         ),
         ("captioners.plain.set", {"hardware.precision": "float32"}, {"plain"}),
-        ("captioners.plain.set", {"seed": 2}, {"plain"}),
-        ("retrievers.frozen.set", {"seed": 2}, {"frozen", "adapted"}),
-        ("finetuned.transformer-scst.set", {"seed": 2}, {"transformer-scst"}),
-        ("systems.plain.set", {"seed": 2}, {"soundscapes-plain"}),
+        ("captioners.plain.seed_offset", 100, {"plain"}),
+        ("retrievers.frozen.seed_offset", 100, {"frozen"}),
+        ("finetuned.transformer-scst.seed_offset", 100, {"transformer-scst"}),
         ("systems.ensemble.combine", "log_probs", {"soundscapes-ensemble"}),
         ("systems.plain.set", {"decoding.beams": 2}, {"soundscapes-plain"}),
         ("retrieval_systems.both.retrievers", ["frozen"], {"rank-soundscapes"}),
@@ -185,7 +189,7 @@ def test_a_setting_changes_only_the_plans_that_read_it(
             {"wsac", "soundscapes-wsac", "soundscapes"},
         ),
         ("data/index/encoded/soundscapes/cnn10-minilm/text.json", {"wsac", "soundscapes-wsac"}),
-        ("data/models/retrievers/cnn10-minilm/model.safetensors", {"rank-soundscapes"}),
+        ("data/models/retrievers/cnn10-minilm/1/model.safetensors", {"rank-soundscapes", ENCODED}),
         ("data/index/frozen/soundscapes/logmel.json", READ_LOGMEL),
         (
             "data/index/frozen/soundscapes/events.json",
@@ -195,10 +199,10 @@ def test_a_setting_changes_only_the_plans_that_read_it(
             "data/models/encoders/panns/model.safetensors",
             {"soundscapes-panns", "soundscapes-events", "tags"},  # its labels come with it
         ),
-        ("data/models/captioners/plain/model.safetensors", {"soundscapes-plain"}),
-        ("data/models/captioners/transformer/model.safetensors", set()),  # no system has it
-        ("data/models/captioners/gru/model.safetensors", {"soundscapes-ensemble"}),
-        ("data/models/retrievers/adapted/model.safetensors", {"rank-soundscapes"}),
+        ("data/models/captioners/plain/1/model.safetensors", {"soundscapes-plain"}),
+        ("data/models/captioners/transformer/1/model.safetensors", {"transformer-scst"}),
+        ("data/models/captioners/gru/1/model.safetensors", {"soundscapes-ensemble"}),
+        ("data/models/retrievers/adapted/1/model.safetensors", {"rank-soundscapes"}),
     ],
 )
 def test_what_was_made_anew_changes_only_the_plans_of_what_reads_it(
@@ -328,7 +332,7 @@ def test_a_new_model_that_reranks_decodes_its_system_again(
     settings = {"systems.plain.set": {"rerank.retriever": "adapted"}}
     own = with_settings(params, settings, "test")
     before = all_plans(own, manifests, made)
-    (made / "data/models/retrievers/adapted/model.safetensors").write_bytes(b"again")
+    (made / "data/models/retrievers/adapted/1/model.safetensors").write_bytes(b"again")
     after = all_plans(own, manifests, made)
     assert changed(before, after) == {"soundscapes-plain", "rank-soundscapes"}
 

@@ -53,7 +53,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest
     for name, (features, width) in MEMBERS.items():
         own = [WIDTHS[feature] for feature in features]
         for seed in SEEDS:
-            save_retriever(root, f"{name}/{seed}", features, own, WIDTHS["words"], width)
+            save_retriever(root, name, features, own, WIDTHS["words"], width, seed)
     return root, manifest
 
 

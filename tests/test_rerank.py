@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reranker(root: Path, retriever: str, weight: float) -> Reranker:
     settings = RerankConfig(retriever=retriever, weight=weight)
-    found = open_reranker(settings, root / "data/models/retrievers", CPU)
+    found = open_reranker(settings, root / "data/models/retrievers", 1, CPU)
     assert found is not None
     return found
 
@@ -54,7 +54,7 @@ def clips(root: Path) -> list[str]:
 def test_the_order_is_that_of_the_definition(root: Path, name: str, weight: float) -> None:
     own = reranker(root, name, weight)
     sound = own.embed_stored(root / "data/features/toy", clips(root)[:3])
-    tokenizer = load_captioner(root / "data/models/captioners/heard", "cpu").tokenizer
+    tokenizer = load_captioner(root / "data/models/captioners/heard/1", "cpu").tokenizer
     chosen = own.choose(CAPTIONS, sound, tokenizer)
     for before, after, clip in zip(CAPTIONS, chosen, sound.double(), strict=True):
         scores = {}
@@ -73,7 +73,7 @@ def test_the_order_is_that_of_the_definition(root: Path, name: str, weight: floa
 
 def test_no_weight_is_the_likeliest_token_by_token_and_ties_stay(root: Path) -> None:
     own = reranker(root, "tower", 0.0)
-    tokenizer = load_captioner(root / "data/models/captioners/heard", "cpu").tokenizer
+    tokenizer = load_captioner(root / "data/models/captioners/heard/1", "cpu").tokenizer
     rows = [Caption("a tone", -1.0, (("a dog", -1.0), ("a a a a a", -1.2))), CAPTIONS[2]]
     sound = own.embed_stored(root / "data/features/toy", clips(root)[:2])
     first, second = own.choose(rows, sound, tokenizer)
@@ -93,12 +93,14 @@ def test_the_stage_writes_what_fits_the_sound_best(
     again = plan.model_copy(update={"rerank": RerankConfig(retriever="flat", weight=1e6)})
     models = root / "data/models"
     for each, name in ((plan, "plain"), (again, "reranked")):
-        decode.caption(each, models / "captioners", tmp_path / name, models / "retrievers")
+        each.save(root / "data/plans/systems/toy-alone.json")
+        monkeypatch.setattr(decode.paths, "PREDICTIONS", tmp_path / name)
+        decode.main("toy", "alone")
     rows = {
         name: [*csv.DictReader((tmp_path / name / "toy/alone.csv").open(encoding="utf-8"))]
         for name in ("plain", "reranked")
     }
-    retriever = load_retriever(models / "retrievers/flat", "cpu")
+    retriever = load_retriever(models / "retrievers/flat/1", "cpu")
     sound = reranker(root, "flat", 1.0).embed_stored(root / "data/features/toy", clips(root))
     changed = 0
     for plain, found, clip in zip(rows["plain"], rows["reranked"], sound, strict=True):
@@ -123,7 +125,7 @@ def test_sounds_that_are_not_stored_are_reranked_alike(tmp_path: Path) -> None:
         CaptioningSystem.load("alone", root=tmp_path, device="cpu")
     params.write_text(f"{text}rerank: {{retriever: flat, weight: 1.0e6}}\n", encoding="utf-8")
     own = CaptioningSystem.load("alone", root=tmp_path, device="cpu")
-    judge = RetrievalSystem.load(tmp_path / "data/models/retrievers/flat", root=tmp_path)
+    judge = RetrievalSystem.load(tmp_path / "data/models/retrievers/flat/1", root=tmp_path)
     sounds = judge.embed_audio(files)
     after = own.caption(files)
     for one, other, sound in zip(before, after, sounds, strict=True):

@@ -315,21 +315,21 @@ def test_killed_stages_end_with_the_same_bytes(
     trained: dict[str, tuple[Path, Progress]], tmp_path: Path
 ) -> None:
     make_data(tmp_path)
-    make_plan("scratch", scratch=True).save(tmp_path / "data/plans/retrievers/scratch.json")
+    make_plan("scratch", scratch=True).save(tmp_path / "data/plans/retrievers/scratch/1.json")
     draw = random.Random(1)
     for _ in range(KILLS):
-        process = stage(tmp_path, "stages.train_retriever", "scratch")
+        process = stage(tmp_path, "stages.train_retriever", "scratch", "1")
         wait_for_checkpoints(process, tmp_path, draw.randint(1, 4))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert list(tmp_path.glob(f"data/checkpoints/*/{STATE}"))
-    process = stage(tmp_path, "stages.train_retriever", "scratch")
+    process = stage(tmp_path, "stages.train_retriever", "scratch", "1")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert out.startswith("scratch: validation mAP@10 ")
-    output = tmp_path / "data/models/retrievers/scratch"
+    output = tmp_path / "data/models/retrievers/scratch/1"
     assert contents(output) == contents(trained["scratch"][0])
-    assert [path.name for path in output.parent.iterdir()] == ["scratch"]
+    assert [path.name for path in output.parent.iterdir()] == ["1"]
 
 
 def test_adaptation_starts_from_the_given_weights(

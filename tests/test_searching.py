@@ -196,7 +196,7 @@ def test_mistakes_are_one_line(repository: Path) -> None:
     assert "texts[0] is empty" in mistake(repository, "  ")
     known = "no retrieval system 'bth'; did you mean 'both'?"
     assert known in mistake(repository, "low", system="bth")
-    trained = repository / "data/models/retrievers/other"
+    trained = repository / "data/models/retrievers/other/1"
     away = trained.rename(trained.with_name("away"))
     try:
         assert "no retriever; run `dvc repro" in mistake(repository, "low", system="both")

@@ -258,7 +258,7 @@ def test_an_unsure_caption_is_marked_and_a_captioner_without_attention_shows_non
     browser: Any, root: Path
 ) -> None:
     """Its feature is pooled: there is no time to look at."""
-    pooled = CaptioningSystem.load(root / "data/models/captioners/other", device="cpu")
+    pooled = CaptioningSystem.load(root / "data/models/captioners/other/1", device="cpu")
 
     class Unsure(Watched):
         def caption(self, sounds: Any, **settings: Any) -> Any:

@@ -296,7 +296,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_under_dvc_a_space_is_made_encoded_ranked_and_captioned_in(project: Project) -> None:
     ran = project.run("repro")
-    assert {"make_space@own", "encode@soundscapes-own", "train_captioner@wsac"} <= ran
+    assert {"make_space@own", "encode@soundscapes-own", "train_captioner@wsac-1"} <= ran
     assert {"rank@soundscapes", "decode@soundscapes-wsac"} <= ran
     assert not any(stage.startswith("train_retriever") for stage in ran)
     space = load_retriever(project.root / "data/models/retrievers/own", "cpu")

@@ -56,6 +56,8 @@ TEAM = {
     },
 }
 
+HEADER = ["seed", "clip_id", "caption"]
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,15 +77,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = Manifest("blind", str(root / "sounds"), (*clips, *asked), blind=True)
     manifest.save(root / "data/corpora/blind.json")
     for system in ("alone", "three"):
-        rows = [[clip.clip_id, f"a tone, number {clip.clip_id}"] for clip in clips]
-        write(root / f"data/predictions/blind/{system}.csv", ["clip_id", "caption"], rows)
+        rows = [["1", clip.clip_id, f"a tone, number {clip.clip_id}"] for clip in clips]
+        write(root / f"data/predictions/blind/{system}.csv", HEADER, rows)
         scores(root / f"metrics/toy/{system}.json", spider=0.25)
-    write(root / "data/predictions/toy/edtc.csv", ["clip_id", "caption"], rows)
+    write(root / "data/predictions/toy/edtc.csv", HEADER, rows)
     scores(root / "metrics/toy/edtc.json", spider=0.5)
     for system in ("towers", "captioned"):
-        listed = [[query, *CLIPS[at:], *CLIPS[:at]] for at, query in enumerate(QUERIES)]
-        header = ["caption", *(f"fname_{place}" for place in range(1, 17))]
-        padded = [row + [""] * (17 - len(row)) for row in listed]
+        listed = [["1", query, *CLIPS[at:], *CLIPS[:at]] for at, query in enumerate(QUERIES)]
+        header = ["seed", "caption", *(f"fname_{place}" for place in range(1, 17))]
+        padded = [row + [""] * (18 - len(row)) for row in listed]
         write(root / f"data/rankings/blind/{system}.csv", header, padded)
         scores(root / f"metrics/retrieval/toy/{system}.json", t2a_map10=0.5)
     return root
@@ -119,7 +121,7 @@ def test_captions_are_as_the_rules_ask(root: Path, tmp_path: Path) -> None:
     assert own["results"] == {"toy_evaluation": {"spider": 0.25}}
     assert own["system"]["description"]["input_sampling_rate"] == "44.1 kHz"
     # a transformer over stored log-mel: no encoder has weights
-    saved = read_weights(root / "data/models/captioners/heard/model.safetensors", "")
+    saved = read_weights(root / "data/models/captioners/heard/1/model.safetensors", "")
     count = sum(weight.numel() for weight in saved.values() if weight.is_floating_point())
     assert own["system"]["complexity"]["total_parameters"] == count
     three = meta(tmp_path / "out/Doe_HOME_task6_2.meta.yaml")["system"]
@@ -167,7 +169,7 @@ def test_captions_that_break_a_rule_are_not_written(
 ) -> None:
     path = root / "data/predictions/blind/alone.csv"
     before = path.read_bytes()
-    write(path, ["clip_id", "caption"], rows)
+    write(path, HEADER, [["1", *row] for row in rows])
     try:
         done = submitted(root, tmp_path / "out", "captioning", "alone")
     finally:
@@ -419,7 +421,7 @@ def test_what_reranks_is_counted_too(root: Path, tmp_path: Path) -> None:
     done = submitted(own, tmp_path / "out", "captioning", "alone")
     assert not done.problems
     found = meta(tmp_path / "out/Doe_HOME_task6_1.meta.yaml")["system"]
-    state = read_weights(own / "data/models/retrievers/flat/model.safetensors", "x")
+    state = read_weights(own / "data/models/retrievers/flat/1/model.safetensors", "x")
     expected = sum(tensor.numel() for tensor in state.values())
     assert found["complexity"]["parameters"]["retriever flat"] == expected
     assert found["description"]["decoding"] == "beam, 4 beams, reranked by flat"

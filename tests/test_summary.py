@@ -44,9 +44,9 @@ def run(tmp_path: Path) -> Repository:
     ]
     corpus = tmp_path / "data/corpora/soundscapes.json"
     Manifest("soundscapes", "data/raw/soundscapes", tuple(clips), synthetic=True).save(corpus)
-    rows = [f"e{n},caption of {n}\n" for n in reversed(range(CLIPS))]
+    rows = [f"1,e{n},caption of {n}\n" for n in reversed(range(CLIPS))]
     predictions = tmp_path / "data/predictions/soundscapes/edtc.csv"
-    write_atomic(predictions, "".join(["clip_id,caption\n", *rows]))
+    write_atomic(predictions, "".join(["seed,clip_id,caption\n", *rows]))
     metrics = {"soundscapes/edtc": EDTC, "soundscapes/ensemble": ENSEMBLE}
     metrics |= {"soundscapes/yardstick_human": HUMAN, "soundscapes/yardstick_constant": CONSTANT}
     metrics |= {"retrieval/soundscapes/towers": TOWERS, "retrieval/soundscapes/both": BOTH}
@@ -95,6 +95,24 @@ def test_the_screen(run: Repository) -> None:
     assert steps[0] == "earwitness recipe listen && dvc repro"  # these know no real sound
     assert steps[1] == "dvc exp run -S fuser.layers=3" and len(steps) == 3
     assert "\x1b" not in "".join(lines)
+
+
+def test_scores_have_their_intervals_beside_them(run: Repository) -> None:
+    own = {"low": 0.7, "high": 0.96}, {"low": 0.85, "high": 0.95}
+    for name, values in zip(("edtc", "ensemble"), own, strict=True):
+        metrics = {"cider_d": values, "spider": {"low": None, "high": None}}
+        write_json(run.root / f"intervals/soundscapes/{name}.json", {"metrics": metrics})
+    scores = {each.name: each for each in summarise(run).scores}
+    assert scores["cider_d"].around == pytest.approx(0.13)
+    assert scores["cider_d"].highest_around == pytest.approx(0.05)
+    assert scores["spider"].around is None and scores["t2a_r10"].around is None
+    lines = [" ".join(line.split()) for line in command(run)]
+    assert "CIDEr-D 80.0 ±13.0 90.0 ±5.0 ensemble 18.6 186.0" in lines
+    assert "SPIDEr 50.0 50.0 edtc 11.0 110.0" in lines
+    (heading,) = (line for line in lines if line.startswith("Captions, "))
+    assert "± half of the 95 % interval" in heading
+    (heading,) = (line for line in lines if line.startswith("Search by text, "))
+    assert "±" not in heading
 
 
 def test_a_part_of_a_run_is_shown_and_the_rest_is_named(run: Repository) -> None:

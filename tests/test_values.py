@@ -38,7 +38,7 @@ ZERO = {  # where 0 may stand, and what it means there
     "ReconstructionConfig.weight RlssrConfig.cross_entropy_weight decay_to margin "
     "RerankConfig.weight",
     "log p as it is": "length_penalty",
-    "a seed": "seed seeds seed_offset",
+    "a seed": "seed Params.seeds seed_offset",
     "the lowest frequency": "fmin",
     "captions of any length": "min_length",
     "all tokens are frames": "class_tokens",

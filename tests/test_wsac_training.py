@@ -100,9 +100,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 def train(root: Path, plan: CaptionerPlan) -> Path:
-    plan.save(root / f"data/plans/captioners/{plan.name}.json")
-    train_captioner.main(plan.name)
-    return root / "data/models/captioners" / plan.name
+    plan.save(root / f"data/plans/captioners/{plan.name}/1.json")
+    train_captioner.main(plan.name, 1)
+    return root / "data/models/captioners" / plan.name / "1"
 
 
 def decoded(root: Path, captioner: str, dataset: str, method: Any = "none") -> float:

@@ -27,9 +27,10 @@ def save_retriever(
     widths: Sequence[int],
     text: int,
     width: int,
+    seed: int = 1,
     **biencoder: Any,
 ) -> None:
-    """Into ``root/data/models/retrievers/<name>``; its weights follow from its name.
+    """Into ``root/data/models/retrievers/<name>/<seed>``; its weights follow from both.
 
     Args:
         widths: W of each feature. text: W of the text features ``words``. width: D, less a shared
@@ -49,11 +50,11 @@ def save_retriever(
         training=RetrievalTrainingConfig(),
         start=None,
     )
-    torch.manual_seed(sum(name.encode()))
+    torch.manual_seed(sum(name.encode()) + seed - 1)
     cpu = torch.device("cpu")
     read = new_text(plan, [], (text,), cpu)
     retriever = build_retriever(plan, tuple(widths), read, cpu, pretrained=True)
-    folder = root / "data/models/retrievers" / name
+    folder = root / "data/models/retrievers" / name / str(seed)
     folder.mkdir(parents=True)
     retriever.save(folder, "step,epoch\n1,1\n")
 

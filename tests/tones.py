@@ -68,7 +68,7 @@ def make_tones(root: Path) -> None:
         save_retriever(root, name, ["logmel"], [MELS], Words.width, 8)
     apart = {"loss": "exp_distance", "similarity": "dot", "shared": 3}
     save_retriever(root, "far", ["logmel"], [MELS], Words.width, 8, **apart)
-    file = root / "data/models/retrievers/pitch/model.safetensors"
+    file = root / "data/models/retrievers/pitch/1/model.safetensors"
     weights = {name: torch.zeros_like(value) for name, value in read_weights(file, "").items()}
     weights["sound_projection.weight"][0] = torch.linspace(-1, 1, MELS)  # high less low
     weights["sound_projection.bias"][1] = 5.0  # so that the cosine tells how much

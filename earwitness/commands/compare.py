@@ -99,9 +99,9 @@ def _table(a: str, b: str, differences: dict[str, Difference]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in (a, b, "difference", "95 % interval", "p", ""):
-        table.add_column(Text(heading), header_style="dim", justify="right")
+        table.add_column(Text(heading), header_style="dim", justify="right", no_wrap=True)
     for metric, own in differences.items():
         scale = 1 if metric.endswith(("mean_length", "median_rank")) else 100
         limits = "none"

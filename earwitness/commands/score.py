@@ -18,11 +18,16 @@ def score(
     params: Annotated[
         Path | None, typer.Option(help="its `evaluation` section is used, not the repository's")
     ] = None,
+    with_intervals: Annotated[
+        bool,
+        typer.Option("--intervals", help="each value with its 95 % interval: value, low, high"),
+    ] = False,
     root: Root = None,
 ) -> None:
     """Score anyone's captions: corpus values as JSON, per-clip values as CSV.
 
-    Examples: `earwitness score captions.csv`, `earwitness score captions.csv --per-clip clips.csv`
+    Examples: `earwitness score captions.csv`, `earwitness score captions.csv --per-clip clips.csv`,
+    `earwitness score captions.csv --intervals`
     """
     from earwitness import scoring
     from pipeline.config.params import load_params
@@ -40,4 +45,8 @@ def score(
     if per_clip is not None:
         with delivering(per_clip) as temporary:
             write_clips(temporary, table.labels, scores.clips)
-    print(json.dumps(scores.corpus, indent=1))
+    found: dict[str, object] = {**scores.corpus}
+    if with_intervals:
+        for metric, (low, high) in scores.intervals().items():
+            found[metric] = {"value": scores.corpus[metric], "low": low, "high": high}
+    print(json.dumps(found, indent=1))

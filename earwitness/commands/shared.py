@@ -22,11 +22,12 @@ Root = Annotated[
 ]
 
 
-def _be_quiet(quiet: bool) -> None:
+def _be_quiet(quiet: bool) -> bool:
     """No progress bars (tqdm reads this when it is imported, which is later) and no warnings."""
     if quiet:
         os.environ["TQDM_DISABLE"] = "1"
         warnings.simplefilter("ignore")
+    return quiet
 
 
 Quiet = Annotated[

@@ -56,7 +56,9 @@ def _show(found: Summary) -> None:
         console.print(Padding(_examples(found.examples), (0, 0, 0, 2)))
     for kind, heading in (("captions", "Captions"), ("retrieval", "Search by text")):
         if scores := [score for score in found.scores if score.kind == kind]:
-            console.print(f"[bold]{heading}[/], scores × 100, more is better:")
+            known = any(score.around is not None for score in scores)
+            half = ", ± half of the 95 % interval" if known else ""
+            console.print(f"[bold]{heading}[/], scores × 100, more is better{half}:")
             console.print(Padding(_scores(scores), (0, 0, 1, 2)))
     for line in found.missing:
         console.print(f"[yellow]not made:[/] {escape(line)}", soft_wrap=True)
@@ -96,8 +98,9 @@ def _scores(scores: list[Score]) -> Table:
     for name in beside:
         table.add_column(Text(_YARDSTICKS.get(name, name)), header_style="dim", justify="right")
     for score in scores:
-        highest = Text(_number(score.highest)).append(f" {score.highest_system}", style="dim")
-        own = Text(_number(score.value), style="bold")
+        highest = Text(_number(score.highest)).append(_half(score.highest_around), style="dim")
+        highest.append(f" {score.highest_system}", style="dim")
+        own = Text(_number(score.value), style="bold").append(_half(score.around), style="dim")
         table.add_row(
             score.label, own, highest, *(_number(score.yardsticks.get(name)) for name in beside)
         )
@@ -105,6 +108,10 @@ def _scores(scores: list[Score]) -> Table:
 
 
 _YARDSTICKS = {"constant": "best\nconstant", "nearest": "nearest\nclip", "human": "a\nhuman"}
+
+
+def _half(value: float | None) -> str:
+    return "" if value is None else f" ±{100 * value:.1f}"
 
 
 def _number(value: float | None) -> str:

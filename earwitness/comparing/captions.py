@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from earwitness.comparing.loaded import Loaded, Side
+from earwitness.comparing.loaded import ComparedSystem, Loaded
 from earwitness.comparing.sources import Source
 from pipeline.config.evaluation import EvaluationConfig
 from pipeline.corpora.manifest import Manifest
@@ -30,7 +30,9 @@ LIMITS = ("fluency", "fluency_threshold", "fluency_penalty")  # settings of thos
 SAME = 1e-6  # two values that are one but for rounding
 
 
-def load(sides: Sequence[Side], dataset: str, settings: EvaluationConfig, tools: Tools) -> Loaded:
+def load(
+    sides: Sequence[ComparedSystem], dataset: str, settings: EvaluationConfig, tools: Tools
+) -> Loaded:
     """All sides' scores of the clips that they have in common.
 
     Raises:
@@ -57,7 +59,7 @@ class CaptionRun(NamedTuple):
     settings: Mapping[str, object]  # the section ``evaluation``
 
 
-def read_run(side: Side, dataset: str) -> CaptionRun:
+def read_run(side: ComparedSystem, dataset: str) -> CaptionRun:
     """Captions and per-clip values, by seed.
 
     Raises:

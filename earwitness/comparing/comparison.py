@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from earwitness.comparing import captions, rankings
-from earwitness.comparing.loaded import Loaded, Side
+from earwitness.comparing.loaded import ComparedSystem, Loaded
 from earwitness.comparing.sources import Revision, WorkingTree
 from earwitness.repository import Repository
 from pipeline.config.params import Params
@@ -121,17 +121,20 @@ def compare_systems(
     )  # fmt: skip
 
 
-def _sides(repository: Repository, systems: Sequence[str], rev: str | None) -> list[Side]:
+def _sides(repository: Repository, systems: Sequence[str], rev: str | None) -> list[ComparedSystem]:
     now = WorkingTree(repository.root)
     if rev is not None:
         if len(systems) > 2:
             raise EarwitnessError("--rev: name one system, or two: the first now, the second then")
-        return [Side(now, systems[0]), Side(Revision(repository, rev), systems[-1])]
+        return [
+            ComparedSystem(now, systems[0]),
+            ComparedSystem(Revision(repository, rev), systems[-1]),
+        ]
     if len(systems) < 2:
         raise EarwitnessError(f"{systems[0]}: name another to compare it with, or give --rev")
     if twice := [name for name in systems if systems.count(name) > 1]:
         raise EarwitnessError(f"{twice[0]} is named twice; give each once")
-    return [Side(now, name) for name in systems]
+    return [ComparedSystem(now, name) for name in systems]
 
 
 def _kind(params: Params, systems: Sequence[str], repository: Repository) -> Kind:

@@ -10,7 +10,7 @@ from earwitness.comparing.sources import Source
 from pipeline.metrics.intervals import Scored
 
 
-class Side(NamedTuple):
+class ComparedSystem(NamedTuple):
     """One system at one time."""
 
     source: Source

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earwitness.comparing.captions import seed_of
-from earwitness.comparing.loaded import Loaded, Side
+from earwitness.comparing.loaded import ComparedSystem, Loaded
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.intervals import SeedScores
@@ -29,7 +29,7 @@ class RankingRun(NamedTuple):
     ties: str
 
 
-def load(sides: Sequence[Side], dataset: str) -> Loaded:
+def load(sides: Sequence[ComparedSystem], dataset: str) -> Loaded:
     """All sides' ranks.
 
     Raises:
@@ -45,7 +45,7 @@ def load(sides: Sequence[Side], dataset: str) -> Loaded:
     return Loaded(found, runs[0].clips, seeds, warnings, {}, references)
 
 
-def read_ranking(side: Side, dataset: str) -> RankingRun:
+def read_ranking(side: ComparedSystem, dataset: str) -> RankingRun:
     """Ranks of the captions' clips and, where they were written, of the clips' captions.
 
     Raises:
