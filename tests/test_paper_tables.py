@@ -297,7 +297,7 @@ def test_progress_says_which_row_which_seed_and_what_remains() -> None:
     waiting = trainings(run)
     named = {job: str(each) for job, each in waiting.items() if job.startswith("train_captioner")}
     assert named["train_captioner@transformer-2-2"] == (
-        "transformer-2, ensemble-2 and 1 more rows, seed 2"
+        "transformer-2, ensemble-2 and 1 more, seed 2"
     )
     assert named["train_captioner@transformer-4-1"] == "ensemble-4, seed 1"
     assert len(named) == 2 * 4 and len(waiting) == 2 * 5  # and the retriever that all hear through

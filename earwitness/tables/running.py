@@ -81,7 +81,7 @@ class Training(NamedTuple):
     rows: tuple[str, ...]  # that it is trained for; none: for what others are trained on
 
     def __str__(self) -> str:
-        more = f" and {len(self.rows) - 2} more rows" if len(self.rows) > 2 else ""
+        more = f" and {len(self.rows) - 2} more" if len(self.rows) > 2 else ""
         return f"{', '.join(self.rows[:2]) or 'for all'}{more}, seed {self.seed}"
 
 
