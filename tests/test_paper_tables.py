@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from earwitness import recipes
 from earwitness.tables.reading import listing, read_table, read_tables
 from earwitness.tables.resolving import chosen_rows, code_of, own_values, runs_of
+from earwitness.tables.running import members, progress, trainings
 from pipeline.errors import EarwitnessError
 
 FOLDER = REPOSITORY / "recipes"
@@ -288,3 +289,36 @@ def test_a_name_that_is_no_table_has_the_nearest() -> None:
     with pytest.raises(EarwitnessError, match="no tables there"):
         read_table(FOLDER / "tables", "edtc-2")
     assert "tables" not in recipes.available(FOLDER, "paper")  # they are no recipes
+
+
+def test_progress_says_which_row_which_seed_and_what_remains() -> None:
+    rows = chosen_rows(TABLES["sjtu-3"], ["transformer-2", "ensemble-2", "ensemble-4"], "clotho")
+    (run,) = runs_of(TABLES["sjtu-3"], rows, "clotho", [1, 2], FOLDER)
+    waiting = trainings(run)
+    named = {job: str(each) for job, each in waiting.items() if job.startswith("train_captioner")}
+    assert named["train_captioner@transformer-2-2"] == (
+        "transformer-2, ensemble-2 and 1 more, seed 2"
+    )
+    assert named["train_captioner@transformer-4-1"] == "ensemble-4, seed 1"
+    assert len(named) == 2 * 4 and len(waiting) == 2 * 5  # and the retriever that all hear through
+    line = progress("Running stage 'train_captioner@transformer-4-1':\n", waiting)
+    assert line == "train_captioner@transformer-4-1 (ensemble-4, seed 1); 9 more trainings after it"
+    assert (
+        progress("Stage 'train_captioner@transformer-4-2' didn't change, skipping", waiting) == ""
+    )
+    cached = (
+        "Stage 'train_captioner@transformer-2-2' is cached - skipping run, checking out outputs"
+    )
+    assert progress(cached, waiting) == "" and len(waiting) == 7
+    assert progress("Running stage 'decode@clotho-ensemble-4':", waiting) == (
+        "decode@clotho-ensemble-4"
+    )
+    assert progress("epoch 1 of 3", waiting) == ""
+
+
+def test_search_by_captions_needs_its_captioner() -> None:
+    rows = chosen_rows(TABLES["cmu-10"], ["captions"], "soundscapes")
+    (run,) = runs_of(TABLES["cmu-10"], rows, "soundscapes", [1], FOLDER)
+    assert [*trainings(run)] == ["train_captioner@final-1"] and members(run, "captions") == [
+        "final"
+    ]

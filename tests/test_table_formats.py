@@ -155,6 +155,8 @@ def test_what_is_published_reads_back_and_prints_the_same(tmp_path: Path) -> Non
     ]  # fmt: skip
     again = read_made(paths[0])
     assert markdown(again) == markdown(table) and json_text(again) == json_text(table)
+    assert again.made()["more"].settings == {"a.b": 1}
+    assert json.loads(json_text(table))["settings"] == {"a.b": 1}  # once, as both rows have it
     assert "pipeline.x" not in paths[0].read_text(encoding="utf-8")  # its digest is there
     shown = (tmp_path / PAGE).read_text(encoding="utf-8")
     assert shown.startswith("# RowMetric\n") and shown.endswith("\n<!-- end -->\n\nMore.\n")

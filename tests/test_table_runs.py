@@ -19,9 +19,9 @@ from ruamel.yaml import YAML
 from tiny import TINY
 from typer.testing import CliRunner
 
-from earwitness import params_file
 from earwitness.cli import app
 from earwitness.tables.making import TableJob
+from tests.in_process import make_project, run_stages
 
 PAPER = {
     "kind": "paper",
@@ -167,18 +167,11 @@ def test_a_killed_table_goes_on_and_leaves_the_workspace_be(project: Project) ->
 
 
 def uninterrupted(project: Project) -> Path:
-    """DVC's own run of row one, in a clone with nothing in its cache."""
+    """A run of row one from nothing, by the same stages in this process."""
     whole = project.root.parent / "whole"
-    project.git("clone", "-q", str(project.root), str(whole), folder=project.root.parent)
     run = TableJob(project.root, "own-1", only=["one"], seeds=[1, 2]).runs[0]
-    (whole / "params.yaml").write_text(params_file.text(run.values), encoding="utf-8")
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", *run.targets],
-        cwd=whole,
-        env=project.environment,
-        check=True,
-        capture_output=True,
-    )
+    make_project(whole, run.params.model_dump(mode="json"))
+    run_stages(whole)
     return whole
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from earwitness.comparing import captions, rankings
 from earwitness.comparing.comparison import LEVEL, RESAMPLES
-from earwitness.comparing.loaded import Side
+from earwitness.comparing.loaded import ComparedSystem
 from earwitness.comparing.sources import WorkingTree
 from earwitness.tables.results import AgainstBase
 from pipeline.config.evaluation import EvaluationConfig
@@ -39,7 +39,9 @@ def against_base(
     chosen = {base: rows[base]} | {n: row for n, row in rows.items() if row.searches == kind}
     if len(chosen) < 2:
         return {}
-    sides = [Side(WorkingTree(row.tree, name), row.system) for name, row in chosen.items()]
+    sides = [
+        ComparedSystem(WorkingTree(row.tree, name), row.system) for name, row in chosen.items()
+    ]
     if kind:
         loaded = rankings.load(sides, dataset)
     else:

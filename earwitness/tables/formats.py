@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from earwitness.tables.made import MadeRow, MadeTable, scale
+from earwitness.tables.made import MadeRow, MadeTable, scale, written
 from earwitness.tables.results import RowMetric, RowResult
 
 NOTHING = "–"
@@ -104,11 +104,7 @@ def csv_text(table: MadeTable) -> str:
 
 def json_text(table: MadeTable) -> str:
     """All of it, with what it was made with; what ``tables/*.json`` hold."""
-    values = table.model_dump(mode="json")
-    for row in values["rows"].values():
-        if row["result"]:
-            row["result"]["code"] = {}  # a digest stands for it
-    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(written(table), indent=1, ensure_ascii=False) + "\n"
 
 
 FORMATS: Mapping[str, Callable[[MadeTable], str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -39,6 +40,7 @@ class MadeTable(Section):
     columns: dict[str, str]  # as printed → metric
     base: str | None
     seeds: tuple[int, ...]
+    settings: dict[str, Any] = Field(default_factory=dict)  # in a file: those of all rows
     rows: dict[str, MadeRow]
 
     def made(self) -> dict[str, RowResult]:
@@ -115,7 +117,34 @@ def read_made(path: Path) -> MadeTable:
     Raises:
         EarwitnessError: it is not there, or not in form.
     """
-    return parse_section(MadeTable, read_json(path, HINT), str(path))
+    table = parse_section(MadeTable, read_json(path, HINT), str(path))
+    rows = {
+        name: row.model_copy(update={"result": _with_settings(row.result, table.settings)})
+        for name, row in table.rows.items()
+    }
+    return table.model_copy(update={"rows": rows, "settings": {}})
+
+
+def written(table: MadeTable) -> dict[str, Any]:
+    """As a file has it: settings of all rows once, and of the code its digest alone."""
+    values = table.model_dump(mode="json")
+    results = [row["result"] for row in values["rows"].values() if row["result"]]
+    first = results[0]["settings"] if results else {}
+    shared = {
+        key: value
+        for key, value in first.items()
+        if all(key in each["settings"] and each["settings"][key] == value for each in results)
+    }
+    for each in results:
+        each["settings"] = {k: v for k, v in each["settings"].items() if k not in shared}
+        each["code"] = {}
+    return values | {"settings": shared}
+
+
+def _with_settings(result: RowResult | None, shared: Mapping[str, Any]) -> RowResult | None:
+    if result is None:
+        return None
+    return result.model_copy(update={"settings": {**shared, **result.settings}})
 
 
 def _paper_dataset(rows: Iterable[TableRow], dataset: str) -> str | None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from earwitness.repair import repaired
+from earwitness.repair import repaired, running_dvc
 from earwitness.tables.resolving import TableRun
 from earwitness.tables.workplace import CodeRevision, Workplace
 from pipeline.errors import EarwitnessError
@@ -55,8 +55,9 @@ def run_experiment(
     """
     with exclusive(workplace.lock):
         workplace.prepare(run, revision)
-        for line in repaired(workplace.tree):
-            say(line)
+        if running_dvc(workplace.root) is None:  # what is repaired in the cache is also another's
+            for line in repaired(workplace.tree):
+                say(line)
         waiting = trainings(run)
         with workplace.log.open("w", encoding="utf-8") as log:
             lines = deque[str](maxlen=KEPT)
@@ -77,19 +78,37 @@ class Training(NamedTuple):
     name: str
     seed: int
     plan: str  # below data/plans
+    rows: tuple[str, ...]  # that it is trained for; none: for what others are trained on
 
     def __str__(self) -> str:
-        return f"{self.name}, seed {self.seed}"
+        more = f" and {len(self.rows) - 2} more" if len(self.rows) > 2 else ""
+        return f"{', '.join(self.rows[:2]) or 'for all'}{more}, seed {self.seed}"
 
 
 def trainings(run: TableRun) -> dict[str, Training]:
     """DVC's name of the job → what it trains."""
-    return {
-        f"{stage}@{name}-{seed}": Training(name, seed, f"{section}/{name}/{seed}.json")
-        for stage, section in TRAINED.items()
-        for name in getattr(run.params, section)
-        for seed in run.params.seeds
-    }
+    needed = {row: members(run, row) for row in run.rows}
+    found = {}
+    for stage, section in TRAINED.items():
+        for name in getattr(run.params, section):
+            rows = tuple(row for row, names in needed.items() if name in names)
+            for seed in run.params.seeds:
+                plan = f"{section}/{name}/{seed}.json"
+                found[f"{stage}@{name}-{seed}"] = Training(name, seed, plan, rows)
+    return found
+
+
+def members(run: TableRun, row: str) -> list[str]:
+    """The captioners or retrievers of a row's system, and what those are trained further from."""
+    named, params = run.rows[row], run.params
+    if named.system:
+        names = [*params.systems[named.system].captioners]
+        bases = {name: each.captioner for name, each in params.finetuned.items()}
+    else:
+        system = params.retrieval_systems[named.retrieval_system or ""]
+        names = [*system.retrievers, *([system.captions_of] if system.captions_of else [])]
+        bases = {name: each.retriever for name, each in params.adapted.items()}
+    return [*names, *(bases[name] for name in names if name in bases)]
 
 
 def done_trainings(workplace: Workplace, run: TableRun) -> list[str]:
@@ -120,8 +139,8 @@ def progress(line: str, waiting: dict[str, Training]) -> str:
         return ""
     if (training := waiting.pop(match[1], None)) is None:
         return match[1]
-    rest = f"; {len(waiting)} more trainings after it" if waiting else ""
-    return f"{match[1]} ({training}){rest}"
+    more = f"{len(waiting)} more training{'s' if len(waiting) > 1 else ''}"
+    return f"{match[1]} ({training})" + (f"; {more} after it" if waiting else "")
 
 
 def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
@@ -209,18 +228,10 @@ def times_of(workplace: Workplace, run: TableRun, row: str) -> list[StageTime]:
 
 def _plans(workplace: Workplace, run: TableRun, row: str) -> Iterator[Path]:
     """The plans of what is trained for a row, for others too, and of its captions."""
-    named, params = run.rows[row], run.params
-    names: list[str] = []
-    if named.system:
-        members = params.systems[named.system].captioners
-        tuned = params.finetuned
-        names = [*members, *(tuned[name].captioner for name in members if name in tuned)]
-        yield workplace.plans / "systems" / f"{run.dataset}-{named.system}.json"
-    if named.retrieval_system:
-        names = [*params.retrieval_systems[named.retrieval_system].retrievers]
-        names += [params.adapted[name].retriever for name in names if name in params.adapted]
+    if system := run.rows[row].system:
+        yield workplace.plans / "systems" / f"{run.dataset}-{system}.json"
     for training in trainings(run).values():
-        if training.name in names:
+        if row in training.rows:
             yield workplace.plans / training.plan
 
 
