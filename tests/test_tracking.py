@@ -19,6 +19,7 @@ from pipeline.config.params import parse_params
 from pipeline.config.plans import TrainingPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.errors import EarwitnessError
+from pipeline.planning import PHASES, Context
 from pipeline.planning.code import code_digests
 from pipeline.tracking.registry import MODULES, Tracking
 from pipeline.tracking.run import RunName
@@ -28,6 +29,7 @@ from pipeline.training.jobs import Save, run_job
 from pipeline.training.loop import Task
 from tests.conftest import REPOSITORY
 from tests.test_training import Line, Points
+from tests.tiny import TINY
 
 TRAINING = OptimisationConfig(
     epochs=4, learning_rate=0.1, validations_per_epoch=1, average_epochs=2, patience_epochs=9
@@ -231,6 +233,19 @@ def test_a_tracker_that_is_not_installed_is_said_in_one_line(
         f"tracking: {tracker} needs {lacking}: pip install 'earwitness[{tracker}]', or set "
         "tracking to none"
     )
+
+
+def test_planning_says_so_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of the plans; no manifest is read for it."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else find(name, *a)
+    )
+    params = parse_params({**TINY, "tracking": "wandb"})
+    with pytest.raises(EarwitnessError, match="tracking: wandb needs wandb: pip install"):
+        PHASES["tagging"](Context(params, {}, REPOSITORY, tmp_path))
 
 
 @pytest.mark.parametrize("where", ["__init__", "log", "close"])
