@@ -32,7 +32,7 @@ def main() -> None:
         write_histograms(made, folder)
     with replacing_folder(paths.CURVES) as folder:
         for group in curves.groups(made):
-            for model in group["trained"]:
+            for model in filter(lambda each: each["score"], group["trained"]):
                 name = "-".join(filter(None, (model["name"], model["seed"])))
                 write_atomic(folder / group["kind"] / f"{name}.csv", _plotted(model))
 

@@ -27,8 +27,8 @@ export function start(root, { datasets }) {
   }
 
   function tools() {
-    const again = () => { tools(); update(); };
-    const select = (label, key, options) => choose(label, options, wish[key], (value) => { wish[key] = value; again(); });
+    const select = (label, key, options) => choose(label, options, wish[key], (value) => { wish[key] = value; tools(); update(); });
+    const order = (label, key, options) => choose(label, options, wish[key], (value) => reorder({ [key]: value }));
     const focused = document.activeElement?.closest?.("#clip-tools [data-tool]")?.dataset.tool;
     const sorts = [["clip", "clip"], set.own.length > 1 && ["words", "disagreement"],
       set.metrics.length && ["score", "a score"], set.metrics.length && set.own.length > 1 && ["spread", "difference of scores"]];
@@ -43,15 +43,24 @@ export function start(root, { datasets }) {
         el("input", { type: "search", id: "clip-filter", value: wish.text, placeholder: "words, or a clip's name",
           oninput: (event) => { wish.text = event.target.value; update(); } })),
       event: set.events.length > 0 && select("Event", "event", [["", "any"], ...set.events]),
-      sort: select("Sort by", "sort", sorts.filter(Boolean)),
-      metric: ["score", "spread"].includes(wish.sort) && select("Score", "metric", set.metrics.map((m) => [m.name, m.label])),
-      system: (set.own.length > 1 && wish.sort === "score") && select("Of", "system", set.own.map((own) => own.name)),
-      down: wish.sort !== "clip" && el("button", { type: "button", id: "clip-order", onclick: () => { wish.down = !wish.down; again(); } },
+      sort: order("Sort by", "sort", sorts.filter(Boolean)),
+      metric: ["score", "spread"].includes(wish.sort) && order("Score", "metric", set.metrics.map((m) => [m.name, m.label])),
+      system: (set.own.length > 1 && wish.sort === "score") && order("Of", "system", set.own.map((own) => own.name)),
+      down: wish.sort !== "clip" && el("button", { type: "button", id: "clip-order", onclick: () => reorder({ down: !wish.down }) },
         wish.down ? "Highest first" : "Lowest first"),
     };
     const box = find("#clip-tools");
     fill(box, Object.entries(parts).map(([name, part]) => part && el("div", { "data-tool": name }, part)));
     if (focused) box.querySelector(`[data-tool="${focused}"] :is(select, input, button)`)?.focus();
+  }
+
+  /** Another order: its first clip is opened. */
+  function reorder(changes) {
+    Object.assign(wish, changes);
+    shown = null;
+    remember({ clip: null });
+    tools();
+    update();
   }
 
   function update() {
@@ -98,7 +107,7 @@ export function start(root, { datasets }) {
     k: ["clip before", () => rows.step(-1)],
     " ": ["play or pause", () => { if (sound?.audio) sound.audio.paused ? sound.audio.play() : sound.audio.pause(); }],
     "/": ["search the clips", () => find("#clip-filter").focus()],
-    s: ["sort by disagreement", () => { if (set.own.length > 1) { wish.sort = "words"; tools(); update(); } }],
+    s: ["sort by disagreement", () => { if (set.own.length > 1) reorder({ sort: "words", down: true }); }],
   });
   find("#clip-tools").addEventListener("keydown", (event) => {
     if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "clip-filter")) find("#clip-list").focus();
@@ -163,9 +172,11 @@ function sorted(clips, set, wish) {
 
 function row(clip, set, wish) {
   const first = set.own.find((own) => own.name === wish.system) ?? set.own[0];
-  const value = wish.sort === "clip" ? (set.metrics.length && first ? scoreOf(first, clip, wish.seed, set.metrics[0].name) : null) : valueOf(clip, set, wish);
+  const byClip = wish.sort === "clip";
+  const metric = set.metrics[0];
+  const value = !byClip ? valueOf(clip, set, wish) : metric && first ? scoreOf(first, clip, wish.seed, metric.name) : null;
   return [
-    el("span", { class: "row-head" }, quoted(clip.id, { class: "row-name" }), value === null ? null : el("span", { class: "faint" }, value.toFixed(2))),
+    el("span", { class: "row-head" }, quoted(clip.id, { class: "row-name" }), value === null ? null : el("span", { class: "faint row-value" }, byClip ? `${metric.label} ${value.toFixed(2)}` : value.toFixed(2))),
     quoted((first && captionOf(first, clip, wish.seed)) ?? clip.references[0] ?? "", { class: "row-caption faint" }),
   ];
 }
