@@ -41,7 +41,7 @@ def _plotted(model: Mapping[str, Any]) -> str:
     """``score`` is what the best epoch was chosen by."""
     columns = model["columns"]
     rows = zip(columns["epoch"], columns["total"], columns[model["score"]], strict=True)
-    lines = [f"{epoch:.0f},{loss},{score}\n" for epoch, loss, score in rows]
+    lines = [f"{epoch:.8g},{loss:.8g},{score:.8g}\n" for epoch, loss, score in rows]
     return "".join(["epoch,loss,score\n", *lines])
 
 
