@@ -32,7 +32,7 @@ def main() -> None:
         write_histograms(made, folder)
     with replacing_folder(paths.CURVES) as folder:
         for group in curves.groups(made):
-            for model in group["trained"]:
+            for model in filter(lambda each: each["score"], group["trained"]):
                 name = "-".join(filter(None, (model["name"], model["seed"])))
                 write_atomic(folder / group["kind"] / f"{name}.csv", _plotted(model))
 
@@ -41,7 +41,7 @@ def _plotted(model: Mapping[str, Any]) -> str:
     """``score`` is what the best epoch was chosen by."""
     columns = model["columns"]
     rows = zip(columns["epoch"], columns["total"], columns[model["score"]], strict=True)
-    lines = [f"{epoch:.0f},{loss},{score}\n" for epoch, loss, score in rows]
+    lines = [f"{epoch:.8g},{loss:.8g},{score:.8g}\n" for epoch, loss, score in rows]
     return "".join(["epoch,loss,score\n", *lines])
 
 

@@ -160,7 +160,9 @@ def test_clips_are_walked_through_and_played_by_the_keyboard(browser: Any, repor
         assert 5 < head < 100
         page.keyboard.press("j")  # another clip stops it, and is another sound
         until(page, "document.querySelector('#clip audio')?.duration > 1")
+        page.focus("#clip audio")  # as after a click on its controls
         page.keyboard.press("k")
+        assert chosen(page) == "rain"
         page.focus("#clip-list")
         page.keyboard.press("End")
         assert chosen(page) == "hostile"
@@ -294,14 +296,43 @@ def test_hostile_text_stays_text(browser: Any, report: Path) -> None:
         assert rows(page) == ["hostile"]
 
 
-def test_print_has_all_parts(browser: Any, report: Path) -> None:
-    with opened(browser, report) as page:
-        page.emulate_media(media="print")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        for view in VIEWS:
+def test_print_has_what_was_not_opened_too(browser: Any, report: Path) -> None:
+    with opened(browser, report, scheme="dark") as page:
+        page.click("#theme")
+        page.click("#theme")  # dark by choice: paper is light all the same
+        for view in ("scores", "curves", "settings"):
             ready(page, view)
+        page.emulate_media(media="print")
+        for view in ("scores", "curves", "settings"):
             assert page.is_visible(f"#{view}-title")
         assert not page.is_visible("nav") and page.is_visible(".chart")
+        page.set_viewport_size({"width": 794, "height": 1123})  # A4
+        assert page.evaluate("document.documentElement.scrollWidth") == 794
+        colour = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
+        assert colour == "rgb(22, 32, 31)"
+
+
+def test_the_results_are_skipped_to(browser: Any, report: Path) -> None:
+    with opened(browser, report, "curves") as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        assert page.url.endswith("#curves") and page.is_visible(".chart")
+
+
+def test_a_part_that_fails_says_so_and_the_others_open(browser: Any, report: Path) -> None:
+    broken = report.with_name("broken.html")
+    text = report.read_text(encoding="utf-8")
+    at = text.index('id="data-curves">') + len('id="data-curves">')
+    broken.write_text(text[:at] + "AAAA" + text[at:], encoding="utf-8")
+    page = browser.new_page()
+    page.goto(broken.as_uri() + "#curves")
+    ready(page, "curves")
+    assert "This part cannot be shown" in page.inner_text("#view-curves [role=alert]")
+    page.click("nav [data-view=scores]")
+    ready(page, "scores")
+    assert systems(page) == ["alpha", "beta", "gamma"]
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -315,6 +346,7 @@ def test_it_is_accessible_and_fits(
             if view == "clips":
                 until(page, "!!document.querySelector('#clip audio')")
             found = axe.Axe().run(page)
+            assert len(found.response["passes"]) > 10  # that it looked at all
             assert found.violations_count == 0, f"{view}: {found.generate_report()}"
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width == size["width"], f"{view} is {width} wide"

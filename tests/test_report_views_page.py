@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from earwitness.report import attention
-from earwitness.report.assembly import page as assembled
 from earwitness.report.run import Run
+from tests.report_run import CHROMIUM, PHONE, opened, started, until, write_report
 from tests.report_views_run import QUERIES, models_run, ranked_run
 from tests.test_report_views import unpacked
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PLAYING = "[...document.querySelectorAll('audio')].some((audio) => !audio.paused)"
 
 
@@ -28,65 +23,32 @@ PLAYING = "[...document.querySelectorAll('audio')].some((audio) => !audio.paused
 def models(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("models")
     (folder / "outside").mkdir()
-    return written(models_run(folder / "run", folder / "outside"))
+    run = models_run(folder / "run", folder / "outside")
+    write_report(run)
+    return run
 
 
 @pytest.fixture(scope="module")
 def ranked(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return written(ranked_run(tmp_path_factory.mktemp("ranked") / "run"))
-
-
-def written(run: Run) -> Run:
-    (run.data / "report.html").write_text(assembled(run), encoding="utf-8")
+    run = ranked_run(tmp_path_factory.mktemp("ranked") / "run")
+    write_report(run)
     return run
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
+    with started() as chromium:
         yield chromium
-        chromium.close()
 
 
-@contextmanager
-def opened(
-    browser: Any, run: Run, view: str, size: Any = DESKTOP, scheme: str = "light"
-) -> Iterator[Any]:
-    """The page at a view; at the end it must have had no error and asked for nothing."""
-    context = browser.new_context(viewport=size, color_scheme=scheme)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith(("file:", "blob:", "data:"))
-        else problems.append(request.url),
-    )  # fmt: skip
-    page.goto(f"{(run.data / 'report.html').as_uri()}#{view}")
-    page.wait_for_selector(f"#view-{view.split('?')[0]}[data-ready]")
-    yield page
-    context.close()
-    assert not problems
-
-
-def until(page: Any, true: str) -> None:
-    """Waits; the page's policy forbids Playwright's own way to ask again, which needs ``eval``."""
-    for _ in range(200):
-        if page.evaluate(true):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"still not: {true}")
+def page_of(run: Run) -> Path:
+    return run.data / "report.html"
 
 
 def test_words_are_gone_through_and_played(browser: Any, models: Run) -> None:
     (found,) = attention.data(models)["datasets"]
     clip = found["clips"][1]
-    with opened(browser, models, f"attention?clip={clip}&system=three") as page:
+    with opened(browser, page_of(models), f"attention?clip={clip}&system=three") as page:
         page.wait_for_selector("#attention .word")
         words = page.locator("#attention .word")
         assert words.all_inner_texts() == ["two", "bells", "ring"]
@@ -114,7 +76,7 @@ def test_the_brightest_of_a_strip_is_where_the_word_looked(browser: Any, models:
     clip = found["clips"][0]
     own = next(system for system in found["systems"] if system["name"] == "alone")
     weights = unpacked(own["clips"][clip])
-    with opened(browser, models, f"attention?clip={clip}&system=alone") as page:
+    with opened(browser, page_of(models), f"attention?clip={clip}&system=alone") as page:
         page.wait_for_selector("#attention .word")
         brightest = page.evaluate("""() => [...document.querySelectorAll("#attention .strip")].map(
           (canvas) => {
@@ -131,7 +93,7 @@ def test_the_brightest_of_a_strip_is_where_the_word_looked(browser: Any, models:
 
 
 def test_edtcs_encoder_is_shown_and_the_choice_of_system_is_kept(browser: Any, models: Run) -> None:
-    with opened(browser, models, "attention") as page:
+    with opened(browser, page_of(models), "attention") as page:
         page.wait_for_selector("#attention h3")
         page.get_by_label("Read by").select_option("fused")
         page.wait_for_selector("#attention .square")
@@ -151,7 +113,7 @@ def test_edtcs_encoder_is_shown_and_the_choice_of_system_is_kept(browser: Any, m
 def test_a_query_is_found_and_the_right_clip_stands_beyond_the_tenth(
     browser: Any, ranked: Run
 ) -> None:
-    with opened(browser, ranked, "retrieval") as page:
+    with opened(browser, page_of(ranked), "retrieval") as page:
         page.wait_for_selector("#query .hit")
         assert page.locator("#query-list [role=option]").count() == len(QUERIES)
         page.keyboard.press("/")
@@ -181,7 +143,7 @@ def test_a_query_is_found_and_the_right_clip_stands_beyond_the_tenth(
 
 
 def test_queries_by_keys_and_by_rank(browser: Any, ranked: Run) -> None:
-    with opened(browser, ranked, "retrieval?query=2") as page:
+    with opened(browser, page_of(ranked), "retrieval?query=2") as page:
         page.wait_for_selector("#query .hit")
         assert page.inner_text("#query h3") == QUERIES[1]
         page.locator("h2:visible").click()
@@ -201,14 +163,14 @@ def test_queries_by_keys_and_by_rank(browser: Any, ranked: Run) -> None:
 
 
 def test_markup_in_a_query_is_text(browser: Any, ranked: Run) -> None:
-    with opened(browser, ranked, "retrieval?query=5") as page:
+    with opened(browser, page_of(ranked), "retrieval?query=5") as page:
         page.wait_for_selector("#query .hit")
         assert page.locator("#query h3 b").count() == 0
         assert "<b>bold</b>" in page.inner_text("#query h3")
 
 
 def test_the_gap_closes_when_the_means_are_subtracted(browser: Any, models: Run) -> None:
-    with opened(browser, models, "space") as page:
+    with opened(browser, page_of(models), "space") as page:
         page.wait_for_selector("#space svg circle[data-pair]")
         assert page.locator("#space circle[data-pair]").count() == 4
         before = page.locator("#space svg[role=img]").get_attribute("aria-label")
@@ -234,7 +196,7 @@ def test_axe_finds_nothing_serious_and_a_phone_cuts_nothing(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     run = ranked if view == "retrieval" else models
-    with opened(browser, run, view, PHONE, scheme) as page:
+    with opened(browser, page_of(run), view, PHONE, scheme) as page:
         until(page, f"document.querySelector('#view-{view} audio')"
                     f" || document.querySelector('#view-{view} svg')")  # fmt: skip
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -15,7 +15,7 @@ WRITTEN = ("dvc.lock", "metrics", "intervals")
 
 
 @dataclass(frozen=True)
-class Revision:
+class GitCommit:
     """A commit: its short name, its date (ISO 8601) and the first line of its message."""
 
     name: str
@@ -23,10 +23,10 @@ class Revision:
     subject: str
 
 
-def read_revision(root: Path, chosen: str = "HEAD") -> Revision | None:
+def read_revision(root: Path, chosen: str = "HEAD") -> GitCommit | None:
     """The commit that is checked out at ``root``; None where there is no git, or no commit."""
     shown = _git(root, "log", "-1", "--format=%h%x00%cI%x00%s", chosen, "--")
-    return Revision(*shown.strip("\n").split("\0", 2)) if shown else None
+    return GitCommit(*shown.strip("\n").split("\0", 2)) if shown else None
 
 
 def changed_files(root: Path) -> list[str]:
@@ -36,7 +36,7 @@ def changed_files(root: Path) -> list[str]:
     return sorted(entry[3:] for entry in shown.split("\0") if entry)
 
 
-def earlier_params(root: Path, now: Any) -> tuple[Revision, Any] | None:
+def earlier_params(root: Path, now: Any) -> tuple[GitCommit, Any] | None:
     """The last committed ``params.yaml`` that says something else than ``now``, and its commit."""
     shown = _git(root, "log", "-20", "--format=%H", "--", "params.yaml") or ""
     for commit in shown.split():

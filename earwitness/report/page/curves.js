@@ -6,7 +6,7 @@ import { choose, el, fill, number, quoted } from "report/dom.js";
 
 const LABELS = { validation_cider_d: "CIDEr-D (validation)", validation_map10: "mAP@10 (validation)",
   validation_map: "mAP (validation)", total: "training loss", learning_rate: "learning rate", gradient_norm: "gradient's norm" };
-const label = (column) => LABELS[column] ?? column.replace(/^validation_(.*)/, "$1 (validation)").replaceAll("_", " ");
+const label = (column) => LABELS[column] ?? (column ?? "").replace(/^validation_(.*)/, "$1 (validation)").replaceAll("_", " ");
 const STAGES = { captioners: ["train_captioner", "finetune"], retrievers: ["train_retriever"], encoders: ["tagging"] };
 
 export async function start(root, { groups }) {

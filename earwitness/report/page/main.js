@@ -1,12 +1,14 @@
 // The frame: which view is open, light or dark, keys. A view's script runs when it is first opened.
 
 import { data } from "report/data.js";
+import { el } from "report/dom.js";
 import { help, keys, listen } from "report/keys.js";
 import { go, state, tell } from "report/state.js";
 
 const links = [...document.querySelectorAll("nav a[data-view]")];
 const views = links.map((link) => link.dataset.view);
 const started = new Map();
+const PRINTED = ["scores", "curves", "settings"]; // on paper also where they were never opened
 
 const start = (view) => {
   if (!started.has(view)) started.set(view, run(view));
@@ -19,7 +21,7 @@ async function run(view) {
     const [module, values] = await Promise.all([import(`report/${view}.js`), data(view)]);
     await module.start(root, values);
   } catch (error) {
-    document.getElementById("failed").textContent = `This part cannot be shown: ${error.message}`;
+    root.prepend(el("p", { role: "alert" }, `This part cannot be shown: ${error.message}`));
     throw error;
   } finally {
     root.dataset.ready = "";
@@ -27,11 +29,7 @@ async function run(view) {
 }
 
 async function open() {
-  const wanted = state().view;
-  if (!views.includes(wanted)) {
-    if (wanted !== "main") history.replaceState(null, "", `#${views[0]}`);
-    if (wanted === "main") return; // the skip link
-  }
+  if (!views.includes(state().view)) history.replaceState(null, "", `#${views[0]}`);
   const { view } = state();
   for (const link of links) {
     const own = link.dataset.view === view;
@@ -58,7 +56,10 @@ function theme() {
 }
 
 addEventListener("hashchange", open);
-addEventListener("beforeprint", () => { for (const view of views) start(view); });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which view is open
+  document.getElementById("main").focus();
+});
 document.getElementById("help-button").addEventListener("click", help);
 keys("", {
   "?": ["these keys", help],
@@ -68,4 +69,4 @@ keys("", {
 });
 theme();
 listen();
-open();
+open().then(() => setTimeout(() => { for (const view of PRINTED) if (views.includes(view)) start(view); }, 500));
