@@ -160,7 +160,9 @@ def test_clips_are_walked_through_and_played_by_the_keyboard(browser: Any, repor
         assert 5 < head < 100
         page.keyboard.press("j")  # another clip stops it, and is another sound
         until(page, "document.querySelector('#clip audio')?.duration > 1")
+        page.focus("#clip audio")  # as after a click on its controls
         page.keyboard.press("k")
+        assert chosen(page) == "rain"
         page.focus("#clip-list")
         page.keyboard.press("End")
         assert chosen(page) == "hostile"
@@ -304,6 +306,8 @@ def test_print_has_what_was_not_opened_too(browser: Any, report: Path) -> None:
         for view in ("scores", "curves", "settings"):
             assert page.is_visible(f"#{view}-title")
         assert not page.is_visible("nav") and page.is_visible(".chart")
+        page.set_viewport_size({"width": 794, "height": 1123})  # A4
+        assert page.evaluate("document.documentElement.scrollWidth") == 794
         colour = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
         assert colour == "rgb(22, 32, 31)"
 

@@ -13,15 +13,16 @@ export function keys(view, calls) {
 }
 
 const typing = (target) =>
-  target.isContentEditable || ["TEXTAREA", "SELECT", "AUDIO"].includes(target.tagName) ||
+  target.isContentEditable || ["TEXTAREA", "SELECT"].includes(target.tagName) ||
   (target.tagName === "INPUT" && !["checkbox", "radio", "button"].includes(target.type));
 
 export function listen() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     if (document.querySelector("dialog[open]")) return;
-    const presses = ["BUTTON", "A", "SUMMARY", "INPUT"].includes(event.target.tagName);
+    const presses = ["BUTTON", "A", "SUMMARY", "INPUT", "AUDIO"].includes(event.target.tagName);
     if (presses && [" ", "Enter"].includes(event.key)) return; // it is the button's own
+    if (event.target.tagName === "AUDIO" && event.key.startsWith("Arrow")) return;
     for (const view of [state().view, ""]) {
       const found = (known.get(view) ?? []).find(([key]) => key === event.key);
       if (found) {

@@ -88,7 +88,8 @@ function drawn(table, state, draw) {
 
 function name(row, table) {
   const plain = row.yardstick ? row.system.replace(/^yardstick_/, "") : row.system;
-  const seeds = row.seeds.length > 1 ? el("span", { class: "faint small" }, ` ${row.seeds.length} seeds`) : null;
+  const several = row.seeds.length > 1 && !row.yardstick;
+  const seeds = several ? el("span", { class: "faint small seeds" }, `${row.seeds.length} seeds`) : null;
   if (table.kind === "retrieval") return [quoted(plain), seeds];
   const query = new URLSearchParams({ dataset: table.dataset, system: row.system });
   return [el("a", { href: `#clips?${query}`, title: "its captions" }, quoted(plain)), seeds];
