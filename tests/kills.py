@@ -117,7 +117,7 @@ JOBS = (
     Job("decode", ("soundscapes", "one"), ("data/predictions/soundscapes/one.csv",)),
     Job("evaluate", ("soundscapes",), ("data/scores/soundscapes", "metrics/soundscapes")),
     Job("rank", ("soundscapes",), ("data/rankings/soundscapes", "metrics/retrieval/soundscapes")),
-    Job("report", (), ("data/report.html", "data/curves")),
+    Job("report", (), ("data/report.html", "data/curves", "data/histograms")),
 )  # fmt: skip
 
 
