@@ -129,7 +129,7 @@ JOBS = (
             "intervals/retrieval/soundscapes",
         ),
     ),
-    Job("report", (), ("data/report.html", "data/curves")),
+    Job("report", (), ("data/report.html", "data/curves", "data/histograms")),
 )  # fmt: skip
 
 

@@ -57,10 +57,7 @@ def test_repro_leaves_scores_and_has_nothing_more_to_do(project: Project) -> Non
 def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
     shown = json.loads(project.dvc("plots", "show", "--json"))
     assert not shown.get("errors")
-    plots = {
-        name: json.loads(one["content"]) if isinstance(one["content"], str) else one["content"]
-        for name, (one,) in shown["data"].items()
-    }
+    plots = {name: filled(one) for name, (one,) in shown["data"].items()}
     models = project.root / "data" / "models"
     for kind, score in (
         ("encoders", "validation_map"),
@@ -75,6 +72,12 @@ def test_dvc_draws_a_curve_of_every_training(project: Project) -> None:
             assert [(at["epoch"], at["score"]) for at in plot["data"]["values"]] == rows
     check_histograms(project.root, plots)
     assert not plots
+
+
+def filled(plot: dict[str, Any]) -> dict[str, Any]:
+    """A template with its data; DVC gives its own as text, and a user's as it was read."""
+    content = plot["content"]
+    return json.loads(content) if isinstance(content, str) else content
 
 
 def check_histograms(root: Path, plots: dict[str, Any]) -> None:
@@ -182,7 +185,7 @@ def test_a_fuser_setting_reruns_only_what_has_a_fuser(project: Project) -> None:
     }
     shown = json.loads(project.dvc("plots", "diff", "--json"))
     (plot,) = shown["data"]["data/histograms/soundscapes/cider_d.csv"]
-    values = json.loads(plot["content"])["data"]["values"]
+    values = filled(plot)["data"]["values"]
     assert {value["rev"] for value in values} == {"workspace", "HEAD"}
     project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
