@@ -29,6 +29,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.kinds import accuracy
+from earwitness import params_file
 from earwitness.retrieval import RetrievalSystem
 from earwitness.spaces import open_space
 from pipeline.corpora.manifest import Clip
@@ -141,8 +142,8 @@ def yamnets_labels(folder: Path) -> Path:
     return path
 
 
-def trained(recipe: str, dataset: str, seeds: Sequence[int], captioner: str) -> Path:
-    """A clone where a recipe is trained with each seed; returns the folder of what it wrote."""
+def trained(recipe: str, dataset: str, seeds: Sequence[int], systems: Sequence[str]) -> Path:
+    """A clone where a recipe's systems are trained with each seed; returns its captions' folder."""
     clone = FOLDER / f"{recipe}-{dataset}"
     FOLDER.mkdir(parents=True, exist_ok=True)
     link = FOLDER / "shared"  # the recipes name ../shared
@@ -153,25 +154,29 @@ def trained(recipe: str, dataset: str, seeds: Sequence[int], captioner: str) -> 
         tools = REPOSITORY / "data" / "tools"
         (clone / "data").mkdir(exist_ok=True)
         (clone / "data" / "tools").symlink_to(tools)
-    for command in (
-        [sys.executable, "-m", "earwitness", "recipe", recipe, dataset],
-        ["dvc", "repro", "plan@captioners"],
-        [sys.executable, "-m", "stages.plan", "systems"],
-        [sys.executable, "-m", "benchmarks.seeds", *map(str, seeds), "--only", captioner],
-    ):
-        own = {**os.environ, "PYTHONPATH": str(clone)}
-        subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
-    return clone / "data" / "partial" / "seeds" / "default"
+    jobs = [f"decode@realsounds-{system}" for system in systems]
+    run(clone, sys.executable, "-m", "earwitness", "recipe", recipe, dataset)
+    params = params_file.read(clone / "params.yaml")
+    params["seeds"] = [*seeds]
+    with (clone / "params.yaml").open("w", encoding="utf-8") as stream:
+        params_file.yaml().dump(params, stream)
+    run(clone, "dvc", "repro", *jobs)
+    return clone / "data" / "predictions" / "realsounds"
+
+
+def run(clone: Path, *command: str) -> None:
+    own = {**os.environ, "PYTHONPATH": str(clone)}
+    subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
 
 
 def right_kinds(folder: Path, seeds: Sequence[int], system: str, clips: Clips) -> list[float]:
     """Of a system's captions, by seed."""
     by_name = dict(zip([path.name for path in clips.files], clips.kinds, strict=True))
+    with (folder / f"{system}.csv").open(encoding="utf-8") as stream:
+        every = list(csv.DictReader(stream))
     shares = []
     for seed in seeds:
-        path = folder / str(seed) / "predictions" / "realsounds" / f"{system}.csv"
-        with path.open(encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = [row for row in every if row["seed"] == str(seed)]
         own = [_clip(by_name, row["clip_id"]) for row in rows]
         shares.append(accuracy([row["caption"] for row in rows], own, clips.known))
     return shares
@@ -215,11 +220,11 @@ def main(
         "chance": chance(clips.kinds),
     }
     if not search_only:
-        for recipe, dataset, captioner, systems in (
-            ("listen", "realsounds", "listen", LISTEN),
-            ("edtc", "realsounds-ced", "edtc", ("edtc",)),
+        for recipe, dataset, systems in (
+            ("listen", "realsounds", LISTEN),
+            ("edtc", "realsounds-ced", ("edtc",)),
         ):
-            folder = trained(recipe, dataset, seeds, captioner)
+            folder = trained(recipe, dataset, seeds, systems)
             for system in systems:
                 shares = right_kinds(folder, seeds, system, clips)
                 key = f"{system.replace('-', '_')}_right_kind"

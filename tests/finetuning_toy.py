@@ -169,5 +169,5 @@ def train_base(root: Path, manifest: Manifest, name: str) -> None:
     plan = make_base(name)
     sounds = stores(root, name) if plan.model.reads.sound else []
     text = FeatureStore.open(root / f"data/features/toy/{plan.text}.h5") if plan.text else None
-    output = root / "data/models/captioners" / name
+    output = root / "data/models/captioners" / name / "1"
     train_captioner(plan, manifest, sounds, text, output, root / "checkpoints")

@@ -19,13 +19,8 @@ from dvc.repo.reproduce import plan_repro
 from tests.conftest import REPOSITORY
 
 COPIED = ("dvc.yaml", ".dvc/config", ".dvcignore", "Makefile", "recipes")
-KEPT = (
-    "corpora",
-    "models/encoders",
-    "models/retrievers",
-    "index/frozen",
-    "models",
-)  # that stages depend on
+# that stages depend on
+KEPT = ("corpora", "models/encoders", "models/retrievers", "index/frozen", "models")
 
 
 def make_project(root: Path, params: dict[str, Any]) -> None:

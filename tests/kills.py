@@ -118,8 +118,17 @@ JOBS = (
     Job("finetune", ("transformer-scst", "1"), (f"{CAPTIONERS}/transformer-scst/1",)),
     plan("systems"),
     Job("decode", ("soundscapes", "one"), ("data/predictions/soundscapes/one.csv",)),
-    Job("evaluate", ("soundscapes",), ("data/scores/soundscapes", "metrics/soundscapes")),
-    Job("rank", ("soundscapes",), ("data/rankings/soundscapes", "metrics/retrieval/soundscapes")),
+    Job(
+        "evaluate", ("soundscapes",),
+        ("data/scores/soundscapes", "metrics/soundscapes", "intervals/soundscapes"),
+    ),
+    Job(
+        "rank", ("soundscapes",),
+        (
+            "data/rankings/soundscapes", "metrics/retrieval/soundscapes",
+            "intervals/retrieval/soundscapes",
+        ),
+    ),
     Job("report", (), ("data/report.html", "data/curves")),
 )  # fmt: skip
 
@@ -194,7 +203,7 @@ def kill_stages(root: Path, kills: int, dice: random.Random, say: Callable[[str]
     project = Project(root, SMALL)
     import_all()
     seconds = {job: finish(job, project.root) for job in JOBS}
-    expected = snapshot(project.root, "data", "metrics")
+    expected = snapshot(project.root, "data", "metrics", "intervals")
     say(f"stages: {len(JOBS)} jobs, {len(expected)} files, {sum(seconds.values()):.0f} s unkilled")
     heavy = [job for job in JOBS if job.stage != PLAN]
     made = compared = 0
@@ -211,7 +220,11 @@ def kill_stages(root: Path, kills: int, dice: random.Random, say: Callable[[str]
         list(repaired(project.root))
         finish(job, project.root)
         compared += 1
-        same(snapshot(project.root, "data", "metrics"), expected, f"{job} after {made} kills")
+        same(
+            snapshot(project.root, "data", "metrics", "intervals"),
+            expected,
+            f"{job} after {made} kills",
+        )
     say(f"stages: {made} kills, {compared} runs compared, all the same")
     return compared
 

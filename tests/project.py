@@ -34,7 +34,9 @@ class Project:
         }
         listed = self.git("ls-files", "-co", "--exclude-standard", folder=REPOSITORY).splitlines()
         for name in listed:
-            if (REPOSITORY / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+            if (REPOSITORY / name).is_file() and not name.startswith(
+                ("metrics/", "intervals/", "dvc.lock")
+            ):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, self.root / name)
         with (self.root / "params.yaml").open("w", encoding="utf-8") as stream:

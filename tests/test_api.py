@@ -226,7 +226,7 @@ def test_similarity_is_the_mean_over_stored_embeddings(repository: Path) -> None
         np.split(text, parts, axis=1),
         strict=True,
     ):
-        member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
+        member = load_retriever(repository / "data/models/retrievers" / name / "1", "cpu")
         ids = [str(number) for number in range(len(SECONDS))]
         stored = member.embed_sound(member.sound.stored([store], ids))
         np.testing.assert_allclose(own, stored.numpy(), atol=2e-3)

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,13 +282,19 @@ def test_decode_uses_the_plans_seed_and_threads(
     root, _ = trained
     monkeypatch.chdir(root)
     tables, before = [], torch.get_num_threads()
+    models = root / "data/models/captioners/tiny"
+    shutil.copytree(models / "1", models / "2")  # so that the draws alone differ
     for seed in (1, 1, 2):
         hardware = DeviceConfig(device="cpu", threads=seed + 1)
         sample = DecodingConfig(method="sample")
         save_system(root, "drawn", "tiny", decoding=sample, seeds=(seed,), hardware=hardware)
         decode.main("toy", "drawn")
         assert torch.get_num_threads() == seed + 1
-        tables.append((root / "data/predictions/toy/drawn.csv").read_bytes())
+        with (root / "data/predictions/toy/drawn.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert {row.pop("seed") for row in rows} == {str(seed)}
+        tables.append(rows)
+    shutil.rmtree(models / "2")
     torch.set_num_threads(before)
     assert tables[0] == tables[1] != tables[2]
 

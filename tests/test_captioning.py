@@ -40,7 +40,8 @@ def stored_captions(
     root: Path, members: tuple[str, ...], beams: int, combine: str = "probs"
 ) -> list[Caption]:
     """As the stage decode does."""
-    captioners = tuple(load_captioner(root / "data/models/captioners" / name) for name in members)
+    models = root / "data/models/captioners"
+    captioners = tuple(load_captioner(models / name / "1") for name in members)
     stores = [[FeatureStore.open(root / f"data/features/toy/{FEATURES[m]}.h5")] for m in members]
     decoding = DecodingConfig(beams=beams, batch=2, max_length=12)
     clips = [str(number) for number in range(len(SECONDS))]

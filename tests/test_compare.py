@@ -297,6 +297,12 @@ def test_revisions_that_lack_something(toy: Toy) -> None:
         toy.compare("alone", rev="HEAD")
 
 
+def test_without_git_there_are_no_revisions(toy: Toy) -> None:
+    toy.run("dvc", "init", "-q", "--no-scm")
+    with pytest.raises(EarwitnessError, match="no git repository; --rev needs one"):
+        toy.compare("alone", rev="HEAD")
+
+
 def test_a_lock_that_leads_elsewhere_is_refused(toy: Toy, tmp_path: Path) -> None:
     """What stands in dvc.lock is no path: it cannot lead out of the cache."""
     toy.commit()

@@ -399,7 +399,7 @@ def spoil_yaml(folder: Path) -> None:
         (spoil_missing, r"vocabulary\.json: missing"),
         (spoil_manifest, r"manifest\.json: not there; give a folder that `earwitness export`"),
         (spoil_params, r"params\.yaml: missing"),
-        (spoil_added, r"heard/tokenizer\.json is not in manifest\.json"),
+        (spoil_added, r"heard/1/tokenizer\.json is not in manifest\.json"),
         (spoil_link, r"model\.json: a link to elsewhere"),
         (spoil_folder_link, "a link to elsewhere"),
         (spoil_pipe, r"model\.json: not a regular file"),
@@ -467,7 +467,7 @@ def test_the_card_says_what_the_run_was(made: Any) -> None:
     metrics = json.loads((top / "gone/metrics/toy/alone.json").read_text())
     assert scores == {name: metrics[name] for name in ("cider_d", "bleu_4")}
     rows = (top / "gone/data/scores/toy/alone.csv").read_text().splitlines()[1:]
-    values = np.array([float(row.split(",")[2]) for row in rows])
+    values = np.array([float(row.split(",")[3]) for row in rows])
     half = 1.96 * values.std() / np.sqrt(len(values))
     found = re.search(r"\| toy \| 40 \| CIDEr-D \| [\d.]+ \| ([\d.]+) to ([\d.]+) \|", text)
     assert found
@@ -498,7 +498,7 @@ def test_the_clips_of_a_search_are_drawn_with_all_their_captions(tmp_path: Path)
     path.parent.mkdir(parents=True)
     values = {"N": 200, "t2a_r10": 0.9, "t2a_r5": 0.8, "t2a_r1": share, "t2a_median_rank": 20.0}
     path.write_text(json.dumps(values))
-    figure, *others = search_figures(Repository(tmp_path), "toy", "mine", "evaluation")
+    figure, *others = search_figures(Repository(tmp_path), "toy", "mine", 1, "evaluation")
     assert [(own.metric, own.low) for own in others] == [("t2a_r5", None), ("t2a_r10", None)]
     half = 1.96 * np.sqrt(share * (1 - share) / 200)
     assert figure.low is not None and figure.high is not None

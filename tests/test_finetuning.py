@@ -56,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 def tune(root: Path, manifest: Manifest, plan: FinetuningPlan, output: Path) -> Path:
-    base = load_captioner(root / "data/models/captioners" / plan.captioner, "cpu")
+    base = load_captioner(root / "data/models/captioners" / plan.captioner / "1", "cpu")
     sounds = stores(root, plan.captioner)
     finetune_captioner(plan, base, manifest, sounds, output, output.parent / "checkpoints")
     return output
@@ -113,7 +113,7 @@ def test_it_raises_the_expected_reward(
     folder = tune(root, manifest, plan, tmp_path / "tuned")
     assert list((tmp_path / "checkpoints").iterdir()) == []
     held_out = list(manifest.split("validation"))
-    before = load_captioner(root / "data/models/captioners" / base, "cpu")
+    before = load_captioner(root / "data/models/captioners" / base / "1", "cpu")
     after = load_captioner(folder, "cpu")
     rewards = [expected_reward(each, root, held_out, plan) for each in (before, after)]
     assert rewards[1] > rewards[0] + 0.5, rewards
@@ -139,7 +139,7 @@ def make_step(
 ) -> tuple[SelfCritical, Batch, TrainedCaptioner, Reward]:
     root, manifest = trained
     plan = make_plan(base, **scst)
-    captioner = load_captioner(root / "data/models/captioners" / base, "cpu")
+    captioner = load_captioner(root / "data/models/captioners" / base / "1", "cpu")
     clips = manifest.split("development")
     cpu = torch.device("cpu")
     banks = open_banks(stores(root, base), [clip.clip_id for clip in clips], cpu)
@@ -272,7 +272,7 @@ def test_a_killed_run_ends_with_the_same_bytes(
     resumed = contents(models / "killed/1")
     finetune.main("killed", 1)  # from the start: its checkpoints are gone
     assert contents(models / "killed/1") == resumed
-    assert set(resumed) == {*contents(models / "edtc"), "finetuning.json"}
+    assert set(resumed) == {*contents(models / "edtc/1"), "finetuning.json"}
 
 
 class Killed(BaseException):
@@ -287,7 +287,7 @@ def test_every_kind_resumes_to_the_same_bytes(
     root, manifest = trained
     plan = make_plan(base, epochs=3, baseline="others", dropout=True)
     whole = contents(tune(root, manifest, plan, tmp_path / "whole"))
-    weights = (root / "data/models/captioners" / base / "model.safetensors").read_bytes()
+    weights = (root / "data/models/captioners" / base / "1/model.safetensors").read_bytes()
     assert whole["model.safetensors"] != weights
     before_step, steps = SelfCritical.before_step, []
 
@@ -308,7 +308,7 @@ def test_every_kind_resumes_to_the_same_bytes(
 def test_errors_of_the_user(trained: tuple[Path, Manifest], tmp_path: Path) -> None:
     """Each in one line, before anything is trained."""
     root, manifest = trained
-    base = load_captioner(root / "data/models/captioners/edtc", "cpu")
+    base = load_captioner(root / "data/models/captioners/edtc/1", "cpu")
     sounds = stores(root)
 
     def refused(plan: FinetuningPlan, features: list[FeatureStore], match: str) -> None:
@@ -334,7 +334,7 @@ def test_a_checkpoint_of_another_base_is_not_used(
     """The plan does not say what the base's weights are; the checkpoint does."""
     root, manifest = trained
     plan = make_plan(epochs=2)
-    base = load_captioner(root / "data/models/captioners/edtc", "cpu")
+    base = load_captioner(root / "data/models/captioners/edtc/1", "cpu")
 
     def die(*arguments: Any) -> None:
         if arguments[1] == 5:
@@ -346,7 +346,7 @@ def test_a_checkpoint_of_another_base_is_not_used(
             plan, base, manifest, stores(root), tmp_path / "o", tmp_path / "checkpoints"
         )
     (left,) = tmp_path.glob(f"checkpoints/*/{STATE}")
-    other = load_captioner(root / "data/models/captioners/edtc", "cpu")
+    other = load_captioner(root / "data/models/captioners/edtc/1", "cpu")
     with torch.no_grad():
         next(other.model.parameters()).mul_(1.01)
     progress = finetune_captioner(

@@ -122,6 +122,25 @@ def test_false_alarms_are_five_in_a_hundred(seeds: int, training: float) -> None
     assert lowest <= outside / pairs <= highest, outside / pairs
 
 
+def test_what_is_equal_at_six_decimals_does_not_differ() -> None:
+    """BLEU-4 of captions that share no four words is 1e-9 or less, and never quite 0."""
+    values = np.full(40, 1e-9)
+    assert of([values], [values / 2]).p == 1
+    assert of([values], [values + 1e-5]).p < 0.001
+
+
+def test_an_interval_goes_no_further_than_values_can() -> None:
+    """Two trainings, which say little; shares lie at most 1 apart."""
+    draw = np.random.default_rng(11)
+    a, b = ([draw.random(30) * each for each in (0.2, 1.0)] for _ in range(2))
+    systems = {
+        name: system(*values, metric="rouge_l")
+        for name, values in (("a", [a[0], a[1]]), ("b", [b[1], b[0]]))
+    }
+    found = compare(systems, 200)["a", "b"]["rouge_l"]
+    assert (found.low, found.high) == (-1, 1)
+
+
 def test_a_real_difference_is_found() -> None:
     draw = np.random.default_rng(8)
     clip = draw.gamma(0.7, 1.0, 100)

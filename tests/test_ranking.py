@@ -177,6 +177,17 @@ def test_every_seed_is_ranked_and_the_mean_is_the_metric(
     assert [row["seed"] for row in rows] == ["2"] * len(owner) + ["1"] * len(owner)
     ranks = [1 / rank if (rank := int(row["rank"])) <= 10 else 0 for row in rows[: len(owner)]]
     assert np.mean(ranks) == pytest.approx(values[1])
+    with (tmp_path / "rankings/sound/both.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    texts = [caption for clip in clips for caption in clip.captions]
+    assert [row["seed"] for row in rows] == ["2"] * len(clips) + ["1"] * len(clips)
+    each = [similarity(root, manifest, f"{name}/2") for name in ("narrow", "wide")]
+    for at, (row, values) in enumerate(zip(rows, np.mean(each, axis=0).T, strict=False)):
+        order = np.argsort(-values)
+        assert row["clip_id"] == clips[at].clip_id
+        assert [row[f"caption_{k}"] for k in range(1, 11)] == [texts[k] for k in order[:10]]
+        mine = np.flatnonzero(owner.numpy()[order] == at)
+        assert row["rank"] == (str(mine[0] + 1) if len(mine) else "")
     chance = json.loads((tmp_path / "intervals/yardstick_chance.json").read_text())
     assert chance["seeds"] == [1] and chance["metrics"]["t2a_r1"]["low"] is None
 
@@ -201,7 +212,7 @@ def test_files_of_removed_systems_are_deleted(
     ranked(repository, tmp_path, make_plan(old=("narrow",), kept=("wide",)))
     ranked(repository, tmp_path, make_plan(kept=("wide",)))
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == [
-        "kept.csv", "kept.json", "kept.json", "yardstick_chance.json", "yardstick_chance.json",
+        *["kept.csv"] * 2, *["kept.json"] * 2, *["yardstick_chance.json"] * 2,
     ]  # fmt: skip
 
 

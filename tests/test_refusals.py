@@ -43,7 +43,7 @@ class Disk:
         import_all()
         for job in TRIED:
             finish(job, self.root)
-        self.expected = snapshot(self.root, "data", "metrics")
+        self.expected = snapshot(self.root, "data", "metrics", "intervals")
 
     def attempt(self, job: Job) -> tuple[int, str]:
         """Exit code, and what it said, which is kept elsewhere."""
@@ -52,7 +52,7 @@ class Disk:
     def goes_on(self, job: Job) -> None:
         list(repaired(self.root))
         finish(job, self.root)
-        same(snapshot(self.root, "data", "metrics"), self.expected, str(job))
+        same(snapshot(self.root, "data", "metrics", "intervals"), self.expected, str(job))
 
 
 @pytest.fixture(scope="module")

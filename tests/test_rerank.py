@@ -62,7 +62,7 @@ def test_the_order_is_that_of_the_definition(root: Path, name: str, weight: floa
             if not text:
                 scores[text, log_prob] = -np.inf
                 continue
-            retriever = load_retriever(root / "data/models/retrievers" / name, "cpu")
+            retriever = load_retriever(root / "data/models/retrievers" / name / "1", "cpu")
             caption = retriever.embed_text(retriever.text.queries([text]))[0].double()
             fit = -torch.dist(caption, clip) if name == "far" else caption @ clip
             tokens = len(tokenizer.encode([text], 99)[0]) - 1  # the end among them

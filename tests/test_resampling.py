@@ -173,6 +173,15 @@ def test_a_system_is_resampled_as_if_it_were_alone() -> None:
     assert replicates({}, 30) == {} and replicates({"own": Measured({})}, 0) == {"own": {}}
 
 
+def test_a_large_set_has_one_sets_document_frequencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = made(8)
+    own = Scores({}, tokens=chosen)
+    own.put("cider_d", CiderD(chosen.references).score(chosen.candidates))
+    monkeypatch.setattr("pipeline.metrics.resampling.CIDER_CLIPS", CLIPS - 1)
+    found = replicates({"own": own.measured()}, 9)["own"]["cider_d"]
+    np.testing.assert_allclose(found, weights_of(9) @ own.clips["cider_d"] / CLIPS)
+
+
 @pytest.mark.parametrize("levels", [3, 50, 1_000_000])
 def test_retrieval_of_resampled_clips(levels: int) -> None:
     """Each drawn clip brings its captions as queries; what is searched stays the whole set."""

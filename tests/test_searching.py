@@ -103,7 +103,7 @@ def test_scores_are_those_of_stored_features(repository: Path, tmp_path: Path) -
     store = FeatureStore.open(tmp_path / "toy" / "logmel.h5")
     scores = {}
     for name in ("pitch", "other", "far"):
-        member = load_retriever(repository / "data/models/retrievers" / name, "cpu")
+        member = load_retriever(repository / "data/models/retrievers" / name / "1", "cpu")
         stored = member.sound.stored([store], [clip.clip_id for clip in clips])
         sound = member.embed_sound(stored)
         query = member.embed_text(member.text.queries(["so low"]))[0]

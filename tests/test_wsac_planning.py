@@ -73,7 +73,8 @@ def made(tmp_path: Path) -> Path:
         ("captioners", all_captioners(params)),
     ):
         for name in names:
-            model = tmp_path / "data/models" / kind / name / "model.safetensors"
+            seed = "" if kind == "encoders" or name in params.spaces else "1"
+            model = tmp_path / "data/models" / kind / name / seed / "model.safetensors"
             model.parent.mkdir(parents=True)
             model.write_bytes(name.encode())
     return tmp_path
@@ -89,7 +90,11 @@ def plans(params: Params, made: Path, words: Sequence[str] = SPLITS) -> dict[str
         )
         manifests[name] = Manifest(name, "raw", clips)
     context = Context(params, manifests, REPOSITORY, made)
-    return {name: plan for phase in PHASES.values() for name, plan in phase(context).items()}
+    return {
+        f"encoding/{name}" if phase == "encoding" else name.removesuffix("/1"): plan
+        for phase, make in PHASES.items()
+        for name, plan in make(context).items()
+    }
 
 
 def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
@@ -123,6 +128,7 @@ def test_what_each_job_reads(made: Path) -> None:
         "data/corpora/words.json",
         "data/features/words/logmel.h5",
         "data/features/words/minilm.h5",
+        "data/models/retrievers/cnn10-minilm/1",
     }
     for name, plan in found.items():
         plan.save(made / f"{name}.json")
@@ -234,8 +240,8 @@ def test_rewards_need_sound_with_captions_of_its_own(
     given["finetuned"] = {"tuned": {"captioner": base, "set": {"scst.validation_share": None}}}
     given["systems"] = {"tuned": {"captioners": ["tuned"]}}
     given["retrieval_systems"] = {}
-    model = made / "data/models/captioners/tuned/model.safetensors"
-    model.parent.mkdir()
+    model = made / "data/models/captioners/tuned/1/model.safetensors"
+    model.parent.mkdir(parents=True)
     model.write_bytes(b"tuned")
     if lacks is None:
         found = plans(parse_params(given), made)["tuned"]

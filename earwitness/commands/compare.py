@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from earwitness.comparing.comparison import Comparison
     from pipeline.metrics.pairs import Difference
 
+WIDTH = 120  # of the table, at least: a narrower terminal breaks its lines
 CODES = {"same": 0, "better": 3, "worse": 4}  # 1 and 2 are errors, as of all commands
 
 
@@ -71,6 +72,7 @@ def _show(found: Comparison) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
     seeds = ", ".join(map(str, found.seeds))
     several = f"seeds {seeds}" if len(found.seeds) > 1 else f"seed {seeds}"
     console.print(f"{found.clips} clips of {escape(found.dataset)}, {several}")
@@ -81,9 +83,9 @@ def _show(found: Comparison) -> None:
         head = f"\n[bold]{escape(clip.clip_id)}[/]  {escape(found.judged[0])} "
         console.print(f"{head}{clip.a:.3f} and {clip.b:.3f}")
         for label, caption in zip(found.systems, clip.said, strict=False):
-            console.print(Text(f"  {label}: {caption}"))
+            console.print(Text(f"  {label}: {caption}"), soft_wrap=True)
         for reference in clip.references[:2]:
-            console.print(Text(f"  reference: {reference}", style="dim"))
+            console.print(Text(f"  reference: {reference}", style="dim"), soft_wrap=True)
     console.print(f"\n{_VERDICTS[found.verdict()]}, by {', '.join(found.judged)}", soft_wrap=True)
 
 

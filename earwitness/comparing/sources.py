@@ -126,14 +126,13 @@ def _resolved(root: Path, name: str) -> tuple[Path, str]:
     """The folder of DVC's cache, and a revision's commit."""
     from dvc.exceptions import DvcException  # half a second
     from dvc.repo import Repo
-    from dvc.scm import SCMError, resolve_rev
+    from dvc.scm import NoSCM, SCMError, resolve_rev
 
     try:
-        repo = Repo(str(root))
-        cache = Path(repo.cache.local.path)
-        if not repo.scm.__class__.__name__ == "Git":
-            raise EarwitnessError(f"{root}: no git repository; --rev needs one")
-        return cache, resolve_rev(repo.scm, name)
+        with Repo(str(root)) as repo:
+            if isinstance(repo.scm, NoSCM):
+                raise EarwitnessError(f"{root}: no git repository; --rev needs one")
+            return Path(repo.cache.local.path), resolve_rev(repo.scm, name)
     except SCMError:
         raise EarwitnessError(
             f"--rev {name}: no commit, branch, tag or experiment of that name; `git log` and "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import EarwitnessError
-from pipeline.metrics.types import ClipScores, Values, averaged
+from pipeline.metrics.types import ClipScores, Values, averaged, divided
 
 ORDERS = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # of the Gaussian on the difference of lengths
@@ -106,7 +106,7 @@ class CiderD:
         for cooked, (_, grams) in zip(self._orders, self._grams(tokens, lengths), strict=True):
             weight, norm = _weighted(grams, cooked.idf, self._log_documents, len(candidates))
             dot = _clipped_dot(cooked, grams, weight, candidate, sentence)
-            total += _divided(dot, norm[candidate] * cooked.norm[sentence])
+            total += divided(dot, norm[candidate] * cooked.norm[sentence])
         penalty = _penalty(_bigrams(lengths)[candidate] - self._bigrams[sentence])
         summed = np.bincount(candidate, total * penalty, minlength=len(candidates))
         found = averaged(summed * SCALE / ORDERS / self._row_size[row])
@@ -130,10 +130,10 @@ class CiderD:
         total = np.zeros(len(candidates))
         for cooked, (_, grams) in zip(self._orders, self._grams(tokens, lengths), strict=True):
             _, norm = _weighted(grams, cooked.idf, self._log_documents, len(candidates))
-            scale = _divided(share, cooked.norm)
+            scale = divided(share, cooked.norm)
             shape = (len(candidates), len(classes))
             dots = _dots_by_length(cooked, grams, scale, length_class, shape)
-            total += _divided((dots * penalty).sum(axis=1), norm)
+            total += divided((dots * penalty).sum(axis=1), norm)
         return total * SCALE / ORDERS
 
     def _cook(
@@ -222,11 +222,6 @@ def _penalty(difference: Ints) -> Values:
 def length_penalty(candidate: Ints, reference: Ints) -> Values:
     """The Gaussian penalty of lengths in words, of the same shape."""
     return _penalty(_bigrams(candidate) - _bigrams(reference))
-
-
-def _divided(values: Values, by: Values) -> Values:
-    """values / by, and 0 where ``by`` is 0."""
-    return np.divide(values, by, out=np.zeros(np.shape(values)), where=by != 0)
 
 
 def _expand(starts: Ints, sizes: Ints) -> tuple[Ints, Ints]:

@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.intervals import Scored, common_metrics, limits_of, made_clips, seed_part
+from pipeline.metrics.names import bounds
 from pipeline.metrics.resampling import SEED, VALUES, replicates
 from pipeline.metrics.types import Sums, Values
 
 PERMUTATIONS = 10_000
+EQUAL = 1e-6  # differences that are one: metrics are written with six decimals
 EXACT = 13  # clips that differ, at most: then all 2^13 exchanges are looked at
 
 Seeds = Mapping[int, Scored]  # one system, by seed
@@ -76,7 +78,8 @@ def compare(
             moved = [drawn[f"{a} {s}"][metric] - drawn[f"{b} {s}"][metric] for s in systems[a]]
             clips = made_clips(next(iter(systems[a].values())).measured, metric)
             mean = float(by_seed.mean())
-            low, high = limits_of(mean, np.mean(moved, axis=0), clips, by_seed) or (None, None)
+            limits = limits_of(mean, np.mean(moved, axis=0), clips, by_seed)
+            low, high = (None, None) if limits is None else _possible(metric, limits)
             values = (_mean(systems[a], metric), _mean(systems[b], metric))
             found[a, b][metric] = Difference(*values, mean, low, high, p[metric], p[metric])
     return _corrected(found)
@@ -90,6 +93,13 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p))
     corrected[order] = stepped
     return corrected.tolist()
+
+
+def _possible(metric: str, limits: tuple[float, float]) -> tuple[float, float]:
+    """No further from 0 than two values of the metric can lie apart."""
+    least, largest = bounds(metric)
+    low, high = np.clip(limits, least - largest, largest - least)
+    return float(low), float(high)
 
 
 def _corrected(found: dict[Pair, dict[str, Difference]]) -> dict[Pair, dict[str, Difference]]:
@@ -129,7 +139,7 @@ def _p_values(a: Seeds, b: Seeds, metrics: Sequence[str], permutations: int) -> 
         for metric, each in statistics.items():
             moved = np.mean([_exchanged(*pair, clips, swaps) for pair in each], axis=0)
             moved = moved + noise[metric][at : at + len(swaps)]
-            limit = abs(by_seed[metric].mean()) * (1 - 1e-9) - 1e-12  # sums in another order
+            limit = abs(by_seed[metric].mean()) - EQUAL
             as_large[metric] += int((~(np.abs(moved) < limit)).sum())
         at += len(swaps)
     more = 0 if exact else 1  # what was found is among all exchanges, and counts beside drawn ones

@@ -17,6 +17,9 @@ from pipeline.metrics.types import ScoredSet, Sums, Values
 
 SEED = 13  # of all that is drawn: the same scores have the same intervals
 VALUES = 1 << 22  # weights that are held at once: 32 MB
+# with more, CIDEr-D has the whole test set's document frequencies: they hardly differ then, and
+# counts of n-grams would fill the memory
+CIDER_CLIPS = 5000
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _scorers(systems: Mapping[str, Measured]) -> dict[int, ResampledCiderD]:
     """One for all systems that share references."""
     found: dict[int, ResampledCiderD] = {}
     for name, own in systems.items():
-        if own.tokens is not None and own.cider_d:
+        if own.tokens is not None and own.cider_d and own.clips <= CIDER_CLIPS:
             key = id(own.tokens.references)
             if key not in found:
                 found[key] = ResampledCiderD(own.tokens.references)

@@ -24,10 +24,17 @@ from pipeline.metrics.retrieval_clips import QueryRanks, clip_sums
 from pipeline.metrics.tables import ScoreFolders, remove_others
 from pipeline.metrics.yardsticks import PREFIX
 from pipeline.trained.caption_ranking import embed_captioned
-from pipeline.trained.ranking_files import Queries, Ranked, write_blind_ranking, write_ranking
+from pipeline.trained.ranking_files import (
+    Queries,
+    Ranked,
+    write_blind_ranking,
+    write_ranking,
+    write_sound_ranking,
+)
 from pipeline.trained.retriever import load_retriever
 
 CHANCE = PREFIX + "chance"
+SOUND = "sound"  # the folder of rankings the other way, of captions by clips
 Scores = dict[str, dict[str, float]]
 
 
@@ -50,7 +57,8 @@ def rank(
         features: folder of the dataset's feature files.
         predictions: folder of the dataset's captions, for systems that rank by them.
         folders: get ``<system>.json``, ``<system>.json`` and ``<system>.csv``, a row a caption (see
-            :func:`pipeline.trained.ranking_files.write_ranking`), and ``yardstick_chance.json``.
+            :func:`pipeline.trained.ranking_files.write_ranking`), and ``yardstick_chance.json``;
+            and ``sound/<system>.csv``, a row a clip.
 
     Returns:
         The systems' scores, means over their seeds, and chance; and the intervals.
@@ -63,27 +71,35 @@ def rank(
     queries = queries_of(manifest.asked(plan.split))
     names = file_names(clips)
     counts = {"N": len(clips), "captions": len(queries.captions)}
-    ids = [clip.clip_id for clip in clips]
-    intervals_found: dict[str, Intervals] = {}
     if manifest.blind:
         embedded = embed_systems(plan, manifest, **places, device=device)
-        found: Scores = {system: {} for system in embedded}
         for system, each in embedded.items():
             write_blind_ranking(folders.clips / f"{system}.csv", each, queries, names)
+        found: Scores = {system: {} for system in embedded}
+        around: dict[str, Intervals] = {}
     else:
         ranked = rank_systems(plan, manifest, **places, device=device)
-        chance = chance_scores(queries.clip_of, len(clips))
-        systems = {name: _scored(own, queries, len(clips)) for name, own in ranked.items()}
-        systems[CHANCE] = {plan.seed: SeedScores(chance, Measured({}))}
-        intervals_found = intervals(systems, plan.resamples)
-        found = {
-            name: mean_over_seeds([own.corpus for own in seeds.values()])
-            for name, seeds in systems.items()
-        }
+        found, around = _scores(plan, ranked, queries, len(clips))
+        ids = [clip.clip_id for clip in clips]
         for system, seeds in ranked.items():
             write_ranking(folders.clips / f"{system}.csv", seeds, queries, names, ids)
-    _write(found, intervals_found, counts, folders, plan)
-    return found, intervals_found
+            write_sound_ranking(folders.clips / SOUND / f"{system}.csv", seeds, queries, ids)
+    _write(found, around, counts, folders, plan)
+    return found, around
+
+
+def _scores(
+    plan: RankingPlan, ranked: Mapping[str, Mapping[int, Ranked]], queries: Queries, clips: int
+) -> tuple[Scores, dict[str, Intervals]]:
+    """Of all systems, and of chance: the means over seeds, and the intervals."""
+    systems = {name: _scored(own, queries, clips) for name, own in ranked.items()}
+    chance = chance_scores(queries.clip_of, clips)
+    systems[CHANCE] = {plan.seed: SeedScores(chance, Measured({}))}
+    found = {
+        name: mean_over_seeds([own.corpus for own in seeds.values()])
+        for name, seeds in systems.items()
+    }
+    return found, intervals(systems, plan.resamples)
 
 
 def _scored(seeds: Mapping[int, Ranked], queries: Queries, clips: int) -> dict[int, SeedScores]:
@@ -98,7 +114,7 @@ def _scored(seeds: Mapping[int, Ranked], queries: Queries, clips: int) -> dict[i
 
 def _write(
     found: Scores,
-    intervals_found: Mapping[str, Intervals],
+    around: Mapping[str, Intervals],
     counts: dict[str, int],
     folders: ScoreFolders,
     plan: RankingPlan,
@@ -107,13 +123,14 @@ def _write(
         folder.mkdir(parents=True, exist_ok=True)
     for system, values in found.items():
         write_json(folders.metrics / f"{system}.json", counts | values)
-    for system, own in intervals_found.items():
+    for system, own in around.items():
         seeds = [*plan.seeds.get(system, (plan.seed,))]
         values = as_json(own, counts["N"], seeds, plan.resamples)
         write_json(folders.intervals / f"{system}.json", values)
     remove_others(folders.metrics, "json", found)
     remove_others(folders.clips, "csv", found)
-    remove_others(folders.intervals, "json", intervals_found)
+    remove_others(folders.clips / SOUND, "csv", found)
+    remove_others(folders.intervals, "json", around)
 
 
 def rank_systems(

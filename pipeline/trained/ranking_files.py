@@ -76,6 +76,51 @@ def write_ranking(
                     writer.writerow([seed, caption, *listed, rank, back, ids[clip]])
 
 
+def write_sound_ranking(
+    path: Path, ranked: Mapping[int, Ranked], queries: Queries, ids: Sequence[str]
+) -> None:
+    """The other way: ``seed, clip_id, caption_1 … caption_10, rank``, a row a clip.
+
+    ``rank`` is that of the best of the clip's own captions, which stand at their ranks; it is empty
+    where a clip has none.
+
+    Args:
+        ranked: by seed; a row a clip for each in turn.
+        ids: N, of the clips.
+    """
+    columns = [f"caption_{place}" for place in range(1, CUTOFF + 1)]
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["seed", "clip_id", *columns, "rank"])
+        for seed, own in ranked.items():
+            for clip, found, rank in _first_captions(own, queries.clip_of, len(ids)):
+                listed = _listed(queries.captions, found, CUTOFF)
+                writer.writerow([seed, ids[clip], *listed, rank])
+
+
+def _first_captions(
+    ranked: Ranked, clip_of: Tensor, clips: int
+) -> Iterator[tuple[int, list[int], int | str]]:
+    """Each clip, its first captions, and the rank of the best of its own."""
+    owned: list[list[int]] = [[] for _ in range(clips)]
+    for caption, clip in enumerate(clip_of.tolist()):
+        owned[clip].append(caption)
+    ranks = ranked.ranks.caption.tolist()
+    turned = [member.turned() for member in ranked.members]
+    for part in blocks(clips, len(clip_of)):
+        similarity = mean_similarity(turned, part)
+        others = torch.arange(clips)[part, None] != clip_of
+        similarity = torch.where(others.to(similarity.device), similarity, -torch.inf)
+        best = similarity.topk(min(CUTOFF, len(clip_of)), dim=1).indices.tolist()
+        for clip, found in zip(range(clips)[part], best, strict=True):
+            mine = sorted(owned[clip], key=lambda caption: ranks[caption])
+            listed = [caption for caption in found if clip_of[caption] != clip]
+            for caption in mine:  # by rank, so that each pushes the later ones behind it
+                if ranks[caption] <= CUTOFF:
+                    listed.insert(ranks[caption] - 1, caption)
+            yield clip, listed[:CUTOFF], ranks[mine[0]] if mine else ""
+
+
 def write_blind_ranking(
     path: Path,
     members: Mapping[int, Sequence[Embeddings]],
