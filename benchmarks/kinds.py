@@ -47,7 +47,8 @@ def main(dataset: str, system: str) -> None:
     clips = [by_id[row["clip_id"]] for row in rows]
     system_share = accuracy([row["caption"] for row in rows], clips, kinds)
     human = accuracy([c.captions[0] for c in clips], clips, kinds)
-    print(f"| captions of {len({row['clip_id'] for row in rows})} clips, {len(kinds)} kinds | right kind |\n|---|---|")
+    count = len({row["clip_id"] for row in rows})  # a row a seed
+    print(f"| captions of {count} clips, {len(kinds)} kinds | right kind |\n|---|---|")
     print(f"| {system} | {system_share:.1%} |\n| first human caption | {human:.1%} |")
     print(f"| chance | {1 / len(kinds):.1%} |")
 

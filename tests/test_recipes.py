@@ -545,7 +545,8 @@ def test_every_setting_that_is_read_can_be_set(params: Path) -> None:
     now = load_params(params)
     whole = leaves(now.model_dump(mode="json", include=set(written)))
     there = leaves(written)
-    missing = {name for name in whole if name not in there and not name.endswith(".set")}
+    own = (".set", ".seeds", ".seed_offset")  # that an entry leaves out
+    missing = {name for name in whole if name not in there and not name.endswith(own)}
     expected = {f"{section}.{name}" for section, names in UNREAD.items() for name in names}
     trainings = {f"training.{name}": one for name, one in now.training.items()}
     trainings |= {"retrieval_training": now.retrieval_training, "scst": now.scst}
