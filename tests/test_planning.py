@@ -150,6 +150,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("retrievers.frozen.set", {"biencoder.negatives": "hardest"}, {"frozen", "adapted"}),
         ("evaluation.spice", False, set()),
         ("evaluation.fluency_penalty", 0.8, {"soundscapes"}),
+        ("evaluation.resamples", 500, {"soundscapes", "rank-soundscapes"}),
         ("captioners.plain.set", {"bart.heads": 1}, {"plain"}),
     ],
 )
