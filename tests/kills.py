@@ -134,13 +134,23 @@ JOBS = (
 
 
 def snapshot(root: Path, *names: str) -> dict[str, str]:
-    """Digest by file; what DVC does not track (data/partial) counts as nothing."""
+    """Digest by file; what DVC does not track (data/partial, data/times) counts as nothing."""
     files = (path for name in names for path in (root / name, *(root / name).rglob("*")))
     return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(root)): hashlib.sha256(_content(path)).hexdigest()
         for path in files
-        if path.is_file() and path.name != ".gitkeep" and "partial" not in path.parts
+        if path.is_file() and path.name != ".gitkeep" and not {"partial", "times"} & {*path.parts}
     }
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes; the report's without the part that has times."""
+    content = path.read_bytes()
+    if path.name != "report.html":
+        return content
+    rest, found = re.subn(rb'<script[^>]* id="data-settings">[^<]*</script>', b"", content)
+    assert found == 1
+    return rest
 
 
 def import_all() -> None:
