@@ -12,6 +12,6 @@ from stages import paths
 
 
 def tracking() -> Tracking | None:
-    """By ``tracking`` of params.yaml; None: none."""
-    tracker = load_params(paths.PARAMS).tracking
+    """By ``tracking`` of params.yaml; None: none, or no such file, as a plan is enough to train."""
+    tracker = load_params(paths.PARAMS).tracking if paths.PARAMS.is_file() else "none"
     return None if tracker == "none" else Tracking(tracker, paths.TRACKING)

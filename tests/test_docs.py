@@ -252,11 +252,12 @@ def test_why_says_what_a_setting_would_run_and_what_stands_behind(project: Path)
     text = (project / "params.yaml").read_text(encoding="utf-8")
     changed = text.replace('"reduced": 8', '"reduced": 4')  # of EDTC's FUSER
     (project / "params.yaml").write_text(changed, encoding="utf-8")
-    runs, *behind, _up_to_date = why()
+    runs, page, *behind, _up_to_date = why()
     assert runs == "runs      train_captioner@edtc-1: model.fuser.reduced: 8 → 4"
+    assert page == "runs      report: parameter fuser: modified"  # it shows them all
     names = [line.split()[2].rstrip(":") for line in behind]
     jobs = [f"{stage}@soundscapes" for stage in ("evaluate", "rank")]
-    assert names == ["decode@soundscapes-edtc", *jobs, "report"]
+    assert names == ["decode@soundscapes-edtc", *jobs]
     assert all(line.endswith(": after train_captioner@edtc-1") for line in behind)
 
 
