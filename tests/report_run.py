@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -157,6 +160,13 @@ def write_report(run: Run) -> Path:
     return path
 
 
+def block(text: str, name: str) -> Any:
+    """A section's data, read back from the page."""
+    found = re.search(rf'<script [^>]*id="data-{name}">([^<]*)</script>', text)
+    assert found, name
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
 @contextmanager
 def started() -> Iterator[Any]:
     """Chromium, without a window."""
@@ -194,7 +204,7 @@ def opened(
     ready(page, view.split("?")[0])
     yield page
     context.close()
-    assert not problems
+    assert not problems, problems
 
 
 def ready(page: Any, view: str = "") -> None:

@@ -16,6 +16,7 @@ from conftest import REPOSITORY
 from dcase_rules import accepted
 from project import Project
 from pydantic import TypeAdapter
+from report_run import block
 from tiny_repository import make_repository
 
 from earwitness.own import given
@@ -222,9 +223,16 @@ def test_it_has_no_scores_and_says_so(project: Project) -> None:
 
 def test_the_report_shows_its_captions(project: Project) -> None:
     page = (project.root / "data/report.html").read_text(encoding="utf-8")
-    part = page[page.index("Captions of alone on test (a blind set, without scores)") :]
-    for row in rows(project.root / "data/predictions/test/alone.csv"):
-        assert f"<tr><td>{row['clip_id']}<td><td class=text>{row['caption']}" in part
+    shown = {each["name"]: each for each in block(page, "clips")["datasets"]}
+    assert shown["test"]["blind"] and not shown["soundscapes"]["blind"]
+    assert shown["test"]["metrics"] == [] and shown["soundscapes"]["metrics"] != []
+    assert not any(references for *_, references in shown["test"]["clips"])
+    (system,) = shown["test"]["systems"]
+    assert system["name"] == "alone" and not any(system["scores"].values())
+    clips = [clip for clip, *_ in shown["test"]["clips"]]
+    captioned = dict(zip(clips, system["captions"]["1"], strict=True))
+    predicted = rows(project.root / "data/predictions/test/alone.csv")
+    assert captioned == {row["clip_id"]: row["caption"] for row in predicted}
 
 
 def test_a_submission_of_it_is_as_the_rules_ask(project: Project, tmp_path: Path) -> None:

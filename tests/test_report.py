@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import io
 import json
 import re
@@ -17,7 +15,16 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from report_run import CLIPS, PARAMS, RATE, make_run, write_json, write_manifest, write_scores
+from report_run import (
+    CLIPS,
+    PARAMS,
+    RATE,
+    block,
+    make_run,
+    write_json,
+    write_manifest,
+    write_scores,
+)
 
 from earwitness.report import clips, curves, ogg, scores, settings
 from earwitness.report.assembly import page
@@ -34,13 +41,6 @@ from pipeline.times import Stopwatch
 def tone(hertz: float, seconds: float = 1.0, rate: int = RATE) -> Any:
     time = np.arange(int(rate * seconds)) / rate
     return (0.3 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
-
-
-def block(text: str, name: str) -> Any:
-    """A section's data, read back from the page."""
-    found = re.search(rf'<script [^>]*id="data-{name}">([^<]*)</script>', text)
-    assert found, name
-    return json.loads(gzip.decompress(base64.b64decode(found[1])))
 
 
 def test_ogg_is_the_same_each_time_and_still_sound() -> None:

@@ -162,6 +162,26 @@ def test_queries_by_keys_and_by_rank(browser: Any, ranked: Run) -> None:
         assert texts[-1] == QUERIES[0]
 
 
+@pytest.mark.parametrize("view", ["clips", "attention", "retrieval", "space"])
+def test_a_sound_that_is_ended_before_it_began_is_no_error(
+    browser: Any, models: Run, ranked: Run, view: str
+) -> None:
+    with opened(browser, page_of(ranked if view == "retrieval" else models), view) as page:
+        if view == "space":
+            page.wait_for_selector("#space rect[data-pair]", state="attached")
+            page.keyboard.press("j")
+        until(page, f"document.querySelector('#view-{view} audio')")
+        page.evaluate("""(view) => {
+          const audio = document.querySelector(`#view-${view} audio`);
+          audio.addEventListener("pause", () => { window.paused = true; });
+          audio.load(); // nothing of it is there yet
+          document.body.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
+          audio.pause();
+        }""", view)  # fmt: skip
+        until(page, "window.paused")
+        assert not page.evaluate(PLAYING)
+
+
 def test_markup_in_a_query_is_text(browser: Any, ranked: Run) -> None:
     with opened(browser, page_of(ranked), "retrieval?query=5") as page:
         page.wait_for_selector("#query .hit")

@@ -85,7 +85,7 @@ def opened(browser: Any, url: str, size: Any = DESKTOP, scheme: str = "light") -
     until(page, "document.getElementById('kinds').textContent")
     yield page
     context.close()
-    assert not problems
+    assert not problems, problems
 
 
 def until(page: Any, true: str) -> None:
@@ -213,6 +213,8 @@ def test_search_and_moments_by_the_keyboard_alone(browser: Any, server: Running)
         assert jump.inner_text() == "Play 0.3 s to 0.8 s"
         jump.focus()
         page.keyboard.press("Enter")
+        until(page, "document.querySelector('#hits audio').currentTime >= 0.25")
+        jump.evaluate("(button) => { button.click(); button.click(); }")  # the first never begins
         until(page, "document.querySelector('#hits audio').currentTime >= 0.25")
 
 

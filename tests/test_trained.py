@@ -122,7 +122,7 @@ def test_an_altered_form_of_a_retriever_is_one_line(
     tmp_path: Path, little_memory: None, keys: tuple[Any, ...], value: Any
 ) -> None:
     save_retriever(tmp_path, "x", ["panns", "logmel"], [6, 4], 5, 8)
-    folder = tmp_path / "data/models/retrievers/x"
+    folder = tmp_path / "data/models/retrievers/x/1"
     assert torch.is_tensor(load_retriever(folder, "cpu").model.log_scale)
     altered(folder / "model.json", keys, value)
     with pytest.raises(EarwitnessError, match=r"model\.json: not a retriever's form") as raised:

@@ -15,14 +15,15 @@ from matplotlib import pyplot
 from pipeline.corpora.manifest import Manifest
 from pipeline.metrics.tables import read_predictions
 
-CLIPS, RATE, WINDOW, HOP = 3, 16000, 512, 128
+SEED, CLIPS, RATE, WINDOW, HOP = 1, 3, 16000, 512, 128
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     manifest = Manifest.load(root / "data/corpora/soundscapes.json")
     clips = manifest.split("evaluation")
     names = [clip.clip_id for clip in clips]
-    captions = read_predictions(root / "data/predictions/soundscapes/edtc.csv", names, "dvc repro")
+    path = root / "data/predictions/soundscapes/edtc.csv"
+    captions = read_predictions(path, names, [SEED], "run `dvc repro`")[SEED]
     matplotlib.use("agg")
     figure, axes = pyplot.subplots(CLIPS, 1, figsize=(8, 6.6), layout="constrained")
     for number, ax in enumerate(axes):

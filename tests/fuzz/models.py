@@ -81,8 +81,8 @@ def load_trained_captioner(home: Path) -> None:
 
 def make_retrievers(good: Path) -> None:
     save_retriever(good, "x", ["panns", "logmel"], [6, 4], 5, 8)
-    (good / "data/models/retrievers/x").rename(good / "x")
-    for folder in ("data/models/retrievers", "data/models", "data"):
+    (good / "data/models/retrievers/x/1").rename(good / "x")
+    for folder in ("data/models/retrievers/x", "data/models/retrievers", "data/models", "data"):
         (good / folder).rmdir()
     sizes = {"layers": 1, "heads": 2, "width": 16, "feed_forward": 8, "vocabulary": 64}
     plan = load_retriever(good / "x", "cpu").plan.model_copy(

@@ -25,6 +25,7 @@ from tests.fuzz.harm import CSV, JSON, YAML
 from tests.plans import captioner_plan
 
 CLIPS = ("a", "b", "c")
+SEEDS = (1, 2)
 SCORE = (
     "file_name,candidate,caption_1,caption_2\na.wav,a dog,a dog barks,dogs\nb.wav,rain,it rains,\n"
 )
@@ -56,8 +57,12 @@ def make_score(good: Path) -> None:
 
 def make_predictions(good: Path) -> None:
     (good / "table").mkdir()
-    rows = [f'{name},a dog barks,-1.5000,"[[""rain"", -2.0]]"' for name in CLIPS]
-    text = "\n".join(["clip_id,caption,log_prob,candidates", *rows, ""])
+    rows = [
+        f'{seed},{name},a dog barks,-1.5000,"[[""rain"", -2.0]]"'
+        for seed in SEEDS
+        for name in CLIPS
+    ]
+    text = "\n".join(["seed,clip_id,caption,log_prob,candidates", *rows, ""])
     (good / "table/predictions.csv").write_text(text)
 
 
@@ -134,7 +139,7 @@ LOADERS = (
     Loader(
         "predictions",
         make_predictions,
-        lambda home: read_predictions(home / "predictions.csv", CLIPS, "run it again"),
+        lambda home: read_predictions(home / "predictions.csv", CLIPS, SEEDS, "run it again"),
         {"*.csv": CSV},
     ),
     Loader("plans", make_plans, load_plan, {"*.json": JSON}),

@@ -3,7 +3,7 @@
 import { choose, el, fill, quoted } from "report/dom.js";
 import { heat, rows, stretch } from "report/heat.js";
 import { keys } from "report/keys.js";
-import { player } from "report/sounds.js";
+import { play, player } from "report/sounds.js";
 import { opened, remember } from "report/state.js";
 
 const SHORTEST = 0.4; // seconds that a word plays
@@ -132,7 +132,7 @@ let watch = 0;
 function playPart(audio, from, to) {
   cancelAnimationFrame(watch);
   audio.currentTime = from;
-  audio.play();
+  play(audio);
   const check = () => {
     if (audio.currentTime >= to) audio.pause();
     else if (audio.currentTime >= from - 0.05) watch = requestAnimationFrame(check);

@@ -3,7 +3,7 @@
 import { choose, el, fill, quoted } from "report/dom.js";
 import { keys } from "report/keys.js";
 import { list } from "report/list.js";
-import { player } from "report/sounds.js";
+import { player, toggle } from "report/sounds.js";
 import { opened, remember, state } from "report/state.js";
 import { disagreement, pieces } from "report/words.js";
 
@@ -105,7 +105,7 @@ export function start(root, { datasets }) {
   keys("clips", {
     j: ["next clip", () => rows.step(1)],
     k: ["clip before", () => rows.step(-1)],
-    " ": ["play or pause", () => { if (sound?.audio) sound.audio.paused ? sound.audio.play() : sound.audio.pause(); }],
+    " ": ["play or pause", () => toggle(sound?.audio)],
     "/": ["search the clips", () => find("#clip-filter").focus()],
     s: ["sort by disagreement", () => { if (set.own.length > 1) reorder({ sort: "words", down: true }); }],
   });

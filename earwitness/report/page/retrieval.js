@@ -4,7 +4,7 @@ import { data, numbers } from "report/data.js";
 import { choose, el, fill, quoted } from "report/dom.js";
 import { keys } from "report/keys.js";
 import { list } from "report/list.js";
-import { player } from "report/sounds.js";
+import { play, player, toggle } from "report/sounds.js";
 import { opened, remember, state } from "report/state.js";
 
 const HEIGHT = 76; // of a row, in pixels
@@ -112,7 +112,7 @@ export async function start(root, { datasets }) {
   async function hear(number, aloud) {
     if (number < 0 || number >= hits.length) return;
     if (aloud && number === heard.at && heard.sound) {
-      toggle();
+      toggle(heard.sound.audio);
       return;
     }
     hits.forEach(({ button }, at) => button.setAttribute("aria-pressed", String(at === number)));
@@ -124,13 +124,9 @@ export async function start(root, { datasets }) {
     if (mine !== request) return;
     heard.sound = made;
     fill(find("#query .heard"), el("h4", {}, clipLink(set.name, clip)), made.element);
-    if (aloud) made.audio?.play();
+    if (aloud && made.audio) play(made.audio);
   }
 
-  const toggle = () => {
-    const audio = heard.sound?.audio;
-    if (audio) audio.paused ? audio.play() : audio.pause();
-  };
   const move = (by) => {
     hear(heard.at + by, true);
     hits[heard.at]?.button.scrollIntoView({ block: "nearest" });
@@ -140,7 +136,7 @@ export async function start(root, { datasets }) {
     k: ["query before", () => rows.step(-1)],
     n: ["hear the next clip", () => move(1)],
     p: ["hear the clip before", () => move(-1)],
-    " ": ["play or pause", toggle],
+    " ": ["play or pause", () => toggle(heard.sound?.audio)],
     "/": ["search the queries", () => find("#query-filter").focus()],
   });
   find("#query-tools").addEventListener("keydown", (event) => {

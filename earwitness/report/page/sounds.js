@@ -64,6 +64,19 @@ function scale() {
 }
 
 /**
+ * Plays. What ends it before it began is no error of the page: a pause at once, another sound, a
+ * file that cannot be played (which the player itself says).
+ */
+export function play(audio) {
+  audio.play().catch(() => {});
+}
+
+/** Plays or pauses; nothing where there is no sound. */
+export function toggle(audio) {
+  if (audio) audio.paused ? play(audio) : audio.pause();
+}
+
+/**
  * A player: the spectrogram with a play head (a click jumps there), and the browser's controls.
  * Gives { element, audio, picture }: `audio` is null where nothing can be played; `picture` is the
  * box of the spectrogram, which other canvases may be laid over.

@@ -3,7 +3,7 @@
 import { numbers } from "report/data.js";
 import { choose, el, fill, number, quoted, svg } from "report/dom.js";
 import { keys } from "report/keys.js";
-import { player } from "report/sounds.js";
+import { player, toggle } from "report/sounds.js";
 import { opened, remember } from "report/state.js";
 
 const SIZE = 560; // of the drawing, in its own units
@@ -65,7 +65,7 @@ export function start(root, { spaces }) {
     m: ["with or without the means", turn],
     j: ["next pair", () => step(1)],
     k: ["pair before", () => step(-1)],
-    " ": ["play or pause", () => { if (sound?.audio) sound.audio.paused ? sound.audio.play() : sound.audio.pause(); }],
+    " ": ["play or pause", () => toggle(sound?.audio)],
   });
   opened("space", (values) => {
     const at = spaces.findIndex((each) => each.name === values.space && (!values.dataset || each.dataset === values.dataset));

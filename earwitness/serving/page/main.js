@@ -151,7 +151,7 @@ function player(hit) {
   jump.setAttribute("aria-label", `${jump.textContent} of ${hit.name}`);
   jump.addEventListener("click", () => {
     audio.src = `${hit.url}#t=${hit.start},${hit.end}`;
-    audio.play();
+    audio.play().catch(() => {}); // another click or search may end it before it began
   });
   row.prepend(jump);
   return row;
