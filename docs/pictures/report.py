@@ -15,7 +15,9 @@ VIEWS = {"report.png": "scores", "report-clips.png": "clips"}
 if __name__ == "__main__":
     address = (Path(sys.argv[1]) / "data/report.html").resolve().as_uri()
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         for name, view in VIEWS.items():
             page = browser.new_page(viewport=SIZE, color_scheme="light")
             page.goto(f"{address}#{view}")
