@@ -299,7 +299,7 @@ def test_an_edit_of_one_captioner_trains_no_other(
     for line in ("# a comment", "LAYERS = 3"):
         file.write_text(f"{own}\n{line}\n", encoding="utf-8")
         copy.run("python", "-m", "stages.plan", "captioners")
-        plans.append({name: copy.plan("captioners", name) for name in ("pooled", "other")})
+        plans.append({name: copy.plan("captioners", f"{name}/1") for name in ("pooled", "other")})
     file.write_text(own, encoding="utf-8")
     before, after = plans
     assert before["other"] == after["other"]
@@ -309,7 +309,7 @@ def test_an_edit_of_one_captioner_trains_no_other(
 
 def test_the_loss_is_its_formula(copy: Copy, found: dict[str, Any]) -> None:
     """The retriever of the page has it by its setting; a step by its gradients lowers it."""
-    assert copy.plan("retrievers", "cosface")["biencoder"]["loss"] == "cosface"
+    assert copy.plan("retrievers", "cosface/1")["biencoder"]["loss"] == "cosface"
     loss = found["loss"]
     audio, text = loss["sides"]
     clips, margin, scale = [0, 0, 1, 2], 0.3, 1 / 0.2

@@ -25,7 +25,7 @@ MODELS = "data/models"
 SMALL: dict[str, Any] = {
     **{key: TINY[key] for key in TINY if key not in ("prefix", "cmu", "rlssr", "text_memory")},
     "encoders": {"logmel": TINY["encoders"]["logmel"]},
-    "tagging": {},
+    "tagging": {"encoders": []},
     "retrievers": {
         **TINY["retrievers"],
         "frozen": {**TINY["retrievers"]["frozen"], "sound": "logmel"},

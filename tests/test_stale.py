@@ -23,6 +23,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.files import sha256
 
 PARAMS: dict[str, Any] = {
+    "seeds": [1],
     "datasets": {
         "mine": {"layout": "clotho", "root": "../my data"},
         "own": {"layout": "folder", "root": "../own"},
