@@ -6,6 +6,7 @@ The stages of a tiny pipeline, on a real small file system, which only root can 
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,23 +37,29 @@ HEAVY = [job for job in TRIED if job.stage != PLAN]
 
 
 class Disk:
-    """A pipeline whose stages have all run, on a file system of its own."""
+    """A pipeline whose stages have all run, on a file system of its own.
 
-    def __init__(self, root: Path) -> None:
-        self.mount = root
+    ``clean``: a process that forks the stages, as one in which torch has started its own threads,
+    like that of other tests, may not.
+    """
+
+    def __init__(self, root: Path, clean: ProcessPoolExecutor) -> None:
+        self.mount, self.clean = root, clean
         self.root = Project(root, SMALL).root
-        import_all()
         for job in TRIED:
-            finish(job, self.root)
+            self.finish(job)
         self.expected = snapshot(self.root, "data", "metrics", "intervals")
 
     def attempt(self, job: Job) -> tuple[int, str]:
         """Exit code, and what it said, which is kept elsewhere."""
-        return attempt(job, self.root, self.mount.parent / "said")
+        return self.clean.submit(attempt, job, self.root, self.mount.parent / "said").result()
+
+    def finish(self, job: Job) -> None:
+        self.clean.submit(finish, job, self.root).result()
 
     def goes_on(self, job: Job) -> None:
         list(repaired(self.root))
-        finish(job, self.root)
+        self.finish(job)
         same(snapshot(self.root, "data", "metrics", "intervals"), self.expected, str(job))
 
 
@@ -61,8 +69,10 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
     command = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
         pytest.skip("only root may mount a file system")
+    spawn = multiprocessing.get_context("spawn")
     try:
-        yield Disk(folder)
+        with ProcessPoolExecutor(1, spawn, initializer=import_all) as clean:
+            yield Disk(folder, clean)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -85,7 +95,7 @@ def test_a_folder_that_is_read_only(disk: Disk, job: Job) -> None:
     remove(disk.root, job)
     subprocess.run(["mount", "-o", "remount,ro", disk.mount], check=True)
     try:
-        code, said = attempt(job, disk.root, disk.mount.parent / "said")
+        code, said = disk.attempt(job)
     finally:
         subprocess.run(["mount", "-o", "remount,rw", disk.mount], check=True)
     disk.goes_on(job)

@@ -90,6 +90,8 @@ def start(project: Project, *options: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         encoding="utf-8",
         start_new_session=True,
+        # a shell's background job, as these tests may be, has it switched off
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
