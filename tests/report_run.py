@@ -7,7 +7,6 @@ import csv
 import gzip
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from browsers import DESKTOP, until, watched
 
 from earwitness.report.assembly import page
 from earwitness.report.run import Run
 from pipeline.config.params import load_params
 from pipeline.corpora.manifest import Clip, Manifest
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 RATE = 16000
 HOSTILE = "</script><img src=x onerror=alert(1)> \u202eright to left " + "w" * 400
 PARAMS = """\
@@ -168,54 +164,16 @@ def block(text: str, name: str) -> Any:
 
 
 @contextmanager
-def started() -> Iterator[Any]:
-    """Chromium, without a window."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
 def opened(
     browser: Any, report: Path, view: str = "", size: Any = DESKTOP, scheme: str = "light"
 ) -> Iterator[Any]:
-    """The page with a view open; at the end it must have had no error and asked for no other
-    address than files beside it."""
-    context = browser.new_context(viewport=size, color_scheme=scheme)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
-    )
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith(("file:", "blob:", "data:"))
-        else problems.append(request.url),
-    )  # fmt: skip
-    page.goto(report.as_uri() + (f"#{view}" if view else ""))
-    ready(page, view.split("?")[0])
-    yield page
-    context.close()
-    assert not problems, problems
+    """The page with a view open; see :func:`browsers.watched`: it may ask for files beside it."""
+    with watched(browser, size, scheme, "file:") as page:
+        page.goto(report.as_uri() + (f"#{view}" if view else ""))
+        ready(page, view.split("?")[0])
+        yield page
 
 
 def ready(page: Any, view: str = "") -> None:
     chosen = f"#view-{view}" if view else "main > section:not([hidden])"
     until(page, f"!!document.querySelector('{chosen}[data-ready]')")
-
-
-def until(page: Any, true: str) -> None:
-    """Waits; Playwright's own way to ask again needs ``eval``, which the page's policy forbids."""
-    for _ in range(400):
-        if page.evaluate(true):
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError(f"still not: {true}")

@@ -29,12 +29,9 @@ def models_run(root: Path, outside: Path) -> Run:
     pairs = zip(manifest.clips, SPLITS, strict=True)
     clips = tuple(replace(clip, split=split) for clip, split in pairs)
     replace(manifest, clips=clips).save(path)
-    seeded = (root / "data/models/captioners/heard/1").is_dir()
     for system, caption in CAPTIONED.items():
-        rows = [(clip.clip_id, caption, -1.0, "[]") for clip in clips[1:]]
-        header = ("clip_id", "caption", "log_prob", "candidates")
-        if seeded:
-            header, rows = ("seed", *header), [("1", *row) for row in rows]
+        rows = [("1", clip.clip_id, caption, -1.0, "[]") for clip in clips[1:]]
+        header = ("seed", "clip_id", "caption", "log_prob", "candidates")
         write_rows(root / f"data/predictions/toy/{system}.csv", header, rows)
     for folder in ("scores", "rankings"):
         for old in (root / "data" / folder).rglob("*.csv"):

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from browsers import CHROMIUM, DESKTOP, PHONE, started, until
 from report_run import (
-    CHROMIUM,
-    DESKTOP,
     MEANS,
-    PHONE,
     RATE,
     make_run,
     opened,
     ready,
-    started,
-    until,
     write_json,
     write_report,
     write_scores,
@@ -38,7 +34,7 @@ VIEWS = ("scores", "curves", "clips", "settings")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with started() as chromium:
+    with started("--autoplay-policy=no-user-gesture-required") as chromium:
         yield chromium
 
 

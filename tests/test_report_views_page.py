@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import CHROMIUM, PHONE, started, until
 
 from earwitness.report import attention
 from earwitness.report.run import Run
-from tests.report_run import CHROMIUM, PHONE, opened, started, until, write_report
+from tests.report_run import opened, write_report
 from tests.report_views_run import QUERIES, models_run, ranked_run
 from tests.test_report_views import unpacked
 
@@ -37,7 +38,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with started() as chromium:
+    with started("--autoplay-policy=no-user-gesture-required") as chromium:
         yield chromium
 
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import browsers
 import numpy as np
 import pytest
+from browsers import CHROMIUM, DESKTOP, PHONE, started, watched
 from serving import FakeIndex, Running, Watched, served, tone
 from tiny_repository import make_repository
 
 from earwitness.captioning import CaptioningSystem
 from earwitness.serving.limits import Limits
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+until = partial(browsers.until, seconds=20)
 DROP = """([content, name]) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -57,44 +56,17 @@ def server(system: CaptioningSystem, root: Path) -> Iterator[Running]:
 def browser() -> Iterator[Any]:
     """Its microphone is a file of Chromium's own, beeps."""
     arguments = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=CHROMIUM, args=[*arguments, "--no-sandbox"]
-        )
+    with started(*arguments) as chromium:
         yield chromium
-        chromium.close()
 
 
 @contextmanager
 def opened(browser: Any, url: str, size: Any = DESKTOP, scheme: str = "light") -> Iterator[Any]:
-    """The page; at the end it must have had no error and asked no other host."""
-    context = browser.new_context(viewport=size, color_scheme=scheme)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda said: problems.append(said.text) if said.type in ("error", "warning") else None,
-    )
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith((url, "blob:", "data:"))
-        else problems.append(request.url),
-    )  # fmt: skip
-    page.goto(url)
-    until(page, "document.getElementById('kinds').textContent")
-    yield page
-    context.close()
-    assert not problems, problems
-
-
-def until(page: Any, true: str) -> None:
-    """Waits; Playwright's own way to ask again needs ``eval``, which the page's policy forbids."""
-    for _ in range(400):
-        if page.evaluate(true):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"still not: {true}")
+    """The page; see :func:`browsers.watched`: it may ask its own host."""
+    with watched(browser, size, scheme, url) as page:
+        page.goto(url)
+        until(page, "document.getElementById('kinds').textContent")
+        yield page
 
 
 def drop(page: Any, content: bytes, name: str = "dog.wav") -> None:
