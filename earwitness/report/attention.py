@@ -65,9 +65,9 @@ def _dataset(run: Run, name: str) -> dict[str, Any]:
 
 def _captions(path: Path) -> SeedCaptions:
     """Those of the first seed."""
-    rows = [row.values for row in read_rows(path, ("clip_id", "caption"))]
-    seed = rows[0].get("seed", "")
-    own = {row["clip_id"]: row["caption"] for row in rows if row.get("seed", "") == seed}
+    rows = [row.values for row in read_rows(path, ("seed", "clip_id", "caption"))]
+    seed = rows[0]["seed"]
+    own = {row["clip_id"]: row["caption"] for row in rows if row["seed"] == seed}
     return SeedCaptions(seed, own)
 
 

@@ -58,8 +58,8 @@ def _seeds(
 ) -> dict[str, Any]:
     """Seed → its rankings: M × ``places`` numbers of clips, and M ranks, if they are known."""
     by_seed: dict[str, list[dict[str, str]]] = {}
-    for row in read_rows(path, ("caption", f"{PLACE}1")):
-        by_seed.setdefault(row.values.get("seed", ""), []).append(row.values)
+    for row in read_rows(path, ("seed", "caption", f"{PLACE}1")):
+        by_seed.setdefault(row.values["seed"], []).append(row.values)
     return {seed: _ranking(path, rows, queries, files) for seed, rows in by_seed.items()}
 
 
