@@ -11,7 +11,6 @@ import fcntl
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -27,6 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
+from earwitness.git import git_output
 from pipeline.errors import EarwitnessError
 from pipeline.files import write_bytes, writer_of
 
@@ -181,12 +181,8 @@ def _has_conflict(path: Path) -> bool:
 
 def _committed(root: Path) -> bytes | None:
     """The ``dvc.lock`` of git's last commit; None: there is none."""
-    command = ["git", "show", "HEAD:./dvc.lock"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
-    except FileNotFoundError:  # no git
-        return None
-    return done.stdout if done.returncode == 0 and done.stdout.strip() else None
+    said = git_output(root, "show", "HEAD:./dvc.lock")
+    return said if said and said.strip() else None
 
 
 def _restore(path: Path, committed: bytes | None) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from earwitness.dotted import leaves
 from earwitness.graph import PLANS, Job, open_repository, read_jobs, upstream
 from pipeline.config.params import load_params
 from pipeline.config.section import nearest
@@ -189,7 +190,7 @@ def differences(old: Plan, new: Plan, jobs: Mapping[str, Job]) -> Iterator[str]:
             what = "changed" if before and now else "is read now" if now else "is no longer read"
             makers = [name for name, job in jobs.items() if path in job.outputs]
             yield f"input {path} {what}" + (f" (made by {makers[0]})" if makers else "")
-    before, now = _leaves(_settings(old)), _leaves(_settings(new))
+    before, now = leaves(_settings(old)), leaves(_settings(new))
     for key in dict.fromkeys((*before, *now)):
         if before.get(key) != now.get(key) or (key in before) != (key in now):
             yield f"{key}: {_shown(before, key)} → {_shown(now, key)}"
@@ -199,18 +200,8 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {key: value for key, value in plan.items() if key not in ("code", "inputs")}
 
 
-def _leaves(value: Any, at: str = "") -> dict[str, Any]:
-    """Dotted key → value; lists are values."""
-    if not isinstance(value, dict) or not value:
-        return {at: value}
-    found: dict[str, Any] = {}
-    for key, child in value.items():
-        found |= _leaves(child, f"{at}.{key}" if at else key)
-    return found
-
-
-def _shown(leaves: Mapping[str, Any], key: str) -> str:
-    return json.dumps(leaves[key], ensure_ascii=False) if key in leaves else "not there"
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    return json.dumps(settings[key], ensure_ascii=False) if key in settings else "not there"
 
 
 def _changed(stage: Any) -> dict[str, dict[str, str]]:

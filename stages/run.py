@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from pipeline.parents import end_with_parent
 from pipeline.refusals import ending, reported, show_any_text
 from pipeline.times import Stopwatch
 from stages import paths
@@ -24,7 +23,6 @@ if TYPE_CHECKING:  # slow to import, and `begin` comes first
     from pipeline.config.plans import Plan
 
 P = TypeVar("P", bound="Plan")
-_PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 _WATCH: ContextVar[Stopwatch] = ContextVar("watch")  # of the job that this process runs
 
 
@@ -71,9 +69,9 @@ def begin() -> None:
     """What every stage does first, before its slow imports."""
     sys.excepthook = _excepthook
     show_any_text()
-    if "DVC_STAGE" in os.environ and sys.platform == "linux":
+    if "DVC_STAGE" in os.environ:
         # a stage that outlived a killed DVC would write over what the next one makes
-        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+        end_with_parent()
 
 
 def _excepthook(

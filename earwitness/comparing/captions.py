@@ -15,7 +15,6 @@ import numpy as np
 from earwitness.comparing.loaded import ComparedSystem, Loaded
 from earwitness.comparing.sources import Source
 from pipeline.config.evaluation import EvaluationConfig
-from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.metrics.evaluate import Tools
 from pipeline.metrics.over_seeds import BySeed, evaluate_seeds
@@ -66,9 +65,7 @@ def read_run(side: ComparedSystem, dataset: str) -> CaptionRun:
         EarwitnessError: they are not there, or the test set is blind.
     """
     source = side.source
-    manifest = Manifest.load(source.path(f"data/corpora/{dataset}.json", f"prepare@{dataset}"))
-    if manifest.blind:
-        raise EarwitnessError(f"{dataset}: a blind set, without references; name another dataset")
+    manifest = side.manifest(dataset, "references")
     path = source.path(f"data/scores/{dataset}/{side.system}.csv", f"evaluate@{dataset}")
     rows: dict[int, dict[str, Row]] = {}
     table = read_rows(path, ["clip_id", "caption"])

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from earwitness.comparing.sources import Source
+from pipeline.corpora.manifest import Manifest
+from pipeline.errors import EarwitnessError
 from pipeline.metrics.intervals import Scored
 
 
@@ -21,6 +23,21 @@ class ComparedSystem(NamedTuple):
         """As it is shown: ``edtc``, or ``edtc @ HEAD~1``."""
         label = self.source.label
         return f"{self.system} @ {label}" if label else self.system
+
+    def manifest(self, dataset: str, lacks: str) -> Manifest:
+        """Of a test set that can be scored.
+
+        Args:
+            lacks: what a blind one is without.
+
+        Raises:
+            EarwitnessError: it is not there, or the test set is blind.
+        """
+        path = self.source.path(f"data/corpora/{dataset}.json", f"prepare@{dataset}")
+        manifest = Manifest.load(path)
+        if manifest.blind:
+            raise EarwitnessError(f"{dataset}: a blind set, without {lacks}; name another dataset")
+        return manifest
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,7 @@ def read_ranking(side: ComparedSystem, dataset: str) -> RankingRun:
         EarwitnessError: they are not there, or the test set is blind.
     """
     source = side.source
-    manifest = Manifest.load(source.path(f"data/corpora/{dataset}.json", f"prepare@{dataset}"))
-    if manifest.blind:
-        raise EarwitnessError(f"{dataset}: a blind set, without answers; name another dataset")
+    manifest = side.manifest(dataset, "answers")
     path = source.path(f"data/rankings/{dataset}/{side.system}.csv", f"rank@{dataset}")
     by_seed: dict[int, list[Row]] = {}
     for row in read_rows(path, ["caption", "rank"]):

@@ -6,13 +6,13 @@ whose digests that ``dvc.lock`` has. Nothing is checked out, fetched or run.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from earwitness.git import git_output
 from earwitness.repository import Repository
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import read_json
@@ -114,11 +114,10 @@ class Revision:
         return path
 
     def _yaml(self, name: str) -> Any:
-        call = ["git", "-C", str(self.root), "show", f"{self._commit}:./{name}"]
-        done = subprocess.run(call, capture_output=True, check=False)
-        if done.returncode != 0:
+        said = git_output(self.root, "show", f"{self._commit}:./{name}")
+        if said is None:
             raise EarwitnessError(f"{self.label}: has no {name}; name a revision that has one")
-        text = done.stdout.decode("utf-8", errors="replace")
+        text = said.decode("utf-8", errors="replace")
         return parse_yaml(text, f"{self.label}: {name}", "name another revision") or {}
 
 

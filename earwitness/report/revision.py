@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earwitness.git import git_output
 from pipeline.errors import EarwitnessError
 from pipeline.yaml_files import parse_yaml
 
@@ -56,10 +56,6 @@ def _parsed(text: str, commit: str) -> Any:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What a command says; None where it fails, or there is no git."""
-    command = ("git", "-c", "core.quotePath=false", *arguments)
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    """As :func:`git_output`, as text, with file names as they are."""
+    said = git_output(root, "-c", "core.quotePath=false", *arguments)
+    return None if said is None else said.decode("utf-8", "replace")

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from earwitness.dotted import leaves
 from earwitness.tables.resolving import TableRun, code_of, digest_of, own_values
 from pipeline.config.section import Section, parse_section
 from pipeline.errors import EarwitnessError
@@ -114,16 +115,6 @@ def _differences(result: RowResult, wanted: MadeOf) -> Iterator[str]:
         for module in sorted({*result.code, *wanted.code}) if result.code else ():
             if result.code.get(module) != wanted.code.get(module):
                 yield f"code {module.replace('.', '/')}.py changed"
-
-
-def leaves(value: Any, at: str = "") -> dict[str, Any]:
-    """Dotted key → value; lists are values."""
-    if not isinstance(value, Mapping) or not value:
-        return {at: value}
-    found: dict[str, Any] = {}
-    for key, child in value.items():
-        found |= leaves(child, f"{at}.{key}" if at else key)
-    return found
 
 
 class TableResults:

@@ -7,10 +7,8 @@ each job that has ended, and a training its checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections import deque
@@ -24,6 +22,7 @@ from earwitness.tables.resolving import TableRun
 from earwitness.tables.workplace import CodeRevision, Workplace
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
+from pipeline.parents import end_with_parent
 from pipeline.times import StageTime, read_times, time_of
 
 RUNS = re.compile(r"Running stage '(.+)':")
@@ -36,7 +35,6 @@ TRAINED = {  # stage → the section of what it trains; its plans lie in a folde
 }
 KEPT = 200  # last lines of a run's output that are searched for its error
 PATIENCE = 10  # seconds that an interrupted DVC has to end
-_PDEATHSIG = 1  # of prctl(2): a signal when the parent ends
 
 Say = Callable[[str], None]
 
@@ -154,7 +152,7 @@ def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        preexec_fn=_end_with_parent,
+        preexec_fn=end_with_parent,  # else it would go on beside the next
     )
     assert process.stdout is not None
     try:
@@ -182,12 +180,6 @@ def _environment(root: Path) -> dict[str, str]:
     given |= {"DVC_ROOT": str(root), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
     given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
     return given
-
-
-def _end_with_parent() -> None:
-    """A DVC that outlived a killed command would go on beside the next."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def _failure(run: TableRun, lines: deque[str], log: Path, code: int) -> str:
