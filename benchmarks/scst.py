@@ -47,15 +47,20 @@ TARGET = 5.0
 def main() -> None:
     """Prints the rows, and the step's clips per second; half a minute on one core."""
     torch.set_num_threads(1)
+    print_table(measure("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def measure(device: str) -> list[Row]:
+    """All rows; the reward is always computed on the CPU."""
     draw = random.Random(1)
     corpus = [[caption(draw) for _ in range(REFERENCES)] for _ in range(CORPUS)]
     rows = [reward_row(draw, corpus, hypotheses=6)]
     for samples in (1, 5):
-        row = step_row(corpus, samples)
+        row = step_row(corpus, samples, torch.device(device))
         rows.append(row)
         ours, theirs = CLIPS / row.fast, CLIPS / row.slow
         print(f"{row.name}: {ours:.1f} clips per second, a clip at a time {theirs:.1f}")
-    print_table(rows)
+    return rows
 
 
 def caption(draw: random.Random) -> str:
@@ -120,20 +125,21 @@ def reward_row(draw: random.Random, corpus: list[list[str]], hypotheses: int) ->
     return compare(name, theirs, ours, TARGET)
 
 
-def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
+def step_row(corpus: list[list[str]], samples: int, device: torch.device, alone: int = 4) -> Row:
     """One step, forward and backward; ``alone``: how many clips are sampled one by one."""
     captioner = random_captioner()
-    model = captioner.model
+    model = captioner.model.to(device)
     scst = ScstConfig(samples=samples, dropout=False)
     plan = FinetuningPlan(
         name="tuned", inputs={}, code={}, captioner="", dataset="", features=("one",), scst=scst
     )
     reward = Reward(corpus, scst, "cpu")
-    features = (Padded(torch.randn(CLIPS, FRAMES, WIDTH), torch.full((CLIPS,), FRAMES)),)
-    batch = Batch(features, torch.zeros(CLIPS, 1), None, torch.arange(CLIPS))
+    values = torch.randn(CLIPS, FRAMES, WIDTH, device=device)
+    features = (Padded(values, torch.full((CLIPS,), FRAMES, device=device)),)
+    batch = Batch(features, torch.zeros(CLIPS, 1, device=device), None, torch.arange(CLIPS))
     some = Padded(*(part[:alone] for part in features[0]))
     with ThreadPoolExecutor(1) as thread:
-        step = SelfCritical(plan, captioner, reward, thread, torch.device("cpu"))
+        step = SelfCritical(plan, captioner, reward, thread, device)
 
         def ours() -> None:
             model.zero_grad()
@@ -141,7 +147,8 @@ def step_row(corpus: list[list[str]], samples: int, alone: int = 4) -> Row:
 
         def theirs() -> None:
             model.zero_grad()
-            one_by_one(captioner, some, samples, corpus).backward()
+            with torch.backends.cudnn.flags(enabled=False):  # it has no gradients in eval mode
+                one_by_one(captioner, some, samples, corpus).backward()
 
         name = f"SCST step, {samples} sampled + greedy"
         row = compare(name, theirs, ours, TARGET, repeats=3)
@@ -177,7 +184,7 @@ def one_by_one(
         texts = captioner.tokenizer.decode(tokens)
         ended = [len(row) < longest + 2 for row in rows]
         rewards = reference_reward(texts, [clip] * len(rows), ended, corpus)
-        gain = advantages(torch.tensor([rewards]), "greedy")
+        gain = advantages(torch.tensor([rewards], device=tokens.device), "greedy")
         repeated = Memory(*(part.expand(samples, *part.shape[1:]) for part in memory))
         written = tokens[:samples]
         log_probs = token_log_probs(
@@ -195,7 +202,7 @@ def one_by_one(
 @torch.no_grad()
 def uncached(captioner: TrainedCaptioner, memory: Memory, longest: int, *, sampled: bool) -> Tensor:
     """(L,): one hypothesis, whose whole prefix is read again at every step."""
-    tokens = torch.tensor([[TOKENIZER.begin]])
+    tokens = torch.tensor([[TOKENIZER.begin]], device=memory.values.device)
     for _ in range(longest):
         logits = captioner.model.logits(memory, tokens)[:, -1]
         logits[:, [TOKENIZER.begin, TOKENIZER.pad]] = float("-inf")
@@ -203,7 +210,7 @@ def uncached(captioner: TrainedCaptioner, memory: Memory, longest: int, *, sampl
         tokens = torch.cat((tokens, chosen), 1)
         if int(chosen) == TOKENIZER.end:
             return tokens[0]
-    return torch.cat((tokens[0], torch.tensor([TOKENIZER.end])))
+    return torch.cat((tokens[0], tokens.new_tensor([TOKENIZER.end])))
 
 
 if __name__ == "__main__":

@@ -252,6 +252,22 @@ def test_tied_tensors_are_written_once_and_restored(tmp_path: Path) -> None:
     )
 
 
+def test_an_optimizers_state_lies_in_memory_as_its_parameters_do(tmp_path: Path) -> None:
+    """Else CUDA's fused optimizers refuse a CNN's, which is stored channels last."""
+    model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    with Checkpoints(tmp_path, "job", "0") as checkpoints:
+        checkpoints.save(model, optimizer, Progress(step=1), improved=True)
+        fresh = torch.optim.Adam(model.parameters())
+        checkpoints.restore(model, fresh)
+    for key in ("exp_avg", "exp_avg_sq"):
+        kept, restored = (o.state[model.weight][key] for o in (optimizer, fresh))
+        assert torch.equal(restored, kept)
+        assert restored.stride() == model.weight.stride() != kept.contiguous().stride()
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     model = Tiny()
     tensors = {name: tensor.clone() for name, tensor in weights(model).items()}

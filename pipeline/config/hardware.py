@@ -27,4 +27,5 @@ class HardwareConfig(DeviceConfig):
     """And what training needs; what it trained keeps to the same precision."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
-    compile: Literal["auto", "on", "off"] = "auto"  # of training steps; auto: on CUDA
+    # torch.compile; auto: on CUDA, of TRANSLATOR's loops alone; on: of whole training steps too
+    compile: Literal["auto", "on", "off"] = "auto"

@@ -168,13 +168,20 @@ def _progress(text: str) -> Progress:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Each tensor is of its parameter's shape, or one number; anything else is a ValueError."""
+    """Each tensor is of its parameter's shape, or one number; anything else is a ValueError.
+
+    It also gets its parameter's order in memory, which a file does not keep: the fused optimizers
+    of CUDA refuse any other.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        if tensor.ndim and tensor.shape != parameters[int(index)].shape:
-            raise ValueError(f"optimizer.{name} is {tuple(tensor.shape)}")
+        if tensor.ndim:
+            parameter = parameters[int(index)]
+            if tensor.shape != parameter.shape:
+                raise ValueError(f"optimizer.{name} is {tuple(tensor.shape)}")
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
         states.setdefault(int(index), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -155,7 +155,7 @@ class _Run:
         self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.trained[0].device
         mode = hardware.compile if task.compiles else "off"
-        self.loss = compiled(task.loss, mode, self.device)
+        self.loss = compiled(task.loss, mode)
         self.names: tuple[str, ...] = ()
         self.sums: Tensor | None = None  # (terms,) since the last validation
         self.steps = 0  # in the sums

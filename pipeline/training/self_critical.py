@@ -65,7 +65,7 @@ class SelfCritical:
         self.greedy = plan.scst.baseline == "greedy"
         self.step = 0
         self.log_probs: Callable[[tuple[Padded, ...], Tensor], Tensor]
-        self.log_probs = compiled(self._log_probs, plan.hardware.compile, device)
+        self.log_probs = compiled(self._log_probs, plan.hardware.compile)
 
     def before_step(self, step: int, steps: int) -> None:
         """Keeps the step's number, on which the draws depend."""

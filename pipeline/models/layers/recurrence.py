@@ -155,5 +155,7 @@ _COMPILED: dict[Any, Any] = {}
 def _compiled(function: Any) -> Any:
     """``function`` compiled once for the process."""
     if function not in _COMPILED:
-        _COMPILED[function] = torch.compile(function)
+        from pipeline.compiling import Compiled  # slow to import
+
+        _COMPILED[function] = Compiled(function)
     return _COMPILED[function]
