@@ -99,7 +99,7 @@ def _report(codes: Sequence[int | None], said: Sequence[str]) -> None:
     """Ends with why training failed: what the process says that did not end for another's sake."""
     guilty = [number for number, code in enumerate(codes) if code not in (None, 0, LOST)]
     lost = [number for number, code in enumerate(codes) if code == LOST]
-    number = min(guilty or lost)
+    number = min(guilty) if guilty else max(lost)  # of which the first says nothing
     code, line = codes[number] or 0, said[number].rpartition("\n")[2]
     if code < 0:
         name = signal.Signals(-code).name
