@@ -45,11 +45,29 @@ class LostRankError(EarwitnessError):
 
 
 _own: Rank | None = None  # None: this process trains alone
+_rows: tuple[int, ...] = ()  # of the batch that is computed now, in each rank
 
 
 def own() -> Rank | None:
     """This process as one of several; None: it is alone."""
     return _own
+
+
+@contextmanager
+def divided(rows: int) -> Iterator[None]:
+    """In this context a batch of ``rows`` is computed, of which each rank has its part."""
+    global _rows
+    assert _own is not None
+    _rows = _own.sizes(rows)
+    try:
+        yield
+    finally:
+        _rows = ()
+
+
+def rows() -> tuple[int, ...]:
+    """Of the batch that is computed now, in each rank."""
+    return _rows
 
 
 @contextmanager

@@ -11,7 +11,7 @@ that loss' gradient. What looks over a batch needs one of these:
 A mean over rows is right without any, where the ranks' parts have equally many rows.
 
 In one process every function gives back what it was given, and computes nothing. All ranks call
-them in the same order; what they send each other is not traced by ``torch.compile``.
+them in the same order; ``torch.compile`` does not trace what they send each other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ MOST_THREADS = 4096
 BUCKET = 1 << 24  # numbers that are averaged at once, so that the copy of them stays small
 
 _shared = False  # whether the batch that is computed now is divided among the ranks
-_rows: tuple[int, ...] = ()  # of that batch, in each rank
 
 
 def is_first() -> bool:
@@ -92,16 +91,17 @@ def sharing(batch: Any) -> Iterator[None]:
     Args:
         batch: has ``whole``, the number that :func:`part` gave. It is not looked at in one process.
     """
-    global _shared, _rows
+    global _shared
     rank = own()
     if rank is None or batch.whole == 0:
         yield
         return
-    _shared, _rows = True, rank.sizes(batch.whole)
+    _shared = True
     try:
-        yield
+        with collectives.divided(batch.whole):
+            yield
     finally:
-        _shared, _rows = False, ()
+        _shared = False
 
 
 def shared() -> bool:
@@ -111,74 +111,38 @@ def shared() -> bool:
 
 def gathered(values: Tensor) -> Tensor:
     """(B, …) of this rank's rows → those of the whole batch, in its order, with gradients."""
-    return _gather(values) if _shared else values
+    if not _shared:
+        return values
+    from pipeline.rank_sums import gather
+
+    return gather(values)
 
 
 def summed(values: Tensor) -> Tensor:
     """The ranks' sum of a tensor, with gradients."""
-    return _sum(values) if _shared else values
+    if not _shared:
+        return values
+    from pipeline.rank_sums import add
+
+    return add(values)
 
 
 def weighted(loss: Tensor, items: Tensor | int) -> Tensor:
     """A mean over ``items`` of this rank, as its part of the mean over all ranks' items."""
-    return _weigh(loss, items) if _shared else loss
+    if not _shared:
+        return loss
+    from pipeline.rank_sums import weigh
+
+    return weigh(loss, items)
 
 
 def drawn(values: Tensor) -> Tensor:
     """What the first rank drew, where each drew for the whole batch."""
-    return _draw(values) if _shared else values
+    if not _shared:
+        return values
+    from pipeline.rank_sums import draw
 
-
-@torch.compiler.disable
-def _gather(values: Tensor) -> Tensor:
-    if not values.requires_grad:
-        return collectives.concatenated(values, _rows)
-    gathered: Tensor = _Gather.apply(values, _rows)
-    return gathered
-
-
-@torch.compiler.disable
-def _sum(values: Tensor) -> Tensor:
-    if not values.requires_grad:
-        return collectives.summed(values)
-    total: Tensor = _Sum.apply(values)
-    return total
-
-
-@torch.compiler.disable
-def _weigh(loss: Tensor, items: Tensor | int) -> Tensor:
-    number = torch.as_tensor(items, device=loss.device)
-    return loss * (number * count() / collectives.summed(number).clamp(min=1))
-
-
-@torch.compiler.disable
-def _draw(values: Tensor) -> Tensor:
-    return collectives.of_first(values)
-
-
-class _Gather(torch.autograd.Function):
-    """Backwards each rank gets what all ranks' losses say of its rows: their sum."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: tuple[int, ...]) -> Tensor:
-        ctx.rows = rows
-        return collectives.concatenated(values, rows)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        rank = own()
-        assert rank is not None
-        return collectives.summed(gradient)[rank.slice(len(gradient))], None
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return collectives.summed(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return collectives.summed(gradient)
+    return draw(values)
 
 
 # between steps

@@ -42,9 +42,9 @@ def started() -> Started | None:
     try:
         return Started(*(int(value or "") for value in given))
     except ValueError:
-        told = ", ".join(f"{n}={v}" for n, v in zip(GIVEN, given, strict=True))
+        shown = ", ".join(f"{n}={v}" for n, v in zip(GIVEN, given, strict=True))
         raise EarwitnessError(
-            f"{told} in the environment: not as torchrun sets them; unset them"
+            f"{shown} in the environment: not as torchrun sets them; unset them"
         ) from None
 
 
