@@ -242,9 +242,7 @@ class _Run:
     def show(self, bar: tqdm[Any], progress: Progress) -> None:
         """Advances the bar; its numbers are read, and checked, at most once a second."""
         bar.update()
-        if not ranks.is_first():
-            return
-        if time.monotonic() - self.last_read < READ_SECONDS:
+        if not ranks.is_first() or time.monotonic() - self.last_read < READ_SECONDS:
             return
         mean = self._means(progress)["total"]
         best = f"{progress.best_score:.3f}" if progress.scores else "–"
