@@ -14,7 +14,7 @@ from pipeline.threads import limit
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def set_up(device: str, threads: int | Literal["auto"]) -> torch.device:
+def set_up(device: str | torch.device, threads: int | Literal["auto"]) -> torch.device:
     """Limits the threads of this process, and gives the device of its job; called first.
 
     Raises:
@@ -35,6 +35,28 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise EarwitnessError(f"device {name!r}: no CUDA here; use auto or cpu")
     return device
+
+
+def rank_device(name: str, number: int, here: int) -> torch.device:
+    """The device of process ``number`` of the ``here`` on this machine: the CPU, or a GPU each.
+
+    Raises:
+        EarwitnessError: there are not so many GPUs, or see :func:`resolve_device`.
+    """
+    device = resolve_device(name)
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise EarwitnessError(
+            f"device {name!r}: several processes share the CPU, or have a GPU each; "
+            "use auto, cpu or cuda, or set hardware.processes: 1"
+        )
+    if here > (found := torch.cuda.device_count()):
+        raise EarwitnessError(
+            f"{here} processes on this machine, but {found} GPU{'s' * (found > 1)}; "
+            f"set hardware.processes: {found}, or auto"
+        )
+    return torch.device("cuda", number)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

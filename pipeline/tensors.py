@@ -45,6 +45,7 @@ class Batch(NamedTuple):
     tokens: Tensor  # (B, L) int64: begin … end, then padding
     text: Padded | None  # (B, L', D') stored text features of the same captions, for the twin
     clips: Tensor  # (B,) int64, the clip's index: captions of one clip share it
+    whole: int = 0  # rows of the batch whose part this is; 0: this is all (pipeline/ranks.py)
 
 
 class Memory(NamedTuple):

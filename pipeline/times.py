@@ -65,7 +65,7 @@ class Stopwatch:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.before, self.cpu_before = 0.0, 0.0  # of earlier runs that were stopped
         self._start = time.perf_counter()
-        self._ended = threading.Event()
+        self._ended, self._left = threading.Event(), False
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
     def given(self, plan: Path) -> None:
@@ -78,6 +78,10 @@ class Stopwatch:
         if last is not None and not last.finished:
             self.started, self.before = last.started, last.seconds
             self.cpu_before = last.cpu_seconds
+
+    def leave(self) -> None:
+        """From now on another process, which works for the same job, records it."""
+        self._left = True
 
     def __enter__(self) -> Stopwatch:
         self._thread.start()
@@ -103,6 +107,8 @@ class Stopwatch:
             self._write(finished=False)
 
     def _write(self, finished: bool) -> None:
+        if self._left:
+            return
         uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
         record = StageTime(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pipeline.config.plans import Plan
 from pipeline.files import read_json, replacing_folder
+from stages.ranks import is_first
 from stages.run import given
 
 P = TypeVar("P", bound=Plan)
@@ -22,6 +23,8 @@ def load_asked(kind: type[P], path: Path, output: Path) -> P | None:
     values = read_json(path, "run `dvc repro plan`")
     if not (isinstance(values, dict) and values.get("unasked")):
         return given(kind, path)
+    if not is_first():
+        return None
     with replacing_folder(output):
         pass
     print(f"{output.parent.name}: not trained with seed {output.name}, as no system asks for it")

@@ -9,6 +9,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
 from stages.asked import load_asked
+from stages.ranks import in_ranks
 from stages.run import run
 from stages.tracking import tracking
 
@@ -19,7 +20,12 @@ def main(name: str, seed: int) -> None:
     output = models / name / str(seed)
     plan = load_asked(FinetuningPlan, paths.PLANS / "finetuned" / name / f"{seed}.json", output)
     if plan is not None:
-        train(plan, models / plan.captioner / str(seed), output, paths.CHECKPOINTS)
+        start = models / plan.captioner / str(seed)
+        in_ranks(
+            plan.hardware,
+            lambda: train(plan, start, output, paths.CHECKPOINTS),
+            *("finetune", name, str(seed)),
+        )
 
 
 def train(plan: FinetuningPlan, start: Path, output: Path, checkpoints: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from pipeline.launching import MEETING
 from pipeline.parents import end_with_parent
 from pipeline.refusals import ending, reported, show_any_text
 from pipeline.times import Stopwatch
@@ -56,6 +57,12 @@ def given(kind: type[P], path: Path) -> P:
     return plan
 
 
+def leave_time() -> None:
+    """Another process of this job keeps its time."""
+    if watch := _WATCH.get(None):
+        watch.leave()
+
+
 def _revision() -> str | None:
     """Git's commit, with ``+`` where tracked files are changed."""
     command = ("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+")
@@ -69,8 +76,9 @@ def begin() -> None:
     """What every stage does first, before its slow imports."""
     sys.excepthook = _excepthook
     show_any_text()
-    if "DVC_STAGE" in os.environ:
-        # a stage that outlived a killed DVC would write over what the next one makes
+    if "DVC_STAGE" in os.environ or MEETING in os.environ:
+        # a stage that outlived a killed DVC would write over what the next one makes; and a process
+        # of a training ends with the one that started it
         end_with_parent()
 
 

@@ -9,6 +9,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import FeatureStore, open_stores
 from stages import paths
 from stages.asked import load_asked
+from stages.ranks import in_ranks
 from stages.run import run
 from stages.tracking import tracking
 
@@ -19,7 +20,11 @@ def main(captioner: str, seed: int) -> None:
     path = paths.PLANS / "captioners" / captioner / f"{seed}.json"
     plan = load_asked(CaptionerPlan, path, output)
     if plan is not None:
-        train(plan, output, paths.CHECKPOINTS)
+        in_ranks(
+            plan.hardware,
+            lambda: train(plan, output, paths.CHECKPOINTS),
+            *("train_captioner", captioner, str(seed)),
+        )
 
 
 def train(plan: CaptionerPlan, output: Path, checkpoints: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from stages import paths
 from stages.asked import load_asked
+from stages.ranks import in_ranks
 from stages.run import run
 from stages.tracking import tracking
 
@@ -24,7 +25,11 @@ def main(retriever: str, seed: int, further: bool = False) -> None:
     plan = load_asked(RetrieverPlan, plans / retriever / f"{seed}.json", output)
     if plan is not None:
         start = models / plan.start / str(seed) if plan.start else None
-        train(plan, start, output, paths.CHECKPOINTS)
+        in_ranks(
+            plan.hardware,
+            lambda: train(plan, start, output, paths.CHECKPOINTS),
+            *("train_retriever", retriever, str(seed), *(["--further"] if further else [])),
+        )
 
 
 def train(plan: RetrieverPlan, start: Path | None, output: Path, checkpoints: Path) -> None:

@@ -96,6 +96,11 @@ def parse(program: str, arguments: list[str]) -> None:
         assert done.returncode == 0, done.stderr
     elif program == "python":
         assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), arguments
+    elif program == "torchrun":
+        from torch.distributed.run import parse_args as torchrun
+
+        given = torchrun(arguments)
+        assert given.module and importlib.util.find_spec(given.training_script), arguments
     else:
         assert program in PLAIN, f"what is {program}?"
 

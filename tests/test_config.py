@@ -49,6 +49,7 @@ def values(**changes: Any) -> dict[str, Any]:
         ({"hardware": {"threads": 0}}, "hardware.threads: give auto, or a whole number of at"),
         ({"hardware": {"threads": "two"}}, "hardware.threads: give auto, or a whole number of at"),
         ({"hardware": {"threads": True}}, "hardware: threads: true is neither number nor word"),
+        ({"hardware": {"processes": 0}}, "hardware.processes: give auto, or a whole number of at"),
         ({"hardware": {"precison": "auto"}}, "unknown key; did you mean 'precision'?"),
         (
             {"encoders": {"panns": {"module": "panns", "weights": "tagging"}}},

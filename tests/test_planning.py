@@ -134,6 +134,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
         ("systems.plain.set", {"rerank.retriever": "tags"}, {"soundscapes-plain"}),
         ("hardware.compile", "off", TRAINED),
         ("hardware.precision", "float32", TRAINED),
+        ("hardware.processes", 2, TRAINED - {"panns"}),  # tagging has one
         (
             "hardware.threads",
             2,

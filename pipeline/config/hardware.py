@@ -29,3 +29,12 @@ class HardwareConfig(DeviceConfig):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
     # torch.compile; auto: on CUDA, of TRANSLATOR's loops alone; on: of whole training steps too
     compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"  # of training steps; auto: on CUDA
+    processes: int | Literal["auto"] = 1  # that train a model together; auto: one a GPU
+
+    @field_validator("processes", mode="before")
+    @classmethod
+    def _count(cls, processes: object) -> object:
+        if processes != "auto" and (type(processes) is not int or not 1 <= processes <= 1024):
+            raise ValueError("give auto, or a whole number of at least 1 and at most 1024")
+        return processes

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.decoding.ensemble import Ensemble, EnsembleStepper, InPrecision
 from pipeline.decoding.search import Hypotheses, decode
@@ -68,8 +69,8 @@ def predict(
 
 
 def bank_batches(banks: Sequence[FeatureBank], size: int) -> Iterator[tuple[Padded, ...]]:
-    """The clean views of all clips of E banks, ``size`` clips at a time."""
-    for clips in torch.arange(len(banks[0].ids)).split(size):
+    """The clean views of all clips of E banks, ``size`` clips at a time; ranks divide these."""
+    for clips in ranks.mine(torch.arange(len(banks[0].ids)).split(size)):
         yield tuple(bank.batch(clips * bank.views) for bank in banks)
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.errors import EarwitnessError
 
 ALIAS = "_panns_models"  # the empty parent's name
@@ -86,6 +87,8 @@ def zero_past(values: Tensor, lengths: Tensor) -> Tensor:
 def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
     """Batch norm; in training, its statistics are over valid frames alone, without padding.
 
+    They are of the whole batch, also where it is divided among ranks.
+
     Args:
         norm: a BatchNorm1d or BatchNorm2d; its running statistics are updated in training.
         values: (B, C, T) or (B, C, T, M).
@@ -99,15 +102,28 @@ def masked_norm(norm: Any, values: Tensor, lengths: Tensor) -> Tensor:
         return out
     others = [dim for dim in range(values.ndim) if dim != 1]
     each = (-1, *[1] * (values.ndim - 2))  # one value a channel
-    count = lengths.sum() * math.prod(values.shape[3:])
+    count = ranks.summed(lengths.sum()) * math.prod(values.shape[3:])
     # two passes: E[x²] - E[x]² loses every digit where the mean is large, as a log-mel's is
     dtype = torch.promote_types(values.dtype, torch.float32)  # of the sums, in autocast too
-    mean = zero_past(values, lengths).sum(others, dtype=dtype) / count
+    mean = ranks.summed(zero_past(values, lengths).sum(others, dtype=dtype)) / count
     centred = zero_past((values - mean.view(each)).to(values.dtype), lengths)
-    variance = centred.square().sum(others, dtype=dtype) / count
+    variance = ranks.summed(centred.square().sum(others, dtype=dtype)) / count
     _move_statistics(norm, mean.detach(), variance.detach(), count)
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return torch.addcmul(norm.bias.view(each), centred, scale.view(each)).to(values.dtype)
+
+
+def whole_norm(norm: Any, values: Tensor) -> Tensor:
+    """(N, C) → the same shape: batch norm of rows of which none is padding, as of one process.
+
+    Args:
+        norm: a BatchNorm1d.
+    """
+    if not (norm.training and ranks.shared()):
+        normed: Tensor = norm(values)
+        return normed
+    ones = torch.ones(len(values), dtype=torch.int64, device=values.device)
+    return masked_norm(norm, values[..., None], ones)[..., 0]
 
 
 @torch.no_grad()

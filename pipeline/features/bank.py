@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.errors import EarwitnessError
 from pipeline.features.store import MAKE_ANEW, FeatureStore
 from pipeline.tensors import Padded
@@ -188,11 +189,11 @@ def choose_place(size: int, device: torch.device, device_bytes: int, ram_bytes: 
 
 
 def free_budgets(device: torch.device | str, share: float = 0.5) -> tuple[int, int]:
-    """``share`` of the free bytes, of the device and of the RAM."""
+    """``share`` of the free bytes, of the device and of the RAM, which ranks divide."""
     device = torch.device(device)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     ram = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(free * share), int(ram * share)
+    return int(free * share), int(ram * share) // ranks.here()
 
 
 def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import ranks
+
 
 def cross_entropy(logits: Tensor, tokens: Tensor, pad: int, label_smoothing: float = 0.0) -> Tensor:
     """Mean negative log-probability of the batch's tokens without padding.
@@ -18,9 +20,10 @@ def cross_entropy(logits: Tensor, tokens: Tensor, pad: int, label_smoothing: flo
     Returns:
         a scalar.
     """
-    return F.cross_entropy(
+    loss = F.cross_entropy(
         logits.flatten(0, 1).float(),
         tokens.flatten(),
         ignore_index=pad,
         label_smoothing=label_smoothing,
     )
+    return ranks.weighted(loss, (tokens != pad).sum()) if ranks.shared() else loss

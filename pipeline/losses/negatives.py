@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline import ranks
+
 Kind = Literal["random", "hardest"]
 
 
@@ -33,7 +35,7 @@ def draw_negatives(similarity: Tensor, clips: Tensor, kind: Kind) -> Negatives:
         rank = torch.rand(2, *same.shape, device=clips.device)
     else:
         rank = torch.stack([similarity.float(), similarity.float().T])
-    text, sound = rank.masked_fill(same, -torch.inf).argmax(-1)
+    text, sound = ranks.drawn(rank.masked_fill(same, -torch.inf).argmax(-1))
     return Negatives(text, sound, ~same.all(-1))
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline import ranks
+
 Baseline = Literal["greedy", "others"]
 
 
@@ -65,4 +67,5 @@ def self_critical_loss(log_probs: Tensor, chosen: Tensor, advantage: Tensor) -> 
         a scalar.
     """
     gained = (log_probs * advantage.detach()[:, :, None]).masked_fill(~chosen, 0)
-    return -gained.sum() / chosen.sum().clamp(min=1)
+    number = chosen.sum()
+    return ranks.weighted(-gained.sum() / number.clamp(min=1), number)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline import ranks
 from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.sides import (
     CentredTextSide,
@@ -41,6 +42,7 @@ class Pairs(NamedTuple):
     sound: tuple[Padded, ...]  # E × (B, T, W) stored features, E = 1 for a tower
     text: Tokens | tuple[Padded, ...]  # of a tower, or E × (B, L, W) stored features
     clips: Tensor  # (B,) int64: captions of one clip share it
+    whole: int = 0  # pairs of the batch whose part this is; 0: this is all (pipeline/ranks.py)
 
 
 class BiEncoderLosses(NamedTuple):
@@ -127,10 +129,11 @@ class BiEncoder(nn.Module):
     def loss(self, batch: Pairs) -> BiEncoderLosses:
         """Both directions (eq. 6); with ``mask_same_clip``, a clip's captions are no negatives."""
         settings = self.settings
-        audio, text = self.embed_sound(batch.sound), self.embed_text(batch.text)
+        audio = ranks.gathered(self.embed_sound(batch.sound))
+        text = ranks.gathered(self.embed_text(batch.text))
         # unmasked, each pair is of a clip of its own
         clips = (
-            batch.clips
+            ranks.gathered(batch.clips)
             if settings.mask_same_clip
             else torch.arange(len(audio), device=audio.device)
         )

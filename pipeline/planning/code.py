@@ -21,9 +21,11 @@ NEUTRAL = (
     "pipeline.config",
     "pipeline.errors",
     "pipeline.files",
+    "pipeline.launching",
     "pipeline.planning",
     "pipeline.tracking",
     "stages.paths",
+    "stages.ranks",
     "stages.run",
     "stages.tracking",
 )

@@ -29,7 +29,7 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
             inputs={corpus(dataset): digest([[*sound(c), c.split, c.events] for c in clips])},
             code=context.code("tagging", [f"encoders.{encoder.module}"]),
             seed=params.seeds[0],
-            hardware=params.hardware,
+            hardware=params.hardware.model_copy(update={"processes": 1}),  # it always is
             encoder=encoder,
             tagging=params.tagging.model_copy(update={"encoders": (name,)}),
         )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.config.plans import BiEncoderPlan, RetrieverPlan, SpacePlan
 from pipeline.device import autocast, resolve_device
 from pipeline.errors import EarwitnessError
@@ -84,12 +85,14 @@ class TrainedRetriever:
 
     @torch.no_grad()
     def _embedded(self, inputs: Embeddable, embed: Callable[[Any], Tensor]) -> Tensor:
-        """(N, D): ``embed`` of each batch, in the order of the entries."""
+        """(N, D): ``embed`` of each batch, in the order of the entries; ranks divide them."""
         batches = inputs.batches()
+        nothing = torch.zeros(0, self.width, device=self.device)
         if not batches:
-            return torch.zeros(0, self.width, device=self.device)
+            return nothing
         with autocast(self.plan.hardware.precision, self.device):
-            found = torch.cat([embed(inputs.batch(batch)) for batch in batches])
+            own = [embed(inputs.batch(batch)) for batch in ranks.mine(batches)]
+        found = ranks.all_rows(torch.cat(own) if own else nothing)
         result = torch.empty_like(found)
         result[torch.cat(batches).to(self.device)] = found
         return result

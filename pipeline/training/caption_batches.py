@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Bank, Batch
 from pipeline.training.loop import epoch_generator
@@ -92,7 +93,7 @@ class CaptionBatches(PairOrder):
         self.device = device
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from the ``start``-th on.
+        """The batches of one epoch from the ``start``-th on, of each the part of this rank.
 
         Lengths and indices are computed on the CPU for the whole epoch at once, so that no batch
         waits for the device.
@@ -103,7 +104,7 @@ class CaptionBatches(PairOrder):
         entries = [self._entries(bank, clips, generator) for bank in self.features]
         moved_order, moved_clips = order.to(self.device), clips.to(self.device)
         for at in range(start * self.batch, len(order), self.batch):
-            rows = slice(at, at + self.batch)
+            rows, whole = ranks.part(at, min(at + self.batch, len(order)))
             longest = int(self.lengths[order[rows]].max())
             yield Batch(
                 features=tuple(
@@ -113,4 +114,5 @@ class CaptionBatches(PairOrder):
                 tokens=self.tokens[moved_order[rows], :longest],
                 text=None if self.text is None else self.text.batch(order[rows]),
                 clips=moved_clips[rows],
+                whole=whole,
             )

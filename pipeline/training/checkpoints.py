@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from pipeline import ranks
 from pipeline.errors import EarwitnessError, one_line
 from pipeline.lock import exclusive
 from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
@@ -55,15 +56,21 @@ class Checkpoints:
 
     A context: it holds the job's lock, so that two runs cannot mix, and removes the checkpoints of
     earlier plans of the same job (unless they are running).
+
+    Args:
+        owner: false in a process that only reads, as another one of the job has the lock and writes
+            for it.
     """
 
-    def __init__(self, root: Path, job: str, digest: str) -> None:
+    def __init__(self, root: Path, job: str, digest: str, *, owner: bool = True) -> None:
         self.folder = root / f"{job}-{digest}"
-        self._job = job
+        self._job, self._owner = job, owner
         self._hint = f"delete {self.folder} to train from the start"
         self._lock = exclusive(root / f"{job}-{digest}.lock")
 
     def __enter__(self) -> Checkpoints:
+        if not self._owner:
+            return self
         self._lock.__enter__()
         self._remove_older()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +79,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._lock.__exit__(*error)
+        if self._owner:
+            self._lock.__exit__(*error)
 
     def _remove_older(self) -> None:
         pattern = re.compile(re.escape(self._job) + r"-[0-9a-f]+")
@@ -92,6 +100,9 @@ class Checkpoints:
         """Writes the state; with ``improved`` the weights are also the best so far."""
         if improved:
             progress.best = f"best-{progress.step:08d}.safetensors"
+        if not self._owner:
+            return
+        if improved and progress.best:
             save_weights(weights(model), self.folder / progress.best)
         tensors = {f"model.{name}": tensor for name, tensor in weights(model).items()}
         for index, state in optimizer.state_dict()["state"].items():
@@ -105,7 +116,7 @@ class Checkpoints:
 
     def keep_epoch(self, model: nn.Module, progress: Progress, last: int) -> None:
         """Keeps the weights of the ``last`` epochs, this one among them; 0 keeps none."""
-        if last:
+        if last and self._owner:
             save_weights(weights(model), self.folder / f"epoch-{progress.step:08d}.safetensors")
             for older in sorted(self.folder.glob("epoch-*.safetensors"))[:-last]:
                 older.unlink()
@@ -127,8 +138,18 @@ class Checkpoints:
         """Restores the last saved state; gives a new :class:`Progress` where there is none.
 
         Raises:
-            EarwitnessError: the file is broken, or of another model.
+            EarwitnessError: the file is broken, or of another model, or ranks see other files.
         """
+        progress = self._restored(model, optimizer)
+        (step,) = ranks.from_first([progress.step])
+        if step != progress.step:
+            raise EarwitnessError(
+                f"{self.folder}: this process is at step {progress.step}, the first at step "
+                f"{step:.0f}; let all machines work in the same folder, on a shared disk"
+            )
+        return progress
+
+    def _restored(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         path = self.folder / STATE
         if not path.exists():
             return Progress()
@@ -141,6 +162,21 @@ class Checkpoints:
             _load_optimizer(optimizer, _under("optimizer", tensors))
             _set_random_states(_under("random", tensors))
         return progress
+
+    def load_chosen(self, model: nn.Module, progress: Progress, *, average: bool) -> bool:
+        """Loads the weights that training ends with: the best, or with ``average`` the mean of the
+        kept epochs' if there are any, which is said.
+
+        The first rank reads them and gives them to the others.
+        """
+        averaged = False
+        if self._owner:
+            mean = self.average() if average else None
+            averaged = mean is not None
+            chosen = self.best(progress) if mean is None else mean
+            load_weights(model, chosen, str(self.folder))
+        ranks.copy_first(model)
+        return bool(*ranks.from_first([averaged]))
 
     def best(self, progress: Progress) -> dict[str, Tensor]:
         """The weights of the best validation."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline import ranks
 from pipeline.config.evaluation import DecodingConfig
 from pipeline.config.plans import CaptionerPlan
 from pipeline.config.tokens import TokensConfig
@@ -165,6 +166,8 @@ def validation(
 ) -> Callable[[], dict[str, float]]:
     """A function that captions ``clips`` greedily and scores the captions, in this process.
 
+    Ranks divide the captioning; each scores all captions.
+
     Raises:
         EarwitnessError: CIDEr-D cannot be made, such as of one clip.
     """
@@ -180,7 +183,7 @@ def validation(
     def validate() -> dict[str, float]:
         batches = ((batch,) for batch in bank_batches(banks, decoding.batch))
         captions = [one.text for found in predict(ensemble, batches, decoding) for one in found]
-        texts = tokenize(captions)
+        texts = tokenize(ranks.all_texts(captions))
         repetition = diversity(texts).repetition.corpus
         return {SCORE: scorer.score(texts).corpus, "validation_repetition": repetition}
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline import collectives, ranks
+from pipeline.config.hardware import HardwareConfig
 from pipeline.config.plans import TrainingPlan
 from pipeline.config.training import OptimisationConfig
 from pipeline.device import deterministic, set_up
+from pipeline.errors import EarwitnessError
 from pipeline.files import replacing_folder
 from pipeline.lock import exclusive
 from pipeline.tracking.registry import Tracking
@@ -39,6 +43,9 @@ def run_job(
     If it is killed and called again, it continues from the last checkpoint. On a CPU with the same
     number of threads it ends with the same bytes.
 
+    Of several ranks (pipeline/ranks.py) the first holds the locks, and writes. Checkpoints do not
+    depend on their number, so a training may go on with another.
+
     Args:
         kind: what is trained, such as ``captioner``.
         training: the settings of the loop.
@@ -49,28 +56,44 @@ def run_job(
         tracking: where its curves are written to as well, on the way; they change nothing.
 
     Raises:
-        EarwitnessError: the same job is running, or see ``prepare`` and :func:`fit`.
+        EarwitnessError: the same job is running, a batch has fewer rows than there are ranks, or
+            see ``prepare`` and :func:`fit`.
     """
-    device = set_up(plan.hardware.device, plan.hardware.threads)
+    if training.batch < ranks.count():
+        raise EarwitnessError(
+            f"{plan.name}: {ranks.count()} processes cannot divide a batch of {training.batch}; "
+            "set hardware.processes to at most that"
+        )
+    device = _set_up(plan.hardware)
     name = f"{kind}-{plan.name}"
     where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
-    digest = hashlib.sha256(plan.model_dump_json().encode() + start).hexdigest()[:16]
+    settings = plan.model_dump_json(exclude={"hardware": {"processes"}})
+    digest = hashlib.sha256(settings.encode() + start).hexdigest()[:16]
+    first = ranks.is_first()
     with (
-        exclusive(checkpoints / f"{name}-to-{where}.lock"),
-        Checkpoints(checkpoints, name, digest) as saved,
+        exclusive(checkpoints / f"{name}-to-{where}.lock") if first else nullcontext(),
+        Checkpoints(checkpoints, name, digest, owner=first) as saved,
         deterministic(device),
     ):
+        ranks.wait()  # the first has the locks now, or has said why not
         torch.manual_seed(plan.seed)
         task, save = prepare(device)
         track = untracked
-        if tracking is not None:
+        if tracking is not None and first:
             run = RunName(kind, plan.name, plan.seed, digest)
             track = partial(tracking.run, run, _settings(plan))
         progress = fit(task, training, plan.hardware, saved, plan.name, track)
-        with replacing_folder(output) as folder:
-            save(folder, progress)
-        saved.remove()
+        if first:
+            with replacing_folder(output) as folder:
+                save(folder, progress)
+            saved.remove()
     return progress
+
+
+def _set_up(hardware: HardwareConfig) -> torch.device:
+    """The device of this process, which keeps to its threads."""
+    own = collectives.own()
+    return set_up(own.device if own else hardware.device, ranks.threads(hardware.threads))
 
 
 def _settings(plan: TrainingPlan) -> dict[str, Any]:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline import ranks
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.training import OptimisationConfig
 from pipeline.device import autocast, compiled
 from pipeline.errors import EarwitnessError
-from pipeline.state_dicts import load_weights
 from pipeline.tracking.run import Log, Row
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.optimizers import build_optimizer
@@ -33,7 +33,10 @@ READ_SECONDS = 1.0  # between two reads of the running loss, each of which waits
 
 
 class Batches(Protocol[B]):
-    """The training batches of every epoch; the same epoch always has the same batches."""
+    """The training batches of every epoch; the same epoch always has the same batches.
+
+    Of each batch a rank gets its part (:func:`pipeline.ranks.part`).
+    """
 
     steps: int  # batches in an epoch
 
@@ -88,6 +91,10 @@ def fit(
     the loss of one large batch. What depends on a whole batch (batch norms, contrastive losses)
     still sees each batch alone.
 
+    Ranks (pipeline/ranks.py) divide each batch: the loss and its gradient are those of one process,
+    but for dropout and other draws of a model, which differ. They divide the validation too. Only
+    the first shows, logs and writes.
+
     Args:
         track: told the rows of the curves, and each as it is made.
 
@@ -96,16 +103,15 @@ def fit(
     """
     optimizer = task.optimizer(task.model, training)
     progress = checkpoints.restore(task.model, optimizer)
+    ranks.copy_first(task.model)
+    ranks.spread_draws(progress.step)
     run = _Run(task, optimizer, training, hardware)
     with track(progress.curves) as log:
         _train(run, progress, checkpoints, description, log)
-        if average := checkpoints.average() if training.average_epochs else None:
-            load_weights(task.model, average, str(checkpoints.folder))
+        if checkpoints.load_chosen(task.model, progress, average=training.average_epochs > 0):
             scores = run.validate_again(progress)
             averaged = {f"averaged_{name}": value for name, value in scores.items()}
             log({"step": progress.step, **averaged})
-        else:
-            load_weights(task.model, checkpoints.best(progress), str(checkpoints.folder))
     return progress
 
 
@@ -121,8 +127,9 @@ def _train(
     accumulate, averaged = run.training.accumulate, run.training.average_epochs
     total = run.training.epochs * steps
     with tqdm(
-        total=total, initial=progress.step, desc=description, unit="step", disable=None
-    ) as bar:
+        total=total, initial=progress.step, desc=description, unit="step",
+        disable=None if ranks.is_first() else True,
+    ) as bar:  # fmt: skip
         while progress.step < total and not run.out_of_patience(progress):
             epoch, start = divmod(progress.step, steps)
             batches = task.batches.epoch(epoch, start * accumulate)
@@ -135,6 +142,7 @@ def _train(
                     if progress.step % steps == 0:
                         checkpoints.keep_epoch(task.model, progress, averaged)
                     checkpoints.save(task.model, run.optimizer, progress, improved=improved)
+                    ranks.spread_draws(progress.step)
                     if run.out_of_patience(progress):
                         break
 
@@ -199,13 +207,15 @@ class _Run:
         """Adds the gradients of the batches' mean loss; gives (terms,), the mean of each term."""
         sums: list[Tensor] = []
         for batch in batches:
-            with autocast(self.precision, self.device):
-                losses = self.loss(batch)
-            (losses.total / len(batches)).backward()
+            with ranks.sharing(batch):
+                with autocast(self.precision, self.device):
+                    losses = self.loss(batch)
+                (losses.total / len(batches)).backward()
             terms = {name: term for name, term in losses._asdict().items() if term is not None}
             self.names = tuple(terms)
             sums.append(torch.stack([term.detach().float() for term in terms.values()]))
-        return torch.stack(sums).mean(0)
+        ranks.average_gradients(self.trained)
+        return ranks.average(torch.stack(sums).mean(0))
 
     def _rate(self, progress: Progress) -> float:
         return self.training.learning_rate * self.schedule(progress.step, progress.scores)
@@ -232,7 +242,7 @@ class _Run:
     def show(self, bar: tqdm[Any], progress: Progress) -> None:
         """Advances the bar; its numbers are read, and checked, at most once a second."""
         bar.update()
-        if time.monotonic() - self.last_read < READ_SECONDS:
+        if not ranks.is_first() or time.monotonic() - self.last_read < READ_SECONDS:
             return
         mean = self._means(progress)["total"]
         best = f"{progress.best_score:.3f}" if progress.scores else "–"
@@ -269,7 +279,7 @@ class _Run:
         with torch.no_grad(), autocast(self.precision, self.device):
             scores = self.task.validate()
         self.task.model.train()
-        return scores
+        return dict(zip(scores, ranks.from_first([*scores.values()]), strict=True))
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

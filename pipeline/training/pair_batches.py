@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline import ranks
 from pipeline.features.bank import Crop
 from pipeline.features.mixture import AnyBank
 from pipeline.models.biencoder import Pairs
@@ -54,7 +55,7 @@ class PairBatches(PairOrder):
         self.ends = torch.arange(1, self.steps + 1) * self.pairs // self.steps  # (steps,)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Pairs]:
-        """The batches of one epoch from the ``start``-th on."""
+        """The batches of one epoch from the ``start``-th on, of each the part of this rank."""
         generator = epoch_generator(self.seed, epoch)
         order = self._order(generator)
         clips = self.clip_of[order]
@@ -67,7 +68,7 @@ class PairBatches(PairOrder):
         ends = [0, *self.ends.tolist()]
         moved_clips = clips.to(self.device)
         for step in range(start, self.steps):
-            rows = slice(ends[step], ends[step + 1])
+            rows, whole = ranks.part(ends[step], ends[step + 1])
             yield Pairs(
                 sound=tuple(
                     bank.batch(entry[rows], crop and Crop(crop.start[rows], crop.length[rows]))
@@ -75,6 +76,7 @@ class PairBatches(PairOrder):
                 ),
                 text=self.texts.batch(order[rows]),
                 clips=moved_clips[rows],
+                whole=whole,
             )
 
 

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline import ranks
 from pipeline.config.plans import FinetuningPlan
 from pipeline.decoding.rollout import Rollout, rollout
 from pipeline.device import compiled
@@ -84,11 +85,13 @@ class SelfCritical:
         if log_probs.is_cuda:
             scores = scores.pin_memory().to(log_probs.device, non_blocking=True)
         advantage = advantages(scores, self.scst.baseline)
+        clips = len(samples)
+        length = (samples != self.tokenizer.pad).sum(-1).float().mean()
         return SelfCriticalLosses(
             total=self_critical_loss(log_probs, chosen, advantage),
-            reward=scores[:, : self.scst.samples].mean(),
-            baseline_reward=scores[:, -1].mean() if self.greedy else None,
-            length=(samples != self.tokenizer.pad).sum(-1).float().mean() - 2,
+            reward=ranks.weighted(scores[:, : self.scst.samples].mean(), clips),
+            baseline_reward=ranks.weighted(scores[:, -1].mean(), clips) if self.greedy else None,
+            length=ranks.weighted(length, clips) - 2,
         )
 
     def _kernels(self) -> AbstractContextManager[None]:

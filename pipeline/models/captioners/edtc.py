@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline import ranks
 from pipeline.config.edtc import EdtcModelConfig
 from pipeline.errors import EarwitnessError
 from pipeline.losses.contrastive import clip_loss, infonce_loss
@@ -104,18 +105,14 @@ class Edtc(Captioner):
         loss = self.cross_entropy(output.logits, batch)
         if twin is None:
             return EdtcLosses(loss, loss, None)
+        assert output.audio_hidden is not None and output.text_hidden is not None
+        audio, text, clips = (
+            ranks.gathered(each) for each in (output.audio_hidden, output.text_hidden, batch.clips)
+        )
         if twin.loss == "clip":
-            contrastive = clip_loss(
-                output.audio_hidden,
-                output.text_hidden,
-                twin.temperature,
-                batch.clips,
-                twin.normalise,
-            )
+            contrastive = clip_loss(audio, text, twin.temperature, clips, twin.normalise)
         else:
-            contrastive = infonce_loss(
-                output.audio_hidden, output.text_hidden, twin.infonce_temperature, batch.clips
-            )
+            contrastive = infonce_loss(audio, text, twin.infonce_temperature, clips)
         return EdtcLosses(loss + twin.weight * contrastive, loss, contrastive)
 
     def after_step(self) -> None:

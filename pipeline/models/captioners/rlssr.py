@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline import ranks
 from pipeline.config.retrievers import TowerSetupConfig
 from pipeline.config.rlssr import RlssrConfig, RlssrModelConfig
 from pipeline.encoders.cnn import frequency_mean
@@ -170,7 +171,7 @@ class Rlssr(Captioner):
             sound = sound.detach()
         place = states[-1 if settings.place is None else settings.place - 1]
         text = self.reconstruct(pooled_states(place, written))
-        return self.distance(text.float(), sound)
+        return ranks.weighted(self.distance(text.float(), sound), len(sound))
 
 
 def _tower(setup: TowerSetupConfig, inputs: Inputs, pretrained: bool) -> CnnTower:

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.edtc import FuserConfig
+from pipeline.encoders.conv_blocks import whole_norm
 from pipeline.errors import EarwitnessError
 from pipeline.models.layers.stacked import StackedConvolution, StackedLinear, StackedNorm, attend
 
@@ -102,7 +103,8 @@ class PrivateExtract(nn.Module):
         values = self.convolutions[0](values)
         for norm, convolution in zip(self.norms, list(self.convolutions)[1:], strict=True):
             rows = values.permute(1, 2, 0, 3)  # (B, T, E, D): the channels of every feature
-            normed = norm(rows.reshape(-1, rows.shape[2] * rows.shape[3])).view(rows.shape)
+            flat = rows.reshape(-1, rows.shape[2] * rows.shape[3])
+            normed = whole_norm(norm, flat).view(rows.shape)
             values = convolution(F.gelu(normed).permute(2, 0, 1, 3))
         return values
 
