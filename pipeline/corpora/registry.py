@@ -19,6 +19,7 @@ from pipeline.corpora import (
     soundscapes,
 )
 from pipeline.corpora.manifest import Manifest
+from pipeline.storage.places import one_listing
 
 # (name, that layout's settings, base, raw, progress) → manifest
 CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
@@ -46,5 +47,6 @@ def prepare(
     Raises:
         EarwitnessError: as the layout's own module says.
     """
-    found = CORPORA[settings.layout](name, settings, base, raw, progress)
+    with one_listing():
+        found = CORPORA[settings.layout](name, settings, base, raw, progress)
     return replace(found, synthetic=settings.synthetic)
