@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +35,14 @@ from pipeline.config.datasets import (
     BlindDatasetConfig,
     ClothoDatasetConfig,
     FolderDatasetConfig,
+    WebDatasetDatasetConfig,
 )
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.registry import CORPORA, prepare
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
+from pipeline.features.forward import encode
+from pipeline.features.windows import DecodedRecording, PassSettings
 from pipeline.outside.digests import Digests
 from pipeline.outside.look import look_at_dataset
 from pipeline.storage import remote
@@ -180,6 +184,27 @@ def test_a_long_recording_goes_by_the_disk_in_pieces(
     monkeypatch.setattr("pipeline.storage.stored.MOST", 20_000)
     with pytest.raises(EarwitnessError, match="more than 0 GB"):
         waveforms.load(sound, RATE)
+
+
+def test_many_are_brought_at_once_however_few_threads_decode(
+    dataset: Path, storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one decoding thread, eight requests are waited for together."""
+    manifest = prepared(f"s3://{BUCKET}/clotho")
+    read, together = remote.read, threading.Barrier(8)
+
+    def waiting(url: str, start: int, stop: int, exact: bool = True) -> bytes:
+        together.wait(30)  # passed only by eight at once
+        return read(url, start, stop, exact)
+
+    batch = [
+        DecodedRecording(clip.clip_id, manifest.sound_file(Path(), clip), clip.duration)
+        for clip in manifest.clips[:8]
+    ]
+    monkeypatch.setattr("pipeline.features.forward.THREADS", 1)
+    monkeypatch.setattr(remote, "read", waiting)
+    passes = [*encode([batch], Trunk(), PassSettings(2.0, 4.0), lambda encoded: encoded)]
+    assert sum(len(one.lengths) for one in passes) == 8
 
 
 # connections
@@ -450,6 +475,44 @@ def test_no_layout_takes_its_root_for_a_path() -> None:
     assert CORPORA
     for path in (REPOSITORY / "pipeline" / "corpora").glob("*.py"):
         assert "base / settings.root" not in path.read_text(encoding="utf-8"), path
+
+
+def test_webdataset_has_its_captions_beside_its_sound(storage: str, tmp_path: Path) -> None:
+    beside = {
+        "0": ("json", {"captions": ["one", "a  two"], "tags": ["dog", "dog", "bell"]}),
+        "1": ("json", {"text": "three", "other": 1}),
+        "2": ("txt", "four\n\nfive\n"),
+        "3": ("json", {"caption": "six", "split": "test"}),
+    }
+    for key, (ending, content) in beside.items():
+        noise(tmp_path / f"{key}.flac", 0.5, int(key))
+        text = content if isinstance(content, str) else json.dumps(content)
+        (tmp_path / f"{key}.{ending}").write_text(text)
+    names = {key: [f"{key}.flac", f"{key}.{ending}"] for key, (ending, _) in beside.items()}
+    pack(tmp_path, names["0"] + names["1"], tmp_path / "shards" / "train-0.tar")
+    pack(tmp_path, names["2"] + names["3"], tmp_path / "shards" / "valid" / "000001.tar")
+    upload(BUCKET, tmp_path / "shards", "web/")
+    pattern = "{train-*,*/*}.tar"
+    for root in (f"{tmp_path}/shards/{pattern}", f"s3://{BUCKET}/web/{pattern}"):
+        found = web(root)
+        assert [(clip.clip_id, clip.split, clip.captions, clip.events) for clip in found.clips] == [
+            ("0", "development", ("one", "a two"), ("dog", "bell")),
+            ("1", "development", ("three",), ()),
+            ("2", "validation", ("four", "five"), ()),
+            ("3", "evaluation", ("six",), ()),
+        ]
+    (tmp_path / "0.json").write_text('{"captions": [7]}')
+    pack(tmp_path, names["0"], tmp_path / "bad.tar")
+    with pytest.raises(EarwitnessError, match=r"bad.tar/0.json: captions are no text and no list"):
+        web(f"{tmp_path}/bad.tar")
+    pack(tmp_path, ["1.flac"], tmp_path / "bad.tar")
+    with pytest.raises(EarwitnessError, match=r"1.flac: neither .json nor .txt beside it"):
+        web(f"{tmp_path}/bad.tar")
+
+
+def web(root: str) -> Manifest:
+    settings = WebDatasetDatasetConfig(layout="webdataset", root=root)
+    return prepare("web", settings, Path(), Path("raw"), progress=False)
 
 
 # look

@@ -73,8 +73,7 @@ def opened(sound: SoundFile) -> Iterator[Decoders]:
             )
         if not RATES[0] <= min(rates) <= RATES[1]:
             raise EarwitnessError(
-                f"{name}: its header says {min(rates)} Hz, which no recording has; "
-                "replace it"
+                f"{name}: its header says {min(rates)} Hz, which no recording has; replace it"
             )
         yield decoders
 

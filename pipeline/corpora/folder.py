@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.audio.sound_file import SUFFIXES
-from pipeline.config.datasets import FolderDatasetConfig
+from pipeline.config.datasets import FolderDatasetConfig, WebDatasetDatasetConfig
 from pipeline.corpora import audiocaps, clotho
 from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, composed, find_file, manifest
@@ -259,7 +259,9 @@ def _split_of(row: Row, table: Path) -> str:
 
 
 def draw_splits(
-    paths: Iterable[str], settings: FolderDatasetConfig, there: Iterable[str]
+    paths: Iterable[str],
+    settings: FolderDatasetConfig | WebDatasetDatasetConfig,
+    there: Iterable[str],
 ) -> Mapping[str, str]:
     """The split of each clip, by a hash of its path without the ending, and of the seed.
 

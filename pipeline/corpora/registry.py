@@ -17,6 +17,7 @@ from pipeline.corpora import (
     folder,
     macs,
     soundscapes,
+    webdataset,
 )
 from pipeline.corpora.manifest import Manifest
 from pipeline.storage.places import one_listing
@@ -26,6 +27,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "soundscapes": soundscapes.prepare,
     "clotho": clotho.prepare,
     "folder": folder.prepare,
+    "webdataset": webdataset.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
     "blind": blind.prepare,

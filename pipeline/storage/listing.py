@@ -30,7 +30,7 @@ from pipeline.storage.urls import (
 THREADS = 32  # that wait for the storage, one request each
 
 
-class Source(NamedTuple):
+class RootFile(NamedTuple):
     """A file at a root: an object, or a shard or a file beside the shards."""
 
     place: str  # its address, or its path on this machine
@@ -55,7 +55,7 @@ class Listing:
     files: Mapping[str, Entry]
 
 
-def sources(base: Path, root: str) -> dict[str, Source]:
+def sources(base: Path, root: str) -> dict[str, RootFile]:
     """The files that a root names, by their path below its fixed folder, in order.
 
     Args:
@@ -68,11 +68,11 @@ def sources(base: Path, root: str) -> dict[str, Source]:
     if not is_pattern(root):
         found = remote.listing(root)
         address = root.rstrip("/")
-        return {name: Source(f"{address}/{name}", *one) for name, one in found.items()}
+        return {name: RootFile(f"{address}/{name}", *one) for name, one in found.items()}
     folder = fixed_folder(root)
     names = [name.removeprefix(folder).lstrip("/") for name in expanded(root)]
     there = _remote(folder, names) if is_url(root) else _local(base / folder, names)
-    chosen: dict[str, Source] = {}
+    chosen: dict[str, RootFile] = {}
     for name in names:
         found_here = [name] if not is_magic(name) else [one for one in there if matches(one, name)]
         chosen |= {one: there[one] for one in found_here if one in there}
@@ -83,7 +83,7 @@ def sources(base: Path, root: str) -> dict[str, Source]:
     return dict(sorted(chosen.items()))
 
 
-def _remote(folder: str, names: list[str]) -> dict[str, Source]:
+def _remote(folder: str, names: list[str]) -> dict[str, RootFile]:
     check_url(f"{folder}/.")
     if folder.startswith(("http://", "https://")):  # a web server has no listing
         if any(map(is_magic, names)):
@@ -93,20 +93,20 @@ def _remote(folder: str, names: list[str]) -> dict[str, Source]:
         with ThreadPoolExecutor(THREADS) as threads:
             infos = threads.map(lambda name: remote.info(f"{folder}/{name}"), names)
             pairs = zip(names, infos, strict=True)
-            return {name: Source(f"{folder}/{name}", *one) for name, one in pairs}
+            return {name: RootFile(f"{folder}/{name}", *one) for name, one in pairs}
     depth = max(name.count("/") for name in names) + 1
     found = remote.listing(folder, depth)
-    return {name: Source(f"{folder}/{name}", *one) for name, one in found.items()}
+    return {name: RootFile(f"{folder}/{name}", *one) for name, one in found.items()}
 
 
-def _local(folder: Path, names: list[str]) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+def _local(folder: Path, names: list[str]) -> dict[str, RootFile]:
+    found: dict[str, RootFile] = {}
     for name in names:
         paths = sorted(folder.glob(name)) if is_magic(name) else [folder / name]
         for path in paths:
             if path.is_file():
                 relative = path.relative_to(folder).as_posix()
-                found[relative] = Source(str(path), path.stat().st_size, "")
+                found[relative] = RootFile(str(path), path.stat().st_size, "")
     return found
 
 
@@ -142,7 +142,7 @@ def read_listing(base: Path, root: str) -> Listing:
     return Listing(root, files)
 
 
-def _entry(name: str, source: Source) -> Entry:
+def _entry(name: str, source: RootFile) -> Entry:
     return Entry(Stored(source.place, size=source.size), name, source.version, None)
 
 

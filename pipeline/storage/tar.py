@@ -28,7 +28,7 @@ TEXTS = frozenset((".json", ".txt", ".csv", ".tsv", ".yaml", ".yml"))
 LONGEST_TEXT = 1 << 20  # bytes of a text that is kept
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file in a tar."""
 
     name: str
@@ -37,14 +37,14 @@ class Member(NamedTuple):
     text: bytes | None  # the content of a short text
 
 
-def members(shard: str, size: int) -> list[Member]:
+def members(shard: str, size: int) -> list[TarMember]:
     """The files in a tar, a path or an address, in its order.
 
     Raises:
         EarwitnessError: it is no tar, is packed or cut, has a member that is refused, or two of
             one name; or see remote.py.
     """
-    found: dict[str, Member] = {}
+    found: dict[str, TarMember] = {}
     for member in _members(shard, size):
         if member.name in found:
             raise EarwitnessError(f"{shown(shard)}: member {member.name!r} occurs twice; refused")
@@ -54,7 +54,7 @@ def members(shard: str, size: int) -> list[Member]:
     return list(found.values())
 
 
-def _members(shard: str, size: int) -> Iterator[Member]:
+def _members(shard: str, size: int) -> Iterator[TarMember]:
     try:
         with _opened(shard, size) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for info in tar:
@@ -66,7 +66,7 @@ def _members(shard: str, size: int) -> Iterator[Member]:
         ) from None
 
 
-def _member(shard: str, tar: tarfile.TarFile, info: tarfile.TarInfo, size: int) -> Member:
+def _member(shard: str, tar: tarfile.TarFile, info: tarfile.TarInfo, size: int) -> TarMember:
     where = f"{shown(shard)}: member {info.name[:200]!r}"
     if not info.isreg() or info.issparse():
         raise EarwitnessError(f"{where} is a link, a device or a sparse file; refused")
@@ -79,7 +79,7 @@ def _member(shard: str, tar: tarfile.TarFile, info: tarfile.TarInfo, size: int) 
     if path.suffix.lower() in TEXTS and info.size <= LONGEST_TEXT:
         content = tar.extractfile(info)
         text = content.read() if content is not None else None
-    return Member(str(path), info.offset_data, info.size, text)
+    return TarMember(str(path), info.offset_data, info.size, text)
 
 
 @contextmanager
