@@ -172,6 +172,13 @@ def test_it_can_be_sent_to_another_process(storage: str, dataset: Path) -> None:
     np.testing.assert_array_equal(waveforms.load(sent, RATE), waveforms.load(path, RATE))
 
 
+def test_an_empty_object_is_one_line(storage: str) -> None:
+    client().put_object(Bucket=BUCKET, Key="empty.wav", Body=b"")
+    for size in (None, 0):
+        with pytest.raises(EarwitnessError, match=r"empty.wav: empty file \(0 bytes\)"):
+            waveforms.load(Stored(f"s3://{BUCKET}/empty.wav", size=size), RATE)
+
+
 def test_a_long_recording_goes_by_the_disk_in_pieces(
     storage: str, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +313,7 @@ def test_no_host_no_right_and_no_client_are_one_line(
     for error, said in (
         (PermissionError("Access Denied"), "permission denied (Access Denied); set AWS_ACCESS"),
         (type("NoCredentialsError", (Exception,), {})("none"), "no credentials; set AWS_ACCESS"),
-        (OSError(5, "SlowDown"), "no connection in 1 tries"),
+        (OSError(16, "SlowDown"), "no connection in 1 tries"),
     ):
         refusing = Refusing(error)
         monkeypatch.setattr(remote, "_systems", {(os.getpid(), "s3"): refusing})

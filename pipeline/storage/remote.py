@@ -6,10 +6,10 @@ their files, fsspec's configuration), never from a parameter.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from pipeline.storage.urls import URL, check_url
 
 T = TypeVar("T")
 
-TRIES = 4  # in a row that bring nothing
+TRIES = 6  # in a row that bring nothing
 PAUSE = 0.3  # seconds before the second try, twice as long before each further one
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # scheme → extra that brings its client
 SIGN_IN = {
@@ -43,7 +43,9 @@ NOT_SIGNED_IN = {
     *("TokenRetrievalError", "SSOTokenLoadError", "ProfileNotFound"),
     *("DefaultCredentialsError", "RefreshError"),
 }
-BUSY = ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "502", "504")
+# how servers say that they are too busy, or that an empty file has no such bytes
+BUSY = re.compile(r"\b(SlowDown|InternalError|ServiceUnavailable|RequestTimeout|50[0234]|429)\b")
+NO_RANGE = re.compile(r"\b(InvalidRange|416)\b")
 # of a listing's entry: what changes with the content; the first that is there
 CONTENT = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "generation", "blob_id")
 TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -75,7 +77,7 @@ def read(url: str, start: int, stop: int, exact: bool = True) -> bytes:
         try:
             found = bytes(system.cat_file(path, start=start, end=stop))
         except Exception as error:
-            if not start and any(code in str(error) for code in ("InvalidRange", "416")):
+            if not start and _says(error, NO_RANGE):
                 return b""  # of an empty file no range is valid
             raise
         if len(found) > stop - start:
@@ -161,9 +163,12 @@ def _at(url: str) -> tuple[Any, str]:
             import fsspec
 
             # no listing is remembered: a file may have been replaced since
-            _systems[key] = fsspec.filesystem(
-                scheme, use_listings_cache=False, skip_instance_cache=True
-            )
+            system = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
+            if EXTRAS.get(scheme) == "s3":
+                # tried again here alone, by one rule for every storage
+                system.retries = 1
+                system.config_kwargs.setdefault("retries", {"max_attempts": 0})
+            _systems[key] = system
         system = _systems[key]
     return system, system._strip_protocol(url)
 
@@ -192,6 +197,10 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _says(error: BaseException, code: re.Pattern[str]) -> bool:
+    return any(code.search(str(one)) for one in _chain(error))
+
+
 def _names(error: BaseException) -> set[str]:
     return {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
 
@@ -204,8 +213,7 @@ def _is_passing(error: BaseException) -> bool:
         return False
     if isinstance(error, ConnectionError | TimeoutError) or names & PASSING:
         return True
-    busy = isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EIO)
-    return busy and any(code in str(error) for code in BUSY)
+    return isinstance(error, OSError) and _says(error, BUSY)
 
 
 def _problem(url: str, error: BaseException) -> StorageError:
