@@ -29,6 +29,9 @@ from object_storage import (
 )
 from test_extraction import Trunk, make_plan
 
+from earwitness import doctor
+from earwitness.inputs import read_sounds
+from earwitness.own import given
 from pipeline.audio import waveforms
 from pipeline.config.datasets import (
     AudioCapsDatasetConfig,
@@ -48,6 +51,7 @@ from pipeline.outside.look import look_at_dataset
 from pipeline.storage import remote
 from pipeline.storage.stored import Stored
 from pipeline.storage.urls import expanded
+from stages import look
 from tests.conftest import REPOSITORY
 
 BUCKET = "sounds"
@@ -549,6 +553,37 @@ def test_a_look_notices_what_was_replaced_by_one_listing(
     assert first != look_at_dataset(settings, Path(), Digests())
 
 
+def test_without_a_network_what_was_made_stays(
+    storage: str,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote, "TRIES", 1)
+    settings = ClothoDatasetConfig(layout="clotho", root=f"s3://{BUCKET}/clotho")
+    with through("http://127.0.0.1:9"), pytest.raises(EarwitnessError, match="no connection"):
+        look._dataset("there", settings)  # never seen before: it cannot go on
+    look._dataset("there", settings)
+    path = tmp_path / "data" / "inputs" / "datasets" / "there.json"
+    before = path.read_bytes()
+    with through("http://127.0.0.1:9"):
+        assert look._dataset("there", settings) == []
+    assert path.read_bytes() == before
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: dataset there: s3://{BUCKET}/clotho: no connection in 1")
+    assert said.endswith("; what was made of it stays\n")
+
+
+def test_what_is_fetched_has_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ClothoDatasetConfig(layout="clotho", root="s3://b/clotho", fetch=True)
+    with pytest.raises(EarwitnessError, match="fetch downloads into a folder, and root is s3://b/"):
+        look._dataset("there", settings)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_look_at_shards_of_this_machine_reads_them(shards: Path, tmp_path: Path) -> None:
     shutil.copy(shards / "part-000000.tar", tmp_path / "a.tar")
     settings = ClothoDatasetConfig(layout="clotho", root=f"{tmp_path}/*.tar")
@@ -568,6 +603,19 @@ def test_a_replaced_recording_has_another_digest(storage: str, dataset: Path) ->
     after = {clip.clip_id: clip.digest for clip in prepared(f"s3://{BUCKET}/replaced").clips}
     changed = [name for name in before if before[name] != after[name]]
     assert len(before) == 18 and [name.rpartition("-")[0] for name in changed] == ["eva-4"]
+
+
+def test_python_the_recipes_and_the_doctor_know_an_address(storage: str, dataset: Path) -> None:
+    (sound,) = read_sounds([f"s3://{BUCKET}/clotho/development/dev 0.wav"], None)
+    own = waveforms.load(dataset / "development" / "dev 0.wav", RATE)
+    np.testing.assert_array_equal(waveforms.load(sound, RATE), own)
+    assert given("s3://b/x", [], None, [], dataset).root == "s3://b/x"
+    assert given(str(dataset / "x"), [], None, [], dataset).root == "x"
+    there, away = (
+        doctor._stored("x", Path(), f"s3://{BUCKET}/{name}") for name in ("clotho", "no")
+    )
+    assert there.there and there.detail == f"s3://{BUCKET}/clotho: 21 files"
+    assert not away.there and away.detail == f"s3://{BUCKET}/no: nothing there; check the name"
 
 
 def wav(samples: np.ndarray, rate: int) -> bytes:

@@ -126,9 +126,6 @@ class StoredPath:
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
 
-    def is_symlink(self) -> bool:
-        return False
-
     def iterdir(self) -> Iterator[StoredPath]:
         return (self / name for name in self._tree.folders.get(self._path, ()))
 
@@ -158,6 +155,15 @@ class StoredPath:
         if (entry := self.entry) is None:
             raise FileNotFoundError(str(self))
         return self.stored().open() if entry.text is None else BytesIO(entry.text)
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """The file's text.
+
+        Raises:
+            EarwitnessError: see :meth:`Stored.open`.
+        """
+        with self.open() as stream:
+            return stream.read().decode(encoding)
 
     def stored(self) -> Stored:
         """The file's bytes, to be read elsewhere too."""
