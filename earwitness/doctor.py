@@ -14,6 +14,8 @@ from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
 from pipeline.model_folders import model_of
 from pipeline.planning.lookup import captioner_seeds, retriever_seeds
+from pipeline.storage.listing import sources
+from pipeline.storage.places import is_folder
 from pipeline.weights import Weights
 
 
@@ -89,7 +91,11 @@ def _java(repository: Repository) -> Iterator[Finding]:
 
 def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
     for name, dataset in params.datasets.items():
-        root = repository.root / getattr(dataset, "root", repository.data / "raw" / name)
+        given = getattr(dataset, "root", "")
+        if given and not is_folder(repository.root / given, given):
+            yield _stored(name, repository.root, given)
+            continue
+        root = repository.root / (given or repository.data / "raw" / name)
         if root.is_dir():
             detail = str(root)
         elif dataset.layout == "soundscapes" or getattr(dataset, "fetch", False):
@@ -98,6 +104,14 @@ def _datasets(params: Params, repository: Repository) -> Iterator[Finding]:
             what = "tables" if dataset.layout in ("captions", "descriptions") else "recordings"
             detail = f"{root}: put the {what} there (docs/datasets.md)"
         yield Finding(f"dataset {name}", root.is_dir(), detail)
+
+
+def _stored(name: str, base: Path, root: str) -> Finding:
+    """Of a dataset in object storage, or in tar shards: whether it can be listed."""
+    try:
+        return Finding(f"dataset {name}", True, f"{root}: {len(sources(base, root))} files")
+    except EarwitnessError as error:
+        return Finding(f"dataset {name}", False, str(error))
 
 
 def _weights(params: Params, repository: Repository) -> Iterator[Finding]:

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audio import waveforms
-from pipeline.audio.sound_file import SUFFIXES
+from pipeline.audio.sound_file import SUFFIXES, SoundFile
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
+from pipeline.storage.stored import Stored
+from pipeline.storage.urls import is_url
 from pipeline.threads import share
 
-Sound = str | os.PathLike[str] | NDArray[Any]
+Sound = str | os.PathLike[str] | Stored | NDArray[Any]
 # sound that libsndfile does not know: it is found too, so that its absence is told
 OTHER_SOUND = frozenset(
     (".m4a", ".m4b", ".aac", ".wma", ".amr", ".ape", ".wv", ".mka", ".ac3", ".dsf", ".tta", ".mpc")
@@ -27,18 +29,22 @@ SEARCHED = OTHER_SOUND.union(SUFFIXES)
 
 def read_sounds(
     sounds: Sequence[Sound], sample_rate: int | None
-) -> list[Path | waveforms.Waveform]:
-    """Files as paths, arrays as checked waveforms.
+) -> list[SoundFile | waveforms.Waveform]:
+    """Files as paths, addresses such as ``s3://bucket/a.wav`` as stored, arrays as waveforms.
 
     Raises:
         EarwitnessError: one sound and no list of them, arrays without ``sample_rate``, or an array
             that is no sound; the message says which.
     """
-    if isinstance(sounds, str | os.PathLike | np.ndarray):
+    if isinstance(sounds, str | os.PathLike | Stored | np.ndarray):
         raise EarwitnessError("one sound is given where a list is needed; give [sound]")
-    read: list[Path | waveforms.Waveform] = []
+    read: list[SoundFile | waveforms.Waveform] = []
     for number, sound in enumerate(sounds):
-        if isinstance(sound, str | os.PathLike):
+        if isinstance(sound, Stored):
+            read.append(sound)
+        elif isinstance(sound, str) and is_url(sound):
+            read.append(Stored(sound))
+        elif isinstance(sound, str | os.PathLike):
             read.append(Path(sound))
         elif sample_rate is None:
             raise EarwitnessError(f"sounds[{number}]: an array needs sample_rate, in Hz")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import EarwitnessError
+from pipeline.storage.urls import is_url
 from pipeline.weights import Weights
 from pipeline.yaml_files import parse_yaml
 
@@ -26,7 +27,7 @@ class Own(NamedTuple):
 
 
 def given(
-    root: Path | None,
+    root: Path | str | None,
     weights: Sequence[str],
     labels: Path | None,
     settings: Sequence[str],
@@ -37,6 +38,7 @@ def given(
     """What ``--root``, ``--weights``, ``--labels``, ``--set``, ``--blind`` and ``--queries`` say.
 
     Args:
+        root: a folder, or an address as text; see pipeline/storage/urls.py.
         weights: each ``ENCODER=PATH``.
         settings: each ``SETTING=VALUE``, the value as in YAML.
         repository: its root, which paths in ``params.yaml`` are from.
@@ -49,7 +51,7 @@ def given(
     values = _pairs("--set", settings, "SETTING=VALUE, such as training.edtc.epochs=20")
     hint = "correct the value"
     return Own(
-        None if root is None else _path(root, repository),
+        None if root is None else _root(root, repository),
         {name: _weights(path, repository) for name, path in places.items()},
         None if labels is None else _path(labels, repository),
         {name: parse_yaml(text, f"--set {name}", hint) for name, text in values.items()},
@@ -84,6 +86,10 @@ def _pairs(option: str, texts: Sequence[str], form: str) -> dict[str, str]:
             raise EarwitnessError(f"{option} {name}: given twice; give it once")
         pairs[name] = value
     return pairs
+
+
+def _root(root: Path | str, repository: Path) -> str:
+    return str(root) if is_url(str(root)) else _path(root, repository)
 
 
 def _path(path: str | Path, repository: Path) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earwitness.repository import Repository
+from pipeline.audio.sound_file import SoundFile
 from pipeline.audio.waveforms import Waveform
 from pipeline.config.encoders import EncoderConfig
 from pipeline.config.plans import ExtractionPlan, RetrieverPlan, SpacePlan
@@ -22,7 +23,7 @@ from pipeline.freed import give_back
 from pipeline.trained.encoding import encode_frames
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
 
-Sounds = Sequence[Path | Waveform]
+Sounds = Sequence[SoundFile | Waveform]
 Entries = list[NDArray[np.float16]]  # (T, W) of each sound
 # where the encoder's settings are, and the feature's name: the dataset that a model was trained on,
 # or the space that has them itself

@@ -125,7 +125,11 @@ class _Today:
         """What differs in a dataset's files from its fingerprint ``last``, in words."""
         settings = self.params.datasets[dataset]
         digests = Digests(self.root / LOOKED / "datasets" / f"{dataset}.json")
-        now = look_at_dataset(settings, self.root, digests)
+        try:
+            now = look_at_dataset(settings, self.root, digests)
+        except EarwitnessError as error:
+            yield f"input {error}"
+            return
         for change in changes(last, now) if now else ():  # of files that are away, all stays
             yield f"input {getattr(settings, 'root', '.')}/{change}"
 

@@ -15,6 +15,7 @@ from pipeline.config.datasets import CaptionsDatasetConfig, ClothoDatasetConfig,
 from pipeline.config.params import load_params
 from pipeline.corpora.fetch import CLOTHO, fetch_clotho, is_fetched
 from pipeline.corpora.fetch_captions import caption_tables, fetch_captions
+from pipeline.errors import EarwitnessError
 from pipeline.outside.digests import Digests
 from pipeline.outside.look import (
     Fingerprint,
@@ -25,6 +26,7 @@ from pipeline.outside.look import (
     write,
 )
 from pipeline.outside.named import dataset_files, model_files
+from pipeline.storage.places import is_folder
 from stages import paths
 from stages.run import run
 
@@ -58,7 +60,13 @@ def _dataset(name: str, settings: DatasetConfig) -> list[str]:
     last = read_last(path)
     _fetch(name, settings, last)
     with Digests(paths.LOOKED / "datasets" / f"{name}.json") as digests:
-        found = look_at_dataset(settings, paths.ROOT, digests)
+        try:
+            found = look_at_dataset(settings, paths.ROOT, digests)
+        except EarwitnessError as error:  # such as no network, which changes nothing
+            if not last:
+                raise
+            _warn(f"dataset {name}: {error}; what was made of it stays")
+            found = last
     if last and not found and dataset_files(settings):
         _warn(f"dataset {name}: none of its files are there; what was made of them stays")
         found = last
@@ -68,6 +76,12 @@ def _dataset(name: str, settings: DatasetConfig) -> list[str]:
 
 def _fetch(name: str, settings: DatasetConfig, last: Fingerprint) -> None:
     """Downloads what is missing of a dataset."""
+    given = getattr(settings, "root", "")
+    if getattr(settings, "fetch", False) and not is_folder(paths.ROOT / given, given):
+        raise EarwitnessError(
+            f"dataset {name}: fetch downloads into a folder, and root is {given}; give a folder, "
+            "or set fetch to nothing"
+        )
     match settings:
         case ClothoDatasetConfig(fetch=True):
             root = paths.ROOT / settings.root

@@ -17,15 +17,16 @@ GROUND = "ground"
 # room → the rooms that it may import, beside the ground; a room below never imports one above
 MAY_IMPORT: dict[str, str] = {
     GROUND: "",
-    "audio": "",
+    "storage": "",
+    "audio": "storage",
     "config": "losses",  # of which only the names of the losses
-    "corpora": "audio config",
-    "outside": "config",
+    "corpora": "audio config storage",
+    "outside": "config storage",
     "text": "config",
     "tracking": "",
     "losses": "",
     "encoders": "audio config text",
-    "features": "audio config corpora encoders",
+    "features": "audio config corpora encoders storage",
     "metrics": "config corpora encoders features text",
     "models": "config encoders losses text",
     "trained": "config corpora encoders features metrics models text",
@@ -34,9 +35,9 @@ MAY_IMPORT: dict[str, str] = {
     " tracking trained",
     "planning": "config corpora outside text tracking",
     "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
-    " text trained",
+    " storage text trained",
     "stages": "config corpora decoding earwitness encoders features metrics outside planning"
-    " tracking trained training",
+    " storage tracking trained training",
 }
 
 

@@ -19,8 +19,12 @@ def recipe(
         typer.Argument(help="soundscapes, clotho, folder …; some papers have one of their own"),
     ] = "",
     root: Annotated[
-        Path | None,
-        typer.Option(help="where the dataset's files are; with `folder` any recordings of yours"),
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="where the dataset's files are, s3://… too (docs/storage.md); with `folder` any "
+            "recordings of yours",
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from earwitness.report import ogg
 from earwitness.report.pictures import spectrogram
 from earwitness.report.run import Run
+from pipeline.audio.sound_file import SoundFile
 from pipeline.audio.waveforms import load, probe, streamed
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.errors import EarwitnessError
-from pipeline.files import write_bytes
+from pipeline.files import shown, write_bytes
+from pipeline.storage.stored import Stored
 
 LOWEST, HIGHEST = 8000, 24000  # Hz
 BYTES_PER_SECOND = 6000  # about what ogg gives, and no less
@@ -61,16 +63,18 @@ def _clip(
         path = manifest.sound_file(run.original / manifest.root, clip)
     except EarwitnessError:
         return found | {"why": "The recording is no longer where the dataset had it."}, 0
-    link = quote(os.path.relpath(path, run.original / "data"))
+    elsewhere = _elsewhere(path, run)
     cache = _Cache(run.original / "data" / "partial" / "report", clip.digest)
     try:
+        if isinstance(path, Stored):
+            path = path.fetched()  # once for all that follows
         if probe(path) > LONGEST:
-            return found | {"link": link}, 0
+            return found | elsewhere, 0
         recording = _Recording(path)
         picture = cache.get(f"{recording.rate}.webp", recording.picture)
         found |= {"webp": base64.b64encode(picture).decode(), "top": recording.rate // 2}
         if clip.duration * BYTES_PER_SECOND > budget:
-            return found | {"link": link}, 0
+            return found | elsewhere, 0
         content = cache.get(f"{recording.rate}.ogg", recording.ogg)
     except EarwitnessError:
         return found | {"why": "The recording cannot be read any more."}, 0
@@ -78,10 +82,17 @@ def _clip(
     return found | {"embedded": len(embedded) - 1}, len(content)
 
 
+def _elsewhere(recording: SoundFile, run: Run) -> dict[str, str]:
+    """What the page says of a recording that is not embedded: no browser opens what is stored."""
+    if isinstance(recording, Path):
+        return {"link": quote(os.path.relpath(recording, run.original / "data"))}
+    return {"why": f"The recording is at {shown(str(recording))}."}
+
+
 class _Recording:
     """One file, decoded when it is first needed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: SoundFile) -> None:
         self.path = path
         with streamed(path) as (own, _):
             self.rate = min(max(own, LOWEST), HIGHEST)

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapper
 
 from pipeline.audio import waveforms
+from pipeline.audio.sound_file import SoundFile
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.onnx import OnnxEncoder
 from pipeline.times import processor
@@ -60,7 +61,7 @@ class Costs(NamedTuple):
 
 def measure(
     run: Callable[[Sequence[Any], int], object],
-    clips: Sequence[Path],
+    clips: Sequence[SoundFile],
     models: Iterable[tuple[str, nn.Module, Iterable[str] | None]],
 ) -> Costs:
     """Runs a system on the first clips of a set.
@@ -123,10 +124,10 @@ class _Counter(TorchDispatchMode):
         return result
 
 
-def _exactly(path: Path, seconds: float) -> tuple[int, Any]:
+def _exactly(sound: SoundFile, seconds: float) -> tuple[int, Any]:
     """A clip's sampling rate, and (samples,) of it, cut or repeated to ``seconds``."""
     rate = 32000  # PANNs' own; encoders of another rate resample, as of any file
-    samples = np.asarray(waveforms.load(path, rate), dtype=np.float32)
+    samples = np.asarray(waveforms.load(sound, rate), dtype=np.float32)
     return rate, np.resize(samples, round(seconds * rate))
 
 

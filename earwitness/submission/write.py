@@ -20,7 +20,7 @@ from pipeline.config.params import Params
 from pipeline.config.section import nearest
 from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError, reason
-from pipeline.files import inside, replacing_folder, shown, writable
+from pipeline.files import replacing_folder, shown, writable
 from pipeline.metrics.tables import read_predictions
 from pipeline.planning.lookup import retrieval_seeds, system_seeds
 from pipeline.tables import read_rows
@@ -79,7 +79,7 @@ def submit(
             running = load_running(rules.kind, system, repository, query, seed)
             if measured:
                 root = repository.root / manifest.root
-                files = [inside(root, clip.path, name) for clip in clips]
+                files = [manifest.sound_file(root, clip) for clip in clips]
                 costs[system] = measure(running.run, files, running.models)
             label = rules.label(author, institute, number)
             meta = _signed(label, system, team)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +19,21 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from pipeline.audio.sound_file import MPEG_SLACK, RATES, Decoder, Decoders, opened
+from pipeline.audio.sound_file import (
+    MPEG_SLACK,
+    RATES,
+    Decoder,
+    Decoders,
+    SoundFile,
+    called,
+    opened,
+)
 from pipeline.errors import EarwitnessError, TooLongError
-from pipeline.files import shown
+from pipeline.storage.stored import Stored
 
 Samples = NDArray[np.float32]
 
+BEGINNING = 1 << 16  # bytes of a remote file that tell how long it is, of some kinds
 BLOCK_VALUES = 1 << 20  # samples times channels read at once: 4 MB
 UNKNOWN = 1 << 40  # a count of frames that libsndfile does not know is higher
 # 16-bit integers that someone stored as floats, without scaling, reach this; what is louder is in
@@ -70,8 +78,10 @@ def waveform(samples: NDArray[Any], sample_rate: int, name: str) -> Waveform:
     return Waveform(name, mono, sample_rate)
 
 
-def probe(sound: Path | Waveform, longest: float = math.inf) -> float:
+def probe(sound: SoundFile | Waveform, longest: float = math.inf) -> float:
     """The duration in seconds; of a file by its header where it is reliable, else by decoding.
+
+    Of a remote WAV or FLAC only the beginning is brought.
 
     Raises:
         EarwitnessError: the file is missing, empty, not audio, has no samples, lasts more than
@@ -80,19 +90,42 @@ def probe(sound: Path | Waveform, longest: float = math.inf) -> float:
     """
     if isinstance(sound, Waveform):
         return len(sound.samples) / sound.sample_rate
+    if isinstance(sound, Stored):
+        seconds = _by_beginning(sound)
+        if seconds is not None and seconds <= longest:
+            return seconds
+        sound = sound.fetched()  # once for both that follow
     with opened(sound) as decoders:
-        if all(_is_counted(decoder) for decoder in decoders):
-            seconds = sum(decoder.frames for decoder in decoders) / decoders[0].samplerate
-            if seconds <= longest:
-                return seconds
-    return verify(sound, longest)
+        seconds = _counted(decoders)
+    return verify(sound, longest) if seconds is None or seconds > longest else seconds
+
+
+def _by_beginning(sound: Stored) -> float | None:
+    """The duration of a remote WAV or FLAC by its first bytes; None where they do not tell."""
+    if not sound.is_remote or (sound.size or 0) <= BEGINNING:
+        return None
+    begun = sound.beginning(BEGINNING)
+    if not (begun.content or b"").startswith((b"RIFF", b"fLaC")):
+        return None
+    try:
+        with opened(begun) as decoders:
+            return _counted(decoders)
+    except EarwitnessError:  # the whole file tells whether it is so
+        return None
+
+
+def _counted(decoders: Decoders) -> float | None:
+    """The duration by the headers; None where one is not reliable."""
+    if not all(map(_is_counted, decoders)):
+        return None
+    return sum(decoder.frames for decoder in decoders) / decoders[0].samplerate
 
 
 def _is_counted(decoder: Decoder) -> bool:
     return not decoder.subtype.startswith("MPEG") and 0 < decoder.frames < UNKNOWN
 
 
-def verify(path: Path, longest: float = math.inf) -> float:
+def verify(sound: SoundFile, longest: float = math.inf) -> float:
     """A file's duration in seconds, after checking that every sample decodes and is finite.
 
     It takes no memory beyond a block.
@@ -100,12 +133,14 @@ def verify(path: Path, longest: float = math.inf) -> float:
     Raises:
         EarwitnessError: as :func:`load`.
     """
-    with streamed(path, longest) as (rate, blocks):
+    with streamed(sound, longest) as (rate, blocks):
         return sum(len(block) for block in blocks) / rate
 
 
 @contextmanager
-def streamed(path: Path, longest: float = math.inf) -> Iterator[tuple[int, Iterator[Samples]]]:
+def streamed(
+    sound: SoundFile, longest: float = math.inf
+) -> Iterator[tuple[int, Iterator[Samples]]]:
     """A file's sample rate, and its sound in blocks: (n,) float32 each, the mean of all channels.
 
     A block is at most 4 MB of the file's channels, so that an hour takes no more memory than a
@@ -114,11 +149,11 @@ def streamed(path: Path, longest: float = math.inf) -> Iterator[tuple[int, Itera
     Raises:
         EarwitnessError: as :func:`load`, some of it only when the blocks are read.
     """
-    with opened(path) as decoders:
-        yield decoders[0].samplerate, _mono_blocks(path, decoders, longest)
+    with opened(sound) as decoders:
+        yield decoders[0].samplerate, _mono_blocks(sound, decoders, longest)
 
 
-def load(sound: Path | Waveform, sample_rate: int, longest: float = math.inf) -> Samples:
+def load(sound: SoundFile | Waveform, sample_rate: int, longest: float = math.inf) -> Samples:
     """A whole file or array as one channel, the mean of all, at ``sample_rate`` Hz.
 
     Returns:
@@ -178,28 +213,28 @@ def fit(samples: Samples, length: int, pad: Literal["zero", "repeat"] = "zero") 
     return np.pad(samples, (0, length - len(samples)))
 
 
-def _mono_blocks(path: Path, decoders: Decoders, longest: float) -> Iterator[Samples]:
+def _mono_blocks(sound: SoundFile, decoders: Decoders, longest: float) -> Iterator[Samples]:
     """(n,) blocks of the mean of all channels; raises where values are missing or impossible."""
     rate = decoders[0].samplerate
     known = sum(decoder.frames for decoder in decoders if decoder.frames < UNKNOWN) / rate
     if known > longest:
-        raise TooLongError(f"{shown(path)}: {known / 60:.1f} minutes long; {_limit(longest)}")
+        raise TooLongError(f"{called(sound)}: {known / 60:.1f} minutes long; {_limit(longest)}")
     done = 0
     for decoder in decoders:
-        for mono in _decoded(path, decoder, done / rate):
+        for mono in _decoded(sound, decoder, done / rate):
             done += len(mono)
             if done > longest * rate:
-                raise TooLongError(f"{shown(path)}: too long; {_limit(longest)}")
+                raise TooLongError(f"{called(sound)}: too long; {_limit(longest)}")
             yield mono
     if not done:
-        raise EarwitnessError(f"{shown(path)}: has a header but no samples; replace it")
+        raise EarwitnessError(f"{called(sound)}: has a header but no samples; replace it")
 
 
 def _limit(longest: float) -> str:
     return f"at most {longest / 60:g} are read: cut it, or raise longest_minutes"
 
 
-def _decoded(path: Path, decoder: Decoder, before: float) -> Iterator[Samples]:
+def _decoded(sound: SoundFile, decoder: Decoder, before: float) -> Iterator[Samples]:
     """(n,) blocks of one decoder; ``before``: the seconds of those before it."""
     frames = max(1, BLOCK_VALUES // decoder.channels)
     buffer = np.empty((min(frames, max(1, decoder.frames)), decoder.channels), np.float32)
@@ -210,20 +245,21 @@ def _decoded(path: Path, decoder: Decoder, before: float) -> Iterator[Samples]:
         except soundfile.SoundFileError as error:
             reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
             raise EarwitnessError(
-                f"{shown(path)}: truncated or damaged after "
+                f"{called(sound)}: truncated or damaged after "
                 f"{before + done / decoder.samplerate:.2f} s ({reason}); replace it"
             ) from None
         if not len(block):
             break
-        check_values(block, shown(path), "replace it")
+        check_values(block, called(sound), "replace it")
         done += len(block)
         yield block[:, 0].copy() if decoder.channels == 1 else block.mean(axis=1)
     # an MP3's header counts the encoder's delay and padding too
     slack = MPEG_SLACK * 1152 if decoder.subtype.startswith("MPEG") else 0
     if decoder.frames < UNKNOWN and done + slack < decoder.frames:
         raise EarwitnessError(
-            f"{shown(path)}: truncated: its header says {decoder.frames / decoder.samplerate:.2f} "
-            f"s, {done / decoder.samplerate:.2f} s are in it; replace it"
+            f"{called(sound)}: truncated: its header says "
+            f"{decoder.frames / decoder.samplerate:.2f} s, {done / decoder.samplerate:.2f} s are "
+            "in it; replace it"
         )
 
 

@@ -68,7 +68,7 @@ class ClothoDatasetConfig(BaseDatasetConfig):
         "clotho_captions_evaluation.csv",
     )
     layout: Literal["clotho"]
-    root: str  # folder, relative to the repository or absolute
+    root: str  # folder, relative to the repository or absolute, or as docs/storage.md says
     bad_audio: Literal["refuse", "skip"] = "skip"  # a file that cannot be decoded: stop, or list it
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)  # a longer file is not decoded
     fetch: bool = False  # download Clotho v2.1 from Zenodo into root when it is not there
@@ -81,6 +81,18 @@ class FolderDatasetConfig(BaseDatasetConfig):
     root: str
     seed: Seed = 1  # of the split of one table
     validation: float = Field(0.1, gt=0, lt=0.5)  # of its clips, by chance about so many
+    evaluation: float = Field(0.1, gt=0, lt=0.5)
+    bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
+
+
+class WebDatasetDatasetConfig(BaseDatasetConfig):
+    """Tar shards, each clip a sound file with its captions beside it in JSON or text."""
+
+    layout: Literal["webdataset"]
+    root: str  # shards, such as s3://bucket/train-{000000..000099}.tar; see docs/storage.md
+    seed: Seed = 1  # of the split, where nothing says it
+    validation: float = Field(0.1, gt=0, lt=0.5)  # of the clips, by chance about so many
     evaluation: float = Field(0.1, gt=0, lt=0.5)
     bad_audio: Literal["refuse", "skip"] = "skip"
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
@@ -157,6 +169,7 @@ DatasetConfig = Annotated[
     SoundscapesDatasetConfig
     | ClothoDatasetConfig
     | FolderDatasetConfig
+    | WebDatasetDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
     | BlindDatasetConfig

@@ -17,6 +17,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
 from pipeline.corpora.tables import captions, sound_name
 from pipeline.errors import EarwitnessError
+from pipeline.storage.places import folder_at
 from pipeline.tables import Row, caption_columns, captioned_rows
 
 FOLDERS = {"development": "train", "validation": "val", "evaluation": "test"}
@@ -31,7 +32,7 @@ def prepare(
     Raises:
         EarwitnessError: a table or the sound cannot be used; see tables.py and recordings.py.
     """
-    folder = base / settings.root
+    folder = folder_at(base, settings.root)
     recordings: list[Recording] = []
     for split, short in FOLDERS.items():
         tables = [folder / f"{short}.csv", folder / f"audiocaps_{short}.csv"]

@@ -23,6 +23,8 @@ from pipeline.corpora.recordings import Recording, manifest
 from pipeline.corpora.tables import sound_name
 from pipeline.errors import EarwitnessError
 from pipeline.files import inside, shown
+from pipeline.storage.places import folder_at
+from pipeline.storage.stored import plain
 from pipeline.tables import caption_columns, captioned_rows, read_rows
 
 SPLIT = "evaluation"  # of all its clips
@@ -38,7 +40,7 @@ def prepare(
         EarwitnessError: there is no such folder, or no sound in it; a table cannot be used, see
             tables.py; or the sound cannot, see recordings.py.
     """
-    root = base / settings.root
+    root = folder_at(base, settings.root)
     if not root.is_dir():
         raise EarwitnessError(f"{shown(root)}: no such folder; correct datasets.{name}.root")
     sound = Sound(root)
@@ -58,7 +60,10 @@ def prepare(
         progress,
         settings.longest_minutes,
     )
-    clips = [replace(clip, name=_own_name(called.get(clip.path, ""), clip)) for clip in found.clips]
+    clips = [
+        replace(clip, name=_own_name(called.get(plain(clip.path), ""), clip))
+        for clip in found.clips
+    ]
     if settings.queries is not None:
         clips += _queries(inside(root, settings.queries, f"{where}.queries"))
     checked = check_clips(clips, f"dataset {name}")
@@ -85,7 +90,7 @@ def _listed(table: Path, sound: Sound) -> dict[str, str]:
 
 def _own_name(name: str, clip: Clip) -> str:
     """What the table calls a recording; nothing where the file is called so."""
-    return "" if name in (clip.path, PurePosixPath(clip.path).name) else name
+    return "" if name in (plain(clip.path), PurePosixPath(clip.path).name) else name
 
 
 def _queries(table: Path) -> list[Clip]:

@@ -14,6 +14,7 @@ from pipeline.corpora.audiocaps import official_names
 from pipeline.corpora.manifest import SPLITS, Clip, Manifest, check_clips
 from pipeline.corpora.recordings import Recording, clip_ids
 from pipeline.corpora.tables import captions, sound_name
+from pipeline.storage.places import folder_at
 from pipeline.tables import captioned_rows
 
 
@@ -27,7 +28,7 @@ def prepare(
     Raises:
         EarwitnessError: a table cannot be used; see tables.py.
     """
-    folder = base / settings.root
+    folder = folder_at(base, settings.root)
     recordings: list[Recording] = []
     for split in SPLITS:
         fetched = [CAPTION_TABLES[source][split] for source in settings.fetch]

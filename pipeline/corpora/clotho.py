@@ -16,6 +16,7 @@ from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, manifest
 from pipeline.corpora.tables import captions, exists, sound_name
 from pipeline.errors import EarwitnessError
+from pipeline.storage.places import folder_at
 from pipeline.tables import captioned_rows, read_rows
 
 TABLE = "clotho_captions_{}.csv"  # of a split
@@ -30,7 +31,7 @@ def prepare(
     Raises:
         EarwitnessError: a table or the sound cannot be used; see tables.py and recordings.py.
     """
-    folder = base / settings.root
+    folder = folder_at(base, settings.root)
     if not tables(folder):
         hint = "correct its root" if settings.fetch else "correct its root, or set fetch: true"
         raise EarwitnessError(

@@ -16,6 +16,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording
 from pipeline.corpora.tables import captions, checked_name
 from pipeline.errors import EarwitnessError
+from pipeline.storage.places import folder_at
 from pipeline.tables import captioned_rows
 
 
@@ -33,7 +34,7 @@ def prepare(
         EarwitnessError: the table cannot be used; see tables.py. Or a label occurs twice, or none
             has two captions.
     """
-    path = base / settings.root / settings.table
+    path = folder_at(base, settings.root) / settings.table
     by_label = _captions_by_label(path)
     # one that has a single caption keeps it to be learned
     several = [label for label, texts in by_label.items() if len(texts) > 1]

@@ -11,19 +11,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from pipeline.audio.sound_file import SUFFIXES
-from pipeline.config.datasets import FolderDatasetConfig
+from pipeline.config.datasets import FolderDatasetConfig, WebDatasetDatasetConfig
 from pipeline.corpora import audiocaps, clotho
 from pipeline.corpora.manifest import SPLITS, Manifest
 from pipeline.corpora.recordings import Recording, composed, find_file, manifest
 from pipeline.corpora.tables import captions, sound_name
 from pipeline.errors import EarwitnessError
 from pipeline.files import shown
+from pipeline.storage.places import StoredPath, folder_at
 from pipeline.tables import CAPTION, Row, caption_columns, captioned_rows, read_header
 
 TABLES = (".csv", ".tsv")
@@ -66,7 +67,7 @@ def look(settings: FolderDatasetConfig, base: Path) -> FolderContents:
         EarwitnessError: there is no such folder, no captions or no sound in it; a table cannot be
             used; or a split has fewer than :data:`LEAST` clips whose sound is there.
     """
-    root = base / settings.root
+    root = folder_at(base, settings.root)
     if not root.is_dir():
         raise EarwitnessError(f"{shown(root)}: no such folder; correct the path")
     sound = Sound(root)
@@ -141,21 +142,11 @@ class Sound:
     def __init__(self, root: Path) -> None:
         self._paths: set[str] = set()
         self._by_stem: dict[str, dict[str, list[str]]] = {}  # stem → folder → names
-        seen: set[str] = set()
-        for place, folders, names in os.walk(root, followlinks=True):
-            real = os.path.realpath(place)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folder = PurePosixPath(os.path.relpath(place, root))
-            for name in sorted(names):
-                path = PurePosixPath(name)
-                if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                    self._paths.add(str(folder / name))
-                    own = self._by_stem.setdefault(composed(path.stem), {})
-                    own.setdefault(str(folder), []).append(name)
+        for path in root.files_below() if isinstance(root, StoredPath) else _files_below(root):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                self._paths.add(str(path))
+                own = self._by_stem.setdefault(composed(path.stem), {})
+                own.setdefault(str(path.parent), []).append(path.name)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -187,6 +178,20 @@ class Sound:
             if file in folders[at]:
                 found.append(str(PurePosixPath(at) / file))
         return found
+
+
+def _files_below(root: Path) -> Iterator[PurePosixPath]:
+    """The files at any depth, but in hidden folders; linked folders are looked into, each once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folder = PurePosixPath(os.path.relpath(place, root))
+        yield from (folder / name for name in sorted(names))
 
 
 def _recordings(table: Path, sound: Sound, settings: FolderDatasetConfig) -> list[Recording]:
@@ -254,7 +259,9 @@ def _split_of(row: Row, table: Path) -> str:
 
 
 def draw_splits(
-    paths: Iterable[str], settings: FolderDatasetConfig, there: Iterable[str]
+    paths: Iterable[str],
+    settings: FolderDatasetConfig | WebDatasetDatasetConfig,
+    there: Iterable[str],
 ) -> Mapping[str, str]:
     """The split of each clip, by a hash of its path without the ending, and of the seed.
 

@@ -19,6 +19,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.recordings import Recording, files_by_stem, find_file, manifest
 from pipeline.corpora.tables import checked_name
 from pipeline.errors import EarwitnessError
+from pipeline.storage.places import folder_at
 from pipeline.yaml_files import read_yaml
 
 TABLE = "MACS.yaml"
@@ -34,7 +35,7 @@ def prepare(
     Raises:
         EarwitnessError: the table or the sound cannot be used; see also recordings.py.
     """
-    root = base / settings.root
+    root = folder_at(base, settings.root)
     table = root / TABLE
     if not table.exists():
         raise EarwitnessError(

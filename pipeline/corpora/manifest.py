@@ -13,6 +13,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import inside, is_unicode, leads_inside, read_json, write_atomic
+from pipeline.storage.places import is_folder
+from pipeline.storage.stored import Stored, stored_at
+from pipeline.storage.urls import is_url
 
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -23,10 +26,14 @@ STRICT = ConfigDict(extra="forbid")  # a manifest of another version is not read
 class Clip:
     """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
 
+    Of a tar's member ``path`` is ``SHARD!OFFSET+SIZE/MEMBER``: where its bytes are, so that no
+    index of the shards is needed.
+
     In a dataset of captions alone ``path`` is empty and ``duration`` 0; so it is of a blind set's
     queries.
 
-    ``digest``: SHA-256 of the sound file; where a recording is replaced, its readers run again.
+    ``digest``: SHA-256 of the sound file, or, where it is in object storage, of its ETag and size
+    (of a tar there, and where in it): where a recording is replaced, its readers run again.
     ``name``: what a blind set's table calls the file, where the file is called otherwise.
     """
 
@@ -49,10 +56,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset: its name, the folder of its sound, its clips, and what was left out.
+    """A dataset: its name, the root of its sound, its clips, and what was left out.
 
     ``root`` is relative to the repository, so that no hash depends on the machine, or absolute
-    where the parameters say so: ``repository / root / clip.path`` is a clip's file. ``skipped``
+    where the parameters say so: ``repository / root / clip.path`` is a clip's file. It may be an
+    address or a pattern of shards too (pipeline/storage/urls.py). ``skipped``
     holds ``(path, reason)`` of files that could not be used; ``synthetic``: a program made the
     sound; ``blind``: its captions are not known to us, so that nothing can be scored.
     """
@@ -92,13 +100,21 @@ class Manifest:
             return self.split(split)
         return tuple(clip for clip in self.clips if not clip.path)
 
-    def sound_file(self, root: Path, clip: Clip) -> Path:
-        """A clip's recording below ``root``, the folder of the dataset's sound.
+    def sound_file(self, root: Path, clip: Clip) -> Path | Stored:
+        """A clip's recording.
+
+        Args:
+            root: of the dataset's sound: the repository and :attr:`root`; not read where that is
+                an address.
 
         Raises:
-            EarwitnessError: its path leaves the folder, or it is there no more.
+            EarwitnessError: its path leaves the root; or it was a file of this machine, and is
+                there no more. What is stored elsewhere is asked for when it is read.
         """
-        path = inside(root, clip.path, f"data/corpora/{self.dataset}.json")
+        source = f"data/corpora/{self.dataset}.json"
+        if not is_folder(root, self.root):
+            return stored_at(self.root if is_url(self.root) else str(root), clip.path, source)
+        path = inside(root, clip.path, source)
         if not path.is_file():
             raise EarwitnessError(
                 f"{path}: gone since the dataset was prepared; put it back, or run "

@@ -23,6 +23,10 @@ from pipeline.corpora.manifest import Clip, Manifest, check_clips
 from pipeline.errors import EarwitnessError
 from pipeline.files import leads_inside, sha256, shown
 from pipeline.limits import LONGEST_MINUTES
+from pipeline.storage.listing import THREADS
+from pipeline.storage.places import StoredPath, folder_at
+from pipeline.storage.remote import StorageError
+from pipeline.storage.urls import is_url
 from pipeline.threads import share
 
 
@@ -41,6 +45,7 @@ class _Decoded:
     seconds: float = 0.0
     digest: str = ""
     problem: str = ""
+    path: str = ""  # below the root, where it is another than the table's
 
 
 def manifest(
@@ -54,12 +59,14 @@ def manifest(
 ) -> Manifest:
     """Decodes every recording, in threads, and keeps those without a fault.
 
+    Of what lies in object storage only the headers are read, where they tell how long it is.
+
     A recording that has another ending than the table says, or another form of its letters, is
     found: see :func:`find_file`.
 
     Args:
         name: the dataset's.
-        root: folder of the dataset, relative to ``base`` or absolute.
+        root: folder of the dataset, relative to ``base`` or absolute; or see storage/urls.py.
         bad_audio: stop at sound that cannot be used, or list it in ``Manifest.skipped``.
         progress: show a bar on a terminal.
         longest_minutes: longer sound cannot be used.
@@ -71,10 +78,11 @@ def manifest(
         if not leads_inside(recording.path):
             path = shown(recording.path)
             raise EarwitnessError(f"dataset {name}: path '{path}' leaves {root}; correct the row")
-    recordings = _located(recordings, base / root)
-    paths = [base / root / recording.path for recording in recordings]
+    folder = folder_at(base, root)
+    recordings = _located(recordings, folder)
+    paths = [folder / recording.path for recording in recordings]
     longest = 60 * longest_minutes
-    with ThreadPoolExecutor(share(32)) as threads:
+    with ThreadPoolExecutor(THREADS if is_url(root) else share(32)) as threads:
         quiet = None if progress else True
         results = threads.map(lambda path: _decode(path, longest), paths)
         decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))
@@ -86,7 +94,7 @@ def manifest(
     if skipped:
         _report(name, skipped, bad_audio, len(recordings))
     clips = [
-        Clip(clip_id, r.split, r.path, one.seconds, r.captions, r.events, one.digest)
+        Clip(clip_id, r.split, one.path or r.path, one.seconds, r.captions, r.events, one.digest)
         for clip_id, r, one in zip(clip_ids(recordings), recordings, decoded, strict=True)
         if not one.problem
     ]
@@ -125,10 +133,32 @@ def _safe(stem: str) -> str:
 
 
 def _decode(path: Path, longest: float) -> _Decoded:
+    if isinstance(path, StoredPath):
+        return _read_stored(path, longest)
     try:
         return _Decoded(waveforms.verify(path, longest), sha256(path))
     except EarwitnessError as error:
         return _Decoded(problem=str(error).removeprefix(f"{shown(path)}: "))
+
+
+def _read_stored(path: StoredPath, longest: float) -> _Decoded:
+    """As :func:`_decode`; what has no version, a tar on this machine, is read completely."""
+    entry = path.entry
+    if entry is None:
+        return _Decoded(problem="not there; check the name")
+    sound = entry.stored
+    try:
+        if entry.version:
+            return _Decoded(waveforms.probe(sound, longest), entry.version, path=entry.path)
+        sound = sound.fetched()
+        seconds = waveforms.verify(sound, longest)
+        with sound.open() as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _Decoded(seconds, digest, path=entry.path)
+    except StorageError:  # of the storage, and not of one recording
+        raise
+    except EarwitnessError as error:
+        return _Decoded(problem=str(error).removeprefix(f"{shown(str(sound))}: "))
 
 
 def _report(name: str, skipped: Sequence[tuple[str, str]], bad_audio: str, total: int) -> None:
@@ -152,7 +182,7 @@ def _located(recordings: Sequence[Recording], root: Path) -> list[Recording]:
     A file that one row names exactly is not another row's too.
     """
     files = cache(lambda folder: files_by_stem(root / folder))
-    there = [os.path.lexists(root / recording.path) for recording in recordings]
+    there = [_is_there(root / recording.path) for recording in recordings]
     taken = {each.path for each, exact in zip(recordings, there, strict=True) if exact}
     located = []
     for recording, exact in zip(recordings, there, strict=True):
@@ -164,6 +194,10 @@ def _located(recordings: Sequence[Recording], root: Path) -> list[Recording]:
                 recording = replace(recording, path=found)
         located.append(recording)
     return located
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() if isinstance(path, StoredPath) else os.path.lexists(path)
 
 
 def files_by_stem(folder: Path) -> Mapping[str, Sequence[str]]:

@@ -17,14 +17,17 @@ from pipeline.corpora import (
     folder,
     macs,
     soundscapes,
+    webdataset,
 )
 from pipeline.corpora.manifest import Manifest
+from pipeline.storage.places import one_listing
 
 # (name, that layout's settings, base, raw, progress) → manifest
 CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "soundscapes": soundscapes.prepare,
     "clotho": clotho.prepare,
     "folder": folder.prepare,
+    "webdataset": webdataset.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
     "blind": blind.prepare,
@@ -46,5 +49,6 @@ def prepare(
     Raises:
         EarwitnessError: as the layout's own module says.
     """
-    found = CORPORA[settings.layout](name, settings, base, raw, progress)
+    with one_listing():
+        found = CORPORA[settings.layout](name, settings, base, raw, progress)
     return replace(found, synthetic=settings.synthetic)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.audio import waveforms
+from pipeline.audio.sound_file import SoundFile
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import SoundEncoder
@@ -79,7 +80,7 @@ def extract(
 
 
 def encode_sounds(
-    sounds: Sequence[Path | waveforms.Waveform],
+    sounds: Sequence[SoundFile | waveforms.Waveform],
     encoder: SoundEncoder,
     window_seconds: float,
     batch_seconds: float,

@@ -13,6 +13,7 @@ import torch
 from pipeline.audio import waveforms
 from pipeline.encoders.base import Masks, SoundEncoder
 from pipeline.errors import EarwitnessError
+from pipeline.features.bringing import brought
 from pipeline.features.prefetch import prefetch
 from pipeline.features.throughput import Clock, Report
 from pipeline.features.windows import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
@@ -52,7 +53,7 @@ def encode(
     ):
 
         def decode(batch: Sequence[DecodedRecording]) -> Decoded:
-            samples = decoders.map(lambda one: _load(one, encoder.sample_rate), batch)
+            samples = decoders.map(lambda one: _load(one, encoder.sample_rate), brought(batch))
             return cut(batch, list(samples), encoder.sample_rate, settings)
 
         def outputs() -> Iterator[tuple[Decoded, list[list[Padded]]]]:

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.audio import waveforms
+from pipeline.audio.sound_file import SoundFile
 from pipeline.config.encoders import SpecAugmentConfig
 from pipeline.errors import EarwitnessError
 from pipeline.tensors import Padded
@@ -25,7 +25,7 @@ class DecodedRecording:
     """A sound to encode; its duration in seconds is used for nothing but its batch."""
 
     name: str
-    sound: Path | waveforms.Waveform
+    sound: SoundFile | waveforms.Waveform
     duration: float
     longest: float = math.inf  # seconds; a file that lasts longer is refused
 

@@ -15,8 +15,11 @@ from typing import Any
 from pipeline.config.datasets import BaseDatasetConfig
 from pipeline.config.params import Params
 from pipeline.files import write_json
-from pipeline.outside.digests import Digests, digest_of, list_files
+from pipeline.outside.digests import UNREADABLE, Digests, digest_of, list_files
 from pipeline.outside.named import dataset_files, model_files
+from pipeline.storage.listing import sources
+from pipeline.storage.places import is_folder
+from pipeline.storage.urls import is_pattern
 
 # name → SHA-256 of a file, or of a folder's files and how many they are; what is missing is not in
 Fingerprint = dict[str, Any]
@@ -25,17 +28,45 @@ Fingerprint = dict[str, Any]
 def look_at_dataset(settings: BaseDatasetConfig, base: Path, digests: Digests) -> Fingerprint:
     """Of all that `prepare` reads of a dataset; empty where it reads nothing, or nothing is there.
 
+    Of object storage one listing is read and no file: an ETag and a size stand for the content.
+
     Args:
         base: the folder that a relative ``root`` lies in.
+
+    Raises:
+        EarwitnessError: the root is in object storage, or is tar shards, and cannot be listed.
     """
-    root = base / getattr(settings, "root", "")
+    given = getattr(settings, "root", "")
+    root = base / given
+    if not is_folder(root, given):
+        return _look_at_stored(settings, base, given, digests)
     found: Fingerprint = {}
     for name in dataset_files(settings):
         files = list_files(root / name)
         if content := digests.of_files(root / name, files):
-            total = {"files": len(content), "sha256": digest_of(content)}
-            found[name] = content.get(".", total)
+            found[name] = content.get(".") or _total(content)
     return found
+
+
+def _look_at_stored(
+    settings: BaseDatasetConfig, base: Path, root: str, digests: Digests
+) -> Fingerprint:
+    versions = {
+        name: one.version or digests.of(Path(one.place)) or UNREADABLE
+        for name, one in sources(base, root).items()
+    }
+    if is_pattern(root):
+        return {".": _total(versions)}
+    found: Fingerprint = {}
+    for name in dataset_files(settings):
+        own = {n: v for n, v in versions.items() if name == "." or n.startswith(f"{name}/")}
+        if name in versions or own:
+            found[name] = versions.get(name) or _total(own)
+    return found
+
+
+def _total(digests: Mapping[str, str]) -> dict[str, Any]:
+    return {"files": len(digests), "sha256": digest_of(digests)}
 
 
 def look_at_models(params: Params, base: Path, digests: Digests) -> Fingerprint:
