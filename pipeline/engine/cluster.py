@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.config.engine import RayConfig
 from pipeline.errors import EarwitnessError, reason
+from pipeline.refusals import refusal
 
 R = TypeVar("R")
 
@@ -94,7 +95,7 @@ class Cluster:
         import ray
 
         self.check_room(cpus, gpus)
-        remote = ray.remote(
+        remote: Any = ray.remote(
             num_cpus=cpus,
             num_gpus=gpus,
             max_retries=self.settings.retries,
@@ -209,13 +210,26 @@ def enter(folder: str) -> bool:
     return False
 
 
-def _guarded(function: Callable[..., R], arguments: tuple[Any, ...], folder: str) -> R | Refused:
-    """In the worker."""
-    enter(folder)
+def answered(function: Callable[..., R], *arguments: Any) -> R | Refused:
+    """In a worker: what a user can fix, or a machine refuses, is an answer.
+
+    So it arrives as it is, without Ray's traceback, and is not repeated. All else is a bug.
+    """
     try:
         return function(*arguments)
     except EarwitnessError as error:
         return Refused(error)
+    except Exception as error:
+        line = refusal(error)
+        if line is None:
+            raise
+        return Refused(EarwitnessError(f"node {socket.gethostname()}: {line}"))
+
+
+def _guarded(function: Callable[..., R], arguments: tuple[Any, ...], folder: str) -> R | Refused:
+    """In the worker."""
+    enter(folder)
+    return answered(function, *arguments)
 
 
 def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:
