@@ -45,8 +45,8 @@ def engine_of(hardware: DeviceConfig) -> Iterator[Engine]:
         yield LocalEngine(set_up(hardware.device, hardware.threads))
         return
     from pipeline.engine.cluster import connected
-    from pipeline.engine.remote import RayEngine
+    from pipeline.engine.remote import ray_engine
 
     set_up("cpu", hardware.threads)
-    with connected(cluster) as connection:
-        yield RayEngine(connection, hardware)
+    with connected(cluster) as connection, ray_engine(connection, hardware) as used:
+        yield used

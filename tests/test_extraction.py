@@ -24,7 +24,7 @@ from torch import Tensor
 from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig, SpecAugmentConfig
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders.base import Masks, Packed, SoundEncoder, SpectrogramEncoder
+from pipeline.encoders.base import Masks, Packed, SoundEncoder, SpectrogramEncoder, TextEncoder
 from pipeline.encoders.spectrogram import LogMel
 from pipeline.engine.throughput import Report
 from pipeline.errors import EarwitnessError
@@ -403,7 +403,7 @@ def manifest_clips(folder: Path) -> tuple[Clip, ...]:
     )
 
 
-class Letters:
+class Letters(TextEncoder):
     """Each word is a vector of its letters' codes."""
 
     width = 5

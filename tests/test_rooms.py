@@ -34,8 +34,8 @@ MAY_IMPORT: dict[str, str] = {
     "training": "audio config corpora decoding encoders features losses metrics models text"
     " tracking trained",
     "planning": "config corpora engine outside text tracking",
-    "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
-    " text trained",
+    "earwitness": "audio config corpora decoding encoders engine features metrics models outside"
+    " planning text trained",
     "stages": "config corpora decoding earwitness encoders engine features metrics outside planning"
     " tracking trained training",
 }

@@ -39,7 +39,7 @@ class Refused:
     error: EarwitnessError
 
 
-class Task(Generic[R]):
+class ClusterTask(Generic[R]):
     """A function that runs on the cluster."""
 
     def __init__(self, reference: Any) -> None:
@@ -79,7 +79,7 @@ class Cluster:
 
     def start(
         self, function: Callable[..., R], *arguments: Any, cpus: float = 1, gpus: float = 0
-    ) -> Task[R]:
+    ) -> ClusterTask[R]:
         """Runs a picklable function in a process of its own, as soon as a node has room.
 
         Where its process or node is lost, it runs again, ``retries`` times; an error of its own is
@@ -102,7 +102,7 @@ class Cluster:
             max_calls=1,  # threads, folder and GPU memory of one task are not the next one's
             runtime_env={"env_vars": environment(max(1, int(cpus)))},
         )(_guarded)
-        return Task(remote.remote(function, arguments, os.getcwd()))  # noqa: PTH109
+        return ClusterTask(remote.remote(function, arguments, os.getcwd()))  # noqa: PTH109
 
     def check_room(self, cpus: float, gpus: float) -> int:
         """How many workers of so many cores and GPUs fit.

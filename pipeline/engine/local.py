@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -34,18 +34,9 @@ class LocalEngine(Engine):
         total: int,
     ) -> Iterator[int]:
         clock, start = Clock(steps.device), time.perf_counter()
-        numbers = count()
 
-        def outputs() -> Iterator[O]:
-            for read in prefetch(readers, steps.read, items, DEPTH):
-                clock.begin()
-                output = steps.compute(read)
-                clock.end()
-                yield output
-
-        def finish(output: O) -> int:
-            result, number = steps.finish(output), next(numbers)
-            keep(number, result)
+        def finish(number: int, output: O) -> int:
+            keep(number, steps.finish(output))
             return number
 
         with (
@@ -53,6 +44,16 @@ class LocalEngine(Engine):
             ThreadPoolExecutor(DEPTH) as readers,
             ThreadPoolExecutor(1) as finisher,
         ):
-            yield from prefetch(finisher, finish, outputs(), 1)
+            finishing: deque[Future[int]] = deque()
+            for number, read in enumerate(prefetch(readers, steps.read, items, DEPTH)):
+                clock.begin()
+                output = steps.compute(read)
+                clock.end()
+                # never cancelled: what is computed is kept, whatever comes after it
+                finishing.append(finisher.submit(finish, number, output))
+                if len(finishing) > 1:
+                    yield finishing.popleft().result()
+            while finishing:
+                yield finishing.popleft().result()
         report.seconds = time.perf_counter() - start
         report.encoder_seconds = clock.seconds()

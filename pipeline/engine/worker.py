@@ -16,7 +16,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.threads import limit
 
 
-class Place(NamedTuple):
+class Computing(NamedTuple):
     """Where and how a worker computes."""
 
     device: str
@@ -33,9 +33,9 @@ class Done(NamedTuple):
 class Worker:
     """Its process is its own. Methods are called in several threads at once."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Computing) -> None:
         limit(place.threads)  # before steps come: some encoders make their threads then
-        self._place = place
+        self._place, self._stack = place, ExitStack()
 
     def open(self, steps: Steps[Any, Any, Any, Any]) -> Done | Refused:
         """Once, before all else. Answers its node's id."""
@@ -57,7 +57,7 @@ class Worker:
         device = torch.device(place.device)
         self._steps, self._clock = steps, Clock(device)
         steps.to(device)
-        self._stack = ExitStack()
+        self._stack.close()  # of the steps before
         self._stack.enter_context(steps.opened())
         # OpenMP counts its threads for each thread that calls it
         pool = ThreadPoolExecutor(1, initializer=limit, initargs=(place.threads,))
@@ -76,7 +76,7 @@ class Worker:
         return output
 
 
-def _enter(steps: Steps[Any, Any, Any, Any], place: Place) -> None:
+def _enter(steps: Steps[Any, Any, Any, Any], place: Computing) -> None:
     entered, folder = enter(place.folder), steps.folder
     if folder is None or (folder.is_dir() and (entered or folder.is_absolute())):
         return
