@@ -96,6 +96,10 @@ def parse(program: str, arguments: list[str]) -> None:
         assert done.returncode == 0, done.stderr
     elif program == "python":
         assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), arguments
+    elif program == "ray":
+        from ray.scripts.scripts import cli
+
+        cli.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     else:
         assert program in PLAIN, f"what is {program}?"
 

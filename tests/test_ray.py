@@ -6,6 +6,7 @@ One cluster for all; the tests are in an order, as the last ones kill its nodes.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -58,10 +59,13 @@ class Nodes(Cluster):
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    found = Nodes()
-    yield found
-    found.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # where the tests' own encoders are
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "tests"))))
+        found = Nodes()
+        yield found
+        found.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,15 @@ def cluster(nodes: Nodes) -> Iterator[clusters.Cluster]:
 @pytest.fixture(scope="module")
 def engine(cluster: clusters.Cluster) -> Iterator[RayEngine]:
     with ray_engine(cluster, ONE) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def one(cluster: clusters.Cluster, engine: RayEngine) -> Iterator[RayEngine]:
+    """Of a single worker; the three of the other end."""
+    engine.close()
+    settings = RayConfig(address=cluster.settings.address, workers=1)
+    with ray_engine(clusters.Cluster(settings), ONE) as found:
         yield found
 
 
@@ -103,24 +116,6 @@ def test_extraction_gives_the_same_file(tmp_path: Path, engine: RayEngine) -> No
     assert trunk.batches and len({node["NodeID"] for node in ray.nodes()}) == NODES
 
 
-def test_embedding_gives_the_same_file(
-    tmp_path: Path, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the MiniLM that is installed."""
-    monkeypatch.setattr(embedding, "PART", 7)
-    settings = SentenceEncoderConfig(module="sentence")
-    plan = EmbeddingPlan(name="minilm", inputs={}, code={}, dataset="noise", encoder=settings)
-    encoder = build_text_encoder(plan.encoder)
-
-    def made(folder: Path, used: Engine | None) -> Path:
-        manifest = make_manifest(folder / "raw")
-        paths = folder / "partial", folder / "features/noise/minilm.h5"
-        embed(manifest, encoder, "w", plan, *paths, used)
-        return folder / "features"
-
-    both(made, tmp_path, engine)
-
-
 def test_encoding_gives_the_same_files(
     tmp_path: Path, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,18 +135,50 @@ def test_encoding_gives_the_same_files(
     assert retriever.device.type == "cpu" and not retriever.model.training
 
 
-def test_a_broken_recording_is_the_same_line(tmp_path: Path, engine: RayEngine) -> None:
+def test_embedding_gives_the_same_file(
+    tmp_path: Path, one: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the MiniLM that is installed."""
+    monkeypatch.setattr(embedding, "PART", 7)
+    settings = SentenceEncoderConfig(module="sentence")
+    plan = EmbeddingPlan(name="minilm", inputs={}, code={}, dataset="noise", encoder=settings)
+    encoder = build_text_encoder(plan.encoder)
+
+    def made(folder: Path, used: Engine | None) -> Path:
+        manifest = make_manifest(folder / "raw")
+        paths = folder / "partial", folder / "features/noise/minilm.h5"
+        embed(manifest, encoder, "w", plan, *paths, used)
+        return folder / "features"
+
+    both(made, tmp_path, one)
+
+
+def test_a_broken_recording_is_the_same_line(tmp_path: Path, one: RayEngine) -> None:
     manifest = make_manifest(tmp_path / "raw")
     path = tmp_path / "raw/6.wav"
     path.write_bytes(path.read_bytes()[:30])
     lines = []
-    for used in (None, engine):
+    for used in (None, one):
         with pytest.raises(EarwitnessError) as caught:
             files = tmp_path / "partial", tmp_path / "trunk.h5"
             extract(manifest, tmp_path / "raw", Trunk(), "w", make_plan(), *files, used)
         assert type(caught.value).__module__ == "pipeline.errors"
         lines.append(str(caught.value))
     assert lines[0] == lines[1] and "6.wav" in lines[0]
+
+
+def test_a_module_that_a_node_lacks_is_a_line(
+    tmp_path: Path, one: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from tests.test_extraction import Trunk\n\n\nclass Here(Trunk):\n    pass\n"
+    (tmp_path / "only_here.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    encoder = importlib.import_module("only_here").Here()
+    manifest = make_manifest(tmp_path / "raw")
+    files = tmp_path / "partial", tmp_path / "trunk.h5"
+    line = r"^a node of the cluster has no Python module only_here: install there what is"
+    with pytest.raises(EarwitnessError, match=line):
+        extract(manifest, tmp_path / "raw", encoder, "w", make_plan(), *files, one)
 
 
 def root_of(number: float) -> tuple[float, str, str]:
@@ -161,9 +188,9 @@ def root_of(number: float) -> tuple[float, str, str]:
 
 
 def test_a_function_runs_as_a_task_and_an_error_of_it_is_its_own(
-    cluster: clusters.Cluster, engine: RayEngine
+    cluster: clusters.Cluster, one: RayEngine
 ) -> None:
-    engine.close()  # it has all cores
+    one.close()
     tasks = [cluster.start(root_of, number) for number in (9, -9)]
     assert tasks[0].result() == (3.0, "1", str(Path.cwd()))
     with pytest.raises(EarwitnessError, match=r"^number: negative; give another$"):
@@ -227,7 +254,7 @@ def test_a_node_that_is_lost_in_mid_extraction_costs_what_was_on_its_way(
     here = Trunk()
     extracted(here, plan, tmp_path / "again", None)
     assert len(here.batches) < batches <= len(here.batches) + 4  # a worker has three at a time
-    assert sum(node["Alive"] for node in ray.nodes()) == NODES - 1
+    assert len(nodes.others) == NODES - 2
 
 
 def test_a_recording_that_ends_its_worker_each_time_is_named(
@@ -239,10 +266,10 @@ def test_a_recording_that_ends_its_worker_each_time_is_named(
     line = r"^clip-2.*: the worker that had it ended 1 times .*what is done is saved$"
     ends = Logs(tmp_path / "log", ends=True)  # the longest clip is a batch of its own
     with (
-        ray_engine(clusters.Cluster(settings), ONE) as one,
+        ray_engine(clusters.Cluster(settings), ONE) as alone,
         pytest.raises(EarwitnessError, match=line),
     ):
-        extract(manifest, tmp_path / "raw", ends, "w", make_plan(batch_seconds=2.0), *files, one)
+        extract(manifest, tmp_path / "raw", ends, "w", make_plan(batch_seconds=2.0), *files, alone)
 
 
 def test_the_stage_on_a_cluster_that_gets_the_code(tmp_path: Path, nodes: Nodes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -64,7 +65,7 @@ class ClusterTask(Generic[R]):
 
     def _done(self, own: Future[Any]) -> None:
         if error := own.exception():
-            self.future.set_exception(lost(error) or error)
+            self.future.set_exception(lacking(error) or lost(error) or error)
         elif isinstance(answer := own.result(), Refused):
             self.future.set_exception(answer.error)
         else:
@@ -159,7 +160,7 @@ def connected(settings: RayConfig) -> Iterator[Cluster]:
     _check_answer(settings.address)
     try:
         ray.init(**_connection(settings.address))
-    except (ConnectionError, RuntimeError, OSError, ValueError, ImportError) as error:
+    except (ray.exceptions.RayError, RuntimeError, OSError, ValueError, ImportError) as error:
         raise EarwitnessError(
             f"ray.address {settings.address}: {reason(error)}; {_hint(settings.address)}"
         ) from None
@@ -198,6 +199,17 @@ def lost(error: BaseException) -> EarwitnessError | None:
             "node and Ray's logs there, then run again: it goes on from what is saved"
         )
     return None
+
+
+def lacking(error: BaseException) -> EarwitnessError | None:
+    """One line for a node without a module that this machine has."""
+    found = re.search(r"No module named '([\w.]+)'", str(error))
+    if found is None:
+        return None
+    return EarwitnessError(
+        f"a node of the cluster has no Python module {found[1]}: install there what is installed "
+        'here: pip install "earwitness[ray]"'
+    )
 
 
 def enter(folder: str) -> bool:

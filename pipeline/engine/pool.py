@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from pipeline.engine.cluster import Refused, alive_nodes, lost
+from pipeline.engine.cluster import Refused, alive_nodes, lacking, lost
 from pipeline.engine.steps import Steps
 from pipeline.errors import EarwitnessError, reason
 
@@ -26,7 +26,7 @@ PATIENCE = 30.0  # seconds without a worker, before that is said
 class _Item:
     number: int
     content: Any
-    losses: int = 0
+    lost_on: list[str | None] = field(default_factory=list)  # nodes
 
 
 @dataclass(eq=False)
@@ -157,6 +157,8 @@ class Pool:
         try:
             answer = ray.get(ref)
         except Exception as error:
+            if line := lacking(error):
+                raise line from None
             if lost(error) is None:
                 raise
             self._lose(hand, error)
@@ -177,14 +179,16 @@ class Pool:
                     f"{self._failed} workers of the cluster ended while they loaded the encoder "
                     f"({reason(error)}); see the memory of its nodes and Ray's logs there"
                 )
-        node_is_there = hand.node in {node["NodeID"] for node in alive_nodes()}
+        alive = {node["NodeID"] for node in alive_nodes()}
         for item in hand.items.values():
-            item.losses += node_is_there
-            if item.losses > self._retries:
+            item.lost_on.append(hand.node)
+            # that a node is lost shows later than the loss of its workers, but by the next time
+            losses = sum(node in alive for node in item.lost_on)
+            if losses > self._retries:
                 raise EarwitnessError(
-                    f"{self._steps.label(item.content)}: the worker that had it ended "
-                    f"{item.losses} times ({reason(error)}); see the memory of its node, or take "
-                    "the clips out of the dataset; what is done is saved"
+                    f"{self._steps.label(item.content)}: the worker that had it ended {losses} "
+                    f"times ({reason(error)}); see the memory of its node, or take the clips out "
+                    "of the dataset; what is done is saved"
                 )
             self._again.append(item)
         self._hire()
