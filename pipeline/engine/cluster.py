@@ -150,8 +150,6 @@ def connected(settings: RayConfig) -> Iterator[Cluster]:
     """
     check_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # with no GPUs asked for, a worker still sees what the node has; the device is said to it
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     if ray.is_initialized():
