@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from pipeline.config.encoders import (
     EncoderConfig,
@@ -20,7 +21,7 @@ from pipeline.config.encoders import (
     SentenceEncoderConfig,
     Word2VecEncoderConfig,
 )
-from pipeline.encoders.registry import build_sound_encoder, build_text_encoder
+from pipeline.encoders.registry import build_sound_encoder, build_text_encoder, trunk
 from tests.conftest import REPOSITORY
 from tests.onnx_models import tagger
 from tests.tiny import TINY
@@ -93,11 +94,29 @@ def test_a_text_encoder_moves_with_what_computes() -> None:
     assert {p.device.type for p in encoder.model.parameters()} == {"meta"}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["logmel"])
-def test_one_without_files_gives_the_same_bits(name: str) -> None:
-    from pydantic import TypeAdapter
+NETWORKS: tuple[dict[str, Any], ...] = (
+    TINY["encoders"]["panns"],
+    {"module": "htsat", "embed_dim": 24, "depths": [1, 1, 2], "heads": [2, 2, 4]},
+    {"module": "convnext", "depths": [1, 1, 2], "widths": [24, 48, 96]},
+    {"module": "vggish"},
+)
 
-    own = TypeAdapter[EncoderConfig](EncoderConfig).validate_python(TINY["encoders"][name])
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=[each["module"] for each in NETWORKS])
+def test_a_network_gives_the_same_bits_elsewhere(settings: dict[str, Any], tmp_path: Path) -> None:
+    """PANNs' blocks are of a module that cannot be imported by its name."""
+    values = {**settings, "weights": "none"}
+    encoder = trunk(TypeAdapter[EncoderConfig](EncoderConfig).validate_python(values)).eval()
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(frames(again), frames(encoder))
+    if settings["module"] == "panns":  # and in a process that has not loaded that module
+        (files := tmp_path / "files").mkdir()
+        np.testing.assert_array_equal(elsewhere(encoder, files, tmp_path), frames(encoder))
+
+
+@pytest.mark.parametrize("module", ["logmel", "fbank", "waveform"])
+def test_a_front_end_gives_the_same_bits(module: str) -> None:
+    own = TypeAdapter[EncoderConfig](EncoderConfig).validate_python({"module": module})
     encoder = build_sound_encoder(own)
     again = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(frames(again), frames(encoder))

@@ -35,6 +35,7 @@ from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
 from pipeline.features.embedding import embed
 from pipeline.features.extraction import extract
+from pipeline.features.resumable import Parts
 from pipeline.trained.encoding import encode
 from tests.conftest import REPOSITORY
 from tests.test_encoding import PLAN, make_retriever
@@ -165,6 +166,28 @@ def test_a_broken_recording_is_the_same_line(tmp_path: Path, one: RayEngine) -> 
         assert type(caught.value).__module__ == "pipeline.errors"
         lines.append(str(caught.value))
     assert lines[0] == lines[1] and "6.wav" in lines[0]
+
+
+def test_an_interrupted_job_goes_on_in_this_process(
+    tmp_path: Path, one: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, plan = make_manifest(tmp_path / "raw"), make_plan(batch_seconds=2.0)
+    files = tmp_path / "partial", tmp_path / "trunk.h5"
+    save, saved = Parts.save, list[int]()
+
+    def stops(self: Parts, part: int, *arrays: Any) -> None:
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        save(self, part, *arrays)
+        saved.append(part)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Parts, "save", stops)
+        extract(manifest, tmp_path / "raw", Trunk(), "w", plan, *files, one)
+    _, report = extract(manifest, tmp_path / "raw", Trunk(), "w", plan, *files)
+    assert 0 < report.count < len(manifest.clips)
+    whole = extracted(Trunk(), plan, tmp_path / "whole", None) / "noise/trunk.h5"
+    assert files[1].read_bytes() == whole.read_bytes()
 
 
 def test_a_module_that_a_node_lacks_is_a_line(
