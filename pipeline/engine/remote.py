@@ -70,14 +70,15 @@ class RayEngine(Engine):
         import ray
 
         given = Computing(self.kind(self.device), self._threads, os.getcwd())  # noqa: PTH109
-        remote: Any = ray.remote(
-            num_cpus=self._cpus,
-            num_gpus=self._gpus,
-            max_concurrency=ITEMS + 1,
-            max_restarts=0,
-            scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": environment(self._threads)},
-        )(Worker)
+        options: dict[str, Any] = {
+            "num_cpus": self._cpus,
+            "num_gpus": self._gpus,
+            "max_concurrency": ITEMS + 1,
+            "max_restarts": 0,
+            "scheduling_strategy": "SPREAD",
+            "runtime_env": {"env_vars": environment(self._threads)},
+        }
+        remote: Any = ray.remote(**options)(Worker)
         return remote.remote(given)
 
 
