@@ -5,12 +5,18 @@ at 32 kHz. ``encoder alone`` is the forward passes on the same batches, decoded 
 extraction (decoding, resampling, unpacking, writing) may take little more. The obvious way is a
 loop over the clips: librosa.load, one forward pass, an append to HDF5.
 
+Decoding alone, in as many processes as threads: threads leave Python's lock while they decode and
+resample, so that processes would add nothing but the copies between them.
+
 Where the real CED-tiny is (../shared/data), its extraction is held against onnxruntime alone, as it
 runs the file, on the same windows.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,19 +43,20 @@ from pipeline.threads import share
 CLIPS, SOURCE_RATE, REPEATS = 16, 44100, 3
 PANNS = PannsEncoderConfig(module="panns", model="cnn10", weights="none", batch_seconds=24.0)
 TO_ENCODER, TO_LOOP = 1.15, 1.0
+DECODED, DECODERS, TO_THREADS = 24, 2, 1.0
 CED = Path(__file__).parents[2] / "shared/data/weights/ced-tiny.onnx"
 CED_TOKENS = {"output": "frames", "frames": "view_17", "layout": "b (f t) d", "bands": 4}
 CED_CLIPS, TO_ONNXRUNTIME = 48, 1.1
 
 
-def write_clips(root: Path, count: int = CLIPS) -> Manifest:
+def write_clips(root: Path, count: int = CLIPS, kind: str = "flac") -> Manifest:
     random = np.random.default_rng(0)
     clips = []
     for number in range(count):
         seconds = random.uniform(4, 6)
         samples = random.uniform(-0.5, 0.5, int(seconds * SOURCE_RATE))
-        soundfile.write(root / f"{number}.flac", samples, SOURCE_RATE)
-        clips.append(Clip(str(number), "development", f"{number}.flac", seconds, ()))
+        soundfile.write(root / f"{number}.{kind}", samples, SOURCE_RATE)
+        clips.append(Clip(str(number), "development", f"{number}.{kind}", seconds, ()))
     return Manifest("noise", str(root), tuple(clips))
 
 
@@ -115,7 +122,27 @@ def measure() -> list[Row]:
             compare("extraction / encoder alone", whole, alone, TO_ENCODER, REPEATS, at_most=True),
             compare("extraction, clip by clip", loop, whole, TO_LOOP, REPEATS),
         ]
+    rows += [processes_for_threads(kind) for kind in ("flac", "mp3")]
     return [*rows, against_onnxruntime()] if CED.exists() else rows
+
+
+def processes_for_threads(kind: str) -> Row:
+    """Decoding and resampling of files of a kind in processes, and in as many threads."""
+    with (
+        TemporaryDirectory() as name,
+        ThreadPoolExecutor(DECODERS) as threads,
+        ProcessPoolExecutor(DECODERS, get_context("forkserver")) as processes,
+    ):
+        manifest = write_clips(Path(name), DECODED, kind)
+        paths = [Path(name) / clip.path for clip in manifest.clips]
+
+        def decode(pool: Executor) -> None:
+            for _ in pool.map(partial(waveforms.load, sample_rate=32000), paths):
+                pass
+
+        ways = partial(decode, processes), partial(decode, threads)
+        title = f"decoding {kind.upper()} in {DECODERS} processes / threads"
+        return compare(title, *ways, TO_THREADS, REPEATS)
 
 
 def against_onnxruntime() -> Row:

@@ -37,6 +37,9 @@ class Tokens(NamedTuple):
     ids: Tensor  # (B, L) int64, padded
     lengths: Tensor  # (B,) int64
 
+    def to(self, device: torch.device | str) -> Tokens:
+        return Tokens(self.ids.to(device), self.lengths.to(device))
+
 
 class Batch(NamedTuple):
     """One training batch."""

@@ -7,33 +7,34 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from pipeline.files import sha256
 from stages import paths
+from stages.engine import engine_of
 from stages.run import given, run
 
 
 def main(dataset: str, retriever: str) -> None:
     """Writes data/features/<dataset>/<retriever>/{frames,sound,text}.h5; frames if planned."""
     plan = given(EncodingPlan, paths.PLANS / "encoding" / f"{dataset}-{retriever}.json")
-    from pipeline.device import set_up
     from pipeline.trained.encoding import encode
     from pipeline.trained.folder import WEIGHTS
     from pipeline.trained.retriever import load_retriever
 
-    device = set_up(plan.hardware.device, plan.hardware.threads)
     folder = paths.MODELS / "retrievers" / retriever
     if plan.seed is not None:
         folder /= str(plan.seed)
     features = paths.FEATURES / dataset
-    trained = load_retriever(folder, device)
-    indexes, report = encode(
-        plan,
-        Manifest.load(paths.CORPORA / f"{dataset}.json"),
-        open_stores(features, trained.plan.sound.features),
-        open_stores(features, trained.plan.text.features),
-        trained,
-        sha256(folder / WEIGHTS),
-        paths.PARTIAL,
-        features / retriever,
-    )
+    with engine_of(plan.hardware) as engine:
+        trained = load_retriever(folder, engine.device)
+        indexes, report = encode(
+            plan,
+            Manifest.load(paths.CORPORA / f"{dataset}.json"),
+            open_stores(features, trained.plan.sound.features),
+            open_stores(features, trained.plan.text.features),
+            trained,
+            sha256(folder / WEIGHTS),
+            paths.PARTIAL,
+            features / retriever,
+            engine,
+        )
     for part, index in indexes.items():
         index.save(paths.INDEX / "encoded" / dataset / retriever / f"{part}.json")
     print(f"{dataset}, {retriever}: {report}")

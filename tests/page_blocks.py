@@ -101,6 +101,10 @@ def parse(program: str, arguments: list[str]) -> None:
 
         given = torchrun(arguments)
         assert given.module and importlib.util.find_spec(given.training_script), arguments
+    elif program == "ray":
+        from ray.scripts.scripts import cli
+
+        cli.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     else:
         assert program in PLAIN, f"what is {program}?"
 

@@ -24,14 +24,14 @@ from torch import Tensor
 from pipeline.config.encoders import LogmelEncoderConfig, SentenceEncoderConfig, SpecAugmentConfig
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan
 from pipeline.corpora.manifest import Clip, Manifest
-from pipeline.encoders.base import Masks, Packed, SoundEncoder, SpectrogramEncoder
+from pipeline.encoders.base import Masks, Packed, SoundEncoder, SpectrogramEncoder, TextEncoder
 from pipeline.encoders.spectrogram import LogMel
+from pipeline.engine.throughput import Report
 from pipeline.errors import EarwitnessError
 from pipeline.features import embedding
 from pipeline.features.embedding import embed
 from pipeline.features.extraction import encode_sounds, extract
 from pipeline.features.store import FeatureStore, Index
-from pipeline.features.throughput import Report
 from pipeline.features.windows import PassSettings, make_batches
 from pipeline.tensors import Padded
 
@@ -403,7 +403,7 @@ def manifest_clips(folder: Path) -> tuple[Clip, ...]:
     )
 
 
-class Letters:
+class Letters(TextEncoder):
     """Each word is a vector of its letters' codes."""
 
     width = 5

@@ -26,17 +26,18 @@ MAY_IMPORT: dict[str, str] = {
     "tracking": "",
     "losses": "",
     "encoders": "audio config text",
-    "features": "audio config corpora encoders storage",
+    "engine": "config",
+    "features": "audio config corpora encoders engine storage",
     "metrics": "config corpora encoders features text",
     "models": "config encoders losses text",
-    "trained": "config corpora encoders features metrics models text",
+    "trained": "config corpora encoders engine features metrics models text",
     "decoding": "config corpora features models text trained",
     "training": "audio config corpora decoding encoders features losses metrics models text"
     " tracking trained",
-    "planning": "config corpora outside text tracking",
-    "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
-    " storage text trained",
-    "stages": "config corpora decoding earwitness encoders features metrics outside planning"
+    "planning": "config corpora engine outside text tracking",
+    "earwitness": "audio config corpora decoding encoders engine features metrics models outside"
+    " planning storage text trained",
+    "stages": "config corpora decoding earwitness encoders engine features metrics outside planning"
     " storage tracking trained training",
 }
 

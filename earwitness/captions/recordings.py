@@ -20,8 +20,8 @@ from pipeline.audio.cutting import Cutting, cut
 from pipeline.audio.waveforms import Samples, Waveform
 from pipeline.config.section import nearest
 from pipeline.decoding.predict import Caption
+from pipeline.engine.prefetch import prefetch
 from pipeline.errors import EarwitnessError
-from pipeline.features.prefetch import prefetch
 from pipeline.threads import share
 
 Windows = Literal["auto", "none", "fixed", "silence"]

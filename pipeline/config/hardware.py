@@ -29,7 +29,6 @@ class HardwareConfig(DeviceConfig):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 on CUDA
     # torch.compile; auto: on CUDA, of TRANSLATOR's loops alone; on: of whole training steps too
     compile: Literal["auto", "on", "off"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"  # of training steps; auto: on CUDA
     processes: int | Literal["auto"] = 1  # that train a model together; auto: one a GPU
 
     @field_validator("processes", mode="before")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
@@ -99,6 +100,11 @@ class TextEncoder(ABC):
     """Captions to token embeddings, or to one embedding each."""
 
     width: int  # D
+    device: torch.device = torch.device("cpu")  # where it computes
+
+    def to(self, device: torch.device) -> None:
+        """Moves it, if it computes elsewhere than on the CPU."""
+        return None
 
     @abstractmethod
     def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:

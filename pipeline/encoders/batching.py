@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.encoders.base import Packed, TextEncoder
@@ -21,6 +21,15 @@ class BatchedTextEncoder(TextEncoder):
 
     def __init__(self, batch: int, device: str) -> None:
         self.batch, self.device = batch, torch.device(device)
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """What computes."""
+
+    def to(self, device: torch.device) -> None:
+        self.network.to(device)
+        self.device = device
 
     @abstractmethod
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, ClapConfig, ClapTextConfig, ClapTextModelWithProjection
 
 from pipeline.config.encoders import ClapTextEncoderConfig
@@ -48,6 +48,11 @@ class ClapTextEncoder(BatchedTextEncoder):
         config = model.config
         self.width = config.hidden_size if self.tokens else config.projection_dim
         self.longest = longest
+
+    @property
+    def network(self) -> nn.Module:
+        network: nn.Module = self.model
+        return network
 
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         inputs = self.tokenizer(

@@ -6,6 +6,7 @@ of model classes is executed here, under an empty parent package.
 
 from __future__ import annotations
 
+import copyreg
 import importlib
 import importlib.util
 import math
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline import ranks
 from pipeline.errors import EarwitnessError
@@ -45,13 +46,27 @@ def panns_models() -> ModuleType:
 
     sys.modules.update(stubs)
     try:
-        return importlib.import_module(f"{ALIAS}.models")
+        models = importlib.import_module(f"{ALIAS}.models")
     finally:
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+    for kind in vars(models).values():
+        if isinstance(kind, type) and kind.__module__ == models.__name__:
+            copyreg.pickle(kind, _reduced)
+    return models
+
+
+def _reduced(module: nn.Module) -> tuple[Any, ...]:
+    """Pickled by the name of its class: the class's own module cannot be imported by its name."""
+    return _unbuilt, (type(module).__name__,), module.__dict__
+
+
+def _unbuilt(name: str) -> Any:
+    kind: Any = getattr(panns_models(), name)
+    return kind.__new__(kind)
 
 
 def conv_block(

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
+from pipeline.encoders.carried import Carried, carried
 from pipeline.encoders.labels import check_labels
 from pipeline.encoders.layouts import arranged, is_pooled, pooled
-from pipeline.encoders.onnx_graph import Graph, check_whole, find_model, has_cuda
+from pipeline.encoders.onnx_graph import Graph, check_whole, find_model, has_cuda, outside_files
 from pipeline.encoders.probing import fewest, noise, samples_per_frame
 from pipeline.encoders.spectrogram import at_least
 from pipeline.errors import EarwitnessError
@@ -62,6 +63,9 @@ class OnnxEncoder(SoundEncoder):
         self.constant = half == frames.shape[1]  # frames of any sound
         self.hop = 0.0 if self.pooled else self._hop(longest, frames.shape[1])  # samples
         self.frame_seconds = self.hop / self.sample_rate or settings.window_seconds
+
+    def __reduce__(self) -> Carried:
+        return carried(OnnxEncoder, self.settings, self.path, outside_files(self.path))
 
     def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         refuse_masks(masks, "onnx")

@@ -123,6 +123,11 @@ def find_model(location: Path, file: str | None) -> Path:
     return found[0] if len(found) == 1 else plain[0]
 
 
+def outside_files(path: Path) -> list[str]:
+    """The files beside a model that hold its tensors, by their names in it."""
+    return [each.value for each in _outside(_read(path))]
+
+
 def check_whole(path: Path) -> None:
     """Refuses a file whose tensors lie in others beside it: their changes would not be seen.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config.encoders import InstructorEncoderConfig, SentenceEncoderConfig
 from pipeline.encoders import checkpoints
@@ -42,6 +42,10 @@ class SentenceTextEncoder(BatchedTextEncoder):
                 f"{settings.weights}: the model does not say its embedding width; take another"
             )
         self.width = int(width)
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model
 
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         inputs: dict[str, Any] = self.model.preprocess(captions, prompt=self.prompt or None)

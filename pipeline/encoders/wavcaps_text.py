@@ -58,6 +58,10 @@ class WavCapsTextEncoder(BatchedTextEncoder):
         self.width = config.hidden_size if self.tokens else side.text_proj.width
         self.longest = min(LONGEST, config.max_position_embeddings)
 
+    @property
+    def network(self) -> nn.Module:
+        return self.side
+
     def embed(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         inputs = self.tokenizer(
             [caption.lower().translate(PLAIN) for caption in captions],

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.encoders.carried import Carried, carried
 from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
 from pipeline.text.ptb import ptb_tokens
@@ -34,9 +35,12 @@ class Word2VecTextEncoder(TextEncoder):
     """
 
     def __init__(self, settings: Word2VecEncoderConfig, vectors: WordVectors) -> None:
-        self.vectors, self.width = vectors, vectors.width
+        self.settings, self.vectors, self.width = settings, vectors, vectors.width
         self.mean = settings.pooling == "mean"
         self._known: dict[str, NDArray[np.float32] | None] = {}
+
+    def __reduce__(self) -> Carried:
+        return carried(_from_file, self.settings, self.vectors.path)
 
     def encode(self, captions: Sequence[str], dtype: DTypeLike = np.float32) -> Packed:
         entries = [self._caption(caption) for caption in captions]
@@ -183,4 +187,8 @@ class WordVectors:
 
 def build(settings: Word2VecEncoderConfig, location: Path, device: str) -> Word2VecTextEncoder:
     """The encoder; it always runs on the CPU."""
+    return _from_file(settings, location)
+
+
+def _from_file(settings: Word2VecEncoderConfig, location: Path) -> Word2VecTextEncoder:
     return Word2VecTextEncoder(settings, WordVectors(location))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config.encoders import YamnetEncoderConfig
 from pipeline.encoders.base import Masks, SoundEncoder, refuse_masks
+from pipeline.encoders.carried import Carried, carried
 from pipeline.encoders.labels import check_labels
 from pipeline.encoders.sources import Hub
 from pipeline.encoders.spectrogram import at_least
@@ -40,13 +41,16 @@ class YamnetEncoder(SoundEncoder):
 
     def __init__(self, settings: YamnetEncoderConfig, path: Path) -> None:
         super().__init__()
-        self.path, self.output = path, settings.output
+        self.settings, self.path, self.output = settings, path, settings.output
         self.hop = round(settings.hop_seconds * SAMPLE_RATE)
         self.sample_rate, self.width = SAMPLE_RATE, WIDTHS[settings.output]
         self.frame_seconds = self.hop / SAMPLE_RATE
         self.workers = share(32)
         self.interpreters: list[_Interpreter] = [_Interpreter(path)]
         self.lock = threading.Lock()
+
+    def __reduce__(self) -> Carried:
+        return carried(YamnetEncoder, self.settings, self.path)
 
     def forward(self, waveform: Tensor, lengths: Tensor, masks: Masks | None = None) -> Padded:
         refuse_masks(masks, "yamnet")

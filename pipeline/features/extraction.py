@@ -7,7 +7,7 @@ byte-identical file.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from pipeline.audio.sound_file import SoundFile
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders.base import SoundEncoder
-from pipeline.features.forward import device_of, encode
+from pipeline.engine.local import LocalEngine
+from pipeline.engine.steps import Engine
+from pipeline.engine.throughput import Report
+from pipeline.features.forward import SoundSteps, device_of
 from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import Header, Index
-from pipeline.features.throughput import Report
 from pipeline.features.windows import DecodedRecording, Encoded, PassSettings, make_batches
 
 
@@ -34,6 +36,7 @@ def extract(
     plan: ExtractionPlan,
     partial: Path,
     path: Path,
+    engine: Engine | None = None,
 ) -> tuple[Index, Report]:
     """Encodes every clip of a dataset into a feature file, in the manifest's order.
 
@@ -43,6 +46,7 @@ def extract(
         weights: digest of the encoder's weights.
         partial: folder for the parts that are done, until the file is complete.
         path: of the feature file.
+        engine: what does it; None: this process.
 
     Raises:
         EarwitnessError: a file is missing or broken, values do not fit float16, the GPU has too
@@ -68,12 +72,15 @@ def extract(
     )
     # the folder's name keeps parts of another plan, other clips or another precision apart
     clips = [[clip.clip_id, clip.path, clip.duration, clip.digest] for clip in manifest.sounding]
-    content = [plan.model_dump(mode="json"), weights, device_of(encoder).type, clips]
+    engine = engine or LocalEngine()
+    content = [plan.model_dump(mode="json"), weights, engine.kind(device_of(encoder)), clips]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     views = np.arange(settings.views)[:, None]
     entries = [(batch * settings.views + views).reshape(-1) for batch in batches]
     with Parts(folder, entries, encoder.width).held() as parts:
-        report = _encode_missing(parts, recordings, batches, encoder, settings)
+        in_files = any(isinstance(recording.sound, Path) for recording in recordings)
+        steps = SoundSteps(encoder, settings, root if in_files else None)
+        report = _encode_missing(parts, recordings, batches, steps, engine)
         index = parts.assemble(path, header, [clip.name for clip in recordings])
         parts.remove()
     return index, report
@@ -101,12 +108,15 @@ def encode_sounds(
     ]
     settings = PassSettings(window_seconds, batch_seconds)
     batches = make_batches([clip.duration for clip in recordings], settings)
-    work = [[recordings[clip] for clip in batch] for batch in batches]
-    order = [clip for batch in batches for clip in batch.tolist()]
-    entries: list[NDArray[np.float16]] = []
-    for encoded in encode(work, encoder, settings, lambda encoded: encoded):
-        entries += np.split(encoded.values, np.cumsum(encoded.lengths)[:-1])
-    by_clip = dict(zip(order, entries, strict=True))
+    by_clip: dict[int, NDArray[np.float16]] = {}
+
+    def keep(number: int, encoded: Encoded) -> None:
+        entries = np.split(encoded.values, np.cumsum(encoded.lengths)[:-1])
+        by_clip.update(zip(batches[number].tolist(), entries, strict=True))
+
+    steps, work = SoundSteps(encoder, settings), _work(recordings, batches)
+    for _ in LocalEngine().run(steps, work, keep, Report(), len(batches)):
+        pass
     return [by_clip[clip] for clip in range(len(recordings))]
 
 
@@ -114,19 +124,24 @@ def _encode_missing(
     parts: Parts,
     recordings: Sequence[DecodedRecording],
     batches: Sequence[NDArray[np.int64]],
-    encoder: SoundEncoder,
-    settings: PassSettings,
+    steps: SoundSteps,
+    engine: Engine,
 ) -> Report:
     missing = parts.missing()
-    work = [[recordings[clip] for clip in batches[part]] for part in missing]
-    remaining = iter(missing)
-    report = Report()
+    work = [batches[part] for part in missing]
+    report = Report(count=sum(map(len, work)))
 
-    def save(encoded: Encoded) -> None:
-        parts.save(next(remaining), encoded.values, encoded.lengths)
+    def keep(number: int, encoded: Encoded) -> None:
+        parts.save(missing[number], encoded.values, encoded.lengths)
 
-    done = len(recordings) - sum(len(batch) for batch in work)
+    done = len(recordings) - report.count
     with tqdm(total=len(recordings), initial=done, unit="clip", disable=None) as bar:
-        for batch, _ in zip(work, encode(work, encoder, settings, save, report), strict=True):
-            bar.update(len(batch))
+        for number in engine.run(steps, _work(recordings, work), keep, report, len(work)):
+            bar.update(len(work[number]))
     return report
+
+
+def _work(
+    recordings: Sequence[DecodedRecording], batches: Sequence[NDArray[np.int64]]
+) -> Iterator[list[DecodedRecording]]:
+    return ([recordings[clip] for clip in batch] for batch in batches)

@@ -1,77 +1,65 @@
-"""Sound files through a frozen encoder: threads decode before it and unpack after it."""
+"""Sound files through a frozen encoder: decoded in threads before it, and unpacked after it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
-from typing import TypeVar
+from pathlib import Path
 
 import torch
 
 from pipeline.audio import waveforms
 from pipeline.encoders.base import Masks, SoundEncoder
+from pipeline.engine.steps import Steps
 from pipeline.errors import EarwitnessError
 from pipeline.features.bringing import brought
-from pipeline.features.prefetch import prefetch
-from pipeline.features.throughput import Clock, Report
 from pipeline.features.windows import Decoded, DecodedRecording, Encoded, PassSettings, cut, unpack
 from pipeline.tensors import Padded
 from pipeline.threads import share
 
-R = TypeVar("R")
+THREADS = 8  # for decoding; more gave nothing beside an H200 (docs/results.md)
 
-DEPTH = 3  # batches that wait for the encoder, at most
-THREADS = 4  # for decoding
+Batch = Sequence[DecodedRecording]
+Passed = tuple[Decoded, list[list[Padded]]]  # a batch, and each view's passes
 
 
-def encode(
-    batches: Sequence[Sequence[DecodedRecording]],
-    encoder: SoundEncoder,
-    settings: PassSettings,
-    use: Callable[[Encoded], R],
-    report: Report | None = None,
-) -> Iterator[R]:
-    """``use`` of each batch's entries, in order.
+class SoundSteps(Steps[Batch, Decoded, Passed, Encoded]):
+    """A batch of recordings → its entries.
 
     Args:
-        use: called in the unpacking thread, while the encoder computes the next batch.
-        report: filled in by this function.
-
-    Raises:
-        EarwitnessError: a file is missing or broken, values do not fit float16, or the GPU has too
-            little memory.
+        folder: of the recordings, where they lie in one.
     """
-    report = report or Report()
-    clock = Clock(device_of(encoder))
-    start = time.perf_counter()
-    with (
-        ThreadPoolExecutor(share(THREADS)) as decoders,
-        ThreadPoolExecutor(DEPTH) as cutters,
-        ThreadPoolExecutor(1) as unpacker,
-    ):
 
-        def decode(batch: Sequence[DecodedRecording]) -> Decoded:
-            samples = decoders.map(lambda one: _load(one, encoder.sample_rate), brought(batch))
-            return cut(batch, list(samples), encoder.sample_rate, settings)
+    def __init__(
+        self, encoder: SoundEncoder, settings: PassSettings, folder: Path | None = None
+    ) -> None:
+        self._encoder, self._settings, self.folder = encoder, settings, folder
+        self.device = device_of(encoder)
 
-        def outputs() -> Iterator[tuple[Decoded, list[list[Padded]]]]:
-            for decoded in prefetch(cutters, decode, batches, DEPTH):
-                clock.begin()
-                passes = forward(decoded, encoder, settings)
-                clock.end()
-                yield decoded, passes
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        with ThreadPoolExecutor(share(THREADS)) as self._decoders:
+            yield
 
-        def finish(output: tuple[Decoded, list[list[Padded]]]) -> tuple[int, R]:
-            decoded, passes = output
-            return len(decoded.recordings), use(unpack(decoded, passes, encoder.pooled))
+    def to(self, device: torch.device) -> None:
+        self._encoder, self.device = self._encoder.to(device), device
 
-        for clips, used in prefetch(unpacker, finish, outputs(), 1):
-            report.count += clips
-            yield used
-    report.seconds = time.perf_counter() - start
-    report.encoder_seconds = clock.seconds()
+    def read(self, item: Batch) -> Decoded:
+        rate = self._encoder.sample_rate
+        samples = self._decoders.map(lambda one: _load(one, rate), brought(item))
+        return cut(item, list(samples), rate, self._settings)
+
+    def compute(self, read: Decoded) -> Passed:
+        return read, forward(read, self._encoder, self._settings)
+
+    def finish(self, output: Passed) -> Encoded:
+        return unpack(*output, self._encoder.pooled)
+
+    def label(self, item: Batch) -> str:
+        more = f" and {len(item) - 3} more" if len(item) > 3 else ""
+        return ", ".join(clip.name for clip in item[:3]) + more
 
 
 def forward(decoded: Decoded, encoder: SoundEncoder, settings: PassSettings) -> list[list[Padded]]:

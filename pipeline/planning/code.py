@@ -16,16 +16,18 @@ from typing import NamedTuple
 
 PACKAGES = ("pipeline", "stages")
 # they cannot change a result: settings reach a job through its plan, and nothing computes in config
-# (tests/test_config_holds_fields.py); the others start a job, word its errors, plan it, watch it or
-# bring its recordings as they are
+# (tests/test_config_holds_fields.py); an engine is where a job's steps run, in whatever order; the
+# others start a job, word its errors, plan it, watch it or bring its recordings as they are
 NEUTRAL = (
     "pipeline.config",
+    "pipeline.engine",
     "pipeline.errors",
     "pipeline.files",
     "pipeline.launching",
     "pipeline.planning",
     "pipeline.storage",
     "pipeline.tracking",
+    "stages.engine",
     "stages.paths",
     "stages.ranks",
     "stages.run",

@@ -2,16 +2,14 @@
 of text, as CLAP has them. Each is a feature file: ``frames.h5``, ``sound.h5`` and ``text.h5``.
 
 Which clips share a batch depends on the stored features alone, so a killed run that continues
-writes the same bytes of frames. The embeddings take seconds.
+writes the same bytes of frames. The embeddings are made anew: no captioner's frames, they are few.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,24 +19,24 @@ from tqdm import tqdm
 
 from pipeline.config.plans import EncodingPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.engine.local import LocalEngine
+from pipeline.engine.steps import Engine
+from pipeline.engine.throughput import Report
 from pipeline.errors import EarwitnessError
 from pipeline.features.bank import FeatureBank
-from pipeline.features.prefetch import prefetch
 from pipeline.features.resumable import Parts, folder_name
 from pipeline.features.store import FeatureStore, Header, Index, caption_ids, write_store
-from pipeline.features.throughput import Clock, Report
-from pipeline.tensors import Padded
-from pipeline.trained.inputs import frame_batches
+from pipeline.trained.encoding_steps import (
+    EmbeddingSteps,
+    Frames,
+    FrameSteps,
+    tower_frames,
+    unpack,
+)
+from pipeline.trained.inputs import Embeddable, frame_batches
 from pipeline.trained.retriever import TrainedRetriever
 
 BLOCK = 1 << 16  # embeddings that are written together
-
-
-class Frames(NamedTuple):
-    """The tower's frames of a batch of entries, in their order; on the CPU."""
-
-    values: NDArray[np.float16]  # (frames, D)
-    lengths: NDArray[np.int64]  # (n,)
 
 
 def encode(
@@ -50,6 +48,7 @@ def encode(
     weights: str,
     partial: Path,
     folder: Path,
+    engine: Engine | None = None,
 ) -> tuple[dict[str, Index], Report]:
     """Writes a dataset's embeddings, and its frames where the plan asks for them.
 
@@ -61,6 +60,7 @@ def encode(
         weights: digest of the retriever's weights.
         partial: folder of the frames that are done, until all are.
         folder: of the three files.
+        engine: what does it; None: this process.
 
     Returns:
         The index of each file, by its name.
@@ -73,16 +73,20 @@ def encode(
     for store in stores:
         store.check_ids(clips, f"dataset {manifest.dataset}")
     found: dict[str, Index] = {}
+    engine = engine or LocalEngine(retriever.device)
     report = Report()
     if plan.frames:
         path = folder / "frames.h5"
-        found["frames"], report = _write_frames(plan, stores[0], retriever, weights, partial, path)
-    sound = retriever.embed_sound(retriever.sound.stored(stores, clips))
-    words = retriever.embed_text(retriever.text.captions([manifest.clips], [text]))
+        found["frames"], report = _write_frames(
+            plan, stores[0], retriever, weights, partial, path, engine
+        )
+    sound = _embedded("sound", retriever.sound.stored(stores, clips), retriever, engine)
+    read = retriever.text.captions([manifest.clips], [text])
+    words = _embedded("text", read, retriever, engine)
     captions = caption_ids(manifest.clips)
     for side, ids, values in (("sound", clips, sound), ("text", captions, words)):
         path = folder / f"{side}.h5"
-        found[side] = _write_embeddings(retriever, weights, ids, values.cpu(), path)
+        found[side] = _write_embeddings(retriever, weights, ids, values, path)
     return found, report
 
 
@@ -97,39 +101,11 @@ def encode_frames(
     inputs = retriever.sound.arrays([features])
     found: dict[int, NDArray[np.float16]] = {}
     for batch in inputs.batches():
-        values, counts = unpack(tower_frames(inputs.batch(batch), retriever))
+        values, counts = unpack(
+            tower_frames(inputs.batch(batch), retriever.tower, retriever.device)
+        )
         found |= zip(batch.tolist(), np.split(values, np.cumsum(counts)[:-1]), strict=True)
     return [found[row] for row in range(len(features))]
-
-
-@torch.no_grad()
-def tower_frames(stored: tuple[Padded, ...], retriever: TrainedRetriever) -> Padded:
-    """E × (B, T, W) → (B, T', D) on the device; bf16 on CUDA."""
-    kind = retriever.device.type
-    try:
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            frames: Padded = retriever.tower(stored).frames
-            return frames
-    except torch.cuda.OutOfMemoryError:
-        raise EarwitnessError(
-            "no GPU memory for {} × {} stored frames at once; free the GPU, or run on the CPU with "
-            "an empty CUDA_VISIBLE_DEVICES".format(*stored[0].values.shape)
-        ) from None
-
-
-def unpack(frames: Padded) -> Frames:
-    """(B, T', D) frames, concatenated as float16.
-
-    Raises:
-        EarwitnessError: a value is NaN or too large for float16.
-    """
-    values: Tensor = frames.values[frames.mask].half()
-    if not bool(values.isfinite().all()):
-        raise EarwitnessError(
-            "the retriever's frames are NaN or too large for float16; train it again with a "
-            "lower learning_rate"
-        )
-    return Frames(values.cpu().numpy(), frames.lengths.cpu().numpy())
 
 
 def _write_frames(
@@ -139,6 +115,7 @@ def _write_frames(
     weights: str,
     partial: Path,
     path: Path,
+    engine: Engine,
 ) -> tuple[Index, Report]:
     """Every view of every clip."""
     tower = retriever.tower
@@ -151,47 +128,52 @@ def _write_frames(
         frame_seconds=store.header.frame_seconds * tower.reduction,
         views=store.views,
     )
-    device = retriever.device
-    bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: read once
-    batches = frame_batches(bank.lengths, device)
-    content = [plan.model_dump(mode="json"), weights, device.type, list(store.ids)]
+    kind = engine.kind(retriever.device)
+    bank = FeatureBank(store, retriever.device, device_bytes=0, ram_bytes=0)  # mapped: read once
+    batches = frame_batches(bank.lengths, kind)
+    content = [plan.model_dump(mode="json"), weights, kind, list(store.ids)]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     entries = [batch.numpy() for batch in batches]
     with Parts(folder, entries, tower.width).held() as parts:
-        report = _encode_missing(parts, batches, bank, retriever)
+        report = _encode_missing(parts, batches, bank, FrameSteps(tower), engine)
         index = parts.assemble(path, header, store.ids)
         parts.remove()
     return index, report
 
 
 def _encode_missing(
-    parts: Parts, batches: Sequence[Tensor], bank: FeatureBank, retriever: TrainedRetriever
+    parts: Parts, batches: Sequence[Tensor], bank: FeatureBank, steps: FrameSteps, engine: Engine
 ) -> Report:
     missing = parts.missing()
-    clips = sum(len(batches[part]) for part in missing)
-    report, clock, start = Report(count=clips), Clock(retriever.device), time.perf_counter()
+    sizes = [len(batches[part]) for part in missing]
+    report = Report(count=sum(sizes))
+    done = len(bank) - report.count
 
-    def outputs() -> Iterator[tuple[int, Frames]]:
-        for part in missing:
-            stored = bank.batch(batches[part])
-            clock.begin()
-            frames = tower_frames((stored,), retriever)
-            clock.end()
-            yield part, unpack(frames)
+    def keep(number: int, frames: Frames) -> None:
+        parts.save(missing[number], frames.values, frames.lengths)
 
-    def save(output: tuple[int, Frames]) -> int:
-        part, frames = output
-        parts.save(part, frames.values, frames.lengths)
-        return len(frames.lengths)
-
-    with (
-        ThreadPoolExecutor(1) as writer,
-        tqdm(total=len(bank), initial=len(bank) - clips, unit="clip", disable=None) as bar,
-    ):
-        for done in prefetch(writer, save, outputs(), 1):
-            bar.update(done)
-    report.seconds, report.encoder_seconds = time.perf_counter() - start, clock.seconds()
+    work = ((bank.batch(batches[part]),) for part in missing)
+    with tqdm(total=len(bank), initial=done, unit="clip", disable=None) as bar:
+        for number in engine.run(steps, work, keep, report, len(missing)):
+            bar.update(sizes[number])
     return report
+
+
+def _embedded(
+    side: Literal["sound", "text"], inputs: Embeddable, retriever: TrainedRetriever, engine: Engine
+) -> Tensor:
+    """(N, D) float32 on the CPU, in the order of the entries."""
+    batches = inputs.batches(engine.kind(retriever.device))
+    found = torch.zeros(sum(map(len, batches)), retriever.width)
+
+    def keep(number: int, values: NDArray[np.float32]) -> None:
+        found[batches[number]] = torch.from_numpy(values.copy())
+
+    steps = EmbeddingSteps(retriever.model, side, retriever.plan.hardware.precision)
+    work = (inputs.batch(batch) for batch in batches)
+    for _ in engine.run(steps, work, keep, Report(), len(batches)):
+        pass
+    return found
 
 
 def _write_embeddings(

@@ -23,8 +23,12 @@ Array = NDArray[Any]
 class Embeddable(Protocol):
     """N clips or captions, as batches on a device."""
 
-    def batches(self) -> list[Tensor]:
-        """(n,) int64 entries each: every entry once, those of similar length together."""
+    def batches(self, kind: str | None = None) -> list[Tensor]:
+        """(n,) int64 entries each: every entry once, those of similar length together.
+
+        Args:
+            kind: of the device that computes them, as torch names it; None: of the batches' own.
+        """
 
     def batch(self, entries: Tensor) -> Any:
         """What the bi-encoder reads of (B,) int64 entries. These are on the CPU."""
@@ -37,8 +41,8 @@ class StoredInputs:
         self._banks = tuple(banks)
         self._lengths = torch.stack([bank.lengths[:: bank.views] for bank in banks]).amax(0)
 
-    def batches(self) -> list[Tensor]:
-        return frame_batches(self._lengths, self._banks[0].device)
+    def batches(self, kind: str | None = None) -> list[Tensor]:
+        return frame_batches(self._lengths, kind or self._banks[0].device.type)
 
     def batch(self, entries: Tensor) -> tuple[Padded, ...]:
         """E × (B, T, W)."""
@@ -53,8 +57,8 @@ class ArrayInputs:
         lengths = [[len(array) for array in arrays] for arrays in features]
         self._lengths = torch.tensor(lengths, dtype=torch.int64).amax(0)
 
-    def batches(self) -> list[Tensor]:
-        return frame_batches(self._lengths, self._device)
+    def batches(self, kind: str | None = None) -> list[Tensor]:
+        return frame_batches(self._lengths, kind or self._device.type)
 
     def batch(self, entries: Tensor) -> tuple[Padded, ...]:
         """E × (B, T, W)."""
@@ -75,8 +79,8 @@ class TokenTable:
         tokens, self.lengths = pad_tokens(rows, pad)  # (N, L), (N,)
         self._tokens, self._device = tokens.to(device), device
 
-    def batches(self) -> list[Tensor]:
-        most = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"])
+    def batches(self, kind: str | None = None) -> list[Tensor]:
+        most = BATCH_TOKENS.get(kind or self._device.type, BATCH_TOKENS["cpu"])
         return length_batches(self.lengths, most)
 
     def batch(self, entries: Tensor) -> Tokens:
@@ -86,6 +90,6 @@ class TokenTable:
         return Tokens(ids, moved(lengths, self._device))
 
 
-def frame_batches(lengths: Tensor, device: torch.device) -> list[Tensor]:
-    """Entries of (N,) ``lengths`` frames that go through a model together on ``device``."""
-    return length_batches(lengths, BATCH_FRAMES.get(device.type, BATCH_FRAMES["cpu"]))
+def frame_batches(lengths: Tensor, kind: str) -> list[Tensor]:
+    """Entries of (N,) ``lengths`` frames that go through a model together, on a kind of device."""
+    return length_batches(lengths, BATCH_FRAMES.get(kind, BATCH_FRAMES["cpu"]))
