@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.core import TyperCommand
 
 from pipeline.parents import end_with_parent
 from pipeline.refusals import ending, reported, show_any_text
+from pipeline.threads import meet
 from pipeline.times import Stopwatch
 from stages import paths
 
@@ -72,6 +74,21 @@ def begin() -> None:
     if "DVC_STAGE" in os.environ:
         # a stage that outlived a killed DVC would write over what the next one makes
         end_with_parent()
+    meet(Path(tempfile.gettempdir()) / f"earwitness-{os.getuid()}", _jobs_at_least())
+
+
+def _jobs_at_least() -> int | None:
+    """How many jobs `auto` divides the cores among, also before they have begun.
+
+    None where ``OMP_NUM_THREADS`` says how many threads this one has.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
+    said = os.environ.get("EARWITNESS_JOBS", "1")
+    if not (said.isdecimal() and said.isascii() and len(said) < 6 and int(said)):
+        print(f"error: EARWITNESS_JOBS={said}: not a number of jobs, such as 4", file=sys.stderr)
+        raise SystemExit(1)
+    return int(said)
 
 
 def _excepthook(
