@@ -100,6 +100,8 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
     [
         ("fuser.layers", 3, {"edtc"}),
         ("tracking", "tensorboard", set()),
+        ("engine", "ray", set()),
+        ("ray.address", "head:6379", set()),
         ("twin.momentum", 0.9, {"edtc"}),
         ("bart.heads", 1, {"edtc", "plain", "cmu"}),
         ("cmu.memory", "mean", {"cmu"}),

@@ -25,17 +25,18 @@ MAY_IMPORT: dict[str, str] = {
     "tracking": "",
     "losses": "",
     "encoders": "audio config text",
-    "features": "audio config corpora encoders",
+    "engine": "config",
+    "features": "audio config corpora encoders engine",
     "metrics": "config corpora encoders features text",
     "models": "config encoders losses text",
-    "trained": "config corpora encoders features metrics models text",
+    "trained": "config corpora encoders engine features metrics models text",
     "decoding": "config corpora features models text trained",
     "training": "audio config corpora decoding encoders features losses metrics models text"
     " tracking trained",
-    "planning": "config corpora outside text tracking",
+    "planning": "config corpora engine outside text tracking",
     "earwitness": "audio config corpora decoding encoders features metrics models outside planning"
     " text trained",
-    "stages": "config corpora decoding earwitness encoders features metrics outside planning"
+    "stages": "config corpora decoding earwitness encoders engine features metrics outside planning"
     " tracking trained training",
 }
 

@@ -12,6 +12,7 @@ from pipeline.config.captioners import CaptionerConfig, CaptionerSections, Finet
 from pipeline.config.datasets import DatasetConfig
 from pipeline.config.edtc import EdtcCaptionerConfig
 from pipeline.config.encoders import PROBABILITIES, EncoderConfig, TaggingConfig, TextEncoderConfig
+from pipeline.config.engine import RayConfig
 from pipeline.config.evaluation import (
     DecodingConfig,
     EvaluationConfig,
@@ -47,6 +48,10 @@ class Params(CaptionerSections):
         (1,), description="each trains all models once; encoders and features are of the first"
     )
     hardware: HardwareConfig = Field(HardwareConfig(), description="of every job")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="or ray: encoders' work on the workers of a cluster"
+    )
+    ray: RayConfig = Field(RayConfig(), description="the cluster, where engine is ray")
     tracking: Literal["none", "tensorboard", "mlflow", "wandb"] = Field(
         "none", description="of trainings: tensorboard, mlflow or wandb, into data/tracking"
     )

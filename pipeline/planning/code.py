@@ -16,13 +16,16 @@ from typing import NamedTuple
 
 PACKAGES = ("pipeline", "stages")
 # they cannot change a result: settings reach a job through its plan, and nothing computes in config
-# (tests/test_config_holds_fields.py); the others start a job, word its errors, plan it or watch it
+# (tests/test_config_holds_fields.py); an engine is where a job's steps run, in whatever order; the
+# others start a job, word its errors, plan it or watch it
 NEUTRAL = (
     "pipeline.config",
+    "pipeline.engine",
     "pipeline.errors",
     "pipeline.files",
     "pipeline.planning",
     "pipeline.tracking",
+    "stages.engine",
     "stages.paths",
     "stages.run",
     "stages.tracking",

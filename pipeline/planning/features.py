@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
+from pipeline.engine.cluster import check_ray
 from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
 from pipeline.planning.context import Context, corpus, device, digest, sound
 from pipeline.tracking.registry import check_tracker
@@ -16,6 +17,8 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     """
     params = context.params
     check_tracker(params.tracking)
+    if params.engine == "ray":
+        check_ray()
     check_weights(params, context.root)
     check_tag_names(params, context.root)
     check_reranking(params)
