@@ -7,7 +7,6 @@ plan, also after DVC gave it back from its cache.
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import sys

@@ -26,6 +26,7 @@ NEUTRAL = (
     "pipeline.planning",
     "pipeline.tracking",
     "stages.engine",
+    "stages.elsewhere",
     "stages.paths",
     "stages.run",
     "stages.tracking",
