@@ -76,8 +76,10 @@ def _files(job: WholeJob) -> dict[str, Path]:
             continue  # every node must have it
         whole = folder / name
         if not Path(os.path.normpath(whole)).is_relative_to(folder):
-            raise EarwitnessError(f"{name}: not below the repository; give it as a whole path, "
-                                  "which every node of the cluster has")  # fmt: skip
+            raise EarwitnessError(
+                f"{name}: not below the repository; give it as a whole path, which every node of "
+                "the cluster has"
+            )
         inner = sorted(whole.rglob("*")) if whole.is_dir() else [whole]
         found |= {path.relative_to(folder).as_posix(): path for path in inner if path.is_file()}
     return found
@@ -112,8 +114,9 @@ def run_here(
             (Path(own) / CHECKPOINTS).symlink_to(kept)
         said = _run(job, own)
         output = Path(own) / job.output
-        files = [path for path in sorted(output.rglob("*")) if path.is_file()]
-        return Made({path.relative_to(output).as_posix(): path.read_bytes() for path in files}, said)
+        found = {path.relative_to(output).as_posix(): path for path in sorted(output.rglob("*"))}
+        files = {name: path.read_bytes() for name, path in found.items() if path.is_file()}
+        return Made(files, said)
 
 
 def _is_shared(job: WholeJob, plan: bytes, sizes: Mapping[str, int]) -> bool:
