@@ -149,7 +149,9 @@ def processor() -> str:
 
 def _threads() -> int | None:
     torch = sys.modules.get("torch")
-    return torch.get_num_threads() if hasattr(torch, "get_num_threads") else None
+    if torch is None or not hasattr(torch, "get_num_threads"):  # none, or it is being imported
+        return None
+    return int(torch.get_num_threads())
 
 
 def _graphics() -> str | None:

@@ -76,14 +76,14 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def the_job(root: Path, **changes: Any) -> WholeJob:
+def the_job(place: Path, **changes: Any) -> WholeJob:
     given = {
         "command": ("stages.train_captioner", *ARGUMENTS),
         "plan": PLAN,
         "reads": READS,
         "output": OUTPUT,
-        "folder": str(root),
-        "root": str(root),
+        "folder": str(place),
+        "root": str(place),
         "threads": 1,
     }
     return WholeJob(**{**given, **changes})

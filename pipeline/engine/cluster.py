@@ -94,7 +94,7 @@ class Cluster:
         import ray
 
         self.check_room(cpus, gpus)
-        remote = ray.remote(
+        remote: Any = ray.remote(
             num_cpus=cpus,
             num_gpus=gpus,
             max_retries=self.settings.retries,

@@ -52,7 +52,7 @@ def run_job(
         EarwitnessError: the same job is running, or see ``prepare`` and :func:`fit`.
     """
     device = set_up(plan.hardware.device, plan.hardware.threads)
-    name = f"{kind}-{plan.name}"
+    name = f"{kind}-{plan.name}-{plan.seed}"  # side by side, a seed must not remove another's
     where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
     digest = hashlib.sha256(plan.model_dump_json().encode() + start).hexdigest()[:16]
     with (
