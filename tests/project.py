@@ -94,7 +94,7 @@ class Project:
             env={**self.environment, "PYTHONPATH": str(self.root)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
 
     def commit(self, message: str) -> None:

@@ -134,7 +134,7 @@ def test_a_node_without_the_folder_is_sent_what_it_reads(
 
 def test_an_error_of_the_training_is_its_own_line(root: Path, cluster: Cluster) -> None:
     job = the_job(root, command=("stages.train_captioner", "gru", "7"))
-    with pytest.raises(EarwitnessError, match=r"^data/plans/captioners/gru/7\.json: .* dvc repro"):
+    with pytest.raises(EarwitnessError, match=r"^data/plans/captioners/gru/7\.json: .*dvc repro"):
         run_there(cluster, job, 1, 0)
     with pytest.raises(EarwitnessError, match=r"^\.\./w\.h5: not below the repository; give it as"):
         run_there(cluster, the_job(root, reads=("../w.h5",)), 1, 0)

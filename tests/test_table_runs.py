@@ -158,7 +158,7 @@ def test_a_killed_table_goes_on_and_leaves_the_workspace_be(project: Project) ->
     assert again.returncode == 0, again.stderr
     assert sorted(trained(project)) == ["one-1", "one-2", "two-1", "two-2"]
     began = [line.split()[0] for line in again.stderr.splitlines() if "more trainings" in line]
-    done = [line.split()[0] for line in again.stderr.splitlines() if " is done, after 0:" in line]
+    done = re.findall(r"^(\S+) is done, after \d+:", again.stderr, re.MULTILINE)
     assert {*began} < {*done} and len(done) == 4, again.stderr
     assert again.stderr.index(began[1]) < again.stderr.index(f"{done[0]} is done")
     assert state(project) == before
