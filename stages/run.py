@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,15 @@ def begin() -> None:
     if "DVC_STAGE" in os.environ:
         # a stage that outlived a killed DVC would write over what the next one makes
         end_with_parent()
-    meet(Path(tempfile.gettempdir()) / f"earwitness-{os.getuid()}", _jobs_at_least())
+    _meet(_jobs_at_least())
+
+
+def _meet(at_least: int | None) -> None:
+    """The jobs of one user on one machine find each other; where they cannot, each is alone."""
+    with suppress(OSError):  # no temporary folder can be written
+        place = Path(tempfile.gettempdir())
+        if place != Path.cwd():  # Python's last resort, which is the repository
+            meet(place / f"earwitness-{os.getuid()}", at_least)
 
 
 def _jobs_at_least() -> int | None:

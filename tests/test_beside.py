@@ -83,6 +83,17 @@ def test_jobs_that_are_known_to_come_are_counted_before_they_are_there(jobs: Job
     assert jobs.start(EARWITNESS_JOBS="1") == 3
 
 
+def test_without_a_temporary_folder_nothing_is_left_in_the_repository(tmp_path: Path) -> None:
+    broken = "import tempfile, os; tempfile.tempdir = os.getcwd()"  # as Python does in the end
+    job = JOB.replace("import stages", f"{broken}; import stages")
+    done = subprocess.run(
+        [sys.executable, "-c", job, "auto"], cwd=tmp_path, input="", capture_output=True, text=True,
+        env={**CLEAN, "PYTHONPATH": str(REPOSITORY)}, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == f"{CORES}\n"
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("said", ["two", "0", "-1", "9" * 5000, "²", ""])
 def test_a_number_of_jobs_that_is_none_is_one_line(said: str) -> None:
     done = subprocess.run(
