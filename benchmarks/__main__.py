@@ -8,7 +8,7 @@ import sys
 ALL = (
     *("extraction", "bank", "translator", "beam", "cider", "intervals"),
     *("ranking", "scheduled_sampling", "scst", "ensemble", "triplet", "memory", "text_only"),
-    *("look", "jobs", "captioning", "index", "storage"),
+    *("look", "jobs", "side_by_side", "captioning", "index", "storage"),
 )
 
 

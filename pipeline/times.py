@@ -7,7 +7,6 @@ plan, also after DVC gave it back from its cache.
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import sys
@@ -24,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256, write_json
+from pipeline.threads import cores
 
 NO_PLAN = "none"  # of a stage that has no plan, such as `prepare`
 SECONDS_APART = 10.0  # of two records of a job that is running
@@ -45,6 +45,7 @@ class StageTime:
     gpu: str | None
     revision: str | None  # of the code: git's commit, with "+" where files are changed
     finished: bool
+    threads: int | None = None  # that torch computed with; None: without torch, or not known
 
 
 _RECORD = TypeAdapter(StageTime)
@@ -120,10 +121,11 @@ class Stopwatch:
             cpu_seconds=round(self.cpu_before + sum(u.ru_utime + u.ru_stime for u in uses), 2),
             peak_memory=max(use.ru_maxrss for use in uses) * unit,
             cpu=processor(),
-            cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+            cores=cores(),
             gpu=_graphics(),
             revision=self.revision,
             finished=finished,
+            threads=_threads(),
         )
         with suppress(OSError):  # a full disk: a job never fails for its time
             write_json(self._path, asdict(record))
@@ -149,6 +151,13 @@ def processor() -> str:
     lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
+
+
+def _threads() -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_num_threads"):  # none, or it is being imported
+        return None
+    return int(torch.get_num_threads())
 
 
 def _graphics() -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from typer.core import TyperCommand
 from pipeline.launching import MEETING
 from pipeline.parents import end_with_parent
 from pipeline.refusals import ending, reported, show_any_text
+from pipeline.threads import meet
 from pipeline.times import Stopwatch
 from stages import paths
 
@@ -80,6 +83,29 @@ def begin() -> None:
         # a stage that outlived a killed DVC would write over what the next one makes; and a process
         # of a training ends with the one that started it
         end_with_parent()
+    _meet(_jobs_at_least())
+
+
+def _meet(at_least: int | None) -> None:
+    """The jobs of one user on one machine find each other; where they cannot, each is alone."""
+    with suppress(OSError):  # no temporary folder can be written
+        place = Path(tempfile.gettempdir())
+        if place != Path.cwd():  # Python's last resort, which is the repository
+            meet(place / f"earwitness-{os.getuid()}", at_least)
+
+
+def _jobs_at_least() -> int | None:
+    """How many jobs `auto` divides the cores among, also before they have begun.
+
+    None where ``OMP_NUM_THREADS`` says how many threads this one has.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
+    said = os.environ.get("EARWITNESS_JOBS", "1")
+    if not (said.isdecimal() and said.isascii() and len(said) < 6 and int(said)):
+        print(f"error: EARWITNESS_JOBS={said}: not a number of jobs, such as 4", file=sys.stderr)
+        raise SystemExit(1)
+    return int(said)
 
 
 def _excepthook(

@@ -80,7 +80,7 @@ def write_set(root: Path) -> None:
 
 def blind_project(root: Path) -> Project:
     """Not run yet."""
-    project = Project(root, PARAMS)
+    project = Project(root, PARAMS, forked=True)
     write_set(project.root / BLIND["root"])
     return project
 

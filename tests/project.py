@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from conftest import REPOSITORY
+from forked_stages import python_folder
 from ruamel.yaml import YAML
 
 
 class Project:
-    """A copy of this working tree, committed, with parameters of its own."""
+    """A copy of this working tree, committed, with parameters of its own.
 
-    def __init__(self, root: Path, params: dict[str, Any]) -> None:
+    Args:
+        forked: its stages are processes that have torch already (tests/forked_stages.py).
+    """
+
+    def __init__(self, root: Path, params: dict[str, Any], forked: bool = False) -> None:
         self.root = root / "project"
         self.environment = {
             **os.environ,
@@ -32,6 +37,8 @@ class Project:
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.invalid",
         }
+        if forked:
+            self.environment["PATH"] = f"{python_folder()}{os.pathsep}{self.environment['PATH']}"
         listed = self.git("ls-files", "-co", "--exclude-standard", folder=REPOSITORY).splitlines()
         for name in listed:
             if (REPOSITORY / name).is_file() and not name.startswith(
@@ -87,7 +94,7 @@ class Project:
             env={**self.environment, "PYTHONPATH": str(self.root)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
 
     def commit(self, message: str) -> None:

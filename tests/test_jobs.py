@@ -106,6 +106,18 @@ def test_a_killed_save_leaves_nothing_and_is_repeated(tmp_path: Path) -> None:
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+def test_another_seed_leaves_a_killed_one_its_checkpoint(tmp_path: Path) -> None:
+    """As where several seeds run at once, are killed, and begin again in whatever order."""
+    for seed in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            Job(tmp_path, fails=True).run(seed)
+    again = Job(tmp_path)
+    again.run(1)
+    again.run(2)
+    assert again.losses == 0  # both from their last checkpoints
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_another_plan_or_start_uses_no_checkpoint(tmp_path: Path) -> None:
     for changes in ({"seed": 2}, {"start": b"other weights"}, {"precision": "bfloat16"}):
         with pytest.raises(KeyboardInterrupt):

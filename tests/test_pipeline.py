@@ -26,7 +26,7 @@ AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("pipeline"), TINY)
+    project = Project(tmp_path_factory.mktemp("pipeline"), TINY, forked=True)
     ran = project.run("repro")
     assert {"train_captioner@edtc-1", "train_captioner@plain-1", "extract@soundscapes-panns"} <= ran
     assert {

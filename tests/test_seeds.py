@@ -87,7 +87,7 @@ def scores(root: Path, system: str = "transformer") -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("seeds"), SMALL)
+    project = Project(tmp_path_factory.mktemp("seeds"), SMALL, forked=True)
     ran = project.run("repro")
     assert {f"{name}-1" for name in TRAINED} <= ran
     project.commit("seed 1")

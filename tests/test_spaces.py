@@ -94,9 +94,7 @@ def test_a_clip_is_its_tags_sentences_weighted_by_their_probabilities(
 def test_templates_are_averaged(model: Path, labels: Path) -> None:
     templates = ("{}", "the sound of {}")
     system = open_space(str(model), labels, device="cpu", templates=templates, centre="none")
-    names = unit(
-        (sentences([*NAMES]) + sentences([f"the sound of {name}" for name in NAMES])) / 2
-    )
+    names = unit((sentences([*NAMES]) + sentences([f"the sound of {name}" for name in NAMES])) / 2)
     clip = np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32)
     found = 1 / (1 + np.exp(-by_hand(clip)["logits"].astype(np.float64)))
     (made,) = system.embed_audio([clip], sample_rate=RATE)
@@ -159,9 +157,7 @@ def test_a_clap_is_searched_as_it_is(tmp_path: Path) -> None:
     with torch.inference_mode():
         heard = model.get_audio_features(inputs["input_features"].float(), longer).pooler_output
         read = model.get_text_features(**written).pooler_output
-    found = system.similarity(
-        system.embed_text(texts), system.embed_audio(clips, sample_rate=8000)
-    )
+    found = system.similarity(system.embed_text(texts), system.embed_audio(clips, sample_rate=8000))
     expected = unit(read.numpy()) @ unit(heard.numpy()).T
     np.testing.assert_allclose(found, expected, atol=2e-3)  # float16, as features are stored
 
@@ -241,9 +237,7 @@ def test_a_space_that_cannot_be_is_refused_with_the_parameters(
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_search_by_a_model_needs_no_repository(
-    model: Path, labels: Path, tmp_path: Path
-) -> None:
+def test_search_by_a_model_needs_no_repository(model: Path, labels: Path, tmp_path: Path) -> None:
     sounds = tmp_path / "sounds"
     sounds.mkdir()
     draw = np.random.default_rng(3)
@@ -291,6 +285,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
             "systems": {"wsac": TINY["systems"]["wsac"]},
             "retrieval_systems": {"own": {"retrievers": ["own"]}},
         },
+        forked=True,
     )
 
 

@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from dvc.repo import Repo
 
 from earwitness.tables.reading import read_table
-from earwitness.tables.resolving import TableRun, runs_of
+from earwitness.tables.resolving import TableRun, own_values, runs_of
 from earwitness.tables.workplace import FOLDER, Workplace, git, revision_of
 from pipeline.config.params import load_params
 from pipeline.errors import EarwitnessError
@@ -42,6 +42,23 @@ def a_run(dataset: str = "soundscapes") -> TableRun:
     named = read_table(REPOSITORY / "recipes", "rlssr-3")
     (run,) = runs_of(named, named.table.rows, dataset, [1], REPOSITORY / "recipes")
     return run
+
+
+def test_a_run_is_computed_on_the_users_own_cluster(repository: Path) -> None:
+    run = a_run()
+    made_of = own_values(run, next(iter(run.rows.values())))
+    assert not {"engine", "ray", "seeds"} & {*made_of}  # no result depends on it
+    cluster = "engine: ray\nray: {address: 'head:6379', cpus: 2}\n"
+    (repository / "params.yaml").write_text(cluster, encoding="utf-8")
+    place = Workplace(repository, "run")
+    place.prepare(run, revision_of(repository))
+    params = load_params(place.tree / "params.yaml")
+    assert (params.engine, params.ray.address, params.ray.cpus) == ("ray", "head:6379", 2)
+    assert params.captioners == run.params.captioners
+    (repository / "params.yaml").write_text("seeds: [4]\n", encoding="utf-8")
+    place.prepare(run, revision_of(repository))
+    params = load_params(place.tree / "params.yaml")
+    assert (params.engine, params.seeds) == ("local", run.params.seeds)
 
 
 def test_edits_are_part_of_a_run_and_stay_as_they_are(repository: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,9 @@ def table(
     stale: Annotated[
         StaleRows, typer.Option(help="rows whose settings or code changed since: rerun, or ok")
     ] = StaleRows.rerun,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=4096, help="trainings that run side by side, where they can")
+    ] = 1,
     metrics: Annotated[
         str, typer.Option(metavar="cider_d,spider", help="the columns; if not given the paper's")
     ] = "",
@@ -68,8 +72,8 @@ def table(
     stays as it is. Stopped or killed, the same command goes on where it was.
 
     Examples: `earwitness table` (lists all), `earwitness table edtc-2 --dry`,
-    `earwitness table edtc-2 soundscapes --seeds 1 2 3`, `earwitness table cmu-10 --only lstm`,
-    `earwitness table wsac-1 --format latex --out wsac.tex`
+    `earwitness table edtc-2 soundscapes --seeds 1 2 3 --jobs 2`,
+    `earwitness table cmu-10 --only lstm`, `earwitness table wsac-1 --format latex --out wsac.tex`
     """
     from earwitness.repository import find_repository
     from earwitness.tables.reading import listing
@@ -91,13 +95,18 @@ def table(
     if dry:
         print("\n".join(job.foresee()))
         return
-    job.make(stale.value, lambda line: None if quiet else print(line, file=sys.stderr, flush=True))
+    job.make(stale.value, partial(_say, quiet), jobs)
     _give(job.table([each.strip() for each in metrics.split(",") if each.strip()]), format, out)
     if write:
         from earwitness.tables.publishing import publish
 
         for path in publish(root, job.table()):
             print(f"wrote {path}", file=sys.stderr)
+
+
+def _say(quiet: bool, line: str) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _give(table: MadeTable, format: TableFormat, out: Path | None) -> None:

@@ -126,8 +126,8 @@ class TableJob:
             line += f"; {len(known)} of the others took {duration(sum(known.values()))} last"
         return f"{line}; whatever did not change since comes from DVC's cache"
 
-    def make(self, stale: Stale, say: Say) -> None:
-        """Runs what is missing, and with ``rerun`` what is stale.
+    def make(self, stale: Stale, say: Say, jobs: int = 1) -> None:
+        """Runs what is missing, and with ``rerun`` what is stale; ``jobs`` trainings at once.
 
         Raises:
             EarwitnessError: a stage failed, or another process makes this run.
@@ -141,7 +141,7 @@ class TableJob:
         revision = revision_of(self.root)
         made: dict[str, RowResult] = {}
         for run in self.runs:  # all of them: rows are compared with each other's clips
-            made |= self._make_run(run, states, revision, say)
+            made |= self._make_run(run, states, revision, say, jobs)
         self._save(made)
         self._compare(made, say)
         self._save(made)
@@ -172,14 +172,19 @@ class TableJob:
             made[name] = result.model_copy(update=update)
 
     def _make_run(
-        self, run: TableRun, states: Mapping[str, RowState], revision: CodeRevision, say: Say
+        self,
+        run: TableRun,
+        states: Mapping[str, RowState],
+        revision: CodeRevision,
+        say: Say,
+        jobs: int,
     ) -> dict[str, RowResult]:
         """All rows of a run, those that are there too: they cost no training, and are compared."""
         workplace = Workplace(self.root, run.name)
         made_of = {name: states[name].wanted for name in run.rows}
         digests = [self.seeds, *(each.model_dump() for each in made_of.values())]
         experiment = f"{self.named.name}-{self.dataset}-{digest_of(digests)[:6]}"
-        run_experiment(workplace, run, revision, experiment, say)
+        run_experiment(workplace, run, revision, experiment, say, jobs)
         results = {}
         for name, wanted in made_of.items():
             clips, metrics = measured(workplace.tree, run, name)

@@ -44,6 +44,7 @@ ENTRIES = {
     "sound_towers": ("module", "models.towers"),
     "captioners": ("architecture", "models.captioners"),
 }
+ENGINE = ("engine", "ray")  # sections of where jobs are computed
 SEEDS = "seeds"
 
 
@@ -122,11 +123,12 @@ def runs_of(
 def own_values(run: TableRun, row: TableRow) -> dict[str, Any]:
     """All that one row is made of, as plain values: the parameters that it alone needs.
 
-    Seeds are left out: which there are is said beside each result.
+    Seeds are left out, as which there are is said beside each result; and what it is computed on,
+    which changes no result.
     """
     values = _restricted(run.values, [row], run.dataset, f"run {run.name}")
     resolved = parse_params(values, f"run {run.name}").model_dump(mode="json")
-    return {key: value for key, value in resolved.items() if key != SEEDS}
+    return {key: value for key, value in resolved.items() if key not in (SEEDS, *ENGINE)}
 
 
 def code_of(params: Mapping[str, Any], root: Path) -> dict[str, str]:

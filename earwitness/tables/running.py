@@ -7,22 +7,22 @@ each job that has ended, and a training its checkpoint.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from earwitness.repair import repaired, running_dvc
 from earwitness.tables.resolving import TableRun
+from earwitness.tables.side_by_side import Work, dvc_environment, repro
 from earwitness.tables.workplace import CodeRevision, Workplace
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
-from pipeline.parents import end_with_parent
 from pipeline.times import StageTime, read_times, time_of
 
 RUNS = re.compile(r"Running stage '(.+)':")
@@ -34,18 +34,23 @@ TRAINED = {  # stage → the section of what it trains; its plans lie in a folde
     "finetune": "finetuned",
 }
 KEPT = 200  # last lines of a run's output that are searched for its error
-PATIENCE = 10  # seconds that an interrupted DVC has to end
 
 Say = Callable[[str], None]
 
 
 def run_experiment(
-    workplace: Workplace, run: TableRun, revision: CodeRevision, experiment: str, say: Say
+    workplace: Workplace,
+    run: TableRun,
+    revision: CodeRevision,
+    experiment: str,
+    say: Say,
+    jobs: int = 1,
 ) -> None:
     """Makes the metrics of a run, and keeps it as DVC's experiment ``experiment``.
 
     Args:
         say: is given each line of progress.
+        jobs: trainings that run at once.
 
     Raises:
         EarwitnessError: a stage failed; its own error line, and where the whole output is, are in
@@ -56,18 +61,47 @@ def run_experiment(
         if running_dvc(workplace.root) is None:  # what is repaired in the cache is also another's
             for line in repaired(workplace.tree):
                 say(line)
-        waiting = trainings(run)
         with workplace.log.open("w", encoding="utf-8") as log:
-            lines = deque[str](maxlen=KEPT)
-            for line in _repro(workplace, run.targets):
-                log.write(line)
-                log.flush()
-                lines.append(line.rstrip())
-                if news := progress(line, waiting):
-                    say(news)
-        if (code := _code(lines)) != 0:
-            raise EarwitnessError(_failure(run, lines, workplace.log, code))
+            watched = _Watched(workplace, run, log, say)
+            for before, each in waves(run) if jobs > 1 else ():
+                watched.work([Work("", before)])
+                watched.work([Work(job, ("--single-item", job)) for job in each], jobs)
+            watched.work([Work("", tuple(run.targets))])
         _save(workplace, run.targets, experiment, say)
+
+
+class _Watched:
+    """Writes what DVC says into the log of a run, and says what is news of it."""
+
+    def __init__(self, workplace: Workplace, run: TableRun, log: TextIO, say: Say) -> None:
+        self._workplace, self._run, self._log, self._say = workplace, run, log, say
+        self._waiting = trainings(run)
+
+    def work(self, works: Sequence[Work], at_once: int = 1) -> None:
+        """Follows what runs to its end.
+
+        Raises:
+            EarwitnessError: one failed; the others that ran have ended too.
+        """
+        failures = []
+        lines = defaultdict[str, deque[str]](partial(deque, maxlen=KEPT))
+        began: dict[str, float] = {}
+        for name, line, code in repro(self._workplace, works, at_once):
+            if code is None:
+                self._log.write(f"[{name}] {line}\n" if name else f"{line}\n")
+                self._log.flush()
+                lines[name].append(line)
+                if news := progress(line, self._waiting):
+                    began[name] = time.monotonic()
+                    self._say(news)
+            elif code:
+                failures.append(_failure(self._run, lines[name], self._workplace.log, code))
+                if name and len(works) > 1:
+                    self._say(f"{name} failed; no more are begun, and what runs goes on to its end")
+            elif name in began and name:
+                self._say(f"{name} is done, after {duration(time.monotonic() - began[name])}")
+        if failures:
+            raise EarwitnessError(failures[0])
 
 
 class Training(NamedTuple):
@@ -94,6 +128,21 @@ def trainings(run: TableRun) -> dict[str, Training]:
                 plan = f"{section}/{name}/{seed}.json"
                 found[f"{stage}@{name}-{seed}"] = Training(name, seed, plan, rows)
     return found
+
+
+def waves(run: TableRun) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Trainings that need not wait for each other, and what DVC must bring up to date before."""
+    found = trainings(run)
+    before = {
+        "train_retriever": ["plan@retrievers"],
+        "adapt": [f"plan_adapt@{name}" for name in run.params.adapted],
+        "train_captioner": ["plan@captioners"],
+        "finetune": [f"plan_finetune@{name}" for name in run.params.finetuned],
+    }
+    for stage in TRAINED:
+        jobs = [job for job in found if job.startswith(f"{stage}@")]
+        if len(jobs) > 1:
+            yield tuple(before[stage]), jobs
 
 
 def members(run: TableRun, row: str) -> list[str]:
@@ -141,47 +190,6 @@ def progress(line: str, waiting: dict[str, Training]) -> str:
     return f"{match[1]} ({training})" + (f"; {more} after it" if waiting else "")
 
 
-def _repro(workplace: Workplace, targets: list[str]) -> Iterator[str]:
-    """The output of ``dvc repro``, line by line; the last says how it ended."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *targets],
-        cwd=workplace.tree,
-        env=_environment(workplace.root),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        preexec_fn=end_with_parent,  # else it would go on beside the next
-    )
-    assert process.stdout is not None
-    try:
-        yield from process.stdout
-    except BaseException:  # Ctrl-C: DVC had it too, and ends when its stage has
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-        process.terminate()
-        raise
-    finally:
-        code = process.wait()
-    yield f"{_ENDED}{code}\n"
-
-
-_ENDED = "dvc ended with "
-
-
-def _code(lines: deque[str]) -> int:
-    return int(lines[-1].removeprefix(_ENDED))
-
-
-def _environment(root: Path) -> dict[str, str]:
-    """Of DVC and its stages: this Python, the workplace's code, the original's untracked files."""
-    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    given |= {"DVC_ROOT": str(root), "TQDM_DISABLE": "1", "PYTHONUNBUFFERED": "1"}
-    given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
-    return given
-
-
 def _failure(run: TableRun, lines: deque[str], log: Path, code: int) -> str:
     """One line: the stage, its own error, and where to read the rest."""
     stages = [match[1] for line in lines if (match := RUNS.search(line))]
@@ -201,7 +209,7 @@ def _save(workplace: Workplace, targets: list[str], experiment: str, say: Say) -
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *command],
         cwd=workplace.tree,
-        env=_environment(workplace.root),
+        env=dvc_environment(workplace.root),
         capture_output=True,
         encoding="utf-8",
         errors="replace",

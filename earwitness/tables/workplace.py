@@ -9,6 +9,7 @@ DVC is in docs/dvc.md.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -16,17 +17,18 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dvc.config import Config
 from dvc.repo import Repo
 
 from earwitness import params_file
-from earwitness.tables.resolving import TableRun
+from earwitness.tables.resolving import ENGINE, TableRun
 from pipeline.config.datasets import BaseDatasetConfig
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import read_json, write_atomic, write_bytes, write_json
 from pipeline.outside.named import model_files
+from pipeline.yaml_files import read_yaml
 
 FOLDER = Path("data/partial/tables")  # below the repository
 CODE = ("pipeline", "stages", "earwitness", "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config")
@@ -97,7 +99,16 @@ class Workplace:
             self._check_out(revision)
         self._share()
         self._link_files(run)
-        write_atomic(self.tree / "params.yaml", params_file.text(run.values, HEAD))
+        values = copy.deepcopy(run.values)
+        values.update(self._computed_on())
+        write_atomic(self.tree / "params.yaml", params_file.text(values, HEAD))
+
+    def _computed_on(self) -> dict[str, Any]:
+        """The user's own cluster, which is no part of what a table is made of."""
+        path = self.root / "params.yaml"
+        values = read_yaml(path, "run `git checkout params.yaml`") if path.is_file() else None
+        own = values if isinstance(values, dict) else {}
+        return {name: own[name] for name in ENGINE if name in own}
 
     def _commit(self) -> str | None:
         """The code that stands there whole; None: there is none."""

@@ -13,7 +13,7 @@ class DeviceConfig(Section):
     """What every job that computes needs to know."""
 
     device: str = "auto"  # auto: CUDA where there is one, else the CPU; or a torch device's name
-    threads: int | Literal["auto"] = "auto"  # of each job, on the CPU; auto: what the process has
+    threads: int | Literal["auto"] = "auto"  # of each job, on the CPU; auto: its part of the cores
 
     @field_validator("threads", mode="before")
     @classmethod

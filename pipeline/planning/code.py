@@ -28,6 +28,7 @@ NEUTRAL = (
     "pipeline.storage",
     "pipeline.tracking",
     "stages.engine",
+    "stages.elsewhere",
     "stages.paths",
     "stages.ranks",
     "stages.run",

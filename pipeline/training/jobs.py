@@ -65,7 +65,7 @@ def run_job(
             "set hardware.processes to at most that"
         )
     device = _set_up(plan.hardware)
-    name = f"{kind}-{plan.name}"
+    name = f"{kind}-{plan.name}-{plan.seed}"  # side by side, a seed must not remove another's
     where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
     settings = plan.model_dump_json(exclude={"hardware": {"processes"}})
     digest = hashlib.sha256(settings.encode() + start).hexdigest()[:16]
