@@ -431,7 +431,7 @@ def test_a_manifest_without_a_digest_is_not_read(tmp_path: Path) -> None:
     Manifest("set", "root", (Clip("a", "development", "a.wav", 1.0, ("A",)),)).save(
         tmp_path / "set.json"
     )
-    text = (tmp_path / "set.json").read_text().replace('"digest", ', "")
+    text = (tmp_path / "set.json").read_text().replace('"digest",', "")
     (tmp_path / "set.json").write_text(text)
     with pytest.raises(EarwitnessError, match=r"not a manifest .*repro -f prepare"):
         Manifest.load(tmp_path / "set.json")
@@ -464,7 +464,7 @@ def test_a_manifest_of_other_types_is_one_line(
     Manifest("set", "root", (Clip("a", "development", "a.wav", 1.0, ("A",)),)).save(path)
     flat = json.dumps(json.loads(path.read_text()))
     assert old in flat
-    path.write_text(flat.replace(old, new).replace(']]}', ']}}' if new[0] == "{" else ']]}'))
+    path.write_text(flat.replace(old, new).replace(']]}', ']}}' if new.startswith("{") else ']]}'))
     with pytest.raises(EarwitnessError, match=r"set\.json: not .*run `dvc repro") as caught:
         Manifest.load(path)
     assert reason in str(caught.value) and "\n" not in str(caught.value)

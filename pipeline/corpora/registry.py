@@ -17,6 +17,7 @@ from pipeline.corpora import (
     folder,
     macs,
     soundscapes,
+    wavcaps,
 )
 from pipeline.corpora.manifest import Manifest
 
@@ -27,6 +28,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "folder": folder.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
+    "wavcaps": wavcaps.prepare,
     "blind": blind.prepare,
     "captions": captions.prepare,
     "descriptions": descriptions.prepare,
