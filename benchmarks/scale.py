@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,14 +67,22 @@ def table(folder: Path, clips: int) -> None:
 
 
 def plan(folder: Path, clips: int) -> None:
-    """All phases of the default parameters, one after another; each reads the manifest."""
+    """All phases of the default parameters, each in a process of its own, as DVC runs them."""
+    from pipeline.planning import PHASES
+
+    for phase in PHASES:
+        command = [sys.executable, "-m", "benchmarks.scale", "--phase", phase, str(folder)]
+        subprocess.run(command, check=True)
+
+
+def one_phase(folder: Path, name: str) -> None:
+    """The plans of one phase."""
     from pipeline.config.params import load_params
     from pipeline.planning import PHASES, Context
 
     repository = Path(__file__).parents[1]
     params = load_params(repository / "params.yaml")
-    for make in PHASES.values():
-        make(Context.read(params, repository, folder))
+    assert PHASES[name](Context.read(params, repository, folder)) or not params.adapted
 
 
 def vocabulary(folder: Path, clips: int) -> None:
@@ -205,10 +213,11 @@ def measured(name: str, folder: Path, clips: int) -> tuple[float, float]:
 
 def part(name: str, folder: Path, clips: int) -> None:
     """Runs one part, and prints what :func:`measured` reads."""
-    start = time.process_time()
+    start = sum(os.times()[:4])
     PARTS[name](folder, clips)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([time.process_time() - start, peak / 1000]))
+    own, below = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    peak = max(resource.getrusage(who).ru_maxrss for who in (own, below))
+    print(json.dumps([sum(os.times()[:4]) - start, peak / 1000]))
 
 
 def main(sizes: tuple[int, ...]) -> None:
@@ -242,6 +251,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["--part", name, folder, clips]:
             part(name, Path(folder), int(clips))
+        case ["--phase", phase, folder]:
+            one_phase(Path(folder), phase)
         case ["--make", folder, clips]:
             make(Path(folder), int(clips))
         case sizes:

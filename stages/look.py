@@ -89,9 +89,9 @@ def _fetch(name: str, settings: DatasetConfig, last: Fingerprint) -> None:
                 fetch_clotho(root)
         case BlindDatasetConfig(fetch="clotho_test"):
             root = paths.ROOT / settings.root
-            if not _is_away(root, dataset_files(settings), last):
-                if not is_fetched(root, CLOTHO_TEST):
-                    fetch_clotho(root, TEST_ZENODO, CLOTHO_TEST)
+            away = _is_away(root, dataset_files(settings), last)
+            if not away and not is_fetched(root, CLOTHO_TEST):
+                fetch_clotho(root, TEST_ZENODO, CLOTHO_TEST)
         case MacsDatasetConfig(fetch=True):
             root = paths.ROOT / settings.root
             if not _is_away(root, [MACS.name], last):

@@ -144,7 +144,7 @@ class WavCapsDatasetConfig(BaseDatasetConfig):
     sources: Annotated[tuple[WavCapsSource, ...], OneOrSeveral] = Field(
         ("FreeSound", "BBC_Sound_Effects", "SoundBible", "AudioSet_SL"), min_length=1
     )
-    # lists of ids below root, JSON or CSV, to leave out; by default all clips of AudioCaps and Clotho
+    # lists of ids below root, JSON or CSV, to leave out; by default all of AudioCaps and Clotho
     exclude: Annotated[Names | None, Outside("root")] = (
         "json_files/blacklist/blacklist_exclude_all_ac.json",
     )

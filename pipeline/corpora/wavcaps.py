@@ -63,8 +63,8 @@ def _sound_folder(root: Path, source: str, name: str) -> str:
     found = next((folder for folder in folders if (root / folder).is_dir()), None)
     if found is None:
         raise EarwitnessError(
-            f"dataset {name}: no {folders[0]}/ in {root}; put the sound of {source} there, or leave "
-            f"{source} out of its sources"
+            f"dataset {name}: no {folders[0]}/ in {root}; put the sound of {source} there, or "
+            f"leave {source} out of its sources"
         )
     return found
 
