@@ -21,6 +21,7 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 STRICT = ConfigDict(extra="forbid")  # a manifest of another version is not read as this one's
 COLUMNS = tuple(field.name for field in fields(Clip))
 LISTS = ("captions", "events")
+KINDS: dict[str, set[type]] = {"duration": {float, int}, **{name: {list} for name in LISTS}}
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _fields(columns: Sequence[str], rows: Any) -> list[Sequence[Any]]:
             raise _NotClipsError(f"clips.{number}: no list of {len(COLUMNS)} values")
     found: list[Sequence[Any]] = [*zip(*rows, strict=True)] or [()] * len(COLUMNS)
     for name, values in zip(COLUMNS, found, strict=True):
-        kinds = {float, int} if name == "duration" else {list} if name in LISTS else {str}
+        kinds = KINDS.get(name, {str})
         within = chain.from_iterable(values) if {*map(type, values)} == {list} else ()
         if not ({*map(type, values)} <= kinds and {*map(type, within)} <= {str}):
             number = next(at for at, value in enumerate(values) if not _fits(value, kinds))
