@@ -105,7 +105,7 @@ def summarise(repository: Repository) -> Summary:
     )  # fmt: skip
 
 
-def _clips(repository: Repository, params: Params, dataset: str) -> tuple[Clip, ...]:
+def _clips(repository: Repository, params: Params, dataset: str) -> Sequence[Clip]:
     """The test set's; none where it is not prepared yet."""
     corpus = repository.data / "corpora" / f"{dataset}.json"
     return Manifest.load(corpus).split(params.evaluation.split) if corpus.is_file() else ()

@@ -245,7 +245,7 @@ def read_json(path: Path, hint: str) -> Any:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite
         )
-        if "\\ud" in text.lower():
+        if "\\u" in text and "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half a character can never be written
         return value
     except ValueError as error:

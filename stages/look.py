@@ -11,9 +11,23 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.config.datasets import CaptionsDatasetConfig, ClothoDatasetConfig, DatasetConfig
+from pipeline.config.datasets import (
+    BlindDatasetConfig,
+    CaptionsDatasetConfig,
+    ClothoDatasetConfig,
+    DatasetConfig,
+    MacsDatasetConfig,
+)
 from pipeline.config.params import load_params
-from pipeline.corpora.fetch import CLOTHO, fetch_clotho, is_fetched
+from pipeline.corpora.fetch import (
+    CLOTHO,
+    CLOTHO_TEST,
+    MACS,
+    TEST_ZENODO,
+    fetch_clotho,
+    fetch_macs,
+    is_fetched,
+)
 from pipeline.corpora.fetch_captions import caption_tables, fetch_captions
 from pipeline.errors import EarwitnessError
 from pipeline.outside.digests import Digests
@@ -87,6 +101,15 @@ def _fetch(name: str, settings: DatasetConfig, last: Fingerprint) -> None:
             root = paths.ROOT / settings.root
             if not _is_away(root, CLOTHO, last) and not is_fetched(root):
                 fetch_clotho(root)
+        case BlindDatasetConfig(fetch="clotho_test"):
+            root = paths.ROOT / settings.root
+            away = _is_away(root, dataset_files(settings), last)
+            if not away and not is_fetched(root, CLOTHO_TEST):
+                fetch_clotho(root, TEST_ZENODO, CLOTHO_TEST)
+        case MacsDatasetConfig(fetch=True):
+            root = paths.ROOT / settings.root
+            if not _is_away(root, [MACS.name], last):
+                fetch_macs(root)
         case CaptionsDatasetConfig():
             root = paths.ROOT / settings.root
             tables = caption_tables(settings.fetch)

@@ -194,8 +194,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_a_blind_set_goes_through_the_whole_pipeline(project: Project) -> None:
     root = project.root
-    clips = json.loads((root / "data/corpora/test.json").read_text())["clips"]
-    ids = [clip["clip_id"] for clip in clips if clip["path"]]
+    ids = Manifest.load(root / "data/corpora/test.json").sounding.ids()
     captioned = rows(root / "data/predictions/test/alone.csv")
     assert [row["clip_id"] for row in captioned] == ids and len(ids) == len(LISTED)
     for system in ("frozen", "captioned"):

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -517,11 +518,10 @@ def test_synthetic_sound_is_warned_of_in_the_same_words(tmp_path: Path) -> None:
     layout = "toy: {layout: soundscapes}"
     (root / "params.yaml").write_text(params.replace("toy: {layout: clotho, root: toy}", layout))
     path = root / "data/corpora/toy.json"
-    values = json.loads(path.read_text())
-    values["synthetic"] = True
-    for clip, kind in zip(values["clips"], [*CLASSES, "Bark"], strict=True):
-        clip["events"] = [kind]
-    path.write_text(json.dumps(values))
+    manifest = Manifest.load(path)
+    pairs = zip(manifest.clips, [*CLASSES, "Bark"], strict=True)
+    clips = tuple(replace(clip, events=(kind,)) for clip, kind in pairs)
+    replace(manifest, clips=clips, synthetic=True).save(path)
     with pytest.warns(earwitness.SyntheticSoundWarning, match="toy .4 kinds of synth") as first:
         earwitness.export("alone", tmp_path / "new", root=root)
     shutil.rmtree(root)

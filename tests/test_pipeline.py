@@ -14,6 +14,7 @@ import soundfile
 from project import Project
 from tiny import TINY
 
+from pipeline.corpora.manifest import Manifest
 from pipeline.planning import PHASES
 
 FURTHER = {"plan_adapt@adapted", "plan_finetune@transformer-scst"}
@@ -114,9 +115,9 @@ def test_a_person_captions_files_of_any_format(project: Project, tmp_path: Path)
     # a stored clip gets the caption that the pipeline gave it
     with (project.root / "data/predictions/soundscapes/edtc.csv").open(encoding="utf-8") as stream:
         first = next(csv.DictReader(stream))
-    manifest = json.loads((project.root / "data/corpora/soundscapes.json").read_text())
-    path = next(c["path"] for c in manifest["clips"] if c["clip_id"] == first["clip_id"])
-    done = project.earwitness("caption", f"{manifest['root']}/{path}")
+    manifest = Manifest.load(project.root / "data/corpora/soundscapes.json")
+    path = next(clip.path for clip in manifest.clips if clip.clip_id == first["clip_id"])
+    done = project.earwitness("caption", f"{manifest.root}/{path}")
     assert done.returncode == 0 and done.stdout.split("  ", 1)[1].strip() == first["caption"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from kills import FIRST
 from project import Project
 
 from pipeline.config.params import parse_params
+from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.soundscapes import prepare
 
 ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # else Python makes UTF-8 of LC_ALL=C
@@ -57,10 +57,10 @@ def test_an_ascii_locale_and_letters_in_the_path(tmp_path: Path) -> None:
     project = Project(tmp_path / "é (2)", FIRST)
     project.environment["LC_ALL"] = "C"
     assert "stage 'extract@soundscapes-logmel'" in project.dvc("repro", "extract")
-    written = json.loads((project.root / "data/corpora/soundscapes.json").read_bytes())
+    written = Manifest.load(project.root / "data/corpora/soundscapes.json")
     settings = parse_params(FIRST).datasets["soundscapes"]
     expected = prepare("soundscapes", settings, tmp_path, Path("again"), progress=False)
-    found = [(clip["clip_id"], tuple(clip["captions"])) for clip in written["clips"]]
+    found = [(clip.clip_id, clip.captions) for clip in written.clips]
     assert found == [(clip.clip_id, clip.captions) for clip in expected.clips]
     assert "up to date" in project.earwitness("why", "extract@soundscapes-logmel").stdout
     project.environment |= ASCII

@@ -18,6 +18,7 @@ from earwitness.exporting.reading import open_export
 from earwitness.loading import load
 from earwitness.repository import Repository
 from pipeline.config.params import parse_params, with_settings
+from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.planning.lookup import captioner_seeds, retriever_seeds, system_seeds
 
@@ -154,10 +155,10 @@ def test_a_person_names_the_seed(
 ) -> None:
     project, _ = two
     root = project.root
-    manifest = json.loads((root / "data/corpora/soundscapes.json").read_text(encoding="utf-8"))
-    paths = {clip["clip_id"]: clip["path"] for clip in manifest["clips"]}
+    manifest = Manifest.load(root / "data/corpora/soundscapes.json")
+    paths = {clip.clip_id: clip.path for clip in manifest.clips}
     for seed, row in ((1, rows(root, "pair")[0]), (2, rows(root, "pair")[6])):
-        sound = root / manifest["root"] / paths[row["clip_id"]]
+        sound = root / manifest.root / paths[row["clip_id"]]
         (caption,) = load("pair", root=root, device="cpu", seed=seed).caption([sound])  # type: ignore[union-attr]
         assert (caption.text, f"{caption.log_prob:.2f}") == (
             row["caption"],
@@ -203,9 +204,8 @@ def test_an_exported_system_has_its_seed(
         p.parent.relative_to(made).as_posix() for p in (made / MODELS).glob("*/*/*/plan.json")
     }
     assert folders == {f"{MODELS}/captioners/transformer/2", f"{MODELS}/retrievers/cnn10-minilm/1"}
-    manifest = json.loads((root / "data/corpora/soundscapes.json").read_text(encoding="utf-8"))
-    clip = next(c for c in manifest["clips"] if c["split"] == "evaluation")
-    sound = root / manifest["root"] / clip["path"]
+    manifest = Manifest.load(root / "data/corpora/soundscapes.json")
+    sound = root / manifest.root / manifest.split("evaluation")[0].path
     here = load("transformer", root=root, device="cpu", seed=2).caption([sound])  # type: ignore[union-attr]
     there = load(made, device="cpu")
     assert there.seed == 2 and there.caption([sound]) == here  # type: ignore[union-attr]

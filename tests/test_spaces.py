@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from earwitness.spaces import open_space
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
+from pipeline.corpora.manifest import Manifest
 from pipeline.encoders import answers, hub_cache
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
@@ -300,11 +300,11 @@ def test_under_dvc_a_space_is_made_encoded_ranked_and_captioned_in(project: Proj
     # what is stored is what `search` makes of the same file
     system = earwitness.load("own", root=project.root)
     assert isinstance(system, earwitness.RetrievalSystem)
-    manifest = json.loads((project.root / "data/corpora/soundscapes.json").read_text())
-    clip = manifest["clips"][0]
-    (made,) = system.embed_audio([project.root / manifest["root"] / clip["path"]])
+    manifest = Manifest.load(project.root / "data/corpora/soundscapes.json")
+    clip = manifest.clips[0]
+    (made,) = system.embed_audio([project.root / manifest.root / clip.path])
     with h5py.File(project.root / "data/features/soundscapes/own/sound.h5") as store:
-        assert store["ids"][0].decode() == clip["clip_id"]
+        assert store["ids"][0].decode() == clip.clip_id
         np.testing.assert_allclose(store["values"][0], made, atol=2e-3)
     # another temperature makes the space anew, and what reads it; nothing is extracted
     own = {"module": "tags", "sound": ["tagger"], "text": "minilm", "temperature": 1.0}

@@ -72,7 +72,7 @@ def read_ranking(side: ComparedSystem, dataset: str) -> RankingRun:
     return RankingRun(side.label, captions, ids, owner, ranks, str(ties))
 
 
-def _ranked_clips(manifest: Manifest, captions: Sequence[str], source: str) -> tuple[Clip, ...]:
+def _ranked_clips(manifest: Manifest, captions: Sequence[str], source: str) -> Sequence[Clip]:
     """The split whose captions are ranked."""
     for split in dict.fromkeys(clip.split for clip in manifest.clips):
         clips = manifest.split(split)

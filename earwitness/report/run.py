@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ class Run:
         paths = {name: self.data / "corpora" / f"{name}.json" for name in names}
         return {name: Manifest.load(path) for name, path in paths.items() if path.is_file()}
 
-    def clips(self, dataset: str) -> tuple[Clip, ...]:
+    def clips(self, dataset: str) -> Sequence[Clip]:
         """The recordings of a test set, in the manifest's order."""
         return self.manifests[dataset].recordings(self.params.evaluation.split)
 

@@ -23,7 +23,27 @@ CAPTION_TABLES = {
         "validation": "audiocaps_val.csv",
         "evaluation": "audiocaps_test.csv",
     },
+    "audiocaps2": {
+        "development": "audiocaps2_train.csv",
+        "validation": "audiocaps2_val.csv",
+        "evaluation": "audiocaps2_test.csv",
+    },
 }
+# WavCaps' sources → their tables, and where the sound of one may lie, in the dataset's root
+WAVCAPS_TABLES = {
+    "FreeSound": "json_files/FreeSound/fsd_final.json",
+    "BBC_Sound_Effects": "json_files/BBC_Sound_Effects/bbc_final.json",
+    "SoundBible": "json_files/SoundBible/sb_final.json",
+    "AudioSet_SL": "json_files/AudioSet_SL/as_final.json",
+}
+WAVCAPS_FOLDERS = (
+    "{0}",
+    "{0}_flac",
+    "Audio/{0}",
+    "mnt/fast/nobackup/scratch4weeks/xm00178/WavCaps/data/waveforms/{0}_flac",
+)
+CaptionSource = Literal["clotho", "audiocaps", "audiocaps2"]
+WavCapsSource = Literal["FreeSound", "BBC_Sound_Effects", "SoundBible", "AudioSet_SL"]
 
 
 class BaseDatasetConfig(Section):
@@ -104,6 +124,7 @@ class AudioCapsDatasetConfig(BaseDatasetConfig):
     reads: ClassVar = (
         *("train", "val", "test", "train.csv", "val.csv", "test.csv"),
         *("audiocaps_train.csv", "audiocaps_val.csv", "audiocaps_test.csv"),
+        *("audiocaps2_train.csv", "audiocaps2_val.csv", "audiocaps2_test.csv"),
     )
     layout: Literal["audiocaps"]
     root: str
@@ -119,6 +140,30 @@ class MacsDatasetConfig(BaseDatasetConfig):
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
+    fetch: bool = False  # download MACS.yaml from Zenodo into root when it is not there
+
+
+class WavCapsDatasetConfig(BaseDatasetConfig):
+    """WavCaps (Mei et al. 2023): ``json_files/`` as published, and the sound beside it."""
+
+    reads: ClassVar = (
+        "json_files",
+        *(pattern.format(source) for source in WAVCAPS_TABLES for pattern in WAVCAPS_FOLDERS),
+    )
+    layout: Literal["wavcaps"]
+    root: str
+    # which of its four parts
+    sources: Annotated[tuple[WavCapsSource, ...], OneOrSeveral] = Field(
+        ("FreeSound", "BBC_Sound_Effects", "SoundBible", "AudioSet_SL"), min_length=1
+    )
+    # lists of ids below root, JSON or CSV, to leave out; by default all of AudioCaps and Clotho
+    exclude: Annotated[Names | None, Outside("root")] = (
+        "json_files/blacklist/blacklist_exclude_all_ac.json",
+    )
+    validation_share: float = Field(0.01, gt=0, lt=1)  # of the clips, which are all of development
+    seed: Seed = 1  # of that share
+    bad_audio: Literal["refuse", "skip"] = "skip"
+    longest_minutes: float = Field(LONGEST_MINUTES, gt=0)  # the longest clip has 12 hours
 
 
 class CaptionsDatasetConfig(BaseDatasetConfig):
@@ -128,7 +173,7 @@ class CaptionsDatasetConfig(BaseDatasetConfig):
     layout: Literal["captions"]
     root: str
     # public captions, downloaded into root where they are not there; all their splits
-    fetch: Annotated[tuple[Literal["clotho", "audiocaps"], ...], OneOrSeveral] = ()
+    fetch: Annotated[tuple[CaptionSource, ...], OneOrSeveral] = ()
     # files below root, with file_name (or AudioCaps' youtube_id), and caption or caption_1 …
     development: Annotated[Names | None, Outside("root")] = None
     validation: Annotated[Names | None, Outside("root")] = None
@@ -150,6 +195,8 @@ class BlindDatasetConfig(BaseDatasetConfig):
     table: Annotated[str | None, Outside("root")] = None
     # CSV below root with caption: what the sound is searched for
     queries: Annotated[str | None, Outside("root")] = None
+    # Clotho's DCASE test set, downloaded into root when it is not there
+    fetch: Literal["clotho_test"] | None = None
     bad_audio: Literal["refuse", "skip"] = "refuse"  # a submission needs every clip
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 
@@ -172,6 +219,7 @@ DatasetConfig = Annotated[
     | WebDatasetDatasetConfig
     | AudioCapsDatasetConfig
     | MacsDatasetConfig
+    | WavCapsDatasetConfig
     | BlindDatasetConfig
     | CaptionsDatasetConfig
     | DescriptionsDatasetConfig,

@@ -4,6 +4,7 @@
 the splits development, validation and evaluation. Their columns are the official
 ``audiocap_id, youtube_id, start_time, caption``, or ``file_name`` and ``caption`` (in both, one
 caption a row, a clip's rows put together), or ``file_name`` and ``caption_1`` … (one clip a row).
+AudioCaps 2.0 (2025) has the same columns and more clips to train on.
 The sound lies in ``train/``, ``val/`` and ``test/``.
 """
 
@@ -21,6 +22,7 @@ from pipeline.storage.places import folder_at
 from pipeline.tables import Row, caption_columns, captioned_rows
 
 FOLDERS = {"development": "train", "validation": "val", "evaluation": "test"}
+KINDS = ("", "audiocaps_", "audiocaps2_")  # what its tables may begin with
 EXCERPT = 10  # seconds: a clip is this long from its start_time
 
 
@@ -35,7 +37,7 @@ def prepare(
     folder = folder_at(base, settings.root)
     recordings: list[Recording] = []
     for split, short in FOLDERS.items():
-        tables = [folder / f"{short}.csv", folder / f"audiocaps_{short}.csv"]
+        tables = [folder / f"{kind}{short}.csv" for kind in KINDS]
         path = next((path for path in tables if path.exists()), None)
         if path is not None:
             recordings += _split(split, path, folder / short)

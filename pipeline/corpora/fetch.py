@@ -1,4 +1,4 @@
-"""Clotho v2.1 from Zenodo: downloaded, checked, then unpacked.
+"""Clotho v2.1, its DCASE test set and MACS' captions from Zenodo: downloaded, checked, unpacked.
 
 Files and the folders of archives are moved into place in one step, so that what exists is complete
 and is not downloaded again.
@@ -59,6 +59,17 @@ CLOTHO: dict[str, SplitFiles] = {
     ),
 }
 
+# the blind test set of DCASE's captioning tasks, 1,043 clips
+TEST_ZENODO = "https://zenodo.org/records/3865658/files"
+CLOTHO_TEST: dict[str, SplitFiles] = {
+    "test": SplitFiles(
+        Remote("clotho_audio_test.7z", "9b3fe72560a621641ff4351ba1154349"),
+        (Remote("clotho_metadata_test.csv", "52f8ad01c229a310a0ff8043df480e21"),),
+    )
+}
+MACS = Remote("MACS.yaml", "23fcb2ebd0b109094034ef9e87972256")  # its captions, without the sound
+MACS_ZENODO = "https://zenodo.org/records/5114771/files"
+
 
 def is_fetched(root: Path, splits: Mapping[str, SplitFiles] = CLOTHO) -> bool:
     """Whether ``root`` has all that :func:`fetch_clotho` would download."""
@@ -96,6 +107,13 @@ def fetch_clotho(
                 archive.unlink()
             for table in files.tables:
                 _fetch(table, root, base_url, progress, pause)
+
+
+def fetch_macs(
+    root: Path, base_url: str = MACS_ZENODO, progress: bool = True, pause: float = 2.0
+) -> None:
+    """Downloads MACS' captions, where ``root`` lacks them; see :func:`fetch_clotho`."""
+    _fetch(MACS, root, base_url, progress, pause)
 
 
 def _fetch(file: Remote, root: Path, base_url: str, progress: bool, pause: float) -> None:

@@ -42,6 +42,9 @@ TABLES: dict[str, RemoteTable] = {
         for table in files.tables
         if table.name in CAPTION_TABLES["clotho"].values()
     },
+    "audiocaps2_train.csv": RemoteTable(f"{AUDIOCAPS}2.0/train.csv", 6.9, rows=91_256),
+    "audiocaps2_val.csv": RemoteTable(f"{AUDIOCAPS}2.0/val.csv", 0.2, rows=2_475),
+    "audiocaps2_test.csv": RemoteTable(f"{AUDIOCAPS}2.0/test.csv", 0.4, rows=4_875),
     "audiocaps_train.csv": RemoteTable(f"{AUDIOCAPS}/train.csv", 3.6, rows=49_838),
     "audiocaps_val.csv": RemoteTable(f"{AUDIOCAPS}/val.csv", 0.2, rows=2_475),  # 495 clips × 5
     "audiocaps_test.csv": RemoteTable(f"{AUDIOCAPS}/test.csv", 0.4, rows=4_875),  # 975 clips × 5

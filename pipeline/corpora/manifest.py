@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from pipeline.corpora.clips import Clip, ClipColumns, Clips
 from pipeline.errors import EarwitnessError
-from pipeline.files import inside, is_unicode, leads_inside, read_json, write_atomic
+from pipeline.files import inside, is_unicode, leads_inside, read_json, replacing
 from pipeline.storage.places import is_folder
 from pipeline.storage.stored import Stored, stored_at
 from pipeline.storage.urls import is_url
@@ -20,85 +22,64 @@ from pipeline.storage.urls import is_url
 SPLITS = ("development", "validation", "evaluation")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 STRICT = ConfigDict(extra="forbid")  # a manifest of another version is not read as this one's
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One recording: ``path`` is relative to the dataset's root, ``duration`` in seconds.
-
-    Of a tar's member ``path`` is ``SHARD!OFFSET+SIZE/MEMBER``: where its bytes are, so that no
-    index of the shards is needed.
-
-    In a dataset of captions alone ``path`` is empty and ``duration`` 0; so it is of a blind set's
-    queries.
-
-    ``digest``: SHA-256 of the sound file, or, where it is in object storage, of its ETag and size
-    (of a tar there, and where in it): where a recording is replaced, its readers run again.
-    ``name``: what a blind set's table calls the file, where the file is called otherwise.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    clip_id: str
-    split: str
-    path: str
-    duration: float
-    captions: tuple[str, ...]
-    events: tuple[str, ...] = ()
-    digest: str = ""
-    name: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """What the recording is called, without its folder."""
-        return self.name or PurePosixPath(self.path).name
+COLUMNS = tuple(field.name for field in fields(Clip))
+LISTS = ("captions", "events")
+KINDS: dict[str, set[type]] = {"duration": {float, int}, **{name: {list} for name in LISTS}}
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A dataset: its name, the root of its sound, its clips, and what was left out.
 
-    ``root`` is relative to the repository, so that no hash depends on the machine, or absolute
-    where the parameters say so: ``repository / root / clip.path`` is a clip's file. It may be an
-    address or a pattern of shards too (pipeline/storage/urls.py). ``skipped``
-    holds ``(path, reason)`` of files that could not be used; ``synthetic``: a program made the
-    sound; ``blind``: its captions are not known to us, so that nothing can be scored.
+    ``clips`` may be given as any sequence; it is held in columns. ``root`` is relative to the
+    repository, so that no hash depends on the machine, or absolute where the parameters say so:
+    ``repository / root / clip.path`` is a clip's file. It may be an address or a pattern of shards
+    too (pipeline/storage/urls.py). ``skipped`` holds ``(path, reason)`` of files that could not be
+    used; ``synthetic``: a program made the sound; ``blind``: its captions are not known to us, so
+    that nothing can be scored.
     """
-
-    __pydantic_config__: ClassVar = STRICT
 
     dataset: str
     root: str
-    clips: tuple[Clip, ...]
+    clips: Sequence[Clip]
     skipped: tuple[tuple[str, str], ...] = ()
     synthetic: bool = False
     blind: bool = False
 
-    @property
-    def sounding(self) -> tuple[Clip, ...]:
-        """The clips that have sound: all but those of a dataset of captions alone."""
-        return tuple(clip for clip in self.clips if clip.path)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clips", Clips.of(self.clips))
 
-    def split(self, name: str) -> tuple[Clip, ...]:
+    @property
+    def columns(self) -> Clips:
+        """The clips, as what they are held in."""
+        return Clips.of(self.clips)
+
+    @property
+    def sounding(self) -> Clips:
+        """The clips that have sound: all but those of a dataset of captions alone."""
+        return self.columns.sounding()
+
+    def split(self, name: str) -> Clips:
         """The clips of one split, in the manifest's order; an empty split is an error."""
-        clips = tuple(clip for clip in self.clips if clip.split == name)
+        clips = self.columns.of_splits([name])
         if not clips:
-            known = ", ".join(sorted({clip.split for clip in self.clips}))
+            known = ", ".join(sorted(self.columns.splits))
             raise EarwitnessError(f"dataset {self.dataset} has no split '{name}'; it has: {known}")
         return clips
 
-    def recordings(self, split: str) -> tuple[Clip, ...]:
+    def recordings(self, split: str) -> Clips:
         """The clips of a split that are to be captioned, or found; of a blind set all with sound.
 
         A blind set is tested whole, whichever split of the others is.
         """
         return self.sounding if self.blind else self.split(split)
 
-    def asked(self, split: str) -> tuple[Clip, ...]:
+    def asked(self, split: str) -> Clips:
         """The clips of a split whose captions are the queries of a search; see above."""
         if not self.blind:
             return self.split(split)
-        return tuple(clip for clip in self.clips if not clip.path)
+        clips = self.columns
+        return clips.where(clips.columns.path.lengths[clips.rows] == 0)
 
     def sound_file(self, root: Path, clip: Clip) -> Path | Stored:
         """A clip's recording.
@@ -123,15 +104,24 @@ class Manifest:
         return path
 
     def save(self, path: Path) -> None:
-        rows = {
+        """Writes JSON: the columns' names, and a line a clip."""
+        head = {
             "dataset": self.dataset,
             "root": self.root,
             "synthetic": self.synthetic,
             **({"blind": True} if self.blind else {}),
             "skipped": [list(pair) for pair in self.skipped],
-            "clips": [_row(clip) for clip in self.clips],
+            "columns": list(COLUMNS),
         }
-        write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps(head, indent=1, ensure_ascii=False)[:-2])
+            stream.write(',\n "clips": [')
+            comma = "\n"
+            for clip in self.clips:
+                row = json.dumps([getattr(clip, name) for name in COLUMNS], ensure_ascii=False)
+                stream.write(f"{comma}  {row}")
+                comma = ",\n"
+            stream.write("\n ]\n}\n")
 
     @staticmethod
     def load(path: Path) -> Manifest:
@@ -140,27 +130,67 @@ class Manifest:
         Raises:
             EarwitnessError: see :func:`pipeline.files.read_json`; or it is none.
         """
-        rows = read_json(path, "run `dvc repro prepare`")
+        found = read_json(path, "run `dvc repro prepare`")
         try:
-            return TypeAdapter(Manifest).validate_python(rows)
+            rows = found.pop("clips") if isinstance(found, dict) else None
+            head = TypeAdapter(_Head).validate_python(found)
+            clips = Clips(ClipColumns.of(_fields(head.columns, rows)))
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise EarwitnessError(
-                f"{path}: not a manifest ({place}: {first['msg']}); run `dvc repro -f prepare`"
-            ) from None
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        except (KeyError, _NotClipsError) as error:
+            problem = "clips: Field required" if isinstance(error, KeyError) else str(error)
+        else:
+            return Manifest(
+                head.dataset, head.root, clips, head.skipped, head.synthetic, head.blind
+            )
+        raise EarwitnessError(f"{path}: not a manifest ({problem}); run `dvc repro -f prepare`")
 
 
-def _row(clip: Clip) -> dict[str, Any]:
-    """As JSON; a name is rare, and left out where there is none."""
-    row = asdict(clip)
-    if not clip.name:
-        del row["name"]
-    return row
+@dataclass(frozen=True)
+class _Head:
+    """All of a manifest's file but the clips."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    dataset: str
+    root: str
+    columns: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    synthetic: bool = False
+    blind: bool = False
 
 
-def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
-    """The clips as a tuple; ids must be unique and safe, and no path may leave the root.
+class _NotClipsError(ValueError):
+    """Says which value is none of a clip's."""
+
+
+def _fields(columns: Sequence[str], rows: Any) -> list[Sequence[Any]]:
+    """Rows of JSON as columns, each value of its type."""
+    if tuple(columns) != COLUMNS:
+        raise _NotClipsError(f"columns: not {', '.join(COLUMNS)}")
+    if not isinstance(rows, list):
+        raise _NotClipsError("clips: no list")
+    for number, row in enumerate(rows):
+        if type(row) is not list or len(row) != len(COLUMNS):
+            raise _NotClipsError(f"clips.{number}: no list of {len(COLUMNS)} values")
+    found: list[Sequence[Any]] = [*zip(*rows, strict=True)] or [()] * len(COLUMNS)
+    for name, values in zip(COLUMNS, found, strict=True):
+        kinds = KINDS.get(name, {str})
+        within = chain.from_iterable(values) if {*map(type, values)} == {list} else ()
+        if not ({*map(type, values)} <= kinds and {*map(type, within)} <= {str}):
+            number = next(at for at, value in enumerate(values) if not _fits(value, kinds))
+            wanted = {"duration": "a number"}.get(name, "texts" if name in LISTS else "a text")
+            raise _NotClipsError(f"clips.{number}.{name}: not {wanted}")
+    return found
+
+
+def _fits(value: Any, kinds: set[type]) -> bool:
+    return type(value) in kinds and (type(value) is not list or {*map(type, value)} <= {str})
+
+
+def check_clips(clips: Iterable[Clip], source: str) -> Clips:
+    """The clips in columns; ids must be unique and safe, and no path may leave the root.
 
     ``source`` says where the clips come from, for the error message.
     """
@@ -180,4 +210,4 @@ def check_clips(clips: Iterable[Clip], source: str) -> tuple[Clip, ...]:
             )
         seen.add(clip.clip_id)
         checked.append(clip)
-    return tuple(checked)
+    return Clips.of(checked)

@@ -29,6 +29,8 @@ from pipeline.storage.remote import StorageError
 from pipeline.storage.urls import is_url
 from pipeline.threads import share
 
+PART = 1 << 12  # recordings that wait to be decoded: each has an object in a queue
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -84,7 +86,10 @@ def manifest(
     longest = 60 * longest_minutes
     with ThreadPoolExecutor(THREADS if is_url(root) else share(32)) as threads:
         quiet = None if progress else True
-        results = threads.map(lambda path: _decode(path, longest), paths)
+        parts = (paths[at : at + PART] for at in range(0, len(paths), PART))
+        results = (
+            one for part in parts for one in threads.map(lambda path: _decode(path, longest), part)
+        )
         decoded = list(tqdm(results, name, len(paths), disable=quiet, unit="clip"))
     skipped = [
         (recording.path, one.problem)

@@ -18,6 +18,7 @@ from pipeline.corpora import (
     macs,
     soundscapes,
     webdataset,
+    wavcaps,
 )
 from pipeline.corpora.manifest import Manifest
 from pipeline.storage.places import one_listing
@@ -30,6 +31,7 @@ CORPORA: dict[str, Callable[[str, Any, Path, Path, bool], Manifest]] = {
     "webdataset": webdataset.prepare,
     "audiocaps": audiocaps.prepare,
     "macs": macs.prepare,
+    "wavcaps": wavcaps.prepare,
     "blind": blind.prepare,
     "captions": captions.prepare,
     "descriptions": descriptions.prepare,

@@ -83,7 +83,7 @@ def _inputs(context: Context, dataset: str, found: Resolved[CaptionerModel]) -> 
     """Digests of captions, features and weights that are trained here."""
     sound_dataset = found.sound_dataset or dataset
     read = (dataset, sound_dataset) if found.model.reads.sound else (dataset,)
-    inputs = {corpus(each): captions(context.manifests[each].clips) for each in read}
+    inputs = {corpus(each): captions(context.manifests[each]) for each in read}
     if found.text:
         inputs |= context.features(dataset, [found.text])
     if found.model.reads.sound:
@@ -107,7 +107,7 @@ def _finetuning_plan(context: Context, name: str) -> FinetuningPlan:
     own = own_params(context, finetuned.captioner).training[captioner.training]
     check_finetuning(context, name, found, own, scst)
     dataset = captioner.dataset
-    inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
+    inputs = {corpus(dataset): captions(context.manifests[dataset])}
     inputs |= context.features(dataset, found.features)
     return FinetuningPlan(
         name=name,

@@ -5,11 +5,13 @@ Light: no model library is imported here.
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from zipfile import is_zipfile
+
+import numpy as np
 
 from pipeline.config.captioner_base import Resolved
 from pipeline.config.captioners import CaptionerModel
@@ -17,16 +19,19 @@ from pipeline.config.encoders import Word2VecEncoderConfig
 from pipeline.config.params import Params, with_settings
 from pipeline.config.prefix import PrefixConfig
 from pipeline.config.training import ScstConfig, TrainingConfig
-from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.clips import Clips
+from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.splits import training_clips
 from pipeline.errors import EarwitnessError
 from pipeline.planning.context import Context
 from pipeline.planning.lookup import text_features
+from pipeline.text.counting import count_words
 from pipeline.text.ptb import ptb_tokens
 
 # what the tokenizer makes of brackets: no words, though they have letters
 BRACKETS = frozenset(("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"))
-
+# one that no rule of the tokenizer makes anything but a word of
+PLAIN_WORD = re.compile(r"(?:^| )[A-Za-z]{2,}(?=[ ,.]|$)")
 
 SPLITS = ("development", "validation")  # that a captioner learns from
 
@@ -110,21 +115,28 @@ def check_captions(manifest: Manifest, splits: Sequence[str], min_count: int = 1
         EarwitnessError: a clip without captions, or a caption without a known word: nothing but
             punctuation and symbols, or words that are rarer than ``min_count``.
     """
-    clips = [clip for clip in manifest.clips if clip.split in splits]
-    bare = next((clip for clip in clips if not clip.captions), None)
-    if bare is not None:
+    clips = manifest.columns.of_splits(splits)
+    counts = clips.caption_counts
+    if not counts.all():
+        bare = clips[int(counts.argmin())]
         raise EarwitnessError(
             f"dataset {manifest.dataset}: clip {bare.clip_id!r} of {bare.split} has no caption; "
             "write one or remove the clip"
         )
-    for clip, caption, count in _commonest_words(manifest, tuple(splits)):
-        if count < min_count:
-            kinds = f"no word that occurs {min_count} times" if count else "no word"
-            lower = ", or lower min_count" if count else ""
-            raise EarwitnessError(
-                f"dataset {manifest.dataset}: caption {_short(caption)} of clip {clip.clip_id!r} "
-                f"({clip.split}) has {kinds}; correct or remove it{lower}"
-            )
+    wordless = _without_words(clips, min_count)
+    if wordless is None:
+        return
+    place, occurs = wordless
+    ends = np.cumsum(counts)
+    at = int(np.searchsorted(ends, place, side="right"))
+    clip = clips[at]
+    caption = clip.captions[place - int(ends[at]) + len(clip.captions)]
+    kinds = f"no word that occurs {min_count} times" if occurs else "no word"
+    lower = ", or lower min_count" if occurs else ""
+    raise EarwitnessError(
+        f"dataset {manifest.dataset}: caption {_short(caption)} of clip {clip.clip_id!r} "
+        f"({clip.split}) has {kinds}; correct or remove it{lower}"
+    )
 
 
 def check_sound(manifest: Manifest, where: str, prefix: PrefixConfig) -> None:
@@ -148,21 +160,18 @@ def check_sound(manifest: Manifest, where: str, prefix: PrefixConfig) -> None:
 
 
 @lru_cache(maxsize=8)  # many captioners and retrievers learn from one dataset
-def _commonest_words(
-    manifest: Manifest, splits: tuple[str, ...]
-) -> tuple[tuple[Clip, str, int], ...]:
-    """Each caption of ``splits``, and how often its commonest word stands in all of them."""
-    captions = [
-        (clip, caption, _words(caption))
-        for clip in manifest.clips
-        if clip.split in splits
-        for caption in clip.captions
-    ]
-    counts = Counter(word for _, _, words in captions for word in words)
-    return tuple(
-        (clip, caption, max((counts[word] for word in words), default=0))
-        for clip, caption, words in captions
-    )
+def _without_words(clips: Clips, min_count: int) -> tuple[int, int] | None:
+    """The first caption without a word that is common enough: its place among all captions of
+    ``clips``, and how often its commonest word stands in them; None where there is none.
+    """
+    if min_count == 1:  # nothing needs to be counted, and nearly all begin with a plain word
+        for place, caption in enumerate(clips.each_caption()):
+            if PLAIN_WORD.search(caption) is None and not _words(caption):
+                return place, 0
+        return None
+    commonest = count_words(map(_words, clips.each_caption())).commonest
+    few = np.flatnonzero(commonest < min_count)
+    return (int(few[0]), int(commonest[few[0]])) if len(few) else None
 
 
 def check_reward_weights(scst: ScstConfig, where: str, root: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.config.hardware import DeviceConfig
 from pipeline.config.params import Params
 from pipeline.config.plans import Plan
 from pipeline.config.retrievers import SoundTowerConfig
-from pipeline.corpora.manifest import Clip, Manifest
+from pipeline.corpora.manifest import Manifest
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, sha256
 from pipeline.outside.digests import Digests
@@ -32,6 +32,7 @@ REGISTRIES = frozenset(
     for name in ("encoders.registry", "models.captioners", "models.towers.registry")
 )
 MODELS = "data/models"
+SOUND = ("clip_id", "path", "duration", "digest")  # what features of a clip depend on
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,9 @@ def corpus(dataset: str) -> str:
     return f"data/corpora/{dataset}.json"
 
 
-def sound(clip: Clip) -> list[Any]:
-    """What features of a clip depend on."""
-    return [clip.clip_id, clip.path, clip.duration, clip.digest]
-
-
-def captions(clips: Iterable[Clip]) -> str:
+def captions(manifest: Manifest) -> str:
     """Digest of what training on captions depends on."""
-    return digest([[clip.clip_id, clip.split, clip.captions] for clip in clips])
+    return manifest.columns.fingerprint("clip_id", "split", "captions")
 
 
 def digest(value: Any) -> str:

@@ -6,7 +6,7 @@ from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.engine.cluster import check_ray
 from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
-from pipeline.planning.context import Context, corpus, device, digest, sound
+from pipeline.planning.context import SOUND, Context, corpus, device, digest
 from pipeline.tracking.registry import check_tracker
 
 
@@ -26,10 +26,10 @@ def tagging_plans(context: Context) -> dict[str, Plan]:
     for name in params.tagging.encoders:
         encoder = params.encoders[name]
         dataset = params.tagging.dataset or ""
-        clips = context.manifests[dataset].clips
+        clips = context.manifests[dataset].columns
         plans[name] = TaggingPlan(
             name=name,
-            inputs={corpus(dataset): digest([[*sound(c), c.split, c.events] for c in clips])},
+            inputs={corpus(dataset): clips.fingerprint(*SOUND, "split", "events")},
             code=context.code("tagging", [f"encoders.{encoder.module}"]),
             seed=params.seeds[0],
             hardware=params.hardware.model_copy(update={"processes": 1}),  # it always is
@@ -50,8 +50,8 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
     params = context.params
     plans: dict[str, Plan] = {}
     for dataset, manifest in context.manifests.items():
-        clips = manifest.sounding if manifest.blind else manifest.clips  # queries change no sound
-        sounds = digest([manifest.root, [sound(clip) for clip in clips]])
+        clips = manifest.sounding if manifest.blind else manifest.columns  # queries change no sound
+        sounds = digest([manifest.root, clips.fingerprint(*SOUND)])
         for name, encoder in params.encoders.items():
             trained = context.encoder_weights(name)
             plans[f"{dataset}-{name}"] = ExtractionPlan(
@@ -64,7 +64,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 spec_augment=params.spec_augment if encoder.views else None,
                 weights=trained,
             )
-        captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
+        captions = manifest.columns.fingerprint("clip_id", "captions")
         for name, text in params.text_encoders.items():
             plans[f"{dataset}-{name}"] = EmbeddingPlan(
                 name=name,

@@ -19,7 +19,7 @@ from pipeline.config.sides import (
 from pipeline.config.spaces import ClapSpaceConfig, SpaceConfig, TagsConfig, TagSpaceConfig
 from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_captions
-from pipeline.planning.context import Context, captions, corpus, device, digest
+from pipeline.planning.context import Context, captions, corpus, device
 from pipeline.planning.features import encoder_modules
 from pipeline.planning.lookup import base_retriever, has_frames, retriever_seeds, tower_inputs
 from pipeline.planning.seeds import seeded
@@ -151,7 +151,7 @@ def _retriever_plan(
     inputs = {}
     for dataset in datasets:
         check_captions(context.manifests[dataset], ("development", "validation"))
-        inputs[corpus(dataset)] = captions(context.manifests[dataset].clips)
+        inputs[corpus(dataset)] = captions(context.manifests[dataset])
         inputs |= context.features(dataset, (*sound.features, *text.features))
     if sound.kind == "tower":
         inputs |= context.trained(sound.weights)
@@ -172,9 +172,9 @@ def _retriever_plan(
 def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
     params = context.params
     sound, text = sound_side(context, params, name), text_side(params, name)
-    clips = context.manifests[dataset].clips
+    clips = context.manifests[dataset].columns
     inputs = context.features(dataset, (*sound.features, *text.features))
-    inputs[corpus(dataset)] = digest([[clip.clip_id, clip.captions] for clip in clips])
+    inputs[corpus(dataset)] = clips.fingerprint("clip_id", "captions")
     inputs |= context.models("retrievers", name, params.seeds[:1])
     return EncodingPlan(
         name=name,

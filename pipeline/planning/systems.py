@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.params import with_settings
 from pipeline.config.plans import CaptionedSystem, DecodingPlan, EvaluationPlan, Plan, RankingPlan
 from pipeline.planning.captioners import modules, resolved
-from pipeline.planning.context import Context, captions, corpus, device, digest
+from pipeline.planning.context import Context, captions, corpus, device
 from pipeline.planning.lookup import (
     base_captioner,
     retrieval_seeds,
@@ -34,7 +34,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
     params, system = context.params, context.params.systems[name]
     own = with_settings(params, system.set, f"params.yaml: systems.{name}.set")
     clips = context.manifests[dataset].recordings(params.evaluation.split)
-    inputs = {corpus(dataset): digest([clip.clip_id for clip in clips])}
+    inputs = {corpus(dataset): clips.fingerprint("clip_id")}
     entries: list[str] = []
     seeds = system_seeds(params)[name]
     text_memory = None
@@ -46,7 +46,7 @@ def _decoding_plan(context: Context, dataset: str, name: str) -> DecodingPlan:
         remembers = "text_memory" in captioner.sections and own.text_memory.method != "none"
         if remembers and found.text:
             where, text_memory = captioner.dataset, own.text_memory
-            inputs[corpus(where)] = captions(context.manifests[where].clips)
+            inputs[corpus(where)] = captions(context.manifests[where])
             inputs |= context.features(where, [found.text])
     if (retriever := own.rerank.retriever) is not None:
         sound, text = sound_side(context, params, retriever), text_side(params, retriever)
@@ -79,7 +79,7 @@ def _evaluation_plan(context: Context, dataset: str) -> EvaluationPlan:
     return EvaluationPlan(
         name=dataset,
         inputs={
-            corpus(dataset): captions(context.manifests[dataset].clips),
+            corpus(dataset): captions(context.manifests[dataset]),
             **context.features(dataset, features),
         },
         code=context.code("evaluate"),
@@ -96,7 +96,7 @@ def _ranking_plan(context: Context, dataset: str) -> RankingPlan:
     params = context.params
     members = dict.fromkeys(m for s in params.retrieval_systems.values() for m in s.retrievers)
     seeds = retrieval_seeds(params)
-    inputs = {corpus(dataset): captions(context.manifests[dataset].clips)}
+    inputs = {corpus(dataset): captions(context.manifests[dataset])}
     entries: list[str] = []
     for member in members:
         systems = (name for name, s in params.retrieval_systems.items() if member in s.retrievers)

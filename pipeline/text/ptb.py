@@ -191,16 +191,18 @@ def _rules() -> tuple[_Rule, ...]:
 
 # Nearly all captions are lower-case words with commas and a full stop, and need none of the rules.
 _PLAIN = re.compile(r"[A-Za-z]{2,}(?:,? (?:[A-Za-z]{2,}|a|A))*\.?")
-_NOT_PLAIN = re.compile(
-    rf"\b(?:{_words(_SPLIT)})\b|\b(?:{_words(f'{_ABBREVIATIONS} {_CAPITALISED}')})\.", re.IGNORECASE
-)
+_SPLIT_WORDS = frozenset(_SPLIT.split())
+_STOPPED = frozenset(f"{_ABBREVIATIONS} {_CAPITALISED}".lower().split())  # they keep their stop
 
 
 def ptb_tokens(caption: str) -> list[str]:
     """The lower-case tokens of one caption, without punctuation; possibly none."""
     line = " ".join(caption.replace(_SOFT_HYPHEN, "").split())
-    if _PLAIN.fullmatch(line) and not _NOT_PLAIN.search(line):
-        return line.replace(",", "").removesuffix(".").lower().split(" ")
+    if _PLAIN.fullmatch(line):
+        words = line.replace(",", "").removesuffix(".").lower().split(" ")
+        stopped = line.endswith(".") and words[-1] in _STOPPED
+        if not stopped and _SPLIT_WORDS.isdisjoint(words):
+            return words
     return [token for token in _lex(line) if token not in PUNCTUATION]
 
 

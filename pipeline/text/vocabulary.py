@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json, write_json
+from pipeline.text.counting import count_words
 from pipeline.text.ptb import ptb_tokens
 
 PAD, BEGIN, END, UNKNOWN = SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
@@ -49,17 +51,17 @@ class Vocabulary:
         """
         if not captions:
             raise EarwitnessError("vocabulary: no captions to train on")
-        tokens = [ptb_tokens(caption) for caption in captions]
-        counts = Counter(word for row in tokens for word in row if word not in SPECIALS)
-        kept = {word for word, count in counts.items() if count >= min_count}
-        for caption, row in zip(captions, tokens, strict=True):
-            if kept.isdisjoint(row):
-                often = "" if min_count == 1 else f" that occurs {min_count} times"
-                hint = "" if min_count == 1 else "lower min_count, or "
-                raise EarwitnessError(
-                    f"vocabulary: the training caption {caption!r} has no word{often}; "
-                    f"{hint}correct the caption or leave it out"
-                )
+        found = count_words(_words(caption) for caption in captions)
+        few = np.flatnonzero(found.commonest < min_count)
+        if len(few):
+            often = "" if min_count == 1 else f" that occurs {min_count} times"
+            hint = "" if min_count == 1 else "lower min_count, or "
+            raise EarwitnessError(
+                f"vocabulary: the training caption {captions[int(few[0])]!r} has no word{often}; "
+                f"{hint}correct the caption or leave it out"
+            )
+        counts = dict(zip(found.words, found.counts.tolist(), strict=True))
+        kept = [word for word, count in counts.items() if count >= min_count]
         return Vocabulary([*SPECIALS, *sorted(kept, key=lambda word: (-counts[word], word))])
 
     def encode(self, captions: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -104,3 +106,8 @@ class Vocabulary:
             repeated = Counter(words).most_common(1)[0][0]
             raise EarwitnessError(f"{path}: {repeated!r} is there twice; {hint}")
         return Vocabulary(words)
+
+
+def _words(caption: str) -> list[str]:
+    """A caption's tokens without the specials' own names, which are no words."""
+    return [word for word in ptb_tokens(caption) if word not in SPECIALS]

@@ -102,19 +102,20 @@ def _first_captions(
     ranked: Ranked, clip_of: Tensor, clips: int
 ) -> Iterator[tuple[int, list[int], int | str]]:
     """Each clip, its first captions, and the rank of the best of its own."""
-    owned: list[list[int]] = [[] for _ in range(clips)]
-    for caption, clip in enumerate(clip_of.tolist()):
-        owned[clip].append(caption)
+    owned: dict[int, list[int]] = {}
+    owner = clip_of.tolist()
+    for caption, clip in enumerate(owner):
+        owned.setdefault(clip, []).append(caption)
     ranks = ranked.ranks.caption.tolist()
     turned = [member.turned() for member in ranked.members]
     for part in blocks(clips, len(clip_of)):
         similarity = mean_similarity(turned, part)
-        others = torch.arange(clips)[part, None] != clip_of
+        others = torch.arange(part.start, part.stop)[:, None] != clip_of
         similarity = torch.where(others.to(similarity.device), similarity, -torch.inf)
         best = similarity.topk(min(CUTOFF, len(clip_of)), dim=1).indices.tolist()
         for clip, found in zip(range(clips)[part], best, strict=True):
-            mine = sorted(owned[clip], key=lambda caption: ranks[caption])
-            listed = [caption for caption in found if clip_of[caption] != clip]
+            mine = sorted(owned.get(clip, ()), key=lambda caption: ranks[caption])
+            listed = [caption for caption in found if owner[caption] != clip]
             for caption in mine:  # by rank, so that each pushes the later ones behind it
                 if ranks[caption] <= CUTOFF:
                     listed.insert(ranks[caption] - 1, caption)

@@ -35,7 +35,7 @@ SCORE = "validation_map10"
 CURVES = {SCORE: "t2a_map10", "validation_r10": "t2a_r10", "validation_a2t_map10": "a2t_map10"}
 
 Features = Mapping[str, Sequence[FeatureStore]]  # dataset → a side's E stores
-Clips = Mapping[str, tuple[Clip, ...]]  # dataset → its clips
+Clips = Mapping[str, Sequence[Clip]]  # dataset → its clips
 
 
 def train_retriever(
