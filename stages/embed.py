@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store_parts import keep_folder
 from stages import paths
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -16,6 +18,7 @@ def main(dataset: str, encoder: str) -> None:
 
     plan = given(EmbeddingPlan, paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
     device = set_up(plan.hardware.device, plan.hardware.threads)
+    limit_feature_files()
     index, report = embed(
         Manifest.load(paths.CORPORA / f"{dataset}.json"),
         build_text_encoder(plan.encoder, device),
@@ -24,6 +27,7 @@ def main(dataset: str, encoder: str) -> None:
         paths.PARTIAL,
         paths.FEATURES / dataset / f"{encoder}.h5",
     )
+    keep_folder(paths.FEATURES / dataset / f"{encoder}.h5")
     index.save(paths.INDEX / "frozen" / dataset / f"{encoder}.json")
     print(f"{dataset}, {encoder}: {report}")
 

@@ -7,6 +7,7 @@ from pipeline.corpora.manifest import Manifest
 from pipeline.features.store import open_stores
 from pipeline.files import sha256
 from stages import paths
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -23,6 +24,7 @@ def main(dataset: str, retriever: str) -> None:
     if plan.seed is not None:
         folder /= str(plan.seed)
     features = paths.FEATURES / dataset
+    limit_feature_files()
     trained = load_retriever(folder, device)
     indexes, report = encode(
         plan,

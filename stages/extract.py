@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store_parts import keep_folder
 from stages import paths
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -20,6 +22,7 @@ def main(dataset: str, encoder: str) -> None:
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     weights = Path(plan.weights) if plan.weights else None
     device = set_up(plan.hardware.device, plan.hardware.threads)
+    limit_feature_files()
     index, report = extract(
         manifest,
         paths.ROOT / manifest.root,
@@ -29,6 +32,7 @@ def main(dataset: str, encoder: str) -> None:
         paths.PARTIAL,
         paths.FEATURES / dataset / f"{encoder}.h5",
     )
+    keep_folder(paths.FEATURES / dataset / f"{encoder}.h5")
     index.save(paths.INDEX / "frozen" / dataset / f"{encoder}.json")
     print(f"{dataset}, {encoder}: {report}")
 

@@ -30,7 +30,6 @@ VERSION = 1
 FORMAT = "earwitness index"
 BLOCK = 1 << 14  # rows that are copied at once
 HINT = "delete it and run `earwitness index` again"
-INT8 = 127
 ALIGNMENT = 64  # bytes, of each table in the file
 SLACK = 3  # seconds that a recording has more than windows, at most
 TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
@@ -85,13 +84,6 @@ class Entries:
         own = counts[entries]
         before = np.cumsum(own) - own
         return np.repeat(starts - before, own) + np.arange(int(own.sum()))
-
-
-def quantised(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(W, D) → the same in int8, and (W,) what to multiply each row by."""
-    scales = np.abs(rows).max(axis=1, initial=0.0) / INT8
-    whole = np.rint(rows / np.where(scales > 0, scales, 1)[:, None])
-    return whole.astype(np.int8), scales.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ NEUTRAL = (
     "pipeline.files",
     "pipeline.planning",
     "pipeline.tracking",
+    "stages.feature_files",
     "stages.paths",
     "stages.run",
     "stages.tracking",

@@ -6,6 +6,7 @@ from pipeline.config.params import Params
 from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPlan
 from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
 from pipeline.planning.context import Context, corpus, device, digest, sound
+from pipeline.planning.lookup import stored_as
 from pipeline.tracking.registry import check_tracker
 
 
@@ -60,6 +61,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 encoder=encoder,
                 spec_augment=params.spec_augment if encoder.views else None,
                 weights=trained,
+                store=stored_as(params, name),
             )
         captions = digest([[clip.clip_id, clip.captions] for clip in manifest.clips])
         for name, text in params.text_encoders.items():
@@ -70,5 +72,6 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 hardware=device(params),
                 dataset=dataset,
                 encoder=text,
+                store=stored_as(params, name),
             )
     return plans

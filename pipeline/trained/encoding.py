@@ -150,6 +150,7 @@ def _write_frames(
         weights=weights,
         frame_seconds=store.header.frame_seconds * tower.reduction,
         views=store.views,
+        store=plan.store,
     )
     device = retriever.device
     bank = FeatureBank(store, device, device_bytes=0, ram_bytes=0)  # mapped: read once
