@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from earwitness.index.grouping import UNSORTED, Notice, Sorting
+from earwitness.index.grouping import UNSORTED, Notice, Sorting, needed_faiss
 from earwitness.index.layout import (
     FILE,
     FOLDER,
@@ -127,6 +127,8 @@ def build_index(
     base = base_of(paths)
     if where is None and len(paths) > 1:
         raise EarwitnessError("several folders: say where their index is to be, by --index")
+    if approximate:
+        needed_faiss()  # before hours of embedding
     place = base / FOLDER if where is None else Path(where).expanduser()
     _check_writable(place)
     try:

@@ -100,6 +100,20 @@ def faiss_module() -> ModuleType | None:
     return found
 
 
+def needed_faiss() -> ModuleType:
+    """FAISS.
+
+    Raises:
+        EarwitnessError: it is not installed.
+    """
+    faiss = faiss_module()
+    if faiss is None:
+        raise EarwitnessError(
+            "an approximate search needs FAISS; install it: pip install 'earwitness[faiss]'"
+        )
+    return faiss
+
+
 def grouped(
     entries: Entries,
     members: Sequence[Member],
@@ -115,12 +129,7 @@ def grouped(
     Raises:
         EarwitnessError: FAISS is not installed, or lists do not find enough.
     """
-    faiss = faiss_module()
-    if faiss is None:
-        raise EarwitnessError(
-            "an approximate search needs FAISS; install it: pip install 'earwitness[faiss]'"
-        )
-    rows = entries.rows
+    faiss, rows = needed_faiss(), entries.rows
     count = max(1, round(2 * len(rows) ** 0.5))
     if old is not None and old.centroids.shape[1] == rows.shape[1] and _near(old, count):
         centroids: Values = np.array(old.centroids)
