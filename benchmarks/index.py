@@ -32,7 +32,6 @@ from earwitness.index.layout import (
     Entries,
     FileTable,
     IndexHeader,
-    quantised,
     read_index,
     write_index,
 )
@@ -45,6 +44,7 @@ from earwitness.retrieval import RetrievalSystem
 from pipeline.config.datasets import SoundscapesDatasetConfig
 from pipeline.corpora.soundscapes import synthesise
 from pipeline.corpora.synthesis.words import EVENT_WORDS
+from pipeline.features.frames import quantised
 
 CLIPS, WIDTH, FEW = 100_000, 512, 4_000
 RECORDINGS, LENGTH = 10_000, 10.0  # of the moments' times: 28 hours

@@ -25,7 +25,7 @@ CAPTIONING = "captioning"
 PARTS = {  # part → its sections; those of the captioners' architectures stand before `captioners`
     "data": ["datasets"],
     "features: sound and captions through frozen encoders, once": [
-        "encoders", "tagging", "spec_augment", "text_encoders",
+        "encoders", "tagging", "spec_augment", "text_encoders", "feature_files",
     ],
     "retrieval: sound and captions in one space": [
         "spaces", "sound_towers", "text_towers", "biencoder", "retrieval_training", "encoded",

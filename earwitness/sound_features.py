@@ -14,11 +14,13 @@ from earwitness.repository import Repository
 from pipeline.audio.sound_file import SoundFile
 from pipeline.audio.waveforms import Waveform
 from pipeline.config.encoders import EncoderConfig
+from pipeline.config.feature_files import StoredAs
 from pipeline.config.plans import ExtractionPlan, RetrieverPlan, SpacePlan
 from pipeline.config.sides import EncoderSoundSide
 from pipeline.encoders.base import SoundEncoder
 from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import encode_sounds
+from pipeline.features.frames import as_stored
 from pipeline.freed import give_back
 from pipeline.trained.encoding import encode_frames
 from pipeline.trained.retriever import TrainedRetriever, load_retriever
@@ -148,7 +150,8 @@ class SoundFeatures:
             settings = self._repository.located(plan.encoder)
             trained = self._repository.root / plan.weights if plan.weights else None
             encoder = build_sound_encoder(settings, trained, self._device)
-            self._encoders[feature] = _encoding(encoder, settings)
+            store = plan.store if isinstance(plan, ExtractionPlan) else "float16"
+            self._encoders[feature] = _encoding(encoder, settings, store)
             self._rates[feature] = encoder.sample_rate
         return self._encoders[feature]
 
@@ -165,10 +168,18 @@ class SoundFeatures:
         return self._retrievers[name]
 
 
-def _encoding(encoder: SoundEncoder, settings: EncoderConfig) -> Callable[[Sounds, float], Entries]:
-    """Sounds, of so many seconds at most, as an encoder's frames."""
+def _encoding(
+    encoder: SoundEncoder, settings: EncoderConfig, store: StoredAs = "float16"
+) -> Callable[[Sounds, float], Entries]:
+    """Sounds, of so many seconds at most, as an encoder's frames are read from its file."""
     seconds = settings.window_seconds, settings.batch_seconds
-    return lambda sounds, longest: encode_sounds(sounds, encoder, *seconds, longest)
+
+    def encoded(sounds: Sounds, longest: float) -> Entries:
+        return [
+            as_stored(each, store) for each in encode_sounds(sounds, encoder, *seconds, longest)
+        ]
+
+    return encoded
 
 
 def retriever_feature(retriever: TrainedRetriever, read: Sequence[Entries], part: str) -> Entries:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pipeline.config.plans import EmbeddingPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store_parts import keep_folder
 from stages import paths
 from stages.engine import engine_of
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -15,6 +17,7 @@ def main(dataset: str, encoder: str) -> None:
     from pipeline.features.embedding import embed
 
     plan = given(EmbeddingPlan, paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
+    limit_feature_files()
     with engine_of(plan.hardware) as engine:
         index, report = embed(
             Manifest.load(paths.CORPORA / f"{dataset}.json"),
@@ -25,6 +28,7 @@ def main(dataset: str, encoder: str) -> None:
             paths.FEATURES / dataset / f"{encoder}.h5",
             engine,
         )
+    keep_folder(paths.FEATURES / dataset / f"{encoder}.h5")
     index.save(paths.INDEX / "frozen" / dataset / f"{encoder}.json")
     print(f"{dataset}, {encoder}: {report}")
 

@@ -8,6 +8,7 @@ from pipeline.features.store import open_stores
 from pipeline.files import sha256
 from stages import paths
 from stages.engine import engine_of
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -22,6 +23,7 @@ def main(dataset: str, retriever: str) -> None:
     if plan.seed is not None:
         folder /= str(plan.seed)
     features = paths.FEATURES / dataset
+    limit_feature_files()
     with engine_of(plan.hardware) as engine:
         trained = load_retriever(folder, engine.device)
         indexes, report = encode(

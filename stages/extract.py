@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pipeline.config.plans import ExtractionPlan
 from pipeline.corpora.manifest import Manifest
+from pipeline.features.store_parts import keep_folder
 from stages import paths
 from stages.engine import engine_of
+from stages.feature_files import limit_feature_files
 from stages.run import given, run
 
 
@@ -19,6 +21,7 @@ def main(dataset: str, encoder: str) -> None:
     plan = given(ExtractionPlan, paths.PLANS / "extraction" / f"{dataset}-{encoder}.json")
     manifest = Manifest.load(paths.CORPORA / f"{dataset}.json")
     weights = Path(plan.weights) if plan.weights else None
+    limit_feature_files()
     with engine_of(plan.hardware) as engine:
         index, report = extract(
             manifest,
@@ -30,6 +33,7 @@ def main(dataset: str, encoder: str) -> None:
             paths.FEATURES / dataset / f"{encoder}.h5",
             engine,
         )
+    keep_folder(paths.FEATURES / dataset / f"{encoder}.h5")
     index.save(paths.INDEX / "frozen" / dataset / f"{encoder}.json")
     print(f"{dataset}, {encoder}: {report}")
 

@@ -20,11 +20,12 @@ import earwitness
 from earwitness import spaces
 from earwitness.hits import clock, written
 from earwitness.index import embedding
-from earwitness.index.layout import FILE, FOLDER, quantised, read_index
+from earwitness.index.layout import FILE, FOLDER, read_index
 from earwitness.index.moments import best_moments, curve, moments_of, window_spans
 from earwitness.index.opened import Hit
 from pipeline.audio.waveforms import Waveform
 from pipeline.encoders.base import Packed, TextEncoder
+from pipeline.features.frames import quantised
 from pipeline.trained import readers
 
 PLAYED = (7.0, 10.0)  # seconds, of the high tone

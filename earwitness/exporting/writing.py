@@ -243,7 +243,8 @@ def _write_memory(plan: CaptionerPlan, repository: Repository, new: Path) -> Non
     rows = np.array([at[own] for own in ids]) * store.views
     blocks = (store.entry(at[own]) for own in ids)
     target.parent.mkdir(parents=True, exist_ok=True)
-    header = replace(store.header, settings={}, views=1)
+    # of int8 what it stands for, so that the memory is read as it was here
+    header = replace(store.header, settings={}, views=1, store="float16")
     write_store(target, header, ids, store.lengths[rows], store.width, blocks)
 
 

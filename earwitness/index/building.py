@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from earwitness.index.grouping import UNSORTED, Notice, Sorting, needed_faiss
 from earwitness.index.layout import (
     FILE,
     FOLDER,
@@ -22,6 +23,7 @@ from earwitness.index.layout import (
     write_index,
 )
 from earwitness.index.listing import SeenFile, base_of, look, seen
+from earwitness.index.lists import InvertedLists
 from earwitness.index.origin import Origin, origin_of
 from earwitness.index.pool import NEW, Pool
 from earwitness.index.scoring import Member
@@ -29,8 +31,6 @@ from earwitness.inputs import decodable
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import shown
 from pipeline.lock import exclusive
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class IndexSummary:
     unchanged: int = 0
     embedded: int = 0
     failed: list[str] = field(default_factory=list)  # a line for each file that cannot be used
+    # of an index that is searched in part, see :class:`earwitness.index.lists.InvertedLists`
+    recall: dict[str, float] = field(default_factory=dict)
 
     @property
     def files(self) -> int:
@@ -90,6 +92,7 @@ def build_index(
     labels: str | Path | None = None,
     seed: int | None = None,
     moments: bool | None = None,
+    approximate: bool | None = None,
     root: str | Path | None = None,
     device: str = "auto",
     notice: Notice = lambda line: None,
@@ -110,11 +113,13 @@ def build_index(
         seed: that the system's models were trained with; None: the index's, or the first.
         moments: store windows too, so that moments inside recordings are found; None: as the
             index has it.
+        approximate: sort the sounds into lists, by FAISS, so that a search compares with those near
+            the query alone; None: as the index has it, and where it has over a million sounds.
         root: the repository.
 
     Raises:
-        EarwitnessError: no such folder or system, another process writes the index, or it is of
-            other folders.
+        EarwitnessError: no such folder or system, FAISS is wanted and not installed, another
+            process writes the index, or it is of other folders.
     """
     if not folders:
         raise EarwitnessError("no folder is given; name one or more folders of sound files")
@@ -122,6 +127,8 @@ def build_index(
     base = base_of(paths)
     if where is None and len(paths) > 1:
         raise EarwitnessError("several folders: say where their index is to be, by --index")
+    if approximate:
+        needed_faiss()  # before hours of embedding
     place = base / FOLDER if where is None else Path(where).expanduser()
     _check_writable(place)
     try:
@@ -133,7 +140,8 @@ def build_index(
                 _check_folders(stored, place, paths)
             made = _Asked(system, model, labels, seed, root)
             wanted = _wanted(stored, made, moments, notice)
-            return _update(place, base, paths, wanted, device)
+            sort = Sorting(approximate, notice)
+            return _update(place, base, paths, wanted, device, sort)
     finally:
         with suppress(OSError):  # it holds an index, or what a later run goes on from
             place.rmdir()
@@ -191,7 +199,12 @@ def _wanted(
 
 
 def _update(
-    place: Path, base: Path, folders: Sequence[Path], wanted: _Wanted, device: str
+    place: Path,
+    base: Path,
+    folders: Sequence[Path],
+    wanted: _Wanted,
+    device: str,
+    sort: Sorting,
 ) -> IndexSummary:
     before = _seen(wanted.before)
     found, failed = look(folders, base, before)
@@ -216,7 +229,10 @@ def _update(
     if not used:
         raise EarwitnessError(f"{failed[0]}, and no other sound is there")
     header = _header(place, base, folders, wanted, pool.members)
-    if wanted.old is None or wanted.old.header != header or used != before:
+    lists = wanted.old.lists if wanted.old else None
+    had = bool(wanted.before and wanted.before.lists)
+    asked = sort.wanted(had, len({file.digest for file in used.values()}))
+    if asked != had or (wanted.old is None or wanted.old.header != header or used != before):
         kept, entry = pool.chosen([file.digest for file in used.values()])
         table = FileTable(
             tuple(used),
@@ -224,9 +240,11 @@ def _update(
             np.array([file.modified for file in used.values()], np.int64),
             entry,
         )
-        write_index(place / FILE, header, kept, table)
+        new = place / (UNSORTED if asked else FILE)
+        write_index(new, header, kept, table)
+        lists = sort.sorted(new, place / FILE, lists, pool.system(device)) if asked else None
     pool.close()
-    return _summary(place, before, used, embedded, failed)
+    return _summary(place, before, used, embedded, failed, lists)
 
 
 def _seen(stored: StoredIndex | None) -> dict[str, SeenFile]:
@@ -256,6 +274,7 @@ def _summary(
     used: Mapping[str, SeenFile],
     embedded: int,
     failed: list[str],
+    lists: InvertedLists | None,
 ) -> IndexSummary:
     both = used.keys() & before.keys()
     unchanged = sum(used[name].digest == before[name].digest for name in both)
@@ -267,4 +286,5 @@ def _summary(
         unchanged=unchanged,
         embedded=embedded,
         failed=failed,
+        recall=lists.recall if lists else {},
     )

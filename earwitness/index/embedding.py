@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from earwitness.index.layout import Entries, FileTable, IndexHeader, StoredIndex, quantised
+from earwitness.index.layout import Entries, FileTable, IndexHeader, StoredIndex
 from earwitness.index.moments import LONGEST, window_spans
 from earwitness.index.opened import SoundIndex
 from earwitness.index.origin import Origin
 from earwitness.index.scoring import LEAST, Kind, Member, Values
 from earwitness.retrieval import RetrievalSystem
 from pipeline.audio.waveforms import Samples, Waveform, probe, streamed
+from pipeline.features.frames import quantised
 from pipeline.files import shown
 from pipeline.trained.retriever import TrainedRetriever
 

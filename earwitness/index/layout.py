@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from earwitness.index.lists import InvertedLists
 from earwitness.index.origin import Origin
 from earwitness.index.scoring import MEASURES, Member
 from pipeline.errors import EarwitnessError, one_line
@@ -26,11 +27,10 @@ from pipeline.files import replacing
 
 FILE = "index.h5"
 FOLDER = ".earwitness"  # of an index, in the folder that is indexed
-VERSION = 1
+VERSION, SORTED = 1, 2  # of the file; SORTED has inverted lists
 FORMAT = "earwitness index"
 BLOCK = 1 << 14  # rows that are copied at once
 HINT = "delete it and run `earwitness index` again"
-INT8 = 127
 ALIGNMENT = 64  # bytes, of each table in the file
 SLACK = 3  # seconds that a recording has more than windows, at most
 TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
@@ -48,6 +48,7 @@ TABLES: dict[str, tuple[type, int]] = {  # of the file: type and dimensions
     "modified": (np.int64, 1),
     "entry": (np.int64, 1),
 }
+LISTS: dict[str, tuple[type, int]] = {"centroids": (np.float32, 2), "list_ends": (np.int64, 1)}
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,6 @@ class Entries:
         return np.repeat(starts - before, own) + np.arange(int(own.sum()))
 
 
-def quantised(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(W, D) → the same in int8, and (W,) what to multiply each row by."""
-    scales = np.abs(rows).max(axis=1, initial=0.0) / INT8
-    whole = np.rint(rows / np.where(scales > 0, scales, 1)[:, None])
-    return whole.astype(np.int8), scales.astype(np.float32)
-
-
 @dataclass(frozen=True)
 class FileTable:
     """N files: which entry each one is, and how to see that it did not change."""
@@ -129,6 +123,7 @@ class StoredIndex:
     header: IndexHeader
     entries: Entries
     files: FileTable
+    lists: InvertedLists | None = None  # None: a search compares with every entry
 
 
 def folder_of(header: IndexHeader, place: Path) -> Path:
@@ -154,11 +149,13 @@ def write_index(
     header: IndexHeader,
     parts: Sequence[tuple[Entries, NDArray[np.int64]]],
     files: FileTable,
+    lists: InvertedLists | None = None,
 ) -> None:
     """Writes an index whole or not at all.
 
     Args:
         parts: entries, and which of them to keep; joined they are those that ``files`` name.
+        lists: that they are sorted by.
     """
     names = [os.fsencode(name) for name in files.paths]
     kept: dict[str, list[tuple[NDArray[Any], NDArray[np.int64]]]] = {}
@@ -171,7 +168,9 @@ def write_index(
     # a product with rows that are not aligned would copy them all first
     aligned = {"alignment_threshold": 1, "alignment_interval": ALIGNMENT}
     with replacing(path) as temporary, h5py.File(temporary, "w", **aligned) as file:
-        about = {"format": FORMAT, "version": VERSION, **asdict(header)}
+        about = {"format": FORMAT, "version": SORTED if lists else VERSION, **asdict(header)}
+        if lists is not None:
+            about["lists"] = {"probes": lists.probes, "recall": lists.recall}
         file["header"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         for name, sources in kept.items():
             _copy(file, name, sources)
@@ -179,6 +178,8 @@ def write_index(
         file["name_ends"] = np.cumsum([len(name) for name in names], dtype=np.int64)
         for name in ("sizes", "modified", "entry"):
             file[name] = np.asarray(getattr(files, name), np.int64)
+        if lists is not None:
+            file["centroids"], file["list_ends"] = lists.centroids, lists.ends
 
 
 def _copy(
@@ -205,18 +206,26 @@ def read_index(path: Path) -> StoredIndex:
         raise EarwitnessError(f"{path}: not there; make it by `earwitness index FOLDER`")
     with one_line(path, HINT, "damaged, or no index"), h5py.File(path, "r") as file:
         # not an attribute: in a damaged file libhdf5 may look for one for ever
-        header = _header(json.loads(_table(file, "header", path).tobytes()))
-        tables = {name: _table(file, name, path) for name in TABLES if name != "header"}
+        about = json.loads(_table(file, "header", path).tobytes())
+        header = _header(about)
+        wanted = TABLES.keys() | (LISTS.keys() if about["version"] == SORTED else set())
+        tables = {name: _table(file, name, path) for name in wanted - {"header"}}
     with one_line(path, HINT, "damaged, or no index"):
         entries = Entries(**{field.name: tables[field.name] for field in fields(Entries)})
-        _check(entries, sum(member.width for member in header.members))
-        return StoredIndex(header, entries, _files(tables, len(entries)))
+        _check(entries, width := sum(member.width for member in header.members))
+        files, lists = _files(tables, len(entries)), None
+        if about["version"] == SORTED:
+            centroids, ends = tables["centroids"], tables["list_ends"]
+            if centroids.shape[1] != width:
+                raise ValueError(f"centroids of {centroids.shape[1]} values, not {width}")
+            lists = InvertedLists.parse(about["lists"], centroids, ends, len(entries))
+        return StoredIndex(header, entries, files, lists)
 
 
 def _header(values: Any) -> IndexHeader:
     """Of its JSON; anything that is not one is an error."""
-    if values["format"] != FORMAT or values["version"] != VERSION:
-        raise ValueError(f"{values['format']} {values['version']}, not {FORMAT} {VERSION}")
+    if values["format"] != FORMAT or values["version"] not in (VERSION, SORTED):
+        raise ValueError(f"{values['format']} {values['version']}, not {FORMAT} {SORTED}")
     return IndexHeader(
         folder=str(values["folder"]),
         folders=tuple(map(str, values["folders"])),
@@ -228,7 +237,7 @@ def _header(values: Any) -> IndexHeader:
 
 def _table(file: h5py.File, name: str, path: Path) -> NDArray[Any]:
     """One block of this very file, memory-mapped; anything else is a ValueError."""
-    kind, dimensions = TABLES[name]
+    kind, dimensions = {**TABLES, **LISTS}[name]
     table = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(table, h5py.Dataset) or table.is_virtual or table.external:
         raise ValueError(f"{name} is missing, or lies in another file")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earwitness.index.layout import FILE, StoredIndex, find_index, folder_of, read_index
+from earwitness.index.lists import MOST
 from earwitness.index.moments import best_moments
 from earwitness.index.scoring import Query, Values, best, combined, scores, window_scores
 from pipeline.errors import EarwitnessError
@@ -155,7 +156,13 @@ class SoundIndex:
         left_out: int | None,
     ) -> list[Hit]:
         entries, files = self._stored.entries, self._stored.files
-        members = self._stored.header.members
+        members, lists = self._stored.header.members, self._stored.lists
+        alone = len(wanted) == 1 and not unwanted
+        if lists is not None and alone and top is not None and top <= MOST:
+            # one more, as the sound itself may be among them
+            near, near_scores = lists.search(wanted[0], entries.rows, members, top + 1)
+            if len(near) > top:
+                return self._of_entries(near, near_scores, left_out)[:top]
         found = combined(lambda query: scores(query, entries.rows, members), wanted, unwanted)
         values = found[files.entry]
         if left_out is not None:
@@ -163,6 +170,21 @@ class SoundIndex:
         order = best(values, len(values) if top is None else top)
         pairs = zip(order.tolist(), values[order].tolist(), strict=True)
         return [self._hit(number, score) for number, score in pairs if number != left_out]
+
+    def _of_entries(
+        self, entries: NDArray[np.int64], values: Values, left_out: int | None
+    ) -> list[Hit]:
+        """The files that have some entries, best first."""
+        order, sorted_entries = self._by_entry
+        ends = np.searchsorted(sorted_entries, entries, side="right")
+        starts = np.searchsorted(sorted_entries, entries, side="left")
+        found = [
+            (-score, int(number))
+            for score, start, end in zip(values.tolist(), starts, ends, strict=True)
+            for number in order[start:end]
+            if number != left_out
+        ]
+        return [self._hit(number, -score) for score, number in sorted(found)]
 
     def _moments(
         self,
@@ -193,6 +215,12 @@ class SoundIndex:
         files = self._stored.files
         seconds = float(self._stored.entries.seconds[files.entry[number]])
         return Hit(self.folder / files.paths[number], score, start, end, seconds)
+
+    @cached_property
+    def _by_entry(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) the files in the order of their entries, and those."""
+        order = np.argsort(self._stored.files.entry, kind="stable")
+        return order, self._stored.files.entry[order]
 
     @cached_property
     def _copies(self) -> dict[int, list[int]]:

@@ -49,6 +49,7 @@ class Pool:
         self._folder, self._origin, self._moments = folder, origin, moments
         self._tables: list[Entries] = []
         self._parts = 0
+        self._system: RetrievalSystem | None = None
         self.known: dict[bytes, tuple[int, int]] = {}
         self.members: tuple[Member, ...] = ()
         if old is not None:
@@ -58,9 +59,15 @@ class Pool:
         self._key = hashlib.sha256(content.encode()).hexdigest()[:16]
         self._take_parts()
 
+    def system(self, device: str) -> RetrievalSystem:
+        """What embeds, loaded once."""
+        if self._system is None:
+            self._system = self._origin.open(device=device)
+        return self._system
+
     def embed(self, files: Mapping[bytes, Path], device: str) -> list[str]:
         """Embeds files, by their SHA-256; returns a line for each that cannot be used."""
-        system = self._origin.open(device=device)
+        system = self.system(device)
         from earwitness.index.embedding import members_of
 
         self.members = members_of(system)

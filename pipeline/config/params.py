@@ -19,6 +19,7 @@ from pipeline.config.evaluation import (
     RerankConfig,
     SystemConfig,
 )
+from pipeline.config.feature_files import FeatureFilesConfig
 from pipeline.config.fields import TEXT, Ref, Seeds
 from pipeline.config.hardware import HardwareConfig
 from pipeline.config.names import check_names
@@ -65,6 +66,9 @@ class Params(CaptionerSections):
     )
     text_encoders: dict[str, TextEncoderConfig] = Field(
         {}, description="frozen; of the twin, and of retrievers without a text tower"
+    )
+    feature_files: FeatureFilesConfig = Field(
+        FeatureFilesConfig(), description="how features lie on the disk"
     )
     sound_towers: dict[str, SoundTowerConfig] = Field(
         {}, description="trained, over a stored log-mel or waveform"

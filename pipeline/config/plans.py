@@ -19,6 +19,7 @@ from pipeline.config.encoders import (
     TextEncoderConfig,
 )
 from pipeline.config.evaluation import DecodingConfig, EvaluationConfig, RerankConfig
+from pipeline.config.feature_files import PlannedStore
 from pipeline.config.fields import Seed, Seeds
 from pipeline.config.hardware import DeviceConfig, HardwareConfig
 from pipeline.config.prefix import TextMemoryConfig
@@ -89,6 +90,7 @@ class ExtractionPlan(ComputingPlan):
     encoder: EncoderConfig
     spec_augment: SpecAugmentConfig | None  # null where the encoder has no augmented views
     weights: str | None  # data/models/encoders/<name>/model.safetensors where trained here
+    store: PlannedStore = "float16"
 
 
 class EmbeddingPlan(ComputingPlan):
@@ -96,6 +98,7 @@ class EmbeddingPlan(ComputingPlan):
 
     dataset: str
     encoder: TextEncoderConfig
+    store: PlannedStore = "float16"
 
 
 class BiEncoderPlan(TrainingPlan):
@@ -130,6 +133,7 @@ class EncodingPlan(ComputingPlan):
     dataset: str
     frames: bool  # its tower's frames too
     seed: Seed | None = None  # of the retriever; null: a space, which is not trained
+    store: PlannedStore = "float16"  # of frames alone
 
 
 class CaptionerPlan(TrainingPlan):

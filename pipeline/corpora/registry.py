@@ -17,8 +17,8 @@ from pipeline.corpora import (
     folder,
     macs,
     soundscapes,
-    webdataset,
     wavcaps,
+    webdataset,
 )
 from pipeline.corpora.manifest import Manifest
 from pipeline.storage.places import one_listing

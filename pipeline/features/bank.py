@@ -1,12 +1,12 @@
 """Features in one flat tensor, of which a training step gathers its batch.
 
-By its size the tensor is on the GPU, else in RAM, else the memory-mapped file itself.
+By its size the tensor is on the GPU, else in RAM, else it is the memory-mapped file itself, or its
+several files. Values of int8 stay int8 there; a batch is made float16 where it goes.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +18,10 @@ from torch import Tensor
 
 from pipeline import ranks
 from pipeline.errors import EarwitnessError
-from pipeline.features.store import MAKE_ANEW, FeatureStore
+from pipeline.features.frames import FilePart
+from pipeline.features.rows import FrameRows, restored_bits
+from pipeline.features.store import FeatureStore
+from pipeline.features.store_parts import MAKE_ANEW
 from pipeline.tensors import Padded
 
 Place = Literal["device", "ram", "mapped"]
@@ -67,16 +70,16 @@ class FeatureBank:
         entries = _entries(store, self.ids)
         # on the CPU, where a batch needs its longest entry without waiting for the GPU
         self.lengths = torch.from_numpy(store.lengths[entries])  # (entries,) int64
-        size = int(self.lengths.sum()) * self.width * 2
+        size = int(self.lengths.sum()) * store.values.frame_bytes
         self.place = choose_place(size, self.device, device_bytes, ram_bytes)
         if self.place == "mapped":
-            self._values = _mapped(store.values)  # (frames, D) float16
+            self._frames = FrameRows(store.values.parts, store.values.per_file)
             self._starts = torch.from_numpy(store.offsets[entries])
         else:
-            self._values = _resident(store, entries)
+            self._frames = _resident(store, entries)
             self._starts = self.lengths.cumsum(0) - self.lengths
         if self.place == "device":
-            self._values = self._values.to(self.device)
+            self._frames.to(self.device)
 
     def __len__(self) -> int:
         """Entries: clips × views."""
@@ -111,11 +114,13 @@ class FeatureBank:
         return self.batch(torch.tensor([clip * self.views + view])).values[0]
 
     def _gather(self, rows: Tensor) -> Tensor:
-        """(rows, D) on the device, as 16-bit integers, which are faster to copy than float16."""
-        bits = self._values.view(torch.int16)
+        """(rows, D) on the device, as the bits of float16."""
         if self.place == "device":
-            return bits.index_select(0, self._moved(rows))
-        return self._moved(bits.index_select(0, rows))
+            values, scales = self._frames.gather(self._moved(rows))
+        else:
+            found, own = self._frames.gather(rows)
+            values, scales = self._moved(found), None if own is None else self._moved(own)
+        return values if scales is None else restored_bits(values, scales)
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return moved(tensor, self.device)
@@ -205,19 +210,18 @@ def _entries(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.int64]:
     return (clips[:, None] * store.views + np.arange(store.views)).reshape(-1)
 
 
-def _resident(store: FeatureStore, entries: NDArray[np.int64]) -> Tensor:
-    """(frames, D) float16: the entries' frames, one after another, in RAM."""
+def _resident(store: FeatureStore, entries: NDArray[np.int64]) -> FrameRows:
+    """The entries' frames, one after another, in RAM."""
     lengths = store.lengths[entries]
     if np.array_equal(entries, np.arange(len(store.lengths))):
-        return torch.from_numpy(np.array(store.values))
+        values, scales = store.values.raw(slice(None))
+        # of a single file it is the file itself so far
+        copy = (
+            np.require(values, requirements=("O", "W")),
+            scales if scales is None else np.array(scales),
+        )
+        return FrameRows([FilePart(*copy)], max(1, len(values)))
     ends = np.cumsum(lengths)
     rows = np.arange(ends[-1] if len(ends) else 0)
     rows += np.repeat(store.offsets[entries] - (ends - lengths), lengths)
-    return torch.from_numpy(np.take(store.values, rows, axis=0))
-
-
-def _mapped(values: NDArray[np.float16]) -> Tensor:
-    """The file's pages as a tensor, which is only read."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(values)
+    return FrameRows([store.values.raw(rows)], max(1, len(rows)))

@@ -69,6 +69,7 @@ def extract(
         weights=weights,
         frame_seconds=encoder.frame_seconds,
         views=settings.views,
+        store=plan.store,
     )
     # the folder's name keeps parts of another plan, other clips or another precision apart
     clips = [[clip.clip_id, clip.path, clip.duration, clip.digest] for clip in manifest.sounding]

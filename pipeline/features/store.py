@@ -5,15 +5,17 @@
 Entry ``clip * views + view`` holds a clip's view, and view 0 is the clean one. For text each
 caption is an entry, named ``<clip_id>#<k>``.
 
+That is format 1. Format 2 is for a file that is cut, whose further frames lie in files beside it
+(store_parts.py), and for one whose ``values`` are int8, with ``scales`` float32 (total frames,).
+
 Readers open with ``'r'`` only: to append through DVC's link would corrupt its cache without notice.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,25 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.feature_files import StoredAs
 from pipeline.config.section import Section
 from pipeline.corpora.manifest import Clip
 from pipeline.errors import EarwitnessError, one_line
+from pipeline.features.file_size import most_bytes
+from pipeline.features.frames import StoredFrames
+from pipeline.features.hdf5 import attribute, block
+from pipeline.features.store_parts import (
+    LIBVER,
+    MAKE_ANEW,
+    FrameWriter,
+    PartFiles,
+    digest_of_parts,
+    read_frames,
+    read_part,
+)
 from pipeline.files import replacing, write_json
 
-MAKE_ANEW = "delete it and run `dvc repro`"
-FORMAT_VERSION = 1
-LIBVER = ("v110", "v110")  # fixed, so that the bytes do not depend on the library's default
+PLAIN, VARIED = 1, 2  # format versions; of VARIED are files that are cut, or int8
 
 
 def caption_id(clip_id: str, number: int) -> str:
@@ -64,6 +77,7 @@ class Header:
     weights: str  # digest
     frame_seconds: float  # between frames; 0 for text
     views: int = 1  # a clip, the clean one included
+    store: StoredAs = "float16"
 
 
 def write_store(
@@ -73,6 +87,7 @@ def write_store(
     lengths: NDArray[np.int64],
     width: int,
     blocks: Iterable[NDArray[np.float16]],
+    file_bytes: int | None = None,
 ) -> Index:
     """Writes a feature file whole or not at all; the same input gives the same bytes.
 
@@ -81,43 +96,56 @@ def write_store(
         lengths: (N * views,) frames of each entry.
         width: D.
         blocks: (n, D) float16 each; concatenated they are all entries in order.
+        file_bytes: of frames in one file, at most; None: see :mod:`pipeline.features.file_size`.
     """
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    encoded = np.array([name.encode() for name in ids])
-    digest = hashlib.sha256(json.dumps([list(ids), header.views, width]).encode())
-    digest.update(offsets.tobytes())
-    with (
-        replacing(path) as temporary,
-        h5py.File(temporary, "w", libver=LIBVER, locking=False) as file,
-    ):
-        file.attrs.update(
-            format_version=FORMAT_VERSION,
-            encoder=header.encoder,
-            settings=json.dumps(header.settings, sort_keys=True),
-            weights=header.weights,
-            frame_seconds=header.frame_seconds,
-            views=header.views,
-        )
-        file.create_dataset("offsets", data=offsets, track_times=False)
-        text = h5py.string_dtype("utf-8", length=max(encoded.dtype.itemsize, 1))
-        file.create_dataset("ids", data=encoded.astype(text), dtype=text, track_times=False)
-        shape = (int(offsets[-1]), width)
-        values = file.create_dataset("values", shape, np.float16, track_times=False)
-        start = 0
-        for block in blocks:
-            values[start : start + len(block)] = block
-            digest.update(block.tobytes())
-            start += len(block)
-        if start != len(values):
-            raise ValueError(f"{path}: {start} frames given, {len(values)} announced")
+    frames, frame_bytes = int(offsets[-1]), width * 2 if header.store == "float16" else width + 4
+    per_file = max(1, (file_bytes or most_bytes()) // max(1, frame_bytes))
+    further = range(1, -(-frames // per_file))
+    about = json.dumps([list(ids), header.views, width]).encode() + offsets.tobytes()
+    with PartFiles(path, further) as parts:
+        with (
+            replacing(path) as temporary,
+            h5py.File(temporary, "w", libver=LIBVER, locking=False) as file,
+        ):
+            plain = not further and header.store == "float16"
+            _write_about(file, header, ids, offsets, PLAIN if plain else VARIED)
+            writer = FrameWriter([file, *parts.files], frames, width, per_file, header.store, about)
+            for block_of_frames in blocks:
+                writer.add(block_of_frames)
+            if writer.written != frames:
+                raise ValueError(f"{path}: {writer.written} frames given, {frames} announced")
+            digest = digest_of_parts(writer.sha256(), per_file)
+            if not plain:
+                file.attrs.update(frames_per_file=per_file, parts=digest)
+            parts.place(digest)
+        parts.remove_others(digest)
     return Index(
-        sha256=digest.hexdigest(),
+        sha256=writer.sha256(),
         width=width,
         frame_seconds=header.frame_seconds,
         entries=len(lengths),
         views=header.views,
         ids=len(ids),
     )
+
+
+def _write_about(
+    file: h5py.File, header: Header, ids: Sequence[str], offsets: NDArray[np.int64], version: int
+) -> None:
+    """All but the frames."""
+    file.attrs.update(
+        format_version=version,
+        encoder=header.encoder,
+        settings=json.dumps(header.settings, sort_keys=True),
+        weights=header.weights,
+        frame_seconds=header.frame_seconds,
+        views=header.views,
+    )
+    file.create_dataset("offsets", data=offsets, track_times=False)
+    encoded = np.array([name.encode() for name in ids])
+    text = h5py.string_dtype("utf-8", length=max(encoded.dtype.itemsize, 1))
+    file.create_dataset("ids", data=encoded.astype(text), dtype=text, track_times=False)
 
 
 @dataclass(frozen=True)
@@ -128,15 +156,15 @@ class FeatureStore:
     header: Header
     ids: tuple[str, ...]  # N
     offsets: NDArray[np.int64]  # (N * views + 1,)
-    values: NDArray[np.float16]  # (total frames, D), memory-mapped, read only
+    values: StoredFrames  # (total frames, D), memory-mapped, read as float16
 
     @staticmethod
     def open(path: Path) -> FeatureStore:
         """Opens and checks ``<dataset>/<encoder>.h5`` or ``<dataset>/<retriever>/frames.h5``.
 
         Raises:
-            EarwitnessError: missing, cut short, of another format, inconsistent, or with data that
-                lie in other files.
+            EarwitnessError: missing, cut short, of another format, inconsistent, with data that
+                lie in other files than its own, or without one of those.
         """
         if not path.is_file():
             raise EarwitnessError(f"{path}: no features; run `dvc repro`")
@@ -148,7 +176,7 @@ class FeatureStore:
     @property
     def width(self) -> int:
         """D."""
-        return int(self.values.shape[1])
+        return self.values.shape[1]
 
     @property
     def views(self) -> int:
@@ -193,70 +221,40 @@ def open_stores(folder: Path, names: Iterable[str]) -> list[FeatureStore]:
 
 def _read(file: h5py.File, path: Path) -> FeatureStore:
     """Everything of an open file, checked; what is wrong is a ValueError."""
-    header = _header(file.attrs)
-    ids = tuple(name.decode() for name in _block(file, "ids", "S", 1, path)[:].tolist())
-    offsets = _block(file, "offsets", np.int64, 1, path)[:]
-    dataset = _block(file, "values", np.float16, 2, path)
+    header, version = _header(file.attrs)
+    ids = tuple(name.decode() for name in block(file, "ids", "S", 1, path)[:].tolist())
+    offsets = block(file, "offsets", np.int64, 1, path)[:]
     if len(offsets) != len(ids) * header.views + 1:
         raise ValueError(f"{len(offsets)} offsets for {len(ids)} ids of {header.views} views")
-    if offsets[0] != 0 or offsets[-1] != len(dataset) or (offsets[1:] < offsets[:-1]).any():
-        raise ValueError("offsets do not rise from 0 to the number of frames")
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError("offsets do not rise from 0")
     if len(set(ids)) < len(ids):
         raise ValueError("an id occurs twice")
-    return FeatureStore(path, header, ids, offsets, _mapped(dataset, path))
+    frames = int(offsets[-1])
+    if version == PLAIN:
+        part = read_part(file, path, frames)
+        if part.scales is not None:
+            raise ValueError("values of format 1 with scales")
+        return FeatureStore(path, header, ids, offsets, StoredFrames([part], max(1, frames)))
+    values = read_frames(file, path, frames)
+    store: StoredAs = "float16" if values.parts[0].scales is None else "int8"
+    return FeatureStore(path, replace(header, store=store), ids, offsets, values)
 
 
-def _header(attributes: h5py.AttributeManager) -> Header:
-    version = _attribute(attributes, "format_version", np.integer)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"format version {version}, not {FORMAT_VERSION}")
+def _header(attributes: h5py.AttributeManager) -> tuple[Header, int]:
+    """The attributes, and the format's version."""
+    version = int(attribute(attributes, "format_version", np.integer))
+    if version not in (PLAIN, VARIED):
+        raise ValueError(f"format version {version}, not {PLAIN} or {VARIED}")
     header = Header(
-        encoder=_attribute(attributes, "encoder", str),
-        settings=json.loads(_attribute(attributes, "settings", str)),
-        weights=_attribute(attributes, "weights", str),
-        frame_seconds=float(_attribute(attributes, "frame_seconds", np.floating)),
-        views=int(_attribute(attributes, "views", np.integer)),
+        encoder=attribute(attributes, "encoder", str),
+        settings=json.loads(attribute(attributes, "settings", str)),
+        weights=attribute(attributes, "weights", str),
+        frame_seconds=float(attribute(attributes, "frame_seconds", np.floating)),
+        views=int(attribute(attributes, "views", np.integer)),
     )
     if not isinstance(header.settings, dict):
         raise ValueError("settings is no mapping")
     if header.views < 1 or not 0 <= header.frame_seconds < np.inf:
         raise ValueError(f"{header.views} views of frames of {header.frame_seconds} s")
-    return header
-
-
-def _attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
-    """One value of a ``kind``; anything else is a ValueError."""
-    value = attributes[name] if attributes.get_id(name).shape == () else None
-    if not isinstance(value, kind):
-        raise ValueError(f"attribute {name} is {type(value).__name__}")
-    return value
-
-
-def _block(file: h5py.File, name: str, dtype: Any, dimensions: int, path: Path) -> h5py.Dataset:
-    """A data set that is one block of this very file; anything else is a ValueError.
-
-    A link, a virtual data set or one with external storage would be read from any file that its
-    writer chose, and one that announces more than the file has would fill the memory with zeros.
-    """
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{name} is a link, which is refused" if link else f"no {name}")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise ValueError(f"{name} is a {type(dataset).__name__.lower()}")
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} lies in other files, which is refused")
-    if dataset.ndim != dimensions or not (dataset.dtype == dtype or dataset.dtype.kind == dtype):
-        raise ValueError(f"{name} is {dataset.dtype} of {dataset.shape}")
-    if dataset.chunks is not None or dataset.nbytes > path.stat().st_size:
-        raise ValueError(f"{name} is not one block within the file")
-    return dataset
-
-
-def _mapped(dataset: h5py.Dataset, path: Path) -> NDArray[np.float16]:
-    if dataset.size == 0:  # nothing is allocated, and nothing can be mapped
-        return np.empty(dataset.shape, np.float16)
-    offset = dataset.id.get_offset()
-    if offset is None or offset + dataset.nbytes > path.stat().st_size:
-        raise ValueError("values go beyond the end of the file")
-    return np.memmap(path, np.float16, "r", offset, dataset.shape)
+    return header, version

@@ -7,6 +7,7 @@ from pipeline.config.plans import EmbeddingPlan, ExtractionPlan, Plan, TaggingPl
 from pipeline.engine.cluster import check_ray
 from pipeline.planning.checks import check_reranking, check_tag_names, check_weights
 from pipeline.planning.context import SOUND, Context, corpus, device, digest
+from pipeline.planning.lookup import stored_as
 from pipeline.tracking.registry import check_tracker
 
 
@@ -63,6 +64,7 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 encoder=encoder,
                 spec_augment=params.spec_augment if encoder.views else None,
                 weights=trained,
+                store=stored_as(params, name),
             )
         captions = manifest.columns.fingerprint("clip_id", "captions")
         for name, text in params.text_encoders.items():
@@ -73,5 +75,6 @@ def extraction_plans(context: Context) -> dict[str, Plan]:
                 hardware=device(params),
                 dataset=dataset,
                 encoder=text,
+                store=stored_as(params, name),
             )
     return plans

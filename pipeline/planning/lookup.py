@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from pipeline.config.captioners import CaptionerConfig, FinetunedConfig
+from pipeline.config.feature_files import StoredAs
 from pipeline.config.params import Params, with_settings
 from pipeline.config.retrievers import (
     AdaptedConfig,
@@ -19,6 +20,11 @@ from pipeline.config.spaces import SpaceConfig
 def text_features(params: Params) -> tuple[str, ...]:
     """Stored features of captions, by name: of text encoders, and of encoded retrievers."""
     return (*params.text_encoders, *(f"{name}/text" for name in params.encoded))
+
+
+def stored_as(params: Params, feature: str) -> StoredAs:
+    """How the values of a stored feature lie in its file."""
+    return "int8" if feature in params.feature_files.int8 else "float16"
 
 
 def has_frames(params: Params, retriever: str) -> bool:

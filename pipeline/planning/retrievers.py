@@ -21,7 +21,13 @@ from pipeline.errors import EarwitnessError
 from pipeline.planning.checks import check_captions
 from pipeline.planning.context import Context, captions, corpus, device
 from pipeline.planning.features import encoder_modules
-from pipeline.planning.lookup import base_retriever, has_frames, retriever_seeds, tower_inputs
+from pipeline.planning.lookup import (
+    base_retriever,
+    has_frames,
+    retriever_seeds,
+    stored_as,
+    tower_inputs,
+)
 from pipeline.planning.seeds import seeded
 
 
@@ -184,4 +190,5 @@ def _encoding_plan(context: Context, name: str, dataset: str) -> EncodingPlan:
         dataset=dataset,
         frames=has_frames(params, name),
         seed=None if name in params.spaces else params.seeds[0],
+        store=stored_as(params, f"{name}/frames"),
     )

@@ -127,6 +127,7 @@ def _write_frames(
         weights=weights,
         frame_seconds=store.header.frame_seconds * tower.reduction,
         views=store.views,
+        store=plan.store,
     )
     kind = engine.kind(retriever.device)
     bank = FeatureBank(store, retriever.device, device_bytes=0, ram_bytes=0)  # mapped: read once
