@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-from torch import nn
 
 from benchmarks import ensemble, scheduled_sampling, scst, translator
 from benchmarks.extraction import decoded, plan_of
@@ -31,8 +31,7 @@ from pipeline.config.encoders import EncoderConfig, HtsatEncoderConfig, PannsEnc
 from pipeline.config.training import TrainingConfig
 from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.device import autocast, compiled
-from pipeline.encoders.htsat import HtsatEncoder
-from pipeline.encoders.panns import PannsEncoder
+from pipeline.encoders.registry import build_sound_encoder
 from pipeline.features.extraction import extract
 from pipeline.features.forward import forward
 from pipeline.features.windows import PassSettings
@@ -70,16 +69,13 @@ def extraction(arguments: argparse.Namespace) -> list[Row]:
     """Whole extraction against the forward passes alone; prints clips a second of both."""
     panns = PannsEncoderConfig(module="panns", model="cnn14", weights="none")
     htsat = HtsatEncoderConfig(module="htsat", weights="none")
-    rows = []
     with TemporaryDirectory() as name:
         manifest = write_clips(Path(name), arguments.clips)
-        for config, network in ((panns, PannsEncoder), (htsat, HtsatEncoder)):
-            rows.append(_extraction(config, network(config), manifest, Path(name)))
-    return rows
+        return [_extraction(config, manifest, Path(name)) for config in (panns, htsat)]
 
 
-def _extraction(config: EncoderConfig, encoder: nn.Module, manifest: Manifest, folder: Path) -> Row:
-    encoder = encoder.eval().requires_grad_(False).to(CUDA)
+def _extraction(config: EncoderConfig, manifest: Manifest, folder: Path) -> Row:
+    encoder = build_sound_encoder(config, None, CUDA)
     settings = PassSettings(config.window_seconds, config.batch_seconds)
     begun = time.perf_counter()
     batches = decoded(manifest, encoder.sample_rate, settings)
@@ -208,7 +204,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "scst": self_critical,
 }
 # captioner → its entry, its sections, (T, D) of each feature, D of the text features
-CAPTIONERS = {
+CAPTIONERS: dict[
+    str, tuple[dict[str, Any], dict[str, Any], tuple[tuple[int, int], ...], int | None]
+] = {
     "edtc": (
         {"architecture": "edtc", "features": ("cnn14", "htsat", "convnext"), "text": "instructor"},
         {"bart": {"pretrained": None}},
