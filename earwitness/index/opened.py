@@ -17,6 +17,7 @@ from earwitness.index.moments import best_moments
 from earwitness.index.scoring import Query, Values, best, combined, scores, window_scores
 from pipeline.errors import EarwitnessError
 from pipeline.files import sha256, shown
+from pipeline.storage.stored import Stored
 
 if TYPE_CHECKING:
     from earwitness.inputs import Sound
@@ -240,14 +241,14 @@ class SoundIndex:
 
     def _number(self, sound: Any) -> int | None:
         """Which of the files a sound is; None: none of them."""
-        if sound is None or isinstance(sound, np.ndarray):
+        if sound is None or isinstance(sound, np.ndarray | Stored):
             return None
         path = Path(sound)
         return self._numbers.get(os.path.relpath(path.parent.resolve() / path.name, self.folder))
 
     def _entry_of(self, sound: Sound) -> int | None:
         """The entry that a file has, by its content."""
-        if isinstance(sound, np.ndarray):
+        if isinstance(sound, np.ndarray | Stored):
             return None
         path = Path(sound)
         try:
