@@ -61,7 +61,7 @@ class Killing(RayEngine):
     def _kill(self) -> None:
         busy = {hand.node for hand in self._pool._hands if hand.items}
         for node in self.others:
-            if node.unique_id in busy:
+            if node.node_id in busy:
                 self.remove(node)
                 self.others.remove(node)
                 self.at = None

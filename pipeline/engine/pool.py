@@ -38,7 +38,7 @@ class _Hand:
     items: dict[Any, _Item] = field(default_factory=dict)  # by the reference of its result
 
 
-class Pool:
+class WorkerPool:
     """Workers that are kept from one run to the next.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.config.hardware import DeviceConfig
 from pipeline.engine.cluster import Cluster, environment
-from pipeline.engine.pool import ITEMS, Pool
+from pipeline.engine.pool import ITEMS, WorkerPool
 from pipeline.engine.steps import Engine, I, O, P, R, Steps
 from pipeline.engine.throughput import Report
 from pipeline.engine.worker import Computing, Worker
@@ -39,7 +39,7 @@ class RayEngine(Engine):
         self._cpus = float(self._threads) if settings.cpus == "auto" else settings.cpus
         room = cluster.check_room(self._cpus, self._gpus)
         self._most = room if settings.workers == "auto" else settings.workers
-        self._pool = Pool(self._new_worker, settings.retries)
+        self._pool = WorkerPool(self._new_worker, settings.retries)
 
     def kind(self, own: torch.device) -> str:
         return "cuda" if self._gpus else "cpu"
