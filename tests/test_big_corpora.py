@@ -76,7 +76,7 @@ def test_columns_are_the_clips_that_they_were_made_of(tmp_path: Path, blind: boo
         for clip in clips
     ]
     lines = (tmp_path / "set.json").read_text(encoding="utf-8").splitlines()
-    assert sum(line.startswith("  [") for line in lines) == 23  # a line a clip
+    assert sum(line.startswith('  ["clip-') for line in lines) == 23  # a line a clip
     with pytest.raises(IndexError):
         manifest.clips[23]
 

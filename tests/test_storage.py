@@ -44,7 +44,7 @@ from pipeline.corpora.manifest import Clip, Manifest
 from pipeline.corpora.registry import CORPORA, prepare
 from pipeline.errors import EarwitnessError
 from pipeline.features.extraction import extract
-from pipeline.features.forward import encode
+from pipeline.features.forward import SoundSteps
 from pipeline.features.windows import DecodedRecording, PassSettings
 from pipeline.outside.digests import Digests
 from pipeline.outside.look import look_at_dataset
@@ -214,8 +214,9 @@ def test_many_are_brought_at_once_however_few_threads_decode(
     ]
     monkeypatch.setattr("pipeline.features.forward.THREADS", 1)
     monkeypatch.setattr(remote, "read", waiting)
-    passes = [*encode([batch], Trunk(), PassSettings(2.0, 4.0), lambda encoded: encoded)]
-    assert sum(len(one.lengths) for one in passes) == 8
+    steps = SoundSteps(Trunk(), PassSettings(2.0, 4.0))
+    with steps.opened():
+        assert len(steps.read(batch).recordings) == 8
 
 
 # connections

@@ -71,7 +71,7 @@ class ClipColumns(NamedTuple):
         number = {each: at for at, each in enumerate(splits)}
         return ClipColumns(
             clip_id=Texts.of(clip_id),
-            split=np.fromiter((number[each] for each in split), np.int64, len(split)),
+            split=np.fromiter(map(number.__getitem__, split), np.int64, len(split)),
             splits=splits,
             path=Texts.of(path),
             duration=np.array(duration, np.float64),

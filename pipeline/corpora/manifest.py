@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -130,11 +132,12 @@ class Manifest:
         Raises:
             EarwitnessError: see :func:`pipeline.files.read_json`; or it is none.
         """
-        found = read_json(path, "run `dvc repro prepare`")
         try:
-            rows = found.pop("clips") if isinstance(found, dict) else None
-            head = TypeAdapter(_Head).validate_python(found)
-            clips = Clips(ClipColumns.of(_fields(head.columns, rows)))
+            with _uncollected():
+                found = read_json(path, "run `dvc repro prepare`")
+                rows = found.pop("clips") if isinstance(found, dict) else None
+                head = TypeAdapter(_Head).validate_python(found)
+                clips = Clips(ClipColumns.of(_fields(head.columns, rows)))
         except ValidationError as error:
             first = error.errors()[0]
             problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -161,6 +164,21 @@ class _Head:
     blind: bool = False
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which looks at all rows again and again: they hold no cycle.
+
+    It takes two thirds of the time to read 100,000 of them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class _NotClipsError(ValueError):
     """Says which value is none of a clip's."""
 
@@ -171,9 +189,9 @@ def _fields(columns: Sequence[str], rows: Any) -> list[Sequence[Any]]:
         raise _NotClipsError(f"columns: not {', '.join(COLUMNS)}")
     if not isinstance(rows, list):
         raise _NotClipsError("clips: no list")
-    for number, row in enumerate(rows):
-        if type(row) is not list or len(row) != len(COLUMNS):
-            raise _NotClipsError(f"clips.{number}: no list of {len(COLUMNS)} values")
+    if not ({*map(type, rows)} <= {list} and {*map(len, rows)} <= {len(COLUMNS)}):
+        fit = (type(row) is list and len(row) == len(COLUMNS) for row in rows)
+        raise _NotClipsError(f"clips.{[*fit].index(False)}: no list of {len(COLUMNS)} values")
     found: list[Sequence[Any]] = [*zip(*rows, strict=True)] or [()] * len(COLUMNS)
     for name, values in zip(COLUMNS, found, strict=True):
         kinds = KINDS.get(name, {str})

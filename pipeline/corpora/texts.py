@@ -25,9 +25,12 @@ class Texts(Sequence[str]):
     @staticmethod
     def of(texts: Iterable[str]) -> Texts:
         """Packs ``texts``."""
-        encoded = [text.encode() for text in texts]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        return Texts(b"".join(encoded), offsets_of(lengths))
+        each = [*texts]
+        joined = "".join(each)
+        content = joined.encode()
+        plain = len(content) == len(joined)  # a byte a letter
+        sizes = map(len, each if plain else map(str.encode, each))
+        return Texts(content, offsets_of(np.fromiter(sizes, np.int64, len(each))))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

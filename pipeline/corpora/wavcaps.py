@@ -20,6 +20,7 @@ from pipeline.corpora.splits import drawn_by_name
 from pipeline.corpora.tables import checked_name
 from pipeline.errors import EarwitnessError
 from pipeline.files import inside, read_json
+from pipeline.storage.places import folder_at
 from pipeline.tables import read_header, read_rows
 
 HINT = "get it from huggingface.co/datasets/cvssp/WavCaps, or correct the dataset's root"
@@ -34,7 +35,7 @@ def prepare(
     Raises:
         EarwitnessError: a table, a blacklist or the sound cannot be used; see also recordings.py.
     """
-    root = base / settings.root
+    root = folder_at(base, settings.root)
     excluded = _excluded(root, settings.exclude or (), f"datasets.{name}.exclude")
     named: list[tuple[str, str, str]] = []  # what decides its split, its path, its caption
     for source in settings.sources:
