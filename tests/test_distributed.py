@@ -224,7 +224,9 @@ def test_a_signal_ends_all(number: int, tmp_path: Path) -> None:
     if number == signal.SIGKILL:  # as every stage does
         waits = f"from pipeline.parents import end_with_parent; end_with_parent(); {waits}"
     starts = (
-        "import os, pipeline.launching\n"
+        "import os, signal, pipeline.launching\n"
+        # a job in a shell's background has Ctrl-C switched off
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"pipeline.launching.run_ranks({ending(waits, waits)!r}, 2, os.environ)"
     )
     parent = subprocess.Popen([sys.executable, "-c", starts], env=ENVIRONMENT, stderr=-1, text=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,17 @@ def the_job(place: Path, **changes: Any) -> WholeJob:
 
 
 def worker_of(root: Path, deadline: float) -> psutil.Process:
-    """Ray's process whose training has a checkpoint."""
+    """Ray's process whose training has a checkpoint; never one of somebody else's trainings."""
+    checkpoints = (root / "data/checkpoints").resolve()
     while time.monotonic() < deadline:
-        if [*root.glob("data/checkpoints/*/state.safetensors")]:
+        if [*checkpoints.glob("*/state.safetensors")]:
             for process in psutil.process_iter():
-                if "stages.train_captioner" in process.cmdline():
-                    parent = process.parent()
-                    assert parent is not None
-                    return parent
+                with suppress(psutil.Error, OSError):  # it has ended, or is another user's
+                    linked = Path(process.cwd()) / "data/checkpoints"
+                    if linked.is_symlink() and linked.resolve() == checkpoints:
+                        parent = process.parent()
+                        assert parent is not None and parent.cmdline()[0].startswith("ray::")
+                        return parent
         time.sleep(0.02)
     raise AssertionError("no checkpoint")
 
