@@ -34,7 +34,8 @@ LATER = 60_000_000_000  # ns: files that the test has just made are old by then
 # fields whose text is a word, a name or a sentence and never a path
 PLAIN = {
     *("InstructorEncoderConfig.instruction", "SentenceEncoderConfig.prompt"),
-    *("EvaluationConfig.split", "HardwareConfig.device", "TagSpaceConfig.templates"),
+    *("EvaluationConfig.split", "HardwareConfig.device", "RayConfig.address"),
+    "TagSpaceConfig.templates",
     # a file in the folder of the weights, which is watched, and names of tensors
     *(f"OnnxEncoderConfig.{n}" for n in ("file", "input", "frames", "embedding", "probabilities")),
 }
