@@ -6,6 +6,7 @@ import json
 import re
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -54,13 +55,16 @@ def test_two_experiments_at_once_are_both_right(
     project.dvc("repro", "extract")  # what both read
     project.commit("features")
     project.dvc("exp", "run", "--queue", "-S", f"seq2seq.width={','.join(map(str, WIDTHS))}")
-    project.dvc("queue", "start", "-j", "2")
+    # its output is the workers', so that the command seems to last until they have ended
+    queue = Thread(target=project.dvc, args=("queue", "start", "-j", "2"))
+    queue.start()
     at_once, states = 0, [""]
     deadline = time.monotonic() + 600
     while {*states} != {"Success"} and time.monotonic() < deadline:
         time.sleep(0.5)
         states = re.findall(r"(Queued|Running|Success|Failed)", project.dvc("queue", "status"))
         at_once = max(at_once, states.count("Running"))
+    queue.join()
     assert states == ["Success"] * 2
     assert at_once == 2
     (_, *shown) = json.loads(project.dvc("exp", "show", "--json"))
