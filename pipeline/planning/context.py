@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,30 @@ MODELS = "data/models"
 SOUND = ("clip_id", "path", "duration", "digest")  # what features of a clip depend on
 
 
+class Manifests(Mapping[str, Manifest]):
+    """By dataset, as ``prepare`` wrote them; each is read when it is first asked for.
+
+    Most phases read few of them, and some none: a large one takes seconds.
+    """
+
+    def __init__(self, root: Path, datasets: Iterable[str]) -> None:
+        self._root, self._datasets = root, tuple(datasets)
+        self._read: dict[str, Manifest] = {}
+
+    def __getitem__(self, dataset: str) -> Manifest:
+        if dataset not in self._datasets:
+            raise KeyError(dataset)
+        if dataset not in self._read:
+            self._read[dataset] = Manifest.load(self._root / corpus(dataset))
+        return self._read[dataset]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._datasets)
+
+    def __len__(self) -> int:
+        return len(self._datasets)
+
+
 @dataclass(frozen=True)
 class Context:
     """The parameters, and what is made so far."""
@@ -54,8 +78,7 @@ class Context:
         Args:
             looked: where ``stages/look.py`` remembers the digests of weights.
         """
-        manifests = {name: Manifest.load(root / corpus(name)) for name in params.datasets}
-        return cls(params, manifests, code_root, root, Digests(looked))
+        return cls(params, Manifests(root, params.datasets), code_root, root, Digests(looked))
 
     def code(self, stage: str, modules: Iterable[str] = ()) -> dict[str, str]:
         """Digests of what a stage runs.
