@@ -82,7 +82,11 @@ def test_after_a_failure_no_more_are_begun_and_what_runs_goes_on(workplace: Work
 def test_left_before_its_end_nothing_goes_on(workplace: Workplace) -> None:
     file = workplace.tree / "dvc.yaml"
     stages = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"]
-    code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
+    # a job in a shell's background has Ctrl-C switched off
+    code = (
+        "import os, signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "print(os.getpid(), flush=True); time.sleep(99)"
+    )
     stages["a"]["cmd"] = stages["b"]["cmd"] = f"exec {sys.executable} -c '{code}'"
     write(workplace, stages)
     running = repro(workplace, works("a", "b"), 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ import soundfile
 from onnx_models import tagger
 from project import Project
 
-from pipeline.config.datasets import DatasetConfig
+from pipeline.config.datasets import WAVCAPS_TABLES, DatasetConfig
 from pipeline.corpora.manifest import Manifest
 from pipeline.files import sha256
 
@@ -30,6 +31,11 @@ PARAMS: dict[str, Any] = {
         "caps": {"layout": "audiocaps", "root": "../caps"},
         "scenes": {"layout": "macs", "root": "../scenes"},
         "words": {"layout": "captions", "root": "../words", "development": "train.csv"},
+        "wavcaps": {
+            **{"layout": "wavcaps", "root": "../wavcaps", "sources": "SoundBible", "exclude": None},
+            "validation_share": 0.5,
+        },
+        "shards": {"layout": "webdataset", "root": "../shards/{0..1}.tar"},
         "kinds": {"layout": "descriptions", "root": "../kinds", "table": "kinds.csv"},
         "blind": {
             **{"layout": "blind", "root": "../blind", "table": "set.csv", "queries": "asked.csv"},
@@ -82,6 +88,13 @@ def make_data(base: Path) -> None:
     table(base / "words" / "train.csv", [["file_name", "caption"], ["a.wav", "a dog"]])
     rows = [["label", "caption_1", "caption_2"], ["Dog", "a dog barks", "a dog barks at a car"]]
     table(base / "kinds" / "kinds.csv", rows)
+    for number in range(8):
+        sound(base / "wavcaps" / "SoundBible" / f"{number}.flac", number)
+    (base / "wavcaps" / "json_files" / "SoundBible").mkdir(parents=True)
+    bible = [{"id": f"{n}", "caption": "a dog barks", "duration": 0.1} for n in range(8)]
+    (base / "wavcaps" / WAVCAPS_TABLES["SoundBible"]).write_text(json.dumps({"data": bible}))
+    for number in range(2):
+        shard(base / "shards" / f"{number}.tar", number, "a dog barks")
     for name in ("one", "two"):
         sound(base / "blind" / "sound" / f"{name}.wav", len(name))
     table(base / "blind" / "set.csv", [["file_name"], ["one.wav"]])
@@ -89,6 +102,18 @@ def make_data(base: Path) -> None:
     (base / "bart").mkdir()
     (base / "bart" / "model.safetensors").write_bytes(b"old")
     (base / "vectors.txt").write_text("2 2\na 1 0\ndog 0 1\n")
+
+
+def shard(path: Path, number: int, caption: str) -> None:
+    """A tar of three clips."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key in (f"{number}{letter}" for letter in "abc"):
+            sound(path.parent / f"{key}.wav", number)
+            (path.parent / f"{key}.txt").write_text(caption)
+            for suffix in (".wav", ".txt"):
+                tar.add(path.parent / f"{key}{suffix}", f"{key}{suffix}")
+                (path.parent / f"{key}{suffix}").unlink()
 
 
 def put(path: Path, old: str, new: str) -> None:
@@ -148,6 +173,8 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     put(base / "words" / "train.csv", "a dog", "a cow")
     put(base / "kinds" / "kinds.csv", "a dog barks,", "a dog howls,")
     put(base / "own" / "captions.csv", "5.wav,a dog", "5.wav,a cow")
+    put(base / "wavcaps" / WAVCAPS_TABLES["SoundBible"], "a dog", "a cow")
+    shard(base / "shards" / "1.tar", 1, "a cow barks")
     put(base / "blind" / "set.csv", "one.wav", "two.wav")
     put(base / "blind" / "asked.csv", "a dog", "a cow")
     found = project.earwitness("why", "prepare@mine")
@@ -158,12 +185,16 @@ def test_edited_tables_are_read_again(project: Project, base: Path) -> None:
     shown = project.dvc("repro", "prepare")
     assert "dataset mine: clotho_captions_validation.csv changed\n" in shown
     assert project.stages(shown) == {
-        *("prepare@mine", "prepare@words", "prepare@kinds", "prepare@own", "prepare@blind")
+        *("prepare@mine", "prepare@words", "prepare@kinds", "prepare@own", "prepare@blind"),
+        *("prepare@wavcaps", "prepare@shards"),
     }
     assert clips(project, "mine")["validation"].captions == ("a cow in the validation",)
     assert clips(project, "words")["a"].captions == ("a cow",)
     assert "a dog howls" in {c for clip in clips(project, "kinds").values() for c in clip.captions}
     assert clips(project, "own")["5"].captions == ("a cow",)
+    assert {clip.captions for clip in clips(project, "wavcaps").values()} == {("a cow barks",)}
+    found_in = {clip.captions for clip in clips(project, "shards").values()}
+    assert found_in == {("a dog barks",), ("a cow barks",)}
     sounds = {Path(clip.path).name for clip in clips(project, "blind").values() if clip.path}
     assert sounds == {"two.wav"}
     assert ("a cow barks",) in {clip.captions for clip in clips(project, "blind").values()}

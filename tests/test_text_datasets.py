@@ -130,8 +130,9 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, source: str)
 
 
 def test_public_captions_are_all_splits_of_clotho_and_audiocaps() -> None:
-    tables = caption_tables(["clotho", "audiocaps"])
-    assert list(tables) == [name for each in CAPTION_TABLES.values() for name in each.values()]
+    sources = ["clotho", "audiocaps"]
+    tables = caption_tables(sources)
+    assert list(tables) == [name for each in sources for name in CAPTION_TABLES[each].values()]
     published = {remote.name: remote.md5 for files in CLOTHO.values() for remote in files.tables}
     assert [*CAPTION_TABLES["clotho"].values()] == [*published][::2]
     for name, table in tables.items():

@@ -30,7 +30,7 @@ ZERO = {  # where 0 may stand, and what it means there
     "off": "views time_masks channel_masks frequency_masks warmup_epochs warmup_steps "
     "weight_decay gradient_clip average_epochs no_repeat_ngram shared cider_d bleu_4 sbert "
     "repetition bad_ending label_smoothing dropout feature_dropout encoder_dropout "
-    "fluency_penalty resamples attention_clips audio_megabytes",
+    "fluency_penalty resamples attention_clips audio_megabytes RayConfig.gpus RayConfig.retries",
     "none of them: the next reads what was before": "FuserConfig.layers BartConfig.encoder_layers "
     "RlssrConfig.encoder_layers",
     "a mask of no width": "time_width channel_width frequency_width",
