@@ -115,7 +115,8 @@ def test_all_that_prepare_opens_is_watched(name: str, tmp_path: Path) -> None:
     make_data(tmp_path)
     (tmp_path / "base").mkdir()
     settings = parse_params({**PARAMS, "datasets": {name: DATASETS[name]}}).datasets[name]
-    root = tmp_path / Path(getattr(settings, "root", "../nothing")).name
+    given = Path(getattr(settings, "root", "../nothing"))
+    root = tmp_path / (given.parent if given.suffix == ".tar" else given).name  # or its shards'
     for more in ("more", "yet more"):
         table(tmp_path / "my data" / f"{more}.csv", [["file_name", "caption"], ["a.wav", more]])
     if settings.layout == "clotho":
