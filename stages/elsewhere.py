@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.config.engine import RayConfig
 from pipeline.config.plans import TrainingPlan
-from pipeline.errors import EarwitnessError
 from pipeline.files import replacing_folder
 from stages import paths
 from stages.engine import asked_cluster
@@ -46,7 +44,7 @@ def trained_elsewhere(plan: TrainingPlan, path: Path, output: Path) -> bool:
     )
     print(f"{plan.name}: to be trained on the cluster {settings.address}", flush=True)
     with connected(settings) as cluster:
-        gpus = _gpus(plan, settings, cluster.has_gpus())
+        gpus = cluster.gpus_for(plan.hardware.device)
         cpus = float(threads) if settings.cpus == "auto" else settings.cpus
         made = run_there(cluster, job, cpus, gpus)
     with replacing_folder(output) as folder:
@@ -64,15 +62,3 @@ def _threads(plan: TrainingPlan) -> int:
     import torch
 
     return int(torch.get_num_threads())
-
-
-def _gpus(plan: TrainingPlan, settings: RayConfig, there: bool) -> float:
-    """That a training reserves."""
-    kind = plan.hardware.device.partition(":")[0]
-    if kind == "cpu" or (settings.gpus == 0 and kind == "auto"):
-        return 0.0
-    if settings.gpus == 0:
-        raise EarwitnessError("ray.gpus: 0, and hardware.device is cuda; change one")
-    if settings.gpus == "auto":
-        return 1.0 if there or kind == "cuda" else 0.0
-    return settings.gpus

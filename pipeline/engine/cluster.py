@@ -124,9 +124,30 @@ class Cluster:
             )
         return found
 
-    def has_gpus(self) -> bool:
-        """Whether any node has."""
-        return any(node["Resources"].get("GPU", 0) > 0 for node in alive_nodes())
+    def gpus_for(self, device: str) -> float:
+        """Of a worker, or of a training.
+
+        Args:
+            device: ``hardware.device`` of the job.
+
+        Raises:
+            EarwitnessError: a cluster has no such device, or ``ray.gpus`` says otherwise.
+        """
+        asked, kind = self.settings.gpus, device.partition(":")[0]
+        if kind not in ("auto", "cpu", "cuda"):
+            raise EarwitnessError(f"hardware.device {device}: a cluster has cpu and cuda; use auto")
+        if kind == "cpu":
+            return 0.0
+        if asked == "auto":
+            return 1.0 if kind == "cuda" or _has_gpus() else 0.0
+        if kind == "cuda" and not asked:
+            raise EarwitnessError("ray.gpus: 0, and hardware.device is cuda; change one")
+        return asked
+
+
+def _has_gpus() -> bool:
+    """Whether any node has."""
+    return any(node["Resources"].get("GPU", 0) > 0 for node in alive_nodes())
 
 
 def check_ray() -> None:

@@ -16,7 +16,6 @@ from pipeline.engine.pool import ITEMS, WorkerPool
 from pipeline.engine.steps import Engine, I, O, P, R, Steps
 from pipeline.engine.throughput import Report
 from pipeline.engine.worker import Computing, Worker
-from pipeline.errors import EarwitnessError
 
 
 class RayEngine(Engine):
@@ -35,7 +34,7 @@ class RayEngine(Engine):
         settings = cluster.settings
         own = torch.get_num_threads()
         self._threads = own if hardware.threads == "auto" else hardware.threads
-        self._gpus = _gpus(hardware.device, cluster)
+        self._gpus = cluster.gpus_for(hardware.device)
         self._cpus = float(self._threads) if settings.cpus == "auto" else settings.cpus
         room = cluster.check_room(self._cpus, self._gpus)
         self._most = room if settings.workers == "auto" else settings.workers
@@ -90,18 +89,3 @@ def ray_engine(cluster: Cluster, hardware: DeviceConfig) -> Iterator[RayEngine]:
         yield engine
     finally:
         engine.close()
-
-
-def _gpus(device: str, cluster: Cluster) -> float:
-    """Of each worker."""
-    asked = cluster.settings.gpus
-    kind = device.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        raise EarwitnessError(f"hardware.device {device}: a cluster has cpu and cuda; use auto")
-    if kind == "cpu":
-        return 0.0
-    if asked == "auto":
-        return 1.0 if kind == "cuda" or cluster.has_gpus() else 0.0
-    if kind == "cuda" and not asked:
-        raise EarwitnessError("ray.gpus: 0, and hardware.device is cuda; change one")
-    return asked
