@@ -24,7 +24,7 @@ repro: $(STAMP)
 	@$(BIN)/python -m earwitness.first_run
 	$(BIN)/python -m earwitness doctor --repair
 	$(BIN)/python -m pipeline.metrics.spice_install data/tools/spice
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m earwitness repro
 	@$(BIN)/python -m earwitness summary
 
 test: $(STAMP) spice

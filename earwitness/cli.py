@@ -19,6 +19,7 @@ from earwitness.commands.export import export
 from earwitness.commands.graph import graph
 from earwitness.commands.index import index
 from earwitness.commands.recipe import recipe
+from earwitness.commands.repro import repro
 from earwitness.commands.score import score
 from earwitness.commands.search import search
 from earwitness.commands.serve import serve
@@ -79,7 +80,7 @@ def earwitness(
 
 PANELS = {  # in the order of the help
     "Your recordings": (caption, index, search, serve),
-    "Experiments, beside `dvc repro`": (summary, compare, table, recipe, score, graph, why),
+    "Experiments, beside `dvc repro`": (repro, summary, compare, table, recipe, score, graph, why),
     "Share what you trained": (export,),
     "This machine": (doctor,),
 }

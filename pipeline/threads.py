@@ -46,6 +46,16 @@ def limit(threads: int | Literal["auto"]) -> None:
         sys.modules["torch"].set_num_threads(_given)
 
 
+def one_thread() -> None:
+    """``auto`` is one from now on, for work that is too small to be divided.
+
+    Only where jobs divide the cores (:func:`meet`): who gave this one a number of threads, as by
+    ``OMP_NUM_THREADS``, knows why.
+    """
+    if _meeting is not None and _meeting[1] is not None:
+        limit(1)
+
+
 def _part() -> int | None:
     """Of the cores, for this job; None: all, as it is alone or was given its threads."""
     if _meeting is None:

@@ -90,6 +90,24 @@ def test_threads_are_the_plans_before_anything_is_built(tmp_path: Path) -> None:
     assert left.seen == {(2, True)}
 
 
+def test_a_small_model_takes_one_thread_where_nobody_said_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(at_least: int | None, **hardware: Any) -> set[tuple[int, bool]]:
+        monkeypatch.setattr("pipeline.threads._meeting", (tmp_path / "meeting", at_least))
+        torch.set_num_threads(2)
+        job = Job(tmp_path)
+        job.run(device="cpu", **hardware)
+        return job.seen
+
+    monkeypatch.setattr("pipeline.threads._given", "auto")
+    assert seen(1) == {(2, True), (1, True)}  # while it is built, and while it is trained
+    assert seen(1, threads=3) == {(3, True)}
+    assert seen(None) == {(2, True)}  # OMP_NUM_THREADS=2, say
+    monkeypatch.setattr("pipeline.training.jobs.SMALL", 1)
+    assert seen(1) == {(2, True)}
+
+
 def test_the_built_model_depends_on_the_plans_seed(tmp_path: Path) -> None:
     first, again, other = (Job(tmp_path).run(seed) for seed in (1, 1, 2))
     assert first == again != other

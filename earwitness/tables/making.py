@@ -22,13 +22,13 @@ from earwitness.tables.results import (
 )
 from earwitness.tables.running import (
     done_trainings,
-    duration,
     last_seconds,
     run_experiment,
     times_of,
     trainings,
 )
 from earwitness.tables.workplace import FOLDER, CodeRevision, Workplace, revision_of
+from earwitness.terminal import duration
 from pipeline.times import StageTime, processor
 
 Stale = Literal["rerun", "ok"]

@@ -7,26 +7,25 @@ each job that has ended, and a training its checkpoint.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from earwitness.jobs.lanes import HAS, RUNS, dvc_environment
+from earwitness.jobs.repro import repro
 from earwitness.repair import repaired, running_dvc
 from earwitness.tables.resolving import TableRun
-from earwitness.tables.side_by_side import Work, dvc_environment, repro
 from earwitness.tables.workplace import CodeRevision, Workplace
+from earwitness.terminal import duration
 from pipeline.errors import EarwitnessError
 from pipeline.lock import exclusive
 from pipeline.times import StageTime, read_times, time_of
 
-RUNS = re.compile(r"Running stage '(.+)':")
-HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
 TRAINED = {  # stage → the section of what it trains; its plans lie in a folder of that name
     "train_retriever": "retrievers",
     "adapt": "adapted",
@@ -63,10 +62,7 @@ def run_experiment(
                 say(line)
         with workplace.log.open("w", encoding="utf-8") as log:
             watched = _Watched(workplace, run, log, say)
-            for before, each in waves(run) if jobs > 1 else ():
-                watched.work([Work("", before)])
-                watched.work([Work(job, ("--single-item", job)) for job in each], jobs)
-            watched.work([Work("", tuple(run.targets))])
+            watched.follow(jobs)
         _save(workplace, run.targets, experiment, say)
 
 
@@ -76,17 +72,21 @@ class _Watched:
     def __init__(self, workplace: Workplace, run: TableRun, log: TextIO, say: Say) -> None:
         self._workplace, self._run, self._log, self._say = workplace, run, log, say
         self._waiting = trainings(run)
+        self._trained = frozenset(self._waiting)
 
-    def work(self, works: Sequence[Work], at_once: int = 1) -> None:
-        """Follows what runs to its end.
+    def follow(self, jobs: int) -> None:
+        """Runs it to its end, ``jobs`` at once.
 
         Raises:
             EarwitnessError: one failed; the others that ran have ended too.
         """
+        place, run = self._workplace, self._run
         failures = []
         lines = defaultdict[str, deque[str]](partial(deque, maxlen=KEPT))
         began: dict[str, float] = {}
-        for name, line, code in repro(self._workplace, works, at_once):
+        spread = run.params.hardware.processes == 1
+        for said in repro(place.tree, run.targets, jobs, root=place.root, spread=spread):
+            name, line, code = said.name, said.line, said.code
             if code is None:
                 self._log.write(f"[{name}] {line}\n" if name else f"{line}\n")
                 self._log.flush()
@@ -95,10 +95,10 @@ class _Watched:
                     began[name] = time.monotonic()
                     self._say(news)
             elif code:
-                failures.append(_failure(self._run, lines[name], self._workplace.log, code))
-                if name and len(works) > 1:
+                failures.append(_failure(run, lines[name], place.log, code))
+                if name:
                     self._say(f"{name} failed; no more are begun, and what runs goes on to its end")
-            elif name in began and name:
+            elif name in began and name in self._trained:
                 self._say(f"{name} is done, after {duration(time.monotonic() - began[name])}")
         if failures:
             raise EarwitnessError(failures[0])
@@ -128,21 +128,6 @@ def trainings(run: TableRun) -> dict[str, Training]:
                 plan = f"{section}/{name}/{seed}.json"
                 found[f"{stage}@{name}-{seed}"] = Training(name, seed, plan, rows)
     return found
-
-
-def waves(run: TableRun) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Trainings that need not wait for each other, and what DVC must bring up to date before."""
-    found = trainings(run)
-    before = {
-        "train_retriever": ["plan@retrievers"],
-        "adapt": [f"plan_adapt@{name}" for name in run.params.adapted],
-        "train_captioner": ["plan@captioners"],
-        "finetune": [f"plan_finetune@{name}" for name in run.params.finetuned],
-    }
-    for stage in TRAINED:
-        jobs = [job for job in found if job.startswith(f"{stage}@")]
-        if len(jobs) > 1:
-            yield tuple(before[stage]), jobs
 
 
 def members(run: TableRun, row: str) -> list[str]:
@@ -233,10 +218,3 @@ def _plans(workplace: Workplace, run: TableRun, row: str) -> Iterator[Path]:
     for training in trainings(run).values():
         if row in training.rows:
             yield workplace.plans / training.plan
-
-
-def duration(seconds: float) -> str:
-    """``0:42``, ``12:05``, ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

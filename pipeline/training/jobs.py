@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline import collectives, ranks
 from pipeline.config.hardware import HardwareConfig
@@ -19,12 +20,16 @@ from pipeline.device import deterministic, set_up
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing_folder
 from pipeline.lock import exclusive
+from pipeline.threads import one_thread
 from pipeline.tracking.registry import Tracking
 from pipeline.tracking.run import RunName
 from pipeline.training.checkpoints import Checkpoints, Progress
 from pipeline.training.loop import Task, fit, untracked
 
 Save = Callable[[Path, Progress], None]  # into an empty folder
+# weights; the steps of a smaller model are too short to be divided: two threads take longer than
+# one for the default's captioners, and gain a fifth for its CNNs (docs/sweeps.md)
+SMALL = 5_000_000
 
 
 def run_job(
@@ -41,7 +46,8 @@ def run_job(
     """Trains what ``prepare`` builds, and saves it.
 
     If it is killed and called again, it continues from the last checkpoint. On a CPU with the same
-    number of threads it ends with the same bytes.
+    number of threads it ends with the same bytes; of ``auto``, a model of fewer than SMALL weights
+    takes one.
 
     Of several ranks (pipeline/ranks.py) the first holds the locks, and writes. Checkpoints do not
     depend on their number, so a training may go on with another.
@@ -78,6 +84,8 @@ def run_job(
         ranks.wait()  # the first has the locks now, or has said why not
         torch.manual_seed(plan.seed)
         task, save = prepare(device)
+        if plan.hardware.threads == "auto" and device.type == "cpu" and _is_small(task.model):
+            one_thread()
         track = untracked
         if tracking is not None and first:
             run = RunName(kind, plan.name, plan.seed, digest)
@@ -94,6 +102,10 @@ def _set_up(hardware: HardwareConfig) -> torch.device:
     """The device of this process, which keeps to its threads."""
     own = collectives.own()
     return set_up(own.device if own else hardware.device, ranks.threads(hardware.threads))
+
+
+def _is_small(model: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL
 
 
 def _settings(plan: TrainingPlan) -> dict[str, Any]:
