@@ -28,7 +28,9 @@ AFTER_CAPTION = {"decode@soundscapes-edtc"} | AFTER_DECODE
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("pipeline"), TINY, forked=True)
-    ran = project.run("repro")
+    done = project.earwitness("repro")  # two jobs at a time
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    ran = project.stages(done.stdout)
     assert {"train_captioner@edtc-1", "train_captioner@plain-1", "extract@soundscapes-panns"} <= ran
     assert {
         "train_retriever@cnn10-minilm-1",

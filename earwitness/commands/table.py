@@ -52,7 +52,7 @@ def table(
         StaleRows, typer.Option(help="rows whose settings or code changed since: rerun, or ok")
     ] = StaleRows.rerun,
     jobs: Annotated[
-        int, typer.Option(min=1, max=4096, help="trainings that run side by side, where they can")
+        int, typer.Option(min=1, max=4096, help="that run side by side, where they can")
     ] = 1,
     metrics: Annotated[
         str, typer.Option(metavar="cider_d,spider", help="the columns; if not given the paper's")

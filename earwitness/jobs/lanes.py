@@ -142,7 +142,9 @@ def dvc_environment(root: Path) -> dict[str, str]:
     """Of DVC and its stages: this Python, the workplace's code, the original's untracked files."""
     given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     given |= {"DVC_ROOT": str(root), "PYTHONUNBUFFERED": "1"}
-    given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
+    own, path = str(Path(sys.executable).parent), given.get("PATH", "")
+    if own not in path.split(os.pathsep):  # where it is, the path's order is what DVC itself has
+        given["PATH"] = os.pathsep.join([own, path])
     return given
 
 
