@@ -26,9 +26,10 @@ from pipeline.parents import end_with_parent
 RUNS = re.compile(r"Running stage '(.+)':")
 HAS = re.compile(r"Stage '(.+)' (?:didn't change, skipping|is cached - skipping run)")
 PATIENCE = 10  # seconds that an interrupted DVC has to end
-WIDTH = 80  # columns of the terminal that a job is shown; a bar fits its own status line
+WIDTH = 46  # columns of the terminal that a job is shown: a bar stands beside the job's name
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, and moves of the cursor
 LINES = re.compile(r"\r?\n|\r")
+BAR = "%|"  # what tqdm leaves when it ends is no line of the job's
 
 
 class Said(NamedTuple):
@@ -168,7 +169,7 @@ def _terminal() -> tuple[int, int]:
 
 
 def _lines(output: int) -> Iterator[tuple[str, bool]]:
-    """Each line, and whether it is of a bar: ended by a return, so that the next overwrites it."""
+    """Each line, and whether it is of a bar: the next overwrites it."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     rest = ""
     for chunk in _chunks(output):
@@ -177,7 +178,8 @@ def _lines(output: int) -> Iterator[tuple[str, bool]]:
         for end in LINES.finditer(rest):
             if end[0] == "\r" and end.end() == len(rest):
                 break  # a newline may follow
-            yield CONTROL.sub("", rest[start : end.start()]), end[0] == "\r"
+            line = CONTROL.sub("", rest[start : end.start()])
+            yield line, end[0] == "\r" or BAR in line
             start = end.end()
         rest = rest[start:]
     if rest := CONTROL.sub("", rest).rstrip("\r"):

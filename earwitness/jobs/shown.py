@@ -119,7 +119,7 @@ class _Live:
     def passing(self, name: str, text: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task("", total=None)
-        where = text if text.startswith(name) else f"{name}  {text.strip()}"
+        where = name if name == text or len(text.strip()) < 3 else f"{name}  {text.strip()}"
         self._progress.update(self._tasks[name], description=where)  # type: ignore[arg-type]
 
     def ended(self, name: str) -> None:
