@@ -335,7 +335,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     import huggingface_hub
     from huggingface_hub import constants, snapshot_download
 
-    from pipeline.encoders import answers
+    from pipeline import answers
 
     def asked(*arguments: Any, local_files_only: bool = False, **settings: Any) -> str:
         assert local_files_only, "no network"
