@@ -7,11 +7,14 @@ import glob
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import EarwitnessError
+
+TRIES, PAUSE = 3, 0.02  # seconds: who removes what killed holders left holds a lock for a moment
 
 
 @contextmanager
@@ -39,14 +42,19 @@ def exclusive(path: Path, wait: bool = False, what: str = "") -> Iterator[None]:
         os.close(handle)
 
 
-def one_writer(folder: Path, job: str, output: Path) -> AbstractContextManager[None]:
+@contextmanager
+def one_writer(folder: Path, job: str, output: Path) -> Iterator[None]:
     """Holds a lock in ``folder`` for the length of the block: one writer of ``output`` at a time.
 
     Raises:
         EarwitnessError: another process of this job writes there.
     """
+    for left in folder.glob(f"{glob.escape(job)}-to-*.lock"):
+        with suppress(EarwitnessError), exclusive(left):
+            pass  # and it is removed: its holder was killed, and wrote elsewhere
     where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
-    return exclusive(folder / f"{job}-to-{where}.lock")
+    with exclusive(folder / f"{job}-to-{where}.lock"):
+        yield
 
 
 def is_awaited(path: Path) -> bool:
@@ -62,8 +70,10 @@ def is_awaited(path: Path) -> bool:
 
 
 def _acquire(path: Path, wait: bool, what: str) -> int:
-    if (handle := _taken(path, block=False)) is not None:
-        return handle
+    for _ in range(TRIES):
+        if (handle := _taken(path, block=False)) is not None:
+            return handle
+        time.sleep(PAUSE)
     if not wait:
         raise EarwitnessError(
             f"{path}: this job is running already (process {_holder(path)}); "
