@@ -38,7 +38,7 @@ def make_project(root: Path, params: dict[str, Any]) -> None:
 
 
 def run_stages(root: Path, last: str = "") -> None:
-    """All of them, as ``dvc repro`` would in a fresh clone; or until the first of stage ``last``."""
+    """All, as ``dvc repro`` would in a fresh clone; or until the first of the stage ``last``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with Repo(str(root)) as repository:
