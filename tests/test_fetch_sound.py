@@ -15,6 +15,8 @@ import pytest
 import soundfile
 
 from earwitness.dataset_downloads import dataset_downloads
+from earwitness.own import given
+from earwitness.recipes import compose
 from pipeline.config.datasets import BlindDatasetConfig, MacsDatasetConfig
 from pipeline.corpora import fetch_macs as macs_module
 from pipeline.corpora.archives import unpack, unpack_files
@@ -24,6 +26,7 @@ from pipeline.corpora.registry import prepare
 from pipeline.errors import EarwitnessError
 from pipeline.remote_zip import zip_names
 from stages import look, paths
+from tests.conftest import REPOSITORY
 from tests.test_fetch import Server, md5, serving
 
 RATE = 16000
@@ -306,6 +309,19 @@ def test_what_will_be_fetched_is_said_with_its_size(
     done.mkdir(parents=True)  # one archive is unpacked: so much less
     less = next(dataset_downloads(tmp_path, datasets))
     assert less.megabytes == pytest.approx(sum(each.size for each in SOUND[1:]) / 1e6)
+
+
+def test_a_folder_that_is_given_gets_no_sound_and_the_captions_that_it_lacks(
+    tmp_path: Path,
+) -> None:
+    own = given(str(tmp_path), [], None, [], REPOSITORY)
+    found = {}
+    for paper, dataset in (("edtc", "clotho"), ("wsac-text", "public-captions")):
+        recipe = compose(REPOSITORY / "recipes", paper, dataset, own)
+        settings = recipe.params.datasets[dataset]
+        assert settings.root == str(tmp_path)
+        found[dataset] = settings.fetch
+    assert found == {"clotho": False, "public-captions": ("clotho", "audiocaps")}
 
 
 # --- zips that someone else made ------------------------------------------------------------------
