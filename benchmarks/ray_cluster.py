@@ -7,8 +7,10 @@ makes, to the byte: if one is not, this ends with an error.
 
 Then what Ray costs, one thread each: extraction, and embedding by a real MiniLM, by one worker
 against this process; what a second worker gives; and how long what comes before takes, which is not
-in the ratios: to start a cluster, and a worker with the encoder. At last how many parts a second
-this process hands out and saves where workers compute nothing, which bounds how many it can feed.
+in the ratios: to start a cluster, and a worker with the encoder. Where other jobs take the cores,
+wall times say little of Ray, so the seconds that all its processes compute together are compared
+with this process's as well. At last how many parts a second this process hands out and saves where
+workers compute nothing, which bounds how many it can feed.
 
 ``python -m benchmarks.ray_cluster 3`` kills three.
 """
@@ -21,12 +23,14 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from ray.cluster_utils import Cluster
@@ -151,6 +155,26 @@ def fed(folder: Path, engine: Engine) -> float:
     return PARTS / took
 
 
+def computed() -> float:
+    """Seconds that this process, the cluster's and their workers have computed."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def computing(job: Callable[[Engine | None], object], engine: Engine) -> float:
+    """How many times more is computed for a job through Ray than by this process."""
+    before = computed()
+    job(engine)
+    between, start = computed(), time.process_time()
+    job(None)
+    return (between - before) / (time.process_time() - start)
+
+
 def kills(whole: Extraction, engine: Killing, cluster: Cluster, count: int) -> None:
     """Prints a row for each; ends with an error where a file is another."""
     expected, dice = whole(), random.Random(0)
@@ -187,6 +211,10 @@ def costs(folder: Path, address: str) -> list[Row]:
             )
             for what, job in (("extraction", large), ("embedding", words))
         ]  # fmt: skip
+        for what, job in (("extraction", large), ("embedding", words)):
+            print(
+                f"computed for {what} by Ray's processes and this one, alone = 1: {computing(job, one):.2f} ×"
+            )
         two = of(2)
         title = "extraction by one Ray worker, by two"
         rows.append(compare(title, partial(large, one), partial(large, two), TO_ONE, REPEATS))
