@@ -212,9 +212,8 @@ def costs(folder: Path, address: str) -> list[Row]:
             for what, job in (("extraction", large), ("embedding", words))
         ]  # fmt: skip
         for what, job in (("extraction", large), ("embedding", words)):
-            print(
-                f"computed for {what} by Ray's processes and this one, alone = 1: {computing(job, one):.2f} ×"
-            )
+            ratio = computing(job, one)
+            print(f"computed by Ray's processes and this one for {what}: {ratio:.2f} × alone")
         two = of(2)
         title = "extraction by one Ray worker, by two"
         rows.append(compare(title, partial(large, one), partial(large, two), TO_ONE, REPEATS))
