@@ -54,6 +54,7 @@ from pipeline.features.extraction import extract
 from pipeline.features.resumable import Parts
 
 KILLS, NODES, CLIPS, REPEATS = 10, 3, 24, 3
+IDLE = 8.0  # seconds
 PARTS, PART_FRAMES, WIDTH = 200, 750, 512  # of workers that compute nothing: 24 s of CNN10 each
 SMALL = PannsEncoderConfig(
     module="panns", model="cnn10", channels=8, weights="none", batch_seconds=6.0
@@ -166,13 +167,18 @@ def computed() -> float:
     return total
 
 
-def computing(job: Callable[[Engine | None], object], engine: Engine) -> float:
-    """How many times more is computed for a job through Ray than by this process."""
-    before = computed()
+def computing(job: Callable[[Engine | None], object], engine: Engine, idle: float) -> float:
+    """How many times more is computed for a job through Ray than by this process.
+
+    Args:
+        idle: seconds that the cluster computes each second, job or not; they are taken off.
+    """
+    before, begun = computed(), time.perf_counter()
     job(engine)
-    between, start = computed(), time.process_time()
+    through = computed() - before - idle * (time.perf_counter() - begun)
+    start = time.process_time()
     job(None)
-    return (between - before) / (time.process_time() - start)
+    return through / (time.process_time() - start)
 
 
 def kills(whole: Extraction, engine: Killing, cluster: Cluster, count: int) -> None:
@@ -201,6 +207,10 @@ def costs(folder: Path, address: str) -> list[Row]:
         def of(workers: int) -> RayEngine:
             return RayEngine(type(found)(RayConfig(address=address, workers=workers)), HARDWARE)
 
+        before = computed()
+        time.sleep(IDLE)
+        idle = (computed() - before) / IDLE
+        print(f"a cluster of {NODES} nodes computes {100 * idle:.0f} % of a core while it waits")
         one = of(1)
         first, warm = (seconds(lambda: large(one)) for _ in range(2))
         print(f"a worker's start, with its encoder: {first - warm:.1f} s")
@@ -212,7 +222,7 @@ def costs(folder: Path, address: str) -> list[Row]:
             for what, job in (("extraction", large), ("embedding", words))
         ]  # fmt: skip
         for what, job in (("extraction", large), ("embedding", words)):
-            ratio = computing(job, one)
+            ratio = computing(job, one, idle)
             print(f"computed by Ray's processes and this one for {what}: {ratio:.2f} × alone")
         two = of(2)
         title = "extraction by one Ray worker, by two"
