@@ -32,7 +32,7 @@ test: $(STAMP) spice
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# 2,400 hostile inputs over all loaders, in a few minutes; docs/reliability.md says what is promised
+# 2,800 hostile inputs over all loaders, in a few minutes; docs/reliability.md says what is promised
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 

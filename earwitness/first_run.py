@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from earwitness.downloads import MEGA, downloads, size
+from earwitness.dataset_downloads import MEGA, size
+from earwitness.downloads import downloads
 from earwitness.repository import Repository, find_repository
 from pipeline.config.datasets import SoundscapesDatasetConfig
 from pipeline.config.params import Params

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import read_json
+from earwitness.interval_files import read_around
 
 
 def half_intervals(root: Path, place: str) -> dict[str, float]:
@@ -17,21 +17,17 @@ def half_intervals(root: Path, place: str) -> dict[str, float]:
         place: ``<dataset>/<system>``, or ``retrieval/<dataset>/<system>``.
 
     Raises:
-        EarwitnessError: the file is there and is not JSON.
+        EarwitnessError: see :func:`earwitness.interval_files.read_around`.
     """
-    path = root / "intervals" / f"{place}.json"
-    if not path.is_file():
-        return {}
-    values = read_json(path, "remove it, and run `dvc repro`")
-    metrics = values.get("metrics") if isinstance(values, Mapping) else None
+    around = read_around(root / "intervals" / f"{place}.json")
     found = {}
-    for name, own in metrics.items() if isinstance(metrics, Mapping) else ():
+    for name, own in around.metrics.items() if around else ():
         low, high = _limit(own, "low"), _limit(own, "high")
         if low is not None and high is not None:
-            found[str(name)] = (high - low) / 2
+            found[name] = (high - low) / 2
     return found
 
 
-def _limit(own: Any, key: str) -> float | None:
-    value = own.get(key) if isinstance(own, Mapping) else None
+def _limit(own: Mapping[str, Any], key: str) -> float | None:
+    value = own.get(key)
     return float(value) if isinstance(value, int | float) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from earwitness.dataset_downloads import dataset_downloads
 from earwitness.recipes import Recipe, available
 from pipeline.config.datasets import CaptionsDatasetConfig, FolderDatasetConfig
 from pipeline.config.params import Params
@@ -49,8 +50,20 @@ def needed(recipe: Recipe, root: Path, recipes: Path, data: bool) -> tuple[str, 
     except EarwitnessError as error:
         missing.append(f"{error}, by --labels FILE")
     if not missing:  # else nothing will be fetched
-        about = "\n".join([about, *fetched, *weights_to_fetch(recipe.params)])
+        sound = sound_to_fetch(recipe.params, root)
+        about = "\n".join([about, *sound, *fetched, *weights_to_fetch(recipe.params)])
     return about, missing
+
+
+def sound_to_fetch(params: Params, root: Path) -> list[str]:
+    """What will be downloaded of recordings, a line a dataset.
+
+    Args:
+        root: the repository.
+    """
+    named = params.datasets.items()
+    sounding = {name: own for name, own in named if not isinstance(own, CaptionsDatasetConfig)}
+    return [f"will download {each}" for each in dataset_downloads(root, sounding)]
 
 
 def captions_to_fetch(params: Params, root: Path) -> tuple[list[str], list[str]]:
@@ -59,7 +72,7 @@ def captions_to_fetch(params: Params, root: Path) -> tuple[list[str], list[str]]
     Args:
         root: the repository.
     """
-    from pipeline.encoders.answers import no_answer
+    from pipeline.answers import no_answer
 
     fetched, absent = [], []
     for name, settings in params.datasets.items():

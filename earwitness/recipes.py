@@ -184,7 +184,7 @@ def _known(folder: Path, kind: str, name: str) -> str:
 
 
 def _set_root(datasets: CommentedMap, root: str | None, source: str) -> None:
-    """Where the files of the first dataset are; a folder that is given is not fetched into."""
+    """Where the files of the first dataset are; no sound is fetched into a folder that is given."""
     name, entry = next(iter(datasets.items()))
     layout = entry.get("layout")
     kinds = params_file.entry_kinds("datasets")
@@ -197,7 +197,7 @@ def _set_root(datasets: CommentedMap, root: str | None, source: str) -> None:
         raise EarwitnessError(f"{source}: {name} is made here, and no files of yours; give no root")
     else:
         entry["root"] = root
-        if "fetch" in entry:
+        if entry.get("fetch") is True:  # tables of captions are fetched where it lacks them
             entry["fetch"] = False
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from earwitness.interval_files import read_around
 from pipeline.errors import EarwitnessError
 from pipeline.files import read_json
 
@@ -17,9 +19,11 @@ def seed_scores(root: Path, place: str, seed: int) -> dict[str, float]:
         place: ``<dataset>/<system>``, or ``retrieval/<dataset>/<system>``.
     """
     found = _numbers(_read(root / "metrics" / f"{place}.json"))
-    metrics = _read(root / "intervals" / f"{place}.json").get("metrics", {})
-    for name, own in metrics.items() if found and isinstance(metrics, dict) else ():
-        by_seed = own.get("by_seed") if isinstance(own, dict) else None
+    around = None
+    with suppress(EarwitnessError):
+        around = read_around(root / "intervals" / f"{place}.json")
+    for name, own in around.metrics.items() if found and around else ():
+        by_seed = own.get("by_seed")
         value = by_seed.get(str(seed)) if isinstance(by_seed, dict) else None
         found |= _numbers({name: value}) if name in found else {}
     return found

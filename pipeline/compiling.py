@@ -11,6 +11,10 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 from torch._functorch import config
 
+from pipeline.uncompiled import compiler_loaded
+
+compiler_loaded()
+
 # the compiler puts off a backward pass until it is needed; here its failure must show at once
 AT_ONCE = "force_non_lazy_backward_lowering"  # torch 2.6 has no such setting
 

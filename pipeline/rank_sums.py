@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pipeline import collectives
+from pipeline.uncompiled import uncompiled
 
 
-@torch.compiler.disable
+@uncompiled
 def gather(values: Tensor) -> Tensor:
     """See :func:`pipeline.ranks.gathered`."""
     if not values.requires_grad:
@@ -22,7 +23,7 @@ def gather(values: Tensor) -> Tensor:
     return gathered
 
 
-@torch.compiler.disable
+@uncompiled
 def add(values: Tensor) -> Tensor:
     """See :func:`pipeline.ranks.summed`."""
     if not values.requires_grad:
@@ -31,7 +32,7 @@ def add(values: Tensor) -> Tensor:
     return total
 
 
-@torch.compiler.disable
+@uncompiled
 def weigh(loss: Tensor, items: Tensor | int) -> Tensor:
     """See :func:`pipeline.ranks.weighted`."""
     number = torch.as_tensor(items, device=loss.device)
@@ -39,7 +40,7 @@ def weigh(loss: Tensor, items: Tensor | int) -> Tensor:
     return loss * (number / mean)
 
 
-@torch.compiler.disable
+@uncompiled
 def draw(values: Tensor) -> Tensor:
     """See :func:`pipeline.ranks.drawn`."""
     return collectives.of_first(values)

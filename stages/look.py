@@ -19,16 +19,10 @@ from pipeline.config.datasets import (
     MacsDatasetConfig,
 )
 from pipeline.config.params import load_params
-from pipeline.corpora.fetch import (
-    CLOTHO,
-    CLOTHO_TEST,
-    MACS,
-    TEST_ZENODO,
-    fetch_clotho,
-    fetch_macs,
-    is_fetched,
-)
+from pipeline.corpora.fetch import CLOTHO, CLOTHO_BLIND, fetch_clotho, is_fetched
 from pipeline.corpora.fetch_captions import caption_tables, fetch_captions
+from pipeline.corpora.fetch_macs import fetch_macs, has_macs
+from pipeline.corpora.macs import TABLE
 from pipeline.errors import EarwitnessError
 from pipeline.outside.digests import Digests
 from pipeline.outside.look import (
@@ -96,28 +90,25 @@ def _fetch(name: str, settings: DatasetConfig, last: Fingerprint) -> None:
             f"dataset {name}: fetch downloads into a folder, and root is {given}; give a folder, "
             "or set fetch to nothing"
         )
+    root = paths.ROOT / given
+
+    def say(line: str) -> None:
+        print(f"dataset {name}: {line}", flush=True)  # before anything is downloaded
+
     match settings:
         case ClothoDatasetConfig(fetch=True):
-            root = paths.ROOT / settings.root
             if not _is_away(root, CLOTHO, last) and not is_fetched(root):
-                fetch_clotho(root)
-        case BlindDatasetConfig(fetch="clotho_test"):
-            root = paths.ROOT / settings.root
-            away = _is_away(root, dataset_files(settings), last)
-            if not away and not is_fetched(root, CLOTHO_TEST):
-                fetch_clotho(root, TEST_ZENODO, CLOTHO_TEST)
+                fetch_clotho(root, say)
+        case BlindDatasetConfig(fetch=str() as which):
+            url, files = CLOTHO_BLIND[which]
+            if not _is_away(root, dataset_files(settings), last) and not is_fetched(root, files):
+                fetch_clotho(root, say, url, files)
         case MacsDatasetConfig(fetch=True):
-            root = paths.ROOT / settings.root
-            if not _is_away(root, [MACS.name], last):
-                fetch_macs(root)
+            if not _is_away(root, [TABLE], last) and not has_macs(root):
+                fetch_macs(root, say)
         case CaptionsDatasetConfig():
-            root = paths.ROOT / settings.root
             tables = caption_tables(settings.fetch)
             if not _is_away(root, tables, last):
-
-                def say(line: str) -> None:
-                    print(f"dataset {name}: {line}", flush=True)  # before anything is downloaded
-
                 fetch_captions(root, tables, say)
 
 

@@ -32,13 +32,22 @@ _WATCH: ContextVar[Stopwatch] = ContextVar("watch")  # of the job that this proc
 
 class _Stage(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
-        stage = Path(sys.argv[0]).stem
-        with (
-            reported(str(Path.cwd())),
-            Stopwatch(paths.TIMES, stage, sys.argv[1:], _revision()) as watch,
-        ):
-            _WATCH.set(watch)
-            return super().invoke(ctx)
+        with reported(str(Path.cwd())):
+            stage = _stage()
+            if stage is None:
+                return super().invoke(ctx)
+            with Stopwatch(paths.TIMES, stage, sys.argv[1:], _revision()) as watch:
+                _WATCH.set(watch)
+                return super().invoke(ctx)
+
+
+def _stage() -> str | None:
+    """The stage that this process is, by ``python -m stages.NAME``; None: a program that runs one,
+    such as a test, whose time is no job's.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    room, _, name = spec.name.partition(".") if spec else ("", "", "")
+    return name if room == "stages" else None
 
 
 def run(command: Callable[..., Any]) -> None:

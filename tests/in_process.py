@@ -37,14 +37,14 @@ def make_project(root: Path, params: dict[str, Any]) -> None:
     (root / "params.yaml").write_text(json.dumps(params))  # JSON is YAML; in this order
 
 
-def run_stages(root: Path) -> None:
-    """All of them, as ``dvc repro`` would in a fresh clone."""
+def run_stages(root: Path, last: str = "") -> None:
+    """All, as ``dvc repro`` would in a fresh clone; or until the first of the stage ``last``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with Repo(str(root)) as repository:
             stages = plan_repro(repository.index.graph)
             commands = {stage.addressing: stage.cmd for stage in stages}
-        for command in commands.values():
+        for name, command in commands.items():
             python, dash, module, *arguments = shlex.split(command)
             assert (python, dash) == ("python", "-m"), command
             plain = [own for own in arguments if not own.startswith("--")]
@@ -55,3 +55,5 @@ def run_stages(root: Path) -> None:
                 elif own.startswith("--"):
                     options[own[2:]] = plain.pop(plain.index(arguments[at + 1]))
             importlib.import_module(module).main(*plain, **options)
+            if last and name.startswith(f"{last}@"):
+                return

@@ -17,9 +17,8 @@ from pipeline.config.datasets import (
     BlindDatasetConfig,
     WavCapsDatasetConfig,
 )
-from pipeline.corpora import fetch
 from pipeline.corpora.clips import Clip, Clips
-from pipeline.corpora.fetch import Remote, SplitFiles, fetch_clotho, fetch_macs, is_fetched
+from pipeline.corpora.fetch import CLOTHO_BLIND, Remote, SplitFiles, fetch_clotho, is_fetched
 from pipeline.corpora.fetch_captions import TABLES
 from pipeline.corpora.manifest import SPLITS, Manifest, check_clips
 from pipeline.corpora.registry import prepare
@@ -338,21 +337,6 @@ def test_a_recipe_trains_on_wavcaps_too() -> None:
 # --- what is fetched ----------------------------------------------------------------------------
 
 
-def test_macs_captions_are_fetched_and_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = b"files:\n- filename: a.wav\n"
-    with serving({"MACS.yaml": table}) as server:
-        with pytest.raises(EarwitnessError, match=r"MACS\.yaml"):  # not the published one
-            fetch_macs(tmp_path, server.address, progress=False, pause=0)
-        assert not (tmp_path / "MACS.yaml").exists()
-        monkeypatch.setattr(fetch, "MACS", Remote("MACS.yaml", md5(table)))
-        fetch_macs(tmp_path, server.address, progress=False, pause=0)
-        fetch_macs(tmp_path, server.address, progress=False, pause=0)
-        assert (tmp_path / "MACS.yaml").read_bytes() == table
-        assert len(server.asked) == 2
-
-
 def test_clothos_test_set_is_fetched_and_blind(tmp_path: Path) -> None:
     py7zr = pytest.importorskip("py7zr")
     sound(tmp_path / "made/test/Rain: heavy.wav".replace(":", "_"))
@@ -367,11 +351,11 @@ def test_clothos_test_set_is_fetched_and_blind(tmp_path: Path) -> None:
             Remote(own.audio.name, md5(files[own.audio.name])),
             tuple(Remote(each.name, md5(files[each.name])) for each in own.tables),
         )
-        for name, own in fetch.CLOTHO_TEST.items()
+        for name, own in CLOTHO_BLIND["clotho_test"].files.items()
     }
     root = tmp_path / "data"
     with serving(files) as server:
-        fetch_clotho(root, server.address, splits, progress=False, pause=0)
+        fetch_clotho(root, print, server.address, splits, progress=False, pause=0)
     assert is_fetched(root, splits)
     settings = BlindDatasetConfig(
         layout="blind", root="data", fetch="clotho_test", table="clotho_metadata_test.csv"

@@ -19,9 +19,10 @@ from earwitness import downloads
 from earwitness.cli import app
 from earwitness.first_run import announcement
 from earwitness.repository import Repository
+from pipeline import answers
 from pipeline.corpora import fetch_captions
 from pipeline.corpora.fetch_captions import RemoteTable
-from pipeline.encoders import answers, hub_cache
+from pipeline.encoders import hub_cache
 from pipeline.files import write_atomic
 from tests.conftest import REPOSITORY
 from tests.test_fetch import Server, serving

@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 from earwitness import recipes
 from earwitness.cli import app
 from earwitness.own import Own, given
+from pipeline import answers
 from pipeline.config.datasets import ClothoDatasetConfig, FolderDatasetConfig
 from pipeline.config.params import Params, load_params
 from pipeline.corpora import folder
 from pipeline.corpora.manifest import Manifest
 from pipeline.corpora.registry import prepare
 from pipeline.download import Checksum
-from pipeline.encoders import answers, hub_cache
+from pipeline.encoders import hub_cache
 from pipeline.encoders.hub_cache import not_available
 from pipeline.encoders.sources import Hub, HubFile
 from pipeline.errors import EarwitnessError
@@ -272,9 +273,7 @@ def test_own_recordings_are_what_any_paper_is_run_on(paper: str) -> None:
     """As the recordings that the settings were chosen on, with YAMNet by its path."""
     now = composed(paper).model_dump(mode="json")
     known = composed(paper, "realsounds", Own()).model_dump(mode="json")
-    own, real = (
-        str(values).replace("'folder'", "'realsounds'") for values in (now, known)
-    )
+    own, real = (str(values).replace("'folder'", "'realsounds'") for values in (now, known))
     (entry,) = now["datasets"].values()
     assert (entry["layout"], entry["root"]) == ("folder", "own/sounds")
     start = real.index("'encoders'")

@@ -330,7 +330,7 @@ def test_what_is_fetched_is_fetched_before_the_look(
     monkeypatch.chdir(tmp_path)
     calls: list[Path] = []
 
-    def fetch(root: Path) -> None:
+    def fetch(root: Path, say: Any) -> None:
         calls.append(root)
         for split in ("development", "validation", "evaluation"):
             sound(root / split / "a.wav", 1)

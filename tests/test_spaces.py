@@ -22,11 +22,12 @@ from typer.testing import CliRunner
 import earwitness
 from earwitness.cli import app
 from earwitness.spaces import open_space
+from pipeline import answers
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
 from pipeline.corpora.manifest import Manifest
-from pipeline.encoders import answers, hub_cache
+from pipeline.encoders import hub_cache
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.models.tags import CentredText, TagSound, name_embeddings

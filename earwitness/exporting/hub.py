@@ -18,7 +18,7 @@ from earwitness.exporting.reading import (
     open_export,
     read_manifest,
 )
-from pipeline.encoders.answers import silent
+from pipeline.answers import silent
 from pipeline.errors import EarwitnessError, reason
 
 PREFIX = "hub:"

@@ -34,6 +34,7 @@ MACS = (
     "MACS (Martín-Morató and Mesaros 2021): captions, and the sound of TAU Urban Acoustic Scenes "
     "2019, for non-commercial use with attribution"
 )
+CAPTIONS = {"clotho": CLOTHO, "audiocaps": AUDIOCAPS, "audiocaps2": AUDIOCAPS}  # by ``fetch``
 UNKNOWN = "licence not known to this program: a folder of the maker's own; ask who exported this"
 
 
@@ -56,6 +57,6 @@ def licence_of(settings: BaseDatasetConfig | None) -> Licence:
         case ClothoDatasetConfig():
             return Licence(f"{UNKNOWN}. If it is Clotho itself: {CLOTHO}")
         case CaptionsDatasetConfig(fetch=fetch, development=own) if fetch:
-            known = [{"clotho": CLOTHO, "audiocaps": AUDIOCAPS}[name] for name in fetch]
+            known = [CAPTIONS[name] for name in fetch]
             return Licence("; ".join([*known, UNKNOWN] if own else known))
     return Licence(UNKNOWN)

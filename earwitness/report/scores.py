@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from earwitness.interval_files import Around, read_around
 from earwitness.report.columns import columns
-from earwitness.report.results import read_intervals, read_scores
+from earwitness.report.results import read_scores
 from earwitness.report.run import Run
 from pipeline.metrics.yardsticks import PREFIX
 
@@ -45,13 +46,13 @@ def _tables(
 
 
 def _row(name: str, values: Mapping[str, float], intervals: Path) -> dict[str, Any]:
-    found = read_intervals(intervals / f"{name}.json")
+    around = read_around(intervals / f"{name}.json") or Around()
     return {
         "system": name,
         "yardstick": name.startswith(PREFIX),
         "values": values,
-        "intervals": found.get("metrics", {}),
-        "seeds": found.get("seeds", []),
-        "clips": found.get("clips"),
-        "resamples": found.get("resamples"),
+        "intervals": around.metrics,
+        "seeds": around.seeds,
+        "clips": around.clips,
+        "resamples": around.resamples,
     }

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from earwitness.dotted import leaves
+from earwitness.interval_files import read_around
 from earwitness.tables.resolving import TableRun, code_of, digest_of, own_values
 from pipeline.config.section import Section, parse_section
 from pipeline.errors import EarwitnessError
@@ -163,14 +164,13 @@ def measured(root: Path, run: TableRun, row: str) -> tuple[int, dict[str, RowMet
     named = run.rows[row]
     kind = Path("intervals") / ("retrieval" if named.retrieval_system else "")
     path = root / kind / run.dataset / f"{named.system or named.retrieval_system}.json"
-    values = read_json(path, AGAIN)
-    if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
-        raise EarwitnessError(f"{path}: has no metrics; {AGAIN}")
+    around = read_around(path, AGAIN)
+    if around is None:
+        raise EarwitnessError(f"{path}: not there; {AGAIN}")
     metrics = {
         name: parse_section(RowMetric, value, f"{path}: {name}")
-        for name, value in values["metrics"].items()
+        for name, value in around.metrics.items()
     }
-    clips = values.get("clips")
-    if not isinstance(clips, int):
+    if not isinstance(around.clips, int):
         raise EarwitnessError(f"{path}: clips is no number; {AGAIN}")
-    return clips, metrics
+    return around.clips, metrics

@@ -140,7 +140,7 @@ class MacsDatasetConfig(BaseDatasetConfig):
     root: str
     bad_audio: Literal["refuse", "skip"] = "skip"
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
-    fetch: bool = False  # download MACS.yaml from Zenodo into root when it is not there
+    fetch: bool = False  # download its captions and sound from Zenodo into root when not there
 
 
 class WavCapsDatasetConfig(BaseDatasetConfig):
@@ -195,8 +195,8 @@ class BlindDatasetConfig(BaseDatasetConfig):
     table: Annotated[str | None, Outside("root")] = None
     # CSV below root with caption: what the sound is searched for
     queries: Annotated[str | None, Outside("root")] = None
-    # Clotho's DCASE test set, downloaded into root when it is not there
-    fetch: Literal["clotho_test"] | None = None
+    # one of Clotho's sets for DCASE, downloaded into root when it is not there
+    fetch: Literal["clotho_test", "clotho_analysis", "clotho_retrieval"] | None = None
     bad_audio: Literal["refuse", "skip"] = "refuse"  # a submission needs every clip
     longest_minutes: float = Field(LONGEST_MINUTES, gt=0)
 

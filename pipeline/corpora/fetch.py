@@ -1,4 +1,4 @@
-"""Clotho v2.1, its DCASE test set and MACS' captions from Zenodo: downloaded, checked, unpacked.
+"""Clotho v2.1 and its sets without captions, from Zenodo: downloaded, checked, unpacked.
 
 Files and the folders of archives are moved into place in one step, so that what exists is complete
 and is not downloaded again.
@@ -6,18 +6,16 @@ and is not downloaded again.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
 
+from pipeline.answers import size_of
+from pipeline.corpora.archives import check_unpacker, unpack
 from pipeline.download import Checksum, download
-from pipeline.errors import EarwitnessError, one_line
-from pipeline.files import check_file
 from pipeline.lock import exclusive
 
-LARGER, SMALL = 50, 100_000  # how much larger unpacked sound may be, and bytes to begin with
 ZENODO = "https://zenodo.org/records/4783391/files"
 
 
@@ -29,9 +27,9 @@ class Remote(NamedTuple):
 
 
 class SplitFiles(NamedTuple):
-    """What one split of Clotho consists of."""
+    """What one split of Clotho consists of, or one of its sets without captions."""
 
-    audio: Remote  # a 7z archive with one folder, named as the split
+    audio: Remote  # an archive with one folder, named as the split
     tables: tuple[Remote, ...]
 
 
@@ -59,16 +57,67 @@ CLOTHO: dict[str, SplitFiles] = {
     ),
 }
 
-# the blind test set of DCASE's captioning tasks, 1,043 clips
-TEST_ZENODO = "https://zenodo.org/records/3865658/files"
-CLOTHO_TEST: dict[str, SplitFiles] = {
-    "test": SplitFiles(
-        Remote("clotho_audio_test.7z", "9b3fe72560a621641ff4351ba1154349"),
-        (Remote("clotho_metadata_test.csv", "52f8ad01c229a310a0ff8043df480e21"),),
-    )
+
+class FetchedSet(NamedTuple):
+    """A set without captions: where its files are, and what they are."""
+
+    url: str
+    files: dict[str, SplitFiles]  # the folder that its archive makes → its files
+
+
+# DCASE's sets by what ``datasets.<name>.fetch`` calls them. Addresses and MD5s are those of
+# aac-datasets 0.7.0; nothing of them was asked for here
+CLOTHO_BLIND: dict[str, FetchedSet] = {
+    # of the captioning tasks, 1,043 clips
+    "clotho_test": FetchedSet(
+        "https://zenodo.org/records/3865658/files",
+        {
+            "test": SplitFiles(
+                Remote("clotho_audio_test.7z", "9b3fe72560a621641ff4351ba1154349"),
+                (Remote("clotho_metadata_test.csv", "52f8ad01c229a310a0ff8043df480e21"),),
+            )
+        },
+    ),
+    # of the captioning task of 2022, 8,360 clips, which no table lists
+    "clotho_analysis": FetchedSet(
+        "https://zenodo.org/records/6610709/files",
+        {
+            "clotho_analysis": SplitFiles(
+                Remote("clotho_analysis_2022.zip", "7e8fa4762cc3a7c5546606680b958d08"), ()
+            )
+        },
+    ),
+    # of the retrieval task of 2022, 1,000 clips and as many queries
+    "clotho_retrieval": FetchedSet(
+        "https://zenodo.org/records/6590983/files",
+        {
+            "test": SplitFiles(
+                Remote("retrieval_audio.7z", "24102395fd757c462421a483fba5c407"),
+                (Remote("retrieval_captions.csv", "f9e810118be00c64ea8cd7557816d4fe"),),
+            )
+        },
+    ),
 }
-MACS = Remote("MACS.yaml", "23fcb2ebd0b109094034ef9e87972256")  # its captions, without the sound
-MACS_ZENODO = "https://zenodo.org/records/5114771/files"
+
+
+def missing_archives(root: Path, splits: Mapping[str, SplitFiles] = CLOTHO) -> list[Remote]:
+    """The archives whose folder ``root`` lacks; tables are small beside them."""
+    return [files.audio for split, files in splits.items() if not (root / split).is_dir()]
+
+
+def total_size(base_url: str, files: Iterable[Remote]) -> int | None:
+    """Bytes of several files of a record together; None where its server does not say."""
+    sizes = []
+    for file in files:
+        if (size := size_of(address(base_url, file))) is None:
+            return None
+        sizes.append(size)
+    return sum(sizes)
+
+
+def address(base_url: str, file: Remote) -> str:
+    """Of a file of a record of Zenodo."""
+    return f"{base_url}/{file.name}?download=1"
 
 
 def is_fetched(root: Path, splits: Mapping[str, SplitFiles] = CLOTHO) -> bool:
@@ -79,8 +128,14 @@ def is_fetched(root: Path, splits: Mapping[str, SplitFiles] = CLOTHO) -> bool:
     )
 
 
+def fetching(root: Path) -> AbstractContextManager[None]:
+    """Held by the one process that fetches into ``root``; others wait, and find what it brought."""
+    return exclusive(root / ".fetch.lock", wait=True, what=f"fetches into {root}")
+
+
 def fetch_clotho(
     root: Path,
+    say: Callable[[str], None],
     base_url: str = ZENODO,
     splits: Mapping[str, SplitFiles] = CLOTHO,
     progress: bool = True,
@@ -89,94 +144,33 @@ def fetch_clotho(
     """Downloads what ``root`` lacks of Clotho; after an interruption, the next call continues.
 
     Args:
+        say: told what will be downloaded, and how large it is, before anything is.
         base_url: the address of the files, without their names.
         progress: show a bar on a terminal.
         pause: seconds before another try, longer each time.
 
     Raises:
-        EarwitnessError: no connection, a checksum that is wrong, an archive that cannot be
-            unpacked, or another process that fetches into ``root``.
+        EarwitnessError: no connection, a checksum that is wrong, or an archive that cannot be
+            unpacked.
     """
-    with exclusive(root / ".fetch.lock"):
+    with fetching(root):
+        if missing := missing_archives(root, splits):
+            size = total_size(base_url, missing)
+            much = "files whose sizes are not known" if size is None else f"{size / 1e9:.1f} GB"
+            say(f"downloads {much} into {root}: {', '.join(file.name for file in missing)}")
         for split, files in splits.items():
             if not (root / split).is_dir():
                 archive = root / files.audio.name
-                _unpacker(archive)  # a missing library is an error before gigabytes are downloaded
-                _fetch(files.audio, root, base_url, progress, pause)
+                check_unpacker(archive)  # before gigabytes are downloaded
+                fetch_file(files.audio, root, base_url, progress, pause)
                 unpack(archive, split, root)
                 archive.unlink()
             for table in files.tables:
-                _fetch(table, root, base_url, progress, pause)
+                fetch_file(table, root, base_url, progress, pause)
 
 
-def fetch_macs(
-    root: Path, base_url: str = MACS_ZENODO, progress: bool = True, pause: float = 2.0
-) -> None:
-    """Downloads MACS' captions, where ``root`` lacks them; see :func:`fetch_clotho`."""
-    _fetch(MACS, root, base_url, progress, pause)
-
-
-def _fetch(file: Remote, root: Path, base_url: str, progress: bool, pause: float) -> None:
+def fetch_file(file: Remote, root: Path, base_url: str, progress: bool, pause: float) -> None:
+    """Downloads one file of Zenodo into ``root``, where it lacks it."""
     if not (root / file.name).exists():
-        url = f"{base_url}/{file.name}?download=1"
-        checksum = Checksum("md5", file.md5)
+        url, checksum = address(base_url, file), Checksum("md5", file.md5)
         download(url, root / file.name, checksum, progress=progress, pause=pause)
-
-
-def unpack(archive: Path, folder: str, root: Path) -> None:
-    """Unpacks the one folder that a 7z archive holds to ``root / folder``, in one step.
-
-    Raises:
-        EarwitnessError: py7zr is not installed, or the archive is broken, encrypted, holds no such
-            folder, needs more room than there is, or has a member that is a link, leaves the
-            folder, or is far larger than any sound would be.
-    """
-    py7zr, hint = _unpacker(archive), "remove it and run again"
-    check_file(archive, hint)
-    aside = root / f".unpack-{folder}"
-    shutil.rmtree(aside, ignore_errors=True)  # left by a killed run
-    try:
-        with one_line(archive, hint, "cannot be unpacked"):
-            with py7zr.SevenZipFile(archive) as opened:
-                _check_members(archive, opened, root)
-                opened.extractall(aside)
-            link = next((path for path in aside.rglob("*") if path.is_symlink()), None)
-        if link is not None:
-            raise EarwitnessError(f"{archive}: member {link.name!r} is a link; refused")
-        if not (aside / folder).is_dir():
-            raise EarwitnessError(f"{archive}: holds no folder {folder}; unpack it yourself")
-        with one_line(root / folder, "move away what is there", "cannot be put in place"):
-            (aside / folder).replace(root / folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _check_members(archive: Path, opened: Any, root: Path) -> None:
-    """Refuses what may not be unpacked, before anything is written."""
-    if opened.needs_password():
-        raise EarwitnessError(f"{archive}: encrypted; unpack it yourself")
-    for name in opened.getnames():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\0" in name:
-            raise EarwitnessError(f"{archive}: member {name!r} leaves its folder; refused")
-    for member in opened.files:
-        if member.is_symlink or member.is_junction:
-            raise EarwitnessError(f"{archive}: member {member.filename!r} is a link; refused")
-    size = sum(member.uncompressed for member in opened.files)
-    if size > LARGER * (archive.stat().st_size + SMALL):
-        raise EarwitnessError(
-            f"{archive}: {size} bytes unpacked, far more than sound packs to; refused"
-        )
-    if size > (free := shutil.disk_usage(root).free):
-        raise EarwitnessError(f"{archive}: needs {size} bytes, {root} has {free}; make room")
-
-
-def _unpacker(archive: Path) -> ModuleType:
-    try:
-        import py7zr
-    except ImportError:
-        raise EarwitnessError(
-            f"{archive}: needs py7zr to be unpacked; run `pip install py7zr`, or unpack it into "
-            f"{archive.parent} yourself"
-        ) from None
-    return py7zr

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config.datasets import CAPTION_TABLES
-from pipeline.corpora.fetch import CLOTHO, ZENODO
+from pipeline.corpora.fetch import CLOTHO, ZENODO, fetching
 from pipeline.download import Checksum, download
 from pipeline.errors import EarwitnessError
-from pipeline.lock import exclusive
 from pipeline.tables import read_rows
 
 AUDIOCAPS = "https://raw.githubusercontent.com/cdjkim/audiocaps/master/dataset"
@@ -77,8 +76,7 @@ def fetch_captions(
         pause: seconds before another try, longer each time.
 
     Raises:
-        EarwitnessError: no connection, another table than is expected, or another process that
-            fetches into ``root``.
+        EarwitnessError: no connection, or another table than is expected.
     """
     missing = {name: table for name, table in tables.items() if not (root / name).exists()}
     if not missing:
@@ -86,7 +84,7 @@ def fetch_captions(
     total = sum(table.megabytes for table in missing.values())
     each = ", ".join(f"{name} ({table.megabytes:g} MB)" for name, table in missing.items())
     say(f"downloads about {total:.1f} MB into {root}: {each}")
-    with exclusive(root / ".fetch.lock"):
+    with fetching(root):
         for name, table in missing.items():
             try:
                 _fetch(table, root / name, progress, pause)

@@ -39,14 +39,15 @@ def prepare(
     table = root / TABLE
     if not table.exists():
         raise EarwitnessError(
-            f"dataset {name}: no {TABLE} in {root}; correct its root, or get it from "
-            "zenodo.org/records/5114771"
+            f"dataset {name}: no {TABLE} in {root}; correct its root, or set fetch: true, or get "
+            "it from zenodo.org/records/5114771"
         )
     folder = next((folder for folder in FOLDERS if (root / folder).is_dir()), None)
     if folder is None:
         raise EarwitnessError(
-            f"dataset {name}: no {FOLDERS[0]}/ or {FOLDERS[1]}/ in {root}; put the sound of TAU "
-            "Urban Acoustic Scenes 2019 development there (zenodo.org/records/2589280)"
+            f"dataset {name}: no {FOLDERS[0]}/ or {FOLDERS[1]}/ in {root}; set fetch: true, or put "
+            "the sound of TAU Urban Acoustic Scenes 2019 development there "
+            "(zenodo.org/records/2589280)"
         )
     files = files_by_stem(root / folder)
     recordings = [
@@ -55,6 +56,15 @@ def prepare(
     ]
     longest = settings.longest_minutes
     return manifest(name, settings.root, recordings, base, settings.bad_audio, progress, longest)
+
+
+def file_names(table: Path) -> list[str]:
+    """Of the recordings that ``MACS.yaml`` has captions of.
+
+    Raises:
+        EarwitnessError: the table cannot be used.
+    """
+    return [file_name for file_name, _, _ in _rows(table)]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:

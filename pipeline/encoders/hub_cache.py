@@ -7,7 +7,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import constants
 
-from pipeline.encoders.answers import SECONDS, no_answer
+from pipeline.answers import SECONDS, no_answer
 from pipeline.encoders.sources import Hub, HubFile, wanted_files
 from pipeline.weights import Weights
 

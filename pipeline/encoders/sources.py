@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.answers import silent
 from pipeline.download import Checksum, download
-from pipeline.encoders.answers import silent
 from pipeline.errors import EarwitnessError, one_line, reason
 from pipeline.files import check_file, sha256
 from pipeline.weights import FORMS, Weights

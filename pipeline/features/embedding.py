@@ -54,7 +54,7 @@ def embed(
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     settings = plan.model_dump(mode="json", include={"encoder"})
     header = Header(plan.name, settings, weights, frame_seconds=0.0, store=plan.store)
-    with Parts(folder, entries, encoder.width).held() as parts:
+    with Parts(folder, entries, encoder.width).held(path) as parts:
         steps = CaptionSteps(encoder)
         report = _encode_missing(parts, rows, entries, steps, engine or LocalEngine())
         index = parts.assemble(path, header, [name for name, _ in rows])

@@ -78,7 +78,7 @@ def extract(
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     views = np.arange(settings.views)[:, None]
     entries = [(batch * settings.views + views).reshape(-1) for batch in batches]
-    with Parts(folder, entries, encoder.width).held() as parts:
+    with Parts(folder, entries, encoder.width).held(path) as parts:
         in_files = any(isinstance(recording.sound, Path) for recording in recordings)
         steps = SoundSteps(encoder, settings, root if in_files else None)
         report = _encode_missing(parts, recordings, batches, steps, engine)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.store import Header, Index, write_store
 from pipeline.files import replacing, write_json
-from pipeline.lock import exclusive
+from pipeline.lock import exclusive, is_awaited, one_writer
 
 BLOCK_FRAMES = 1 << 16  # written together
 
@@ -43,13 +43,28 @@ class Parts:
 
     def __init__(self, folder: Path, entries: Sequence[NDArray[np.int64]], width: int) -> None:
         self._folder = folder
+        self._lock = folder.with_name(f"{folder.name}.lock")
         self._entries = entries
         self._width = width
 
     @contextmanager
-    def held(self) -> Iterator[Parts]:
-        """Locks the folder against a second process; a killed process's parts are kept."""
-        with exclusive(self._folder.with_name(f"{self._folder.name}.lock")):
+    def held(self, output: Path) -> Iterator[Parts]:
+        """Locks the folder against a second process; a killed process's parts are kept.
+
+        A process that makes the same file elsewhere, such as of an experiment beside this one, is
+        waited for, and its parts are used.
+
+        Args:
+            output: the feature file that is made of the parts.
+
+        Raises:
+            EarwitnessError: another process makes this very file.
+        """
+        job = self._folder.name.rpartition("-")[0]
+        with (
+            one_writer(self._folder.parent, job, output),
+            exclusive(self._lock, wait=True, what=f"makes the same features ({job})"),
+        ):
             self._folder.mkdir(parents=True, exist_ok=True)
             for leftover in self._folder.glob(".*"):  # of a process that was killed
                 leftover.unlink()
@@ -104,8 +119,9 @@ class Parts:
         return write_store(path, header, ids, lengths[order], self._width, blocks())
 
     def remove(self) -> None:
-        """Deletes the parts, once the file is in place."""
-        shutil.rmtree(self._folder)
+        """Deletes the parts, once the file is in place; a process that waits for them has them."""
+        if not is_awaited(self._lock):
+            shutil.rmtree(self._folder)
 
     def _paths(self, part: int) -> tuple[Path, Path]:
         name = f"{part:06d}"

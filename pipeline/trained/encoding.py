@@ -135,7 +135,7 @@ def _write_frames(
     content = [plan.model_dump(mode="json"), weights, kind, list(store.ids)]
     folder = partial / folder_name(f"{plan.dataset}-{plan.name}", content)
     entries = [batch.numpy() for batch in batches]
-    with Parts(folder, entries, tower.width).held() as parts:
+    with Parts(folder, entries, tower.width).held(path) as parts:
         report = _encode_missing(parts, batches, bank, FrameSteps(tower), engine)
         index = parts.assemble(path, header, store.ids)
         parts.remove()

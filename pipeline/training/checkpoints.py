@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from pipeline import ranks
 from pipeline.errors import EarwitnessError, one_line
-from pipeline.lock import exclusive
+from pipeline.lock import exclusive, is_awaited
 from pipeline.state_dicts import load_weights, read_weights, save_weights, weights
 
 STATE = "state.safetensors"
@@ -55,7 +55,9 @@ class Checkpoints:
     """The checkpoints of one job with one plan: ``<root>/<job>-<digest>/``.
 
     A context: it holds the job's lock, so that two runs cannot mix, and removes the checkpoints of
-    earlier plans of the same job (unless they are running).
+    earlier plans of the same job (unless they are running). Where another process trains by the
+    same plan, such as of an experiment beside this one, it is waited for, and leaves its last
+    checkpoint.
 
     Args:
         owner: false in a process that only reads, as another one of the job has the lock and writes
@@ -66,7 +68,10 @@ class Checkpoints:
         self.folder = root / f"{job}-{digest}"
         self._job, self._owner = job, owner
         self._hint = f"delete {self.folder} to train from the start"
-        self._lock = exclusive(root / f"{job}-{digest}.lock")
+        self._path = root / f"{job}-{digest}.lock"
+        # where other ranks wait for this one, they would not wait long enough
+        alone = ranks.count() == 1
+        self._lock = exclusive(self._path, wait=alone, what=f"trains the same ({job})")
 
     def __enter__(self) -> Checkpoints:
         if not self._owner:
@@ -184,8 +189,9 @@ class Checkpoints:
         return read_weights(path, self._hint)
 
     def remove(self) -> None:
-        """Removes all of them, when the job is done."""
-        shutil.rmtree(self.folder)
+        """Removes all of them, when the job is done; a process that waits for them has them."""
+        if not is_awaited(self._path):
+            shutil.rmtree(self.folder)
 
 
 def _progress(text: str) -> Progress:

@@ -19,7 +19,7 @@ from pipeline.config.training import OptimisationConfig
 from pipeline.device import deterministic, set_up
 from pipeline.errors import EarwitnessError
 from pipeline.files import replacing_folder
-from pipeline.lock import exclusive
+from pipeline.lock import one_writer
 from pipeline.threads import one_thread
 from pipeline.tracking.registry import Tracking
 from pipeline.tracking.run import RunName
@@ -72,12 +72,11 @@ def run_job(
         )
     device = _set_up(plan.hardware)
     name = f"{kind}-{plan.name}-{plan.seed}"  # side by side, a seed must not remove another's
-    where = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:8]
     settings = plan.model_dump_json(exclude={"hardware": {"processes"}})
     digest = hashlib.sha256(settings.encode() + start).hexdigest()[:16]
     first = ranks.is_first()
     with (
-        exclusive(checkpoints / f"{name}-to-{where}.lock") if first else nullcontext(),
+        one_writer(checkpoints, name, output) if first else nullcontext(),
         Checkpoints(checkpoints, name, digest, owner=first) as saved,
         deterministic(device),
     ):

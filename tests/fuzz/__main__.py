@@ -12,7 +12,7 @@ from tests.fuzz.runner import bad, run_loader, table
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Hostile input to every loader.")
-    parser.add_argument("--cases", type=int, default=2400, help="over all loaders")
+    parser.add_argument("--cases", type=int, default=2800, help="over all loaders")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--loader", action="append", help="only this one; may be given again")
     parser.add_argument("--number", type=int, help="one case alone")

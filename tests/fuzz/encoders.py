@@ -116,6 +116,8 @@ def load_vit(home: Path) -> None:
     values = {"module": "vit", "model": model, "heads": 4, "window_seconds": 2}
     settings = VitEncoderConfig(**values, weights=str(path), output="probabilities")
     embed(vit.build(settings, path))
+
+
 def make_laion(good: Path) -> None:
     from test_encoders_htsat_clap import save_tokenizer
     from test_encoders_published import laion, save_laion

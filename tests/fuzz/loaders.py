@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binary, encoders, models, sound, texts, web
+from tests.fuzz import binary, encoders, models, scale, sound, texts, web
 
 LOADERS = (
     *sound.LOADERS,
@@ -11,4 +11,5 @@ LOADERS = (
     *models.LOADERS,
     *encoders.LOADERS,
     *web.LOADERS,
+    *scale.LOADERS,
 )

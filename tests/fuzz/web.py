@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from pipeline.corpora.fetch import unpack
+from pipeline.corpora.archives import unpack
 from pipeline.download import Checksum, download
 from pipeline.metrics import spice_install
 from tests.fuzz.archives import HTTP, SEVEN_ZIP, ZIP
@@ -39,6 +39,17 @@ def make_zip(good: Path) -> None:
     with zipfile.ZipFile(good / "one/x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{spice_install._ARCHIVE}/{JAR.name}", CONTENT)
         archive.writestr(f"{spice_install._ARCHIVE}/README.txt", "read me")
+
+
+def make_sound_zip(good: Path) -> None:
+    (good / "one").mkdir()
+    with zipfile.ZipFile(good / "one/x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sound/a b.wav", CONTENT)
+        archive.writestr("sound/c.wav", CONTENT[:100])
+
+
+def load_sound_zip(home: Path) -> None:
+    unpack(home / "x.zip", "sound", home)
 
 
 def load_zip(home: Path) -> None:
@@ -106,6 +117,7 @@ def load_answer(home: Path) -> None:
 
 LOADERS = (
     Loader("7z archives", make_seven_zip, load_seven_zip, {"x.7z": SEVEN_ZIP}),
+    Loader("zip archives of sound", make_sound_zip, load_sound_zip, {"x.zip": ZIP}),
     Loader("zip archives", make_zip, load_zip, {"x.zip": ZIP}, frozenset({"x.zip"})),
     Loader("downloads", make_answer, load_answer, {"answer": HTTP}, frozenset({"got.part"})),
 )

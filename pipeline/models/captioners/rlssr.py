@@ -24,6 +24,7 @@ from pipeline.models.decoders.transformer import TransformerDecoder, sinusoids
 from pipeline.models.towers.panns import CnnTower
 from pipeline.models.towers.registry import build_sound_tower
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from pipeline.uncompiled import uncompiled
 
 POSITIONS = 4096  # frames whose position codes are kept; longer sound computes them
 
@@ -143,7 +144,7 @@ class Rlssr(Captioner):
             stored = self._augmented(stored)
         return self.tower.maps(stored)
 
-    @torch.compiler.disable  # its draws are made in numpy
+    @uncompiled  # its draws are made in numpy
     def _augmented(self, stored: Padded) -> Padded:
         """New SpecAugment masks for every clip of every batch.
 

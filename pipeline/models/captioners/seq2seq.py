@@ -17,6 +17,7 @@ from pipeline.models.decoders.transformer import TransformerDecoder
 from pipeline.models.decoders.words import WordDecoder
 from pipeline.models.layers.bigru import BiGru
 from pipeline.tensors import Batch, Memory, Padded, TokenIds
+from pipeline.uncompiled import uncompiled
 
 DECODERS: dict[str, type[TransformerDecoder] | type[GruDecoder]] = {
     "transformer": TransformerDecoder,
@@ -67,7 +68,7 @@ class Seq2Seq(Captioner):
         logits = self._scheduled if self.learning.teacher_forcing < 1 else self.logits
         return Losses(self.cross_entropy(logits(memory, batch.tokens[:, :-1]), batch))
 
-    @torch.compiler.disable  # the step number would recompile it
+    @uncompiled  # the step number would recompile it
     def _scheduled(self, memory: Memory, tokens: Tensor) -> Tensor:
         gold = gold_steps(tokens.shape[1], self.teacher_forcing, self.learning.seed, self.step)
         return self.decoder.scheduled(memory, tokens, gold)

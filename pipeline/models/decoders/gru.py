@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from pipeline.config.seq2seq import Seq2SeqConfig
 from pipeline.models.decoders.words import WordDecoder
 from pipeline.tensors import Memory, TokenIds
+from pipeline.uncompiled import uncompiled
 
 States = tuple[Tensor, ...]  # one a layer, (B, K, D)
 
@@ -102,7 +103,7 @@ class GruDecoder(WordDecoder):
     def logits(self, memory: Memory, tokens: Tensor) -> Tensor:
         return self.scheduled(memory, tokens, [True] * tokens.shape[1])
 
-    @torch.compiler.disable  # tracing would unroll the steps, again for each length and ``gold``
+    @uncompiled  # tracing would unroll the steps, again for each length and ``gold``
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
         """See :class:`WordDecoder`; the classifier is one product over all steps."""
         attended = self.attended(memory)

@@ -31,6 +31,7 @@ from pipeline.models.decoders.cached import (
 )
 from pipeline.models.decoders.words import WordDecoder
 from pipeline.tensors import Memory, TokenIds
+from pipeline.uncompiled import uncompiled
 
 POSITIONS = 512  # the longest caption that can be decoded
 
@@ -189,7 +190,7 @@ class TransformerDecoder(WordDecoder):
         """(B, L, D) after each layer, of tokens (B, L); the classifier's are the last."""
         return self._advance(tokens, self._attended(memory), None)[0]
 
-    @torch.compiler.disable  # ``gold`` differs at every step, and each would be compiled again
+    @uncompiled  # ``gold`` differs at every step, and each would be compiled again
     def scheduled(self, memory: Memory, tokens: Tensor, gold: Sequence[bool]) -> Tensor:
         """See :class:`WordDecoder`.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.tensors import Padded
+from pipeline.uncompiled import uncompiled
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -32,7 +33,7 @@ class BiRecurrence(nn.Module):
         self.backwards = nn.ModuleList(layer(size, width, batch_first=True) for size in sizes)
         self.dropout = dropout
 
-    @torch.compiler.disable  # cuDNN's recurrence is one kernel, which tracing would split
+    @uncompiled  # cuDNN's recurrence is one kernel, which tracing would split
     def forward(self, padded: Padded) -> Tensor:
         """(B, T, W) → (B, T, 2D), the weights' dtype; values at padding mean nothing."""
         values = padded.values.to(next(self.parameters()).dtype)

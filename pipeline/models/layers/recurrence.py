@@ -17,15 +17,18 @@ Letters here: T steps, S stacked copies, B clips, D width, H heads, d = D / H.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.uncompiled import uncompiled
+
 EPSILON = 1e-5  # layer normalisation, torch's default
 
 
-@torch.compiler.disable(recursive=False)  # else each layer's loop is unrolled and compiled
+@partial(uncompiled, recursive=False)  # else each layer's loop is unrolled and compiled
 def walk(
     c: Tensor,
     recurrent: Tensor,
