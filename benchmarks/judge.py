@@ -18,7 +18,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from benchmarks.kinds import DESCRIBES, judge
+from benchmarks.kinds import DESCRIBES, embed, judge
 from benchmarks.real_ears import SHARED, SOUNDS, heard_kinds, human_captions
 
 EACH = 40  # captions
@@ -112,17 +112,20 @@ def main() -> None:
     known = {text for text, _ in others} | {t for own in described.values() for t in own}
     public = public_captions(known)
     every = sorted({*kinds.values()})
+    sets = [
+        (embed([text for text, _ in own]), [kind for _, kind in own]) for own in (unseen, public)
+    ]
     print(f"| weight of the name | {len(unseen)} unseen | {len(public)} public, mean over kinds |")
     print("|---:|---:|---:|")
     for weight in WEIGHTS:
-        own = judge(every, described, weight)
-        right = own.accuracy([text for text, _ in unseen], [kind for _, kind in unseen])
-        by_kind = defaultdict(list)
-        named = own.named([text for text, _ in public])
-        for (_, kind), found in zip(public, named, strict=True):
-            by_kind[kind].append(found == kind)
-        share = np.mean([np.mean(each) for each in by_kind.values()])
-        print(f"| {'alone' if weight > 1e3 else weight} | {right:.1%} | {share:.1%} |")
+        places = judge(every, described, weight).places
+        right = [
+            np.array([every[at] for at in (texts @ places.T).argmax(1)]) == truth
+            for texts, truth in sets
+        ]
+        by_kind = [right[1][np.array(sets[1][1]) == kind].mean() for kind in {*sets[1][1]}]
+        name = "alone" if weight > 1e3 else weight
+        print(f"| {name} | {right[0].mean():.1%} | {np.mean(by_kind):.1%} |")
 
 
 if __name__ == "__main__":
