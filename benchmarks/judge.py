@@ -102,7 +102,9 @@ def public_captions(known: set[str]) -> list[tuple[str, str]]:
 def main() -> None:
     if not SOUNDS.is_dir():
         raise SystemExit(f"{SOUNDS} is not there; this benchmark needs it")
-    kinds, described, others = heard_kinds(), defaultdict(list), {}
+    kinds = heard_kinds()
+    described: defaultdict[str, list[str]] = defaultdict(list)
+    others: dict[tuple[str, str], None] = {}
     for name, captions in human_captions(DESCRIBES).items():
         described[kinds[name]] += captions
     for split in ("validation", "evaluation"):
@@ -124,8 +126,8 @@ def main() -> None:
             for texts, truth in sets
         ]
         by_kind = [right[1][np.array(sets[1][1]) == kind].mean() for kind in {*sets[1][1]}]
-        name = "alone" if weight > 1e3 else weight
-        print(f"| {name} | {right[0].mean():.1%} | {np.mean(by_kind):.1%} |")
+        share = "alone" if weight > 1e3 else str(weight)
+        print(f"| {share} | {right[0].mean():.1%} | {np.mean(by_kind):.1%} |")
 
 
 if __name__ == "__main__":

@@ -181,10 +181,23 @@ def trained(recipe: str, dataset: str, seeds: Sequence[int], systems: Sequence[s
     run(clone, sys.executable, "-m", "earwitness", "recipe", recipe, dataset)
     params = params_file.read(clone / "params.yaml")
     params["seeds"] = [*seeds]
+    keep_only(params, systems)
     with (clone / "params.yaml").open("w", encoding="utf-8") as stream:
         params_file.yaml().dump(params, stream)
     run(clone, "dvc", "repro", *jobs)
     return clone / "data" / "predictions" / "realsounds"
+
+
+def keep_only(params: dict[str, Any], systems: Sequence[str]) -> None:
+    """Leaves out of the parameters what these captioning systems do not need to be trained."""
+    kept = {name: params["systems"][name] for name in systems}
+    captioners = {kept[name]["captioners"] for name in systems}
+    choosers = {kept[name].get("set", {}).get("rerank.retriever") for name in systems}
+    removed = {*params["retrievers"]} - choosers
+    params["systems"], params["finetuned"], params["retrieval_systems"] = kept, {}, {}
+    params["captioners"] = {name: params["captioners"][name] for name in captioners}
+    params["retrievers"] = {n: r for n, r in params["retrievers"].items() if n not in removed}
+    params["encoded"] = [name for name in params["encoded"] if name not in removed]
 
 
 def run(clone: Path, *command: str) -> None:
@@ -223,6 +236,24 @@ def table(found: dict[str, Search]) -> str:
     return "\n".join(lines)
 
 
+def written(clips: Clips, seeds: Sequence[int]) -> dict[str, Any]:
+    """The shares of right kinds: of people, and of what each system writes, by both judges."""
+    people, names = judges()
+    first = [each[0] for each in clips.captions]
+    result: dict[str, Any] = {"human_right_kind": people.accuracy(first, clips.kinds)}
+    for recipe, dataset, systems in (
+        ("listen", "realsounds", LISTEN),
+        ("showcase", "realsounds-ced", PAIRED),
+    ):
+        folder = trained(recipe, dataset, seeds, systems)
+        for system in systems:
+            key = f"{system.replace('-', '_')}_right_kind"
+            for name, own in ((key, people), (f"{key}_by_names", names)):
+                shares = right_kinds(folder, seeds, system, clips, own)
+                result[name] = {"mean": mean(shares), "seeds": shares}
+    return result
+
+
 def main(
     search_only: Annotated[bool, typer.Option("--search-only", help="train nothing")] = False,
     seeds: Annotated[list[int] | None, typer.Option(help="of what is trained")] = None,
@@ -244,19 +275,7 @@ def main(
         "chance": chance(clips.kinds),
     }
     if not search_only:
-        people, names = judges()
-        first = [each[0] for each in clips.captions]
-        result["human_right_kind"] = people.accuracy(first, clips.kinds)
-        for recipe, dataset, systems in (
-            ("listen", "realsounds", LISTEN),
-            ("showcase", "realsounds-ced", PAIRED),
-        ):
-            folder = trained(recipe, dataset, seeds, systems)
-            for system in systems:
-                key = f"{system.replace('-', '_')}_right_kind"
-                for name, own in ((key, people), (f"{key}_by_names", names)):
-                    shares = right_kinds(folder, seeds, system, clips, own)
-                    result[name] = {"mean": mean(shares), "seeds": shares}
+        result |= written(clips, seeds)
     rounded = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 4))
     print(json.dumps(rounded))
 
