@@ -4,8 +4,9 @@ On the 92 evaluation clips of ``realsounds`` (../shared/data, which is no part o
 
 - search in the tag space, with nothing trained, by one query a kind of sound ("a dog") and by the
   clips' human captions, through CED-tiny and through YAMNet;
-- the right kind (benchmarks/kinds.py) of what ``listen`` and EDTC write, three seeds each, trained
-  in clones of this repository in data/partial/real_ears, which a second run finds finished.
+- the right kind (benchmarks/kinds.py) of what ``listen``, EDTC and SJTU's captioner write, three
+  seeds each, trained in clones of this repository in data/partial/real_ears, which a second run
+  finds finished; and by the kinds' names alone, as it was judged before.
 
 The last line is one line of JSON.
 """
@@ -28,11 +29,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.kinds import accuracy
+from benchmarks.kinds import DESCRIBES, Judge, by_names, judge
 from earwitness import params_file
 from earwitness.retrieval import RetrievalSystem
 from earwitness.spaces import open_space
-from pipeline.corpora.manifest import Clip
 from pipeline.encoders.labels import read_labels
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,6 +41,7 @@ WEIGHTS, SOUNDS = SHARED / "data" / "weights", SHARED / "data" / "realsounds"
 FOLDER = REPOSITORY / "data" / "partial" / "real_ears"
 CUTOFF = 10  # of mAP@10
 LISTEN = ("listen", "listen-greedy", "listen-nearest", "listen-plain")  # systems
+PAIRED = ("edtc", "edtc-chosen", "transformer", "transformer-chosen")  # trained on pairs
 # AudioSet's classes that YAMNet leaves out (tensorflow/models, yamnet_class_map.csv)
 NOT_YAMNETS = {
     "Male speech, man speaking",
@@ -62,14 +63,36 @@ class Clips(NamedTuple):
 
 
 def evaluation_clips() -> Clips:
+    kinds, captions = heard_kinds(), human_captions("evaluation")
+    files = [SOUNDS / "evaluation" / name for name in captions]
+    own = [kinds[name] for name in captions]
+    return Clips(files, own, [*captions.values()], sorted({*kinds.values()}))
+
+
+def judges() -> tuple[Judge, Judge]:
+    """The judge of the right kind, and the one that knows the kinds' names alone."""
+    kinds = heard_kinds()
+    described: dict[str, list[str]] = {}
+    for name, captions in human_captions(DESCRIBES).items():
+        described.setdefault(kinds[name], []).extend(captions)
+    known = sorted({*kinds.values()})
+    return judge(known, described), by_names(known)
+
+
+def heard_kinds() -> dict[str, str]:
+    """File name → the kind that is heard."""
     with (SOUNDS / "events.csv").open(encoding="utf-8") as stream:
-        kinds = {row["file_name"]: row["event"] for row in csv.DictReader(stream)}
-    with (SOUNDS / "clotho_captions_evaluation.csv").open(encoding="utf-8") as stream:
+        return {row["file_name"]: row["event"] for row in csv.DictReader(stream)}
+
+
+def human_captions(split: str) -> dict[str, list[str]]:
+    """File name → the human captions."""
+    with (SOUNDS / f"clotho_captions_{split}.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    captions = [[v for k, v in row.items() if k.startswith("caption") and v] for row in rows]
-    names = [row["file_name"] for row in rows]
-    files = [SOUNDS / "evaluation" / name for name in names]
-    return Clips(files, [kinds[name] for name in names], captions, sorted({*kinds.values()}))
+    return {
+        row["file_name"]: [v for k, v in row.items() if k.startswith("caption") and v]
+        for row in rows
+    }
 
 
 def average_precision(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
@@ -158,10 +181,23 @@ def trained(recipe: str, dataset: str, seeds: Sequence[int], systems: Sequence[s
     run(clone, sys.executable, "-m", "earwitness", "recipe", recipe, dataset)
     params = params_file.read(clone / "params.yaml")
     params["seeds"] = [*seeds]
+    keep_only(params, systems)
     with (clone / "params.yaml").open("w", encoding="utf-8") as stream:
         params_file.yaml().dump(params, stream)
     run(clone, "dvc", "repro", *jobs)
     return clone / "data" / "predictions" / "realsounds"
+
+
+def keep_only(params: dict[str, Any], systems: Sequence[str]) -> None:
+    """Leaves out of the parameters what these captioning systems do not need to be trained."""
+    kept = {name: params["systems"][name] for name in systems}
+    captioners = {kept[name]["captioners"] for name in systems}
+    choosers = {kept[name].get("set", {}).get("rerank.retriever") for name in systems}
+    removed = {*params["retrievers"]} - choosers
+    params["systems"], params["finetuned"], params["retrieval_systems"] = kept, {}, {}
+    params["captioners"] = {name: params["captioners"][name] for name in captioners}
+    params["retrievers"] = {n: r for n, r in params["retrievers"].items() if n not in removed}
+    params["encoded"] = [name for name in params["encoded"] if name not in removed]
 
 
 def run(clone: Path, *command: str) -> None:
@@ -169,7 +205,9 @@ def run(clone: Path, *command: str) -> None:
     subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
 
 
-def right_kinds(folder: Path, seeds: Sequence[int], system: str, clips: Clips) -> list[float]:
+def right_kinds(
+    folder: Path, seeds: Sequence[int], system: str, clips: Clips, own_judge: Judge
+) -> list[float]:
     """Of a system's captions, by seed."""
     by_name = dict(zip([path.name for path in clips.files], clips.kinds, strict=True))
     with (folder / f"{system}.csv").open(encoding="utf-8") as stream:
@@ -177,14 +215,13 @@ def right_kinds(folder: Path, seeds: Sequence[int], system: str, clips: Clips) -
     shares = []
     for seed in seeds:
         rows = [row for row in every if row["seed"] == str(seed)]
-        own = [_clip(by_name, row["clip_id"]) for row in rows]
-        shares.append(accuracy([row["caption"] for row in rows], own, clips.known))
+        truth = [_kind(by_name, row["clip_id"]) for row in rows]
+        shares.append(own_judge.accuracy([row["caption"] for row in rows], truth))
     return shares
 
 
-def _clip(kinds: dict[str, str], clip_id: str) -> Clip:
-    name = next(name for name in kinds if Path(name).stem in clip_id)
-    return Clip(clip_id, "evaluation", name, 5.0, (), (kinds[name],))
+def _kind(kinds: dict[str, str], clip_id: str) -> str:
+    return next(kind for name, kind in kinds.items() if Path(name).stem in clip_id)
 
 
 def table(found: dict[str, Search]) -> str:
@@ -197,6 +234,24 @@ def table(found: dict[str, Search]) -> str:
         shares = f"{one.by_kind:.1%} | {one.by_caption:.1%} | {one.nearest:.1%}"
         lines.append(f"| {name} | {shares} | {one.opening:.1f} s | {one.embedding:.1f} s |")
     return "\n".join(lines)
+
+
+def written(clips: Clips, seeds: Sequence[int]) -> dict[str, Any]:
+    """The shares of right kinds: of people, and of what each system writes, by both judges."""
+    people, names = judges()
+    first = [each[0] for each in clips.captions]
+    result: dict[str, Any] = {"human_right_kind": people.accuracy(first, clips.kinds)}
+    for recipe, dataset, systems in (
+        ("listen", "realsounds", LISTEN),
+        ("showcase", "realsounds-ced", PAIRED),
+    ):
+        folder = trained(recipe, dataset, seeds, systems)
+        for system in systems:
+            key = f"{system.replace('-', '_')}_right_kind"
+            for name, own in ((key, people), (f"{key}_by_names", names)):
+                shares = right_kinds(folder, seeds, system, clips, own)
+                result[name] = {"mean": mean(shares), "seeds": shares}
+    return result
 
 
 def main(
@@ -220,15 +275,7 @@ def main(
         "chance": chance(clips.kinds),
     }
     if not search_only:
-        for recipe, dataset, systems in (
-            ("listen", "realsounds", LISTEN),
-            ("edtc", "realsounds-ced", ("edtc",)),
-        ):
-            folder = trained(recipe, dataset, seeds, systems)
-            for system in systems:
-                shares = right_kinds(folder, seeds, system, clips)
-                key = f"{system.replace('-', '_')}_right_kind"
-                result[key] = {"mean": mean(shares), "seeds": shares}
+        result |= written(clips, seeds)
     rounded = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 4))
     print(json.dumps(rounded))
 

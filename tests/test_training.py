@@ -55,7 +55,9 @@ def caption_rows() -> list[list[int]]:
     return [[0, *random.integers(3, 50, random.integers(1, 9)), 2] for _ in range(sum(COUNTS))]
 
 
-def make_batches(banks: list[FeatureBank], draw: str = "all", seed: int = 3) -> CaptionBatches:
+def make_batches(
+    banks: list[FeatureBank], draw: str = "all", seed: int = 3, bucket: int = 1
+) -> CaptionBatches:
     tokens, lengths = pad_tokens(caption_rows(), PAD)
     return CaptionBatches(
         banks[:2],
@@ -67,6 +69,7 @@ def make_batches(banks: list[FeatureBank], draw: str = "all", seed: int = 3) -> 
         draw=draw,
         seed=seed,
         device=CPU,
+        bucket=bucket,
     )
 
 
@@ -94,6 +97,29 @@ def test_every_batch_equals_a_plain_loops(banks: list[FeatureBank]) -> None:
             assert any(torch.equal(batch.features[1].values[at, :length], view) for view in views)
     assert sorted(seen) == list(range(len(rows)))  # each caption once an epoch
     assert number + 1 == batches.steps
+
+
+def test_a_bucket_batches_the_drawn_captions_by_length(banks: list[FeatureBank]) -> None:
+    """18 captions in batches of 4: three batches of the first bucket, two of the second."""
+    lengths = [len(row) for row in caption_rows()]
+    plain, bucketed = make_batches(banks), make_batches(banks, bucket=3)
+    shuffled, padding = set(), {1: 0, 3: 0}
+    for epoch in range(60):
+        drawn, order = plain.order(epoch).tolist(), bucketed.order(epoch).tolist()
+        first = sorted(drawn[:12], key=lambda row: lengths[row])  # ties stay as they were drawn
+        batches = [order[at : at + 4] for at in range(0, 12, 4)]
+        expected = [first[at : at + 4] for at in range(0, 12, 4)]
+        assert sorted(batches) == sorted(expected)
+        shuffled.add(tuple(expected.index(batch) for batch in batches))
+        assert order[12:] == sorted(drawn[12:], key=lambda row: lengths[row])
+        for bucket, made in ((1, plain), (3, bucketed)):
+            padding[bucket] += sum(int((b.tokens == PAD).sum()) for b in made.epoch(epoch))
+    assert len(shuffled) == 6  # all orders of three batches
+    assert padding[3] < 0.7 * padding[1]
+    again = list(make_batches(banks, bucket=3).epoch(4, start=2))
+    for whole, rest in zip(list(bucketed.epoch(4))[2:], again, strict=True):
+        assert torch.equal(whole.tokens, rest.tokens)
+        assert torch.equal(whole.features[1].values, rest.features[1].values)
 
 
 def test_all_views_are_drawn(banks: list[FeatureBank]) -> None:

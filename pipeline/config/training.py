@@ -52,6 +52,9 @@ class TrainingConfig(OptimisationConfig):
     """Cross-entropy training of captioners; EDTC's values."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)  # EDTC 4.3; SJTU 3
+    # so many batches are drawn at once and made of captions of like length, which leaves less
+    # padding to compute (ours); 1: batches as they are drawn
+    bucket: int = Field(1, ge=1)
     # probability of teacher forcing at the last step, falling linearly from 1 (SJTU 3: 0.7)
     teacher_forcing: float = Field(1.0, ge=0, le=1)
 

@@ -70,6 +70,7 @@ class CaptionBatches(PairOrder):
         lengths: (N,) int64, tokens of each caption.
         text: bank whose entry n is caption n, where the model reads it.
         batch, draw, seed: see :class:`PairOrder`.
+        bucket: so many batches are drawn at once, and their captions batched by length; 1: not.
         device: where the batches go.
     """
 
@@ -85,12 +86,13 @@ class CaptionBatches(PairOrder):
         draw: Literal["all", "one"],
         seed: int,
         device: torch.device,
+        bucket: int = 1,
     ) -> None:
         super().__init__(captions, batch, draw, seed)
         self.features, self.text = tuple(features), text
         self.tokens = tokens.to(device)
         self.lengths = lengths
-        self.device = device
+        self.device, self.bucket = device, bucket
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from the ``start``-th on, of each the part of this rank.
@@ -116,3 +118,20 @@ class CaptionBatches(PairOrder):
                 clips=moved_clips[rows],
                 whole=whole,
             )
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """(pairs,); of each ``bucket`` batches, captions of like length stand in one batch.
+
+        The batches of a bucket are shuffled. Only the last of an epoch may be smaller.
+        """
+        order = super()._order(generator)
+        if self.bucket == 1:
+            return order
+        parts: list[Tensor] = []
+        for drawn in order.split(self.bucket * self.batch):
+            by_length = drawn[self.lengths[drawn].argsort(stable=True)]
+            full = len(drawn) // self.batch * self.batch
+            batches = by_length[:full].view(-1, self.batch)
+            shuffled = batches[torch.randperm(len(batches), generator=generator)]
+            parts += [shuffled.flatten(), by_length[full:]]
+        return torch.cat(parts)

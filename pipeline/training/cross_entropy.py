@@ -155,6 +155,7 @@ def make_batches(
         draw=plan.training.captions,
         seed=plan.seed,
         device=device,
+        bucket=plan.training.bucket,
     )
 
 
