@@ -182,7 +182,7 @@ def test_parts_in_any_order_give_the_same_file(tmp_path: Path) -> None:
     pieces = np.split(values(), np.cumsum(LENGTHS)[:-1])
     entries = [np.array([5, 0]), np.array([1]), np.array([3, 2, 4])]
     parts = Parts(tmp_path / "partial" / "x", entries, WIDTH)
-    with parts.held():
+    with parts.held(tmp_path / "x.h5"):
         for part in (2, 0, 1):
             held = [pieces[entry] for entry in entries[part]]
             parts.save(part, np.concatenate(held), LENGTHS[entries[part]])
@@ -199,7 +199,7 @@ def test_parts_in_any_order_give_the_same_file(tmp_path: Path) -> None:
 
 def test_a_part_cut_short_or_of_another_width_is_done_again(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "x", [np.array([0]), np.array([1]), np.array([2])], WIDTH)
-    with parts.held():
+    with parts.held(tmp_path / "x.h5"):
         for part in (0, 1):
             parts.save(part, np.zeros((4, WIDTH), np.float16), np.array([4]))
         parts.save(2, np.zeros((4, WIDTH - 1), np.float16), np.array([4]))
@@ -207,14 +207,14 @@ def test_a_part_cut_short_or_of_another_width_is_done_again(tmp_path: Path) -> N
         cut.write_bytes(cut.read_bytes()[:-1])
         (tmp_path / "x" / ".000003.values.npy.killed").touch()
         assert parts.missing() == [1, 2]
-    with parts.held():
+    with parts.held(tmp_path / "x.h5"):
         assert not list((tmp_path / "x").glob(".*"))
 
 
 def test_a_part_that_is_damaged_anywhere_is_done_again(tmp_path: Path) -> None:
     """Each of its files, emptied or cut, and the arrays with one byte altered, at any place."""
     parts = Parts(tmp_path / "x", [np.array([0])], WIDTH)
-    with parts.held():
+    with parts.held(tmp_path / "x.h5"):
         parts.save(0, np.arange(4 * WIDTH).reshape(4, WIDTH).astype(np.float16), np.array([4]))
         assert parts.missing() == []
         files = sorted((tmp_path / "x").iterdir())
