@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -42,7 +42,7 @@ class Said(NamedTuple):
 
 
 class Lanes:
-    """As many processes at once as there are lanes.
+    """As many processes at once as there are lanes. A context: nothing runs on when it is left.
 
     Args:
         folder: where DVC runs.
@@ -66,6 +66,12 @@ class Lanes:
                       for lane in reversed(range(count))]  # fmt: skip
         self._running: dict[str, tuple[subprocess.Popen[bytes], dict[str, str]]] = {}
         self._said = SimpleQueue[Said]()
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
     @property
     def running(self) -> frozenset[str]:
@@ -124,19 +130,6 @@ class Lanes:
         for line, passing in _lines(output):
             self._said.put(Said(name, line, passing=passing))
         self._said.put(Said(name, "", process.wait()))
-
-
-@contextmanager
-def lanes(
-    folder: Path, environment: dict[str, str], count: int, cards: Sequence[str] = (),
-    *, bars: bool = False,
-) -> Iterator[Lanes]:  # fmt: skip
-    """Lanes of which nothing runs on when the block is left, however that is."""
-    made = Lanes(folder, environment, count, cards, bars=bars)
-    try:
-        yield made
-    finally:
-        made.end()
 
 
 def dvc_environment(root: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from earwitness.jobs.graph import JobGraph
-from earwitness.jobs.lanes import Lanes, Said, cards, dvc_environment, lanes
+from earwitness.jobs.lanes import Lanes, Said, cards, dvc_environment
 
 
 def repro(
@@ -39,14 +39,14 @@ def repro(
     if not bars:
         environment["TQDM_DISABLE"] = "1"
     if at_once == 1:
-        with lanes(folder, environment, 1, bars=bars) as alone:
+        with Lanes(folder, environment, 1, bars=bars) as alone:
             alone.begin("", targets)
             while alone.running:
                 yield alone.next()
         return
     environment["EARWITNESS_JOBS"] = str(at_once)  # the first leaves the others their cores
     graph = JobGraph(folder, targets)
-    with lanes(folder, environment, at_once, cards() if spread else (), bars=bars) as several:
+    with Lanes(folder, environment, at_once, cards() if spread else (), bars=bars) as several:
         yield from _in_order(graph, several)
 
 
