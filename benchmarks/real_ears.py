@@ -184,7 +184,7 @@ def trained(recipe: str, dataset: str, seeds: Sequence[int], systems: Sequence[s
     keep_only(params, systems)
     with (clone / "params.yaml").open("w", encoding="utf-8") as stream:
         params_file.yaml().dump(params, stream)
-    run(clone, "dvc", "repro", *jobs)
+    run(clone, sys.executable, "-m", "earwitness", "repro", *jobs)
     return clone / "data" / "predictions" / "realsounds"
 
 

@@ -16,6 +16,7 @@ from pipeline.config.retrievers import BiEncoderConfig
 from pipeline.config.section import parse_section
 from pipeline.config.sides import CentredTextSide, EncoderSoundSide, StoredTextSide
 from pipeline.config.spaces import TagsConfig
+from pipeline.corpora.descriptions import TABLE
 from pipeline.device import resolve_device
 from pipeline.encoders.hub_cache import not_available
 from pipeline.encoders.registry import build_sound_encoder, build_text_encoder
@@ -55,7 +56,8 @@ def open_space(
         sentence: the weights of the sentence encoder that reads them, for a tagger.
         window_seconds: longer sounds are cut into windows of this length, whose embeddings or
             probabilities are averaged; at most what the model takes.
-        tags: settings of :class:`pipeline.config.spaces.TagsConfig`, such as ``top=10``.
+        tags: settings of :class:`pipeline.config.spaces.TagsConfig`, such as ``top=10``; without
+            ``descriptions``, those that come with earwitness.
 
     Raises:
         EarwitnessError: the model is not there, is no CLAP and no tagger, or a tagger's classes
@@ -106,7 +108,7 @@ def _sides(model: str, labels: str | Path | None, sentence: str, tags: dict[str,
         return _Sides(
             {"module": module, "weights": _path(model), "output": output, "labels": named},
             {"module": "sentence", "weights": sentence, "pooling": "mean"},
-            parse_section(TagsConfig, tags, "tags"),
+            parse_section(TagsConfig, {"descriptions": str(TABLE), **tags}, "tags"),
         )
     if labels is not None or tags:
         raise EarwitnessError(

@@ -156,7 +156,7 @@ def test_what_is_said_of_clothos_captions_is_so(shared_data: Path) -> None:
 
 # --- descriptions ------------------------------------------------------------------------------
 
-DESCRIPTIONS = REPOSITORY / "recipes" / "descriptions.csv"
+DESCRIPTIONS = REPOSITORY / "pipeline" / "corpora" / "descriptions.csv"
 
 
 def descriptions() -> dict[str, list[str]]:

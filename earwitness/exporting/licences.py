@@ -46,7 +46,7 @@ def licence_of(settings: BaseDatasetConfig | None) -> Licence:
     match settings:
         case _ if settings is not None and settings.synthetic:
             return Licence("synthesised by earwitness from a seed; Apache-2.0", OURS)
-        case DescriptionsDatasetConfig(root="recipes", table="descriptions.csv"):
+        case DescriptionsDatasetConfig(root="pipeline/corpora", table="descriptions.csv"):
             return Licence("sentences that come with earwitness; Apache-2.0", OURS)
         case ClothoDatasetConfig(fetch=True):
             return Licence(CLOTHO)

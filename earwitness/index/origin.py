@@ -142,6 +142,10 @@ def _places(origin: Origin) -> dict[str, Path]:
     """All files that the embeddings depend on."""
     if origin.model:
         named = {"model": Path(origin.model), "labels": Path(origin.labels or os.devnull)}
+        if origin.labels:
+            from pipeline.corpora.descriptions import TABLE
+
+            named["descriptions"] = TABLE
         for place in named.values():
             if place.is_absolute() and not place.exists():
                 raise EarwitnessError(f"{place}: not there; put it back, or index by another model")

@@ -206,7 +206,7 @@ class DescriptionsDatasetConfig(BaseDatasetConfig):
 
     reads: ClassVar = ()  # but for its table
     layout: Literal["descriptions"]
-    root: str = "recipes"
+    root: str = "pipeline/corpora"
     table: Annotated[str, Outside("root")] = "descriptions.csv"  # label, caption_1, caption_2 …
     seed: Seed = 1  # which captions are held out
     validation_share: float = Field(0.1, gt=0, le=1)  # of the labels: one of whose captions is

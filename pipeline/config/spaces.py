@@ -6,23 +6,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Names, Ref
+from pipeline.config.fields import Names, Outside, Ref
 from pipeline.config.section import Section
 
 
 class TagsConfig(Section):
     """How a clip's tags become one embedding (ours).
 
-    A clip is Σ p^(1 / temperature) (e − m) over its tags, scaled to length 1: p is a tag's
-    probability, e the embedding of its name and m ``centre``. A caption is its embedding less m,
-    scaled to length 1. Nothing but the names is needed to make the space.
+    A tag's place e is the mean of its name's embedding and of its descriptions', of length 1; m is
+    ``centre``. A clip is the x that best gives back its tags' weights w = p^(1 / temperature), p
+    their probabilities, scaled to length 1: of least Σ (w − x · (e − m))² + λ |x|², where λ is
+    ``ridge`` times the mean over dimensions of Σ (e − m)². So tags that mean nearly the same do not
+    count twice (as the classes of Romera-Paredes & Torr 2015). Without ``ridge`` it is the sum
+    Σ w (e − m). A caption is its embedding less m, scaled to length 1. Nothing but
+    the names and what is written of them is needed to make the space.
     """
 
     temperature: float = Field(2.0, gt=0)  # 1: the probabilities as they are; 2: their roots
     top: int | None = Field(None, ge=1)  # so many of a clip's most probable tags; null: all
     # what is embedded of a name, which stands for {}; of several the mean
     templates: tuple[str, ...] = Field(("{}",), min_length=1)
-    centre: Literal["labels", "none"] = "labels"  # the mean of the names' embeddings, or nothing
+    # a table with label and caption_1 …: what each kind sounds like (Pratt et al. 2023); a name
+    # that it lacks stands for itself
+    descriptions: Annotated[str | None, Outside()] = None
+    centre: Literal["labels", "none"] = "labels"  # the mean of the tags' places, or nothing
+    ridge: float | None = Field(0.5, gt=0)  # null: the plain sum
 
     @model_validator(mode="after")
     def _filled(self) -> TagsConfig:

@@ -1,6 +1,6 @@
 """Captions of kinds of sound, a row a kind: ``label`` and ``caption_1`` ….
 
-The table that comes with earwitness, recipes/descriptions.csv, has three for each of AudioSet's 527
+The table that comes with earwitness, pipeline/corpora/descriptions.csv, has three for each of AudioSet's 527
 kinds (Gemmeke et al., 2017). It was written for this project, so that a captioner can learn from
 captions alone where no public ones are at hand.
 """
@@ -19,6 +19,9 @@ from pipeline.errors import EarwitnessError
 from pipeline.storage.places import folder_at
 from pipeline.tables import captioned_rows
 
+# the table that comes with earwitness
+TABLE = Path(__file__).with_suffix(".csv")
+
 
 def prepare(
     name: str, settings: DescriptionsDatasetConfig, base: Path, raw: Path, progress: bool = True
@@ -35,7 +38,7 @@ def prepare(
             has two captions.
     """
     path = folder_at(base, settings.root) / settings.table
-    by_label = _captions_by_label(path)
+    by_label = captions_by_label(path)
     # one that has a single caption keeps it to be learned
     several = [label for label, texts in by_label.items() if len(texts) > 1]
     if not several:
@@ -60,7 +63,12 @@ def _draw(seed: int, label: str) -> bytes:
     return hashlib.sha256(f"{seed} {label}".encode()).digest()
 
 
-def _captions_by_label(path: Path) -> dict[str, tuple[str, ...]]:
+def captions_by_label(path: Path) -> dict[str, tuple[str, ...]]:
+    """The captions of each label of a table, in its order.
+
+    Raises:
+        EarwitnessError: the table cannot be used; see tables.py. Or a label occurs twice.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for row in captioned_rows(path, ["label"]):
         where = f"{path}: line {row.line}"

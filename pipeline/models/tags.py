@@ -1,4 +1,4 @@
-"""The tag space: a clip is the sum of its tags' embeddings, weighted by their probabilities.
+"""The tag space: a clip is what best gives back the probabilities of its tags.
 
 So a tagger and a sentence encoder, which have never met, share a space without any training. See
 :class:`pipeline.config.spaces.TagsConfig` for the formula.
@@ -18,10 +18,10 @@ from pipeline.tensors import Padded
 
 
 class TagSound(nn.Module):
-    """Class probabilities to the sum of the names' embeddings; not scaled.
+    """Class probabilities to a sum of one vector a class; not scaled.
 
     Attributes:
-        names: (C, D) float32, each class's name embedded, less the centre.
+        names: (C, D) float32, each class's vector, see :func:`name_embeddings`.
     """
 
     names: Tensor
@@ -65,14 +65,23 @@ class CentredText(nn.Module):
         return unit(padded) - self.centre
 
 
-def name_embeddings(embedded: Tensor, templates: int, centre: str) -> tuple[Tensor, Tensor]:
+def name_embeddings(
+    embedded: Sequence[Tensor], centre: str, ridge: float | None
+) -> tuple[Tensor, Tensor]:
     """The two buffers: (C, D) of :class:`TagSound` and (D,) of :class:`CentredText`.
 
     Args:
-        embedded: (C · templates, D) names in each template, name by name; any length.
-        centre: see :class:`TagsConfig`.
+        embedded: of each of C classes, (n, D): its name in each template and its descriptions; any
+            length.
+        centre, ridge: see :class:`TagsConfig`.
     """
-    each = F.normalize(embedded.float(), dim=-1).unflatten(0, (-1, templates)).mean(1)
-    names = F.normalize(each, dim=-1)
-    middle = names.mean(0) if centre == "labels" else torch.zeros_like(names[0])
-    return names - middle, middle
+    each = torch.stack([F.normalize(own.float(), dim=-1).mean(0) for own in embedded])
+    places = F.normalize(each, dim=-1)
+    middle = places.mean(0) if centre == "labels" else torch.zeros_like(places[0])
+    names = places - middle
+    if ridge is None:
+        return names, middle
+    wide = names.double()
+    gram = wide.T @ wide  # (D, D)
+    damped = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+    return torch.linalg.solve(damped, wide.T).T.float(), middle

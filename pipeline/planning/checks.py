@@ -235,7 +235,8 @@ def check_weights(params: Params, root: Path) -> None:
 
 
 def check_tag_names(params: Params, root: Path) -> None:
-    """Refuses a tag space whose tagger's classes have no names.
+    """Refuses a tag space whose tagger's classes have no names, or whose table of descriptions is
+    not there.
 
     Args:
         root: the repository.
@@ -245,7 +246,13 @@ def check_tag_names(params: Params, root: Path) -> None:
     """
     for name, space in params.spaces.items():
         encoder, where = params.encoders[space.sound[0]], f"encoders.{space.sound[0]}"
-        if space.module != "tags" or encoder.weights.kind != "path":
+        if space.module != "tags":
+            continue
+        if space.descriptions is not None and not (root / space.descriptions).is_file():
+            raise EarwitnessError(
+                f"spaces.{name}.descriptions: {space.descriptions} is not there; correct the path"
+            )
+        if encoder.weights.kind != "path":
             continue
         labels, file = getattr(encoder, "labels", None), root / encoder.weights.name
         config = (file if file.is_dir() else file.parent) / "config.json"

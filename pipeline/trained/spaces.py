@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config.plans import SpacePlan
+from pipeline.corpora.descriptions import captions_by_label
 from pipeline.device import resolve_device
 from pipeline.encoders.base import TextEncoder
 from pipeline.encoders.labels import class_names
@@ -31,7 +32,8 @@ def make_space(
 
     Raises:
         EarwitnessError: the tagger's classes have no names, or others than it gives probabilities
-            of; or the text encoder is not available, or of another width.
+            of, or their descriptions cannot be read; or the text encoder is not available, or of
+            another width.
     """
     place = resolve_device(device)
     sound, text = plan.widths
@@ -57,11 +59,16 @@ def _name_tags(plan: SpacePlan, retriever: TrainedRetriever) -> None:
             f"space {plan.name}: {len(names)} names for {plan.widths[0]} classes of "
             f"{plan.sound.features[0]}; give the names of this tagger"
         )
-    written = [template.replace("{}", name) for name in names for template in tags.templates]
-    read = retriever.text.queries(written)
-    embedded = torch.empty(len(written), text.embedding_width, device=retriever.device)
+    described = captions_by_label(Path(tags.descriptions)) if tags.descriptions else {}
+    texts = [
+        (*(template.replace("{}", name) for template in tags.templates), *described.get(name, ()))
+        for name in names
+    ]
+    read = retriever.text.queries([text for own in texts for text in own])
+    embedded = torch.empty(sum(map(len, texts)), text.embedding_width, device=retriever.device)
     for batch in read.batches():
         embedded[batch.to(retriever.device)] = text.embed(read.batch(batch))
-    own, centre = name_embeddings(embedded, len(tags.templates), tags.centre)
+    by_name = embedded.split([len(own) for own in texts])
+    own, centre = name_embeddings(by_name, tags.centre, tags.ridge)
     sound.names.copy_(own)
     text.centre.copy_(centre)
