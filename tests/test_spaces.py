@@ -26,11 +26,13 @@ from pipeline import answers
 from pipeline.config.encoders import SentenceEncoderConfig
 from pipeline.config.params import parse_params
 from pipeline.config.spaces import TagsConfig
+from pipeline.corpora.descriptions import TABLE
 from pipeline.corpora.manifest import Manifest
 from pipeline.encoders import hub_cache
 from pipeline.encoders.registry import build_text_encoder
 from pipeline.errors import EarwitnessError
 from pipeline.models.tags import CentredText, TagSound, name_embeddings
+from pipeline.planning.checks import check_tag_names
 from pipeline.tensors import Padded
 from pipeline.trained.retriever import load_retriever
 
@@ -63,21 +65,33 @@ def labels(tmp_path: Path) -> Path:
     return path
 
 
+def fitted(names: NDArray[Any], weights: NDArray[Any], ridge: float | None) -> NDArray[Any]:
+    """What best gives back the weights: least squares, with λ as rows of its own."""
+    if ridge is None:
+        return weights @ names
+    width = names.shape[1]
+    damping = np.sqrt(ridge * (names**2).sum() / width) * np.eye(width)
+    targets = np.concatenate([weights, np.zeros(width)])
+    found: NDArray[Any] = np.linalg.lstsq(np.concatenate([names, damping]), targets)[0]
+    return found
+
+
 @pytest.mark.parametrize(
-    ("tags", "power", "top"),
+    ("tags", "power", "top", "ridge"),
     [
-        ({}, 0.5, 4),
-        ({"temperature": 1.0}, 1.0, 4),
-        ({"top": 2}, 0.5, 2),
-        ({"centre": "none"}, 0.5, 4),
+        ({}, 0.5, 4, 0.5),
+        ({"ridge": 3.0, "temperature": 1.0}, 1.0, 4, 3.0),
+        ({"ridge": None}, 0.5, 4, None),
+        ({"top": 2}, 0.5, 2, 0.5),
+        ({"centre": "none", "ridge": None}, 0.5, 4, None),
     ],
 )
-def test_a_clip_is_its_tags_sentences_weighted_by_their_probabilities(
-    model: Path, labels: Path, tags: dict[str, Any], power: float, top: int
+def test_a_clip_is_what_gives_back_its_tags_weights(
+    model: Path, labels: Path, tags: dict[str, Any], power: float, top: int, ridge: float | None
 ) -> None:
     draw = np.random.default_rng(0)
     clips = [draw.normal(0, 0.2, n).astype(np.float32) for n in (16000, 9000, 12345)]
-    system = open_space(str(model), labels, device="cpu", **tags)
+    system = open_space(str(model), labels, device="cpu", **{"descriptions": None, **tags})
     made = system.embed_audio(clips, sample_rate=RATE)
     names = sentences([*NAMES])
     centre = names.mean(0) if tags.get("centre") != "none" else np.zeros(names.shape[1])
@@ -85,21 +99,72 @@ def test_a_clip_is_its_tags_sentences_weighted_by_their_probabilities(
         logits = by_hand(clip)["logits"].astype(np.float64)
         found = np.float16(1 / (1 + np.exp(-logits))).astype(np.float64)  # as they are stored
         weights = np.where(found >= np.sort(found)[-top], found, 0) ** power
-        np.testing.assert_allclose(row, unit(weights @ (names - centre)), atol=2e-3)
+        own = fitted(names - centre, weights, ridge)
+        np.testing.assert_allclose(row, unit(own), atol=2e-3)
     texts = ["a dog barks in the rain", "honking"]
     written = system.embed_text(texts)
     np.testing.assert_allclose(written, unit(sentences(texts) - centre), atol=2e-3)
     np.testing.assert_allclose(system.similarity(written, made), written @ made.T, atol=1e-5)
 
 
+def test_tags_that_mean_the_same_do_not_count_twice() -> None:
+    """Two tags of one place, and one of another, all as probable."""
+    places = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
+    weights = torch.ones(3)
+    plain, _ = name_embeddings(places, "none", None)
+    torch.testing.assert_close(weights @ plain, torch.tensor([2.0, 1.0]))
+    fitted, _ = name_embeddings(places, "none", 1e-9)
+    torch.testing.assert_close(weights @ fitted, torch.tensor([1.0, 1.0]))
+
+
 def test_templates_are_averaged(model: Path, labels: Path) -> None:
-    templates = ("{}", "the sound of {}")
-    system = open_space(str(model), labels, device="cpu", templates=templates, centre="none")
+    own = {"templates": ("{}", "the sound of {}"), "descriptions": None}
+    system = open_space(str(model), labels, device="cpu", centre="none", ridge=None, **own)
     names = unit((sentences([*NAMES]) + sentences([f"the sound of {name}" for name in NAMES])) / 2)
     clip = np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32)
     found = 1 / (1 + np.exp(-by_hand(clip)["logits"].astype(np.float64)))
     (made,) = system.embed_audio([clip], sample_rate=RATE)
     np.testing.assert_allclose(made, unit(np.sqrt(found) @ names), atol=2e-3)
+
+
+def test_a_tag_lies_at_its_name_and_what_is_written_of_it(
+    model: Path, labels: Path, tmp_path: Path
+) -> None:
+    """Of two; the others stand for themselves, and a row of no tag is passed over."""
+    table = tmp_path / "table.csv"
+    rows = "label,caption_1,caption_2\nRain,Drops fall.,It pours.\nBark,A dog barks.\nOwl,A hoot."
+    table.write_text(f"{rows}\n", encoding="utf-8")
+    written = {"Rain": ["Drops fall.", "It pours."], "Bark": ["A dog barks."]}
+    names = unit(np.stack([sentences([name, *written.get(name, [])]).mean(0) for name in NAMES]))
+    own = {"descriptions": str(table), "ridge": None, "centre": "none"}
+    system = open_space(str(model), labels, device="cpu", **own)
+    clip = np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32)
+    found = 1 / (1 + np.exp(-by_hand(clip)["logits"].astype(np.float64)))
+    (made,) = system.embed_audio([clip], sample_rate=RATE)
+    np.testing.assert_allclose(made, unit(np.sqrt(found) @ names), atol=2e-3)
+
+
+def test_without_a_table_the_one_that_comes_with_earwitness_is_read(
+    model: Path, labels: Path
+) -> None:
+    clip = np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32)
+    made = [
+        open_space(str(model), labels, device="cpu", **own).embed_audio([clip], sample_rate=RATE)
+        for own in ({}, {"descriptions": str(TABLE)}, {"descriptions": None})
+    ]
+    np.testing.assert_array_equal(made[0], made[1])
+    assert np.abs(made[0] - made[2]).max() > 1e-2
+
+
+def test_a_table_that_is_not_there_is_said(model: Path, labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(EarwitnessError, match=r"kinds\.csv") as raised:
+        open_space(str(model), labels, descriptions=str(tmp_path / "kinds.csv"))
+    assert "\n" not in str(raised.value)
+    tagging = {"module": "onnx", "weights": "./tagger.onnx", "output": "probabilities"}
+    params = parse_params(space_of(tagging, descriptions="kinds.csv"))
+    with pytest.raises(EarwitnessError) as raised:
+        check_tag_names(params, tmp_path)
+    assert str(raised.value) == "spaces.own.descriptions: kinds.csv is not there; correct the path"
 
 
 def test_windows_are_averaged_and_silence_of_tags_is_no_division_by_zero() -> None:
@@ -118,8 +183,8 @@ def test_windows_are_averaged_and_silence_of_tags_is_no_division_by_zero() -> No
 
 
 def test_the_centre_is_the_mean_of_the_names_alone() -> None:
-    embedded = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
-    names, centre = name_embeddings(embedded, 1, "labels")
+    embedded = torch.tensor([[2.0, 0.0], [0.0, 5.0]]).split(1)
+    names, centre = name_embeddings(embedded, "labels", None)
     torch.testing.assert_close(centre, torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(names, torch.tensor([[0.5, -0.5], [-0.5, 0.5]]))
     text = CentredText(2)
