@@ -27,11 +27,10 @@ from torch import Tensor, nn
 
 from pipeline import collectives
 from pipeline.collectives import own
-from pipeline.threads import share
+from pipeline.threads import cores
 
 T = TypeVar("T")
 
-MOST_THREADS = 4096
 BUCKET = 1 << 24  # numbers that are averaged at once, so that the copy of them stays small
 
 _shared = False  # whether the batch that is computed now is divided among the ranks
@@ -59,7 +58,7 @@ def threads(given: int | Literal["auto"]) -> int | Literal["auto"]:
     """Of the threads that a job is ``given``, those of this rank."""
     if here() == 1:
         return given
-    return max(1, (share(MOST_THREADS) if given == "auto" else given) // here())
+    return max(1, (cores() if given == "auto" else given) // here())
 
 
 def part(start: int, stop: int) -> tuple[slice, int]:

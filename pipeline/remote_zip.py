@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 import urllib.request
 import zipfile
 from typing import Any
+
+from pipeline.raw_file import RawFile
 
 TIMEOUT = 30  # seconds without an answer
 MOST = 64 << 20  # bytes of a list of members; one of a thousand files has 100 kB
@@ -24,14 +25,13 @@ def zip_names(url: str) -> list[str] | None:
         return None
 
 
-class _Ranges(io.RawIOBase):
+class _Ranges(RawFile):
     """A file on a server, of which only what is read is asked for."""
 
     def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url, self._at, self._read = url, 0, 0
+        self._url, self._read = url, 0
         with self._ask("bytes=0-0") as answer:
-            self._size = int(answer.headers["Content-Range"].rpartition("/")[2])
+            super().__init__(int(answer.headers["Content-Range"].rpartition("/")[2]))
 
     def _ask(self, part: str) -> Any:
         headers = {"User-Agent": "earwitness", "Range": part}
@@ -41,20 +41,6 @@ class _Ranges(io.RawIOBase):
             answer.close()
             raise OSError("no parts of files")
         return answer
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = (0, self._at, self._size)[whence]
-        self._at = max(base + offset, 0)
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from pipeline.raw_file import RawFile
+
 Piece = bytes | tuple[int, int]  # bytes that stand there, or [start, stop) of the file
 
 
-class Pieces(io.RawIOBase):
+class Pieces(RawFile):
     """A stream of ``pieces`` of a file, one behind the other; the file's own position stays.
 
     No method raises, because libsndfile calls them: what cannot be read ends the stream, and its
@@ -20,30 +21,15 @@ class Pieces(io.RawIOBase):
     """
 
     def __init__(self, file: int, pieces: Sequence[Piece]) -> None:
-        super().__init__()
         self._file, self._pieces = file, pieces
         sizes = [len(one) if isinstance(one, bytes) else one[1] - one[0] for one in pieces]
         self._starts = [0, *accumulate(sizes)]
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = (0, self._at, self._starts[-1])[whence]
-        self._at = min(max(base + offset, 0), self._starts[-1])
-        return self._at
+        super().__init__(self._starts[-1])
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         done = 0
-        while done < len(view) and self._at < self._starts[-1]:
+        while done < len(view) and self._at < self._size:
             data = self._read(len(view) - done)
             if not data:
                 break

@@ -1,8 +1,8 @@
 """Captions of kinds of sound, a row a kind: ``label`` and ``caption_1`` ….
 
-The table that comes with earwitness, pipeline/corpora/descriptions.csv, has three for each of AudioSet's 527
-kinds (Gemmeke et al., 2017). It was written for this project, so that a captioner can learn from
-captions alone where no public ones are at hand.
+The table that comes with earwitness, descriptions.csv beside this file, has three for each of
+AudioSet's 527 kinds (Gemmeke et al., 2017). It was written for this project: a tag space lies by
+it, and a captioner learns from it where no public captions are at hand.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ that lead out of the tar) is refused, and nothing is ever unpacked.
 
 from __future__ import annotations
 
-import io
-import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EarwitnessError, reason
 from pipeline.files import leads_inside, shown
+from pipeline.raw_file import RawFile
 from pipeline.storage import remote
 from pipeline.storage.urls import is_url
 
@@ -91,26 +90,13 @@ def _opened(shard: str, size: int) -> Iterator[BinaryIO]:
         yield stream
 
 
-class _Blocks(io.RawIOBase):
+class _Blocks(RawFile):
     """A remote file, read a block at a time; what is jumped over is not read."""
 
     def __init__(self, url: str, size: int) -> None:
-        super().__init__()
-        self._url, self._size = url, size
-        self._at, self._begin, self._block = 0, 0, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, (0, self._at, self._size)[whence] + offset)
-        return self._at
+        super().__init__(size)
+        self._url = url
+        self._begin, self._block = 0, b""
 
     def read(self, size: int = -1) -> bytes:  # type: ignore[override]
         stop = min(self._size, self._at + size) if size >= 0 else self._size
