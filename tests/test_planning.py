@@ -129,6 +129,7 @@ def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
             {"soundscapes-minilm", *RETRIEVERS, "tags", "rank-soundscapes"},
         ),
         ("spaces.tags.temperature", 1.0, {"tags"}),
+        ("spaces.tags.ridge", None, {"tags"}),
         ("tagging.epochs", 2, {"panns"}),
         ("decoding.min_length", 1, DECODING),
         ("rerank.retriever", "frozen", DECODING),

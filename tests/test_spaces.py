@@ -373,12 +373,16 @@ def test_under_dvc_a_space_is_made_encoded_ranked_and_captioned_in(project: Proj
         assert store["ids"][0].decode() == clip.clip_id
         np.testing.assert_allclose(store["values"][0], made, atol=2e-3)
     # another temperature makes the space anew, and what reads it; nothing is extracted
+    kinds = project.root.parent / "kinds.csv"
+    kinds.write_text("label,caption_1\nRain,Drops fall.\n", encoding="utf-8")
     own = {"module": "tags", "sound": ["tagger"], "text": "minilm", "temperature": 1.0}
-    project.edit_params({"spaces": {"own": own}})
+    project.edit_params({"spaces": {"own": {**own, "descriptions": "../kinds.csv"}}})
     ran = project.run("repro")
     assert {"make_space@own", "encode@soundscapes-own", "rank@soundscapes"} <= ran
     assert not any(stage.startswith(("extract", "embed", "prepare")) for stage in ran)
-    # other names too, which lie outside the repository
+    # other names and descriptions too, which lie outside the repository
     labels = project.root.parent / "labels.txt"
     labels.write_text(labels.read_text().replace("Sheep", "Goat"))
+    assert "make_space@own" in project.run("repro")
+    kinds.write_text("label,caption_1\nRain,It pours.\n", encoding="utf-8")
     assert "make_space@own" in project.run("repro")
