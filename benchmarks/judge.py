@@ -75,19 +75,24 @@ WORDS = {
 PEOPLE = r"\bm[ae]n\b|wom[ae]n|speak|talk|music|sing|child|voice|people|speech|conversation"
 
 
+def learned_captions() -> list[str]:
+    """The captions of AudioCaps and Clotho that are there to learn from, each once."""
+    texts: dict[str, None] = {}
+    for name in PUBLIC:
+        with (SHARED / "data" / "captions" / name).open(encoding="utf-8") as stream:
+            rows = [*csv.DictReader(stream)]
+        texts |= {v: None for row in rows for k, v in row.items() if k.startswith("caption") and v}
+    return [*texts]
+
+
 def public_captions(known: set[str]) -> list[tuple[str, str]]:
     """(caption, kind) of those that name one kind.
 
     Args:
         known: captions that are left out.
     """
-    texts: dict[str, None] = {}
-    for name in PUBLIC:
-        with (SHARED / "data" / "captions" / name).open(encoding="utf-8") as stream:
-            rows = [*csv.DictReader(stream)]
-        texts |= {v: None for row in rows for k, v in row.items() if k.startswith("caption") and v}
     found = defaultdict(list)
-    for text in texts:
+    for text in learned_captions():
         named = [kind for kind, word in WORDS.items() if re.search(word, text.lower())]
         if len(named) == 1 and text not in known and not re.search(PEOPLE, text.lower()):
             found[named[0]].append(text)

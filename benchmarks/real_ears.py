@@ -102,6 +102,19 @@ def average_precision(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> 
     return float(precision[found].mean())
 
 
+def mean_precision(
+    similar: NDArray[np.float32], truth: NDArray[np.str_], known: Sequence[str]
+) -> float:
+    """Of (K, N) similarities of a query a kind to recordings, over the kinds that are there."""
+    there = [(scores, kind) for scores, kind in zip(similar, known, strict=True) if kind in truth]
+    return mean(average_precision(scores, truth == kind) for scores, kind in there)
+
+
+def queries(kinds: Sequence[str]) -> list[str]:
+    """One a kind, as people ask: "a car horn"."""
+    return [f"a {kind.replace('_', ' ')}" for kind in kinds]
+
+
 class Search(NamedTuple):
     """What a space finds, and the seconds that it took."""
 
@@ -119,20 +132,14 @@ def search(tagger: Path, labels: Path, clips: Clips) -> Search:
     opened = time.perf_counter()
     sounds = system.embed_audio(clips.files)
     done = time.perf_counter()
-    queries = [f"a {kind.replace('_', ' ')}" for kind in clips.known]
-    similar, truth = _similar(system, queries, sounds), np.array(clips.kinds)
-    by_kind = [
-        average_precision(scores, truth == kind)
-        for scores, kind in zip(similar, clips.known, strict=True)
-        if kind in clips.kinds
-    ]
+    similar, truth = _similar(system, queries(clips.known), sounds), np.array(clips.kinds)
     written = [caption for each in clips.captions for caption in each]
     clip_of = np.repeat(np.arange(len(clips.files)), [len(each) for each in clips.captions])
     similar_texts = _similar(system, written, sounds)
     own = similar_texts[np.arange(len(written)), clip_of]
     ranks = (similar_texts >= own[:, None]).sum(1)
     return Search(
-        mean(by_kind),
+        mean_precision(similar, truth, clips.known),
         float(np.where(ranks <= CUTOFF, 1 / ranks, 0).mean()),
         float((np.array(clips.known)[similar.argmax(0)] == truth).mean()),
         opened - start,

@@ -9,9 +9,6 @@ kind. Embeds 64,000 captions first, some six minutes of one core.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from statistics import mean
 from typing import NamedTuple
 
 import librosa
@@ -20,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.judge import learned_captions
 from benchmarks.kinds import embed
-from benchmarks.real_ears import SHARED, SOUNDS, WEIGHTS, average_precision, heard_kinds, judges
+from benchmarks.real_ears import SOUNDS, WEIGHTS, heard_kinds, judges, mean_precision, queries
 from pipeline.config.encoders import OnnxEncoderConfig
 from pipeline.config.spaces import TagsConfig
 from pipeline.corpora.descriptions import TABLE, captions_by_label
@@ -64,16 +62,6 @@ def recordings() -> Recordings:
     return Recordings(np.array([kinds[path.name] for path in files]), torch.stack(found), scored)
 
 
-def public_captions() -> list[str]:
-    """Those that `listen` learns, each once."""
-    found: dict[str, None] = {}
-    for name in ("clotho_train.csv", "audiocaps_train.csv"):
-        with (SHARED / "data" / "captions" / name).open(encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                found |= {v: None for k, v in row.items() if k.startswith("caption") and v}
-    return [*found]
-
-
 def places(captions: NDArray[np.float32]) -> dict[str, list[Tensor]]:
     """What each tag lies at, by the name of the variant: 527 × (n, D)."""
     names = read_labels(LABELS)
@@ -103,22 +91,14 @@ def shares(right: NDArray[np.bool_], scored: NDArray[np.bool_]) -> str:
     return f"{right[~scored].mean():.1%}; {right[scored].mean():.1%}"
 
 
-def mean_precision(
-    similar: NDArray[np.float32], truth: NDArray[np.str_], known: Sequence[str]
-) -> float:
-    """Of (K, N) similarities of queries to recordings, over the kinds that are there."""
-    there = [(row, kind) for row, kind in zip(similar, known, strict=True) if kind in truth]
-    return mean(average_precision(row, truth == kind) for row, kind in there)
-
-
 def main() -> None:
     if not SOUNDS.is_dir():
         raise SystemExit(f"{SOUNDS} is not there; this benchmark needs it")
-    heard, texts = recordings(), public_captions()
+    heard, texts = recordings(), learned_captions()
     captions = embed(texts)
     judge, _ = judges()
     named = np.array(judge.kinds)[(captions @ judge.places.T).argmax(1)]
-    queries = torch.from_numpy(embed([f"a {kind.replace('_', ' ')}" for kind in judge.kinds]))
+    asking = torch.from_numpy(embed(queries(judge.kinds)))
     lies_at = places(captions)
     print("| a tag lies at | its weights | nearest name | nearest caption | mAP, a query a kind |")
     print("|---|---|---:|---:|---:|")
@@ -128,7 +108,7 @@ def main() -> None:
         sound.names.copy_(tags)
         one = torch.ones(len(heard.truth), dtype=torch.int64)
         clips = _unit(sound.embed([Padded(heard.probabilities[:, None], one)]))
-        asked = (_unit(queries - centre) @ clips.T).numpy()
+        asked = (_unit(asking - centre) @ clips.T).numpy()
         learned = (clips @ _unit(torch.from_numpy(captions) - centre).T).argmax(1).numpy()
         by_name = np.array(judge.kinds)[asked.argmax(0)] == heard.truth
         found = [
