@@ -67,7 +67,8 @@ def places(captions: NDArray[np.float32]) -> dict[str, list[Tensor]]:
     names = read_labels(LABELS)
     own = torch.from_numpy(embed(names))
     by_label = captions_by_label(TABLE)
-    described = [torch.from_numpy(embed(by_label[name])) for name in names]
+    written = embed([text for name in names for text in by_label[name]])
+    described = torch.from_numpy(written).split([len(by_label[name]) for name in names])
     learned, centre = torch.from_numpy(captions), own.mean(0)
     fit = _unit(own - centre) @ _unit(learned - centre).T
     near = learned[fit.topk(NEAREST).indices].mean(1)
